@@ -1,0 +1,40 @@
+# make table1   the study: Table 1 on real images, about half an hour on 2 cores
+# make test     the fast tests
+# make check    formatting, lint, types, arrows between modules
+#
+# All of them first create .venv where it is missing or older than pyproject.toml or constraints.txt.
+
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup table1 check test test-slow clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+table1: $(READY)
+	$(BIN)/harness run experiments/table1.yaml
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+# Keeps what was measured: the store, its artifacts and results/.
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find harness paradigms tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""From a cell to torch modules: the only place of the harness that builds them from paradigms."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from timm.models.vision_transformer import get_init_weights_vit
+from torch import nn
+
+from harness.floors import FLOORS
+from harness.plan import Cell
+from harness.seeding import seed_for
+from paradigms.backbones import BACKBONES, SwinTransformer
+from paradigms.functional import make_neighbors
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """How the operator of one stage meets its map; sizes in pixels of the feature map, (rows, columns).
+
+    Attributes:
+        stage: 1-based.
+        size: of the window or of the sliding kernel.
+        shifts: by how much the windows move, one entry for each different block.
+        inside: the part of the taps that are counted and lie inside the map, one entry for each of `shifts`.
+        is_global: every query sees the whole map, so that nothing about the neighborhood is local.
+    """
+
+    stage: int
+    map_size: tuple[int, int]
+    kind: str
+    size: tuple[int, int]
+    shifts: tuple[tuple[int, int], ...]
+    inside: tuple[float, ...]
+    is_global: bool
+
+
+def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str = "cpu") -> nn.Module:
+    """Build the model of a cell: images (batch, channels, side, side) to logits (batch, num_classes).
+
+    Args:
+        cell: what to build.
+        replicate: whose initial weights to draw: two cells draw the same values for parameters that they share by name
+            and shape. None leaves them as the constructors made them, which is all that the meta device needs.
+        device: where the parameters live; `meta` builds shapes alone.
+
+    Raises:
+        ValueError: the operator does not fit the backbone.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
+        model = _build_floor(cell) if cell.backbone in FLOORS else _build_backbone(cell)
+        if replicate is not None:
+            initialize(model, replicate, getattr(cell.sizes, "weight_init", "reset"))
+    return model if str(device) == "meta" else model.to(device)
+
+
+def _build_floor(cell: Cell) -> nn.Module:
+    shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
+    return FLOORS[cell.backbone](shape, cell.data.num_classes, **cell.sizes.model_dump())
+
+
+def _build_backbone(cell: Cell) -> nn.Module:
+    return BACKBONES[cell.backbone](
+        img_size=cell.data.image_size,
+        in_chans=cell.data.channels,
+        num_classes=cell.data.num_classes,
+        attention=cell.attention,
+        **{**cell.sizes.model_dump(), "num_heads": cell.num_heads},
+    )
+
+
+def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:
+    """Draw every parameter by timm's rule under a seed of its own name, so that rows start alike where they can.
+
+    `weight_init` is timm's name of the rule. A module is drawn once for each of its parameters, and that parameter's
+    values are kept.
+    """
+    rule = get_init_weights_vit(weight_init)
+    with torch.no_grad():
+        for path, module in model.named_modules():
+            parameters = dict(module.named_parameters(recurse=False))
+            drawn = {}
+            for name, parameter in parameters.items():
+                torch.manual_seed(seed_for("init", f"{path}.{name}", replicate))
+                rule(module, path)
+                drawn[name] = parameter.clone()
+            for name, values in drawn.items():
+                parameters[name].copy_(values)
+
+
+def describe_stages(cell: Cell) -> list[StageInfo]:
+    """What each stage's queries see; nothing for a floor."""
+    if cell.backbone in FLOORS:
+        return []
+    model = build_model(cell, replicate=None, device="meta")
+    found: dict[int, StageInfo] = {}
+    for stage, (height, width), operator in cast("SwinTransformer", model).operators():
+        geometry = operator.neighborhood.geometry
+        index, valid, _ = make_neighbors(geometry, height, width)
+        seen = valid & (index < height * width)
+        info = StageInfo(
+            stage,
+            (height, width),
+            geometry.kind,
+            geometry.kernel_size,
+            (geometry.shift,),
+            (float(seen.float().mean()),),
+            is_global=bool((seen.sum(dim=-1) == height * width).all()),
+        )
+        found[stage] = _join(found[stage], info) if stage in found else info
+    return list(found.values())
+
+
+def _join(stage: StageInfo, block: StageInfo) -> StageInfo:
+    if block.shifts[0] in stage.shifts:
+        return stage
+    return StageInfo(
+        stage.stage,
+        stage.map_size,
+        stage.kind,
+        stage.size,
+        stage.shifts + block.shifts,
+        stage.inside + block.inside,
+        is_global=stage.is_global and block.is_global,
+    )

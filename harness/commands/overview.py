@@ -1,0 +1,91 @@
+"""`harness plan`: every cell of an experiment, what it costs, what its stages see, what is done."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tabulate import tabulate
+
+from harness.build import StageInfo, describe_stages
+from harness.plan import Plan, PlannedRow
+from harness.record import RunStatus
+from harness.run.cell import measure_cost
+from harness.run.ledger import Entry, Standing
+
+SYMBOLS = {"window": "Ω", "sliding": "Θ"}
+"""The paper's names of the neighborhoods, by the kind of their geometry."""
+
+
+def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
+    """What `harness run` would do, as text for a terminal."""
+    stages = {row.name: describe_stages(row.cell) for row in plan.rows}
+    parts = [
+        _list_cells(plan, entries),
+        _list_stages(stages),
+        *_warn_of_global_stages(stages),
+        _count_runs(entries),
+    ]
+    return "\n\n".join(parts)
+
+
+def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
+    headers = ["row", "cell", "params", "multiply-adds", *(f"seed {seed}" for seed in range(plan.spec.seeds))]
+    rows = [_to_cell(row, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
+    return tabulate(rows, headers, colalign=("left", "left", "right", "right"), disable_numparse=True)
+
+
+def _to_cell(row: PlannedRow, entries: Iterable[Entry]) -> list[str]:
+    cost = measure_cost(row.cell)
+    states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
+    return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *states]
+
+
+def _to_state(entry: Entry) -> str:
+    """`done`, `stale`, `to do`; what is not simply `ok` is said."""
+    if entry.record is None or entry.record.status == RunStatus.OK:
+        return entry.standing.value
+    return f"{entry.standing.value} ({entry.record.status.value})"
+
+
+def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
+    """One line a stage and kind of neighborhood, with the rows that have it."""
+    rows: dict[StageInfo, list[str]] = {}
+    for name, infos in stages.items():
+        for info in infos:
+            rows.setdefault(info, []).append(name)
+    ordered = sorted(rows, key=lambda info: info.stage)
+    headers = ["stage", "map", "neighborhood", "shift", "taps inside", "rows"]
+    lines = [[*_to_stage(info), _name_rows(rows[info], stages)] for info in ordered]
+    return tabulate(lines, headers, disable_numparse=True)
+
+
+def _to_stage(info: StageInfo) -> list[str]:
+    shifts = ", ".join("off" if shift == (0, 0) else _to_size(shift) for shift in info.shifts)
+    inside = ", ".join(f"{100 * part:.1f} %" for part in info.inside)
+    neighborhood = f"{SYMBOLS[info.kind]} {_to_size(info.size)} {info.kind}" + (", global" if info.is_global else "")
+    return [str(info.stage), _to_size(info.map_size), neighborhood, shifts, inside]
+
+
+def _to_size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) -> str:
+    with_stages = [name for name, infos in stages.items() if infos]
+    return "all" if list(names) == with_stages else ", ".join(names)
+
+
+def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterator[str]:
+    """A neighborhood that holds the whole map is not local."""
+    found = {(info.stage, info.kind, info.map_size) for infos in stages.values() for info in infos if info.is_global}
+    for stage, kind, size in sorted(found):
+        yield (
+            f"warning: stage {stage}: {SYMBOLS[kind]} is global, every query sees the whole {_to_size(size)} map; "
+            "what is compared there is not local attention"
+        )
+
+
+def _count_runs(entries: Sequence[Entry]) -> str:
+    counts = Counter(entry.standing for entry in entries)
+    states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
+    remaining = len(entries) - counts[Standing.DONE]
+    return f"{len(entries)} runs: {states}; `harness run` would train {remaining}"

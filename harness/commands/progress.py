@@ -1,0 +1,203 @@
+"""What `harness run` shows while it goes on: a live display on a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
+from harness.run.ledger import Standing
+
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def open_progress(stream: TextIO) -> Iterator[Show]:
+    """Give the function that shows an event in the way that fits `stream`."""
+    if not stream.isatty():
+        yield _PlainProgress(stream).show
+        return
+    with _LiveProgress(Console(file=stream, highlight=False)) as progress:
+        yield progress.show
+
+
+@dataclass
+class Tally:
+    """How far a plan has come.
+
+    Attributes:
+        total: runs of the plan.
+        done: those that need not be trained, and those that ended with a result.
+        failed: those that ended with a bug.
+    """
+
+    total: int = 0
+    done: int = 0
+    failed: list[Record] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case Planned():
+                self.total = len(event.entries)
+                self.done = self.total - len(event.to_do)
+            case RunEnded() if event.record.status == RunStatus.FAILED:
+                self.failed.append(event.record)
+            case RunEnded():
+                self.done += event.record.status.is_result
+
+
+def describe_start(event: Planned) -> list[str]:
+    """What was found and what follows."""
+    stale = [entry.run for entry in event.entries if entry.standing == Standing.STALE]
+    done = len(event.entries) - len(event.to_do)
+    lines = [f"{len(event.entries)} runs: {done} done, {len(event.to_do)} to train"]
+    if stale:
+        what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
+        lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
+    if event.closed:
+        lines.append(f"closed {event.closed} runs that an earlier call left open")
+    lines += [
+        f"{_name(run.row, run.seed)} is also being trained by process {run.pid} on {run.host}"
+        for run in event.elsewhere
+    ]
+    return lines
+
+
+def describe_end(record: Record) -> str:
+    """A run's outcome in one line."""
+    name, seconds = _name(record.row, record.seed), record.metrics.get("seconds", 0.0)
+    if record.status == RunStatus.OK:
+        return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {_to_clock(seconds)}"
+    detail = f" at step {record.status_detail}" if record.status == RunStatus.DIVERGED else ""
+    if record.status == RunStatus.FAILED:
+        detail = f": {record.status_detail}"
+    return f"{name}: {record.status.value.replace('_', ' ')}{detail}, after {_to_clock(seconds)}"
+
+
+def _describe_epoch(epoch: EpochMetrics) -> str:
+    metrics = epoch.metrics
+    return f"val top-1 {metrics['val/top1']:5.2f} %, train loss {metrics['train/loss']:.3f}"
+
+
+def _name(row: str, seed: int) -> str:
+    return f"{row} seed {seed}"
+
+
+def _count_epochs(run: PlannedRun) -> int:
+    return run.row.cell.training.epochs + run.row.cell.training.cooldown_epochs
+
+
+def _to_clock(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _PlainProgress:
+    """One line an event, for files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tally = Tally()
+
+    def show(self, event: Event) -> None:
+        self._tally.add(event)
+        match event:
+            case Planned():
+                lines = describe_start(event)
+            case EpochEnded():
+                name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
+                lines = [f"{name}: epoch {event.epoch.epoch}/{total}, {_describe_epoch(event.epoch)}"]
+            case RunEnded():
+                count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
+                lines = [f"{count} {describe_end(event.record)}"]
+            case _:
+                lines = []
+        self._stream.writelines(f"{line}\n" for line in lines)
+        self._stream.flush()
+
+
+class _TimeLeft(ProgressColumn):
+    """From the pace until the last step, counted down between steps."""
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or task.total is None:
+            return Text("")
+        pace = task.fields["seconds"] / task.completed
+        return Text(f"{_to_clock(max(0.0, pace * task.total - (task.elapsed or 0.0)))} left")
+
+
+class _LiveProgress:
+    """A bar for the plan, below it a line for each running cell; runs that ended scroll by above."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False),
+            _TimeLeft(),
+            TextColumn("{task.fields[metrics]}", markup=False),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._tally = Tally()
+        self._lines: dict[tuple[str, int], TaskID] = {}
+        self._overall = TaskID(0)
+
+    def __enter__(self) -> "_LiveProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        self._tally.add(event)
+        match event:
+            case Planned():
+                self._print(*describe_start(event))
+                epochs = sum(_count_epochs(run) for run in event.to_do)
+                self._overall = self._add("all runs", epochs, self._count_ended())
+            case RunStarted():
+                key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
+                self._lines[key] = self._add(_name(*key), total, f"epoch 0/{total}")
+            case EpochEnded():
+                self._show_epoch(event)
+            case RunEnded():
+                self._show_end(event)
+
+    def _add(self, description: str, epochs: int, count: str) -> TaskID:
+        return self._progress.add_task(description, total=epochs, count=count, metrics="", seconds=0.0)
+
+    def _advance(self, line: TaskID, epochs: int) -> None:
+        """Move a bar; the time of its last move gives the pace."""
+        task = next(task for task in self._progress.tasks if task.id == line)
+        self._progress.update(line, advance=epochs, seconds=task.elapsed or 0.0)
+
+    def _print(self, *lines: str) -> None:
+        for line in lines:
+            self._progress.console.print(line, markup=False, soft_wrap=True)
+
+    def _show_epoch(self, event: EpochEnded) -> None:
+        line = self._lines[event.run.row.name, event.run.seed]
+        count = f"epoch {event.epoch.epoch}/{_count_epochs(event.run)}"
+        self._progress.update(line, count=count, metrics=_describe_epoch(event.epoch))
+        self._advance(line, 1)
+        self._advance(self._overall, 1)
+
+    def _show_end(self, event: RunEnded) -> None:
+        self._progress.remove_task(self._lines.pop((event.run.row.name, event.run.seed)))
+        self._print(describe_end(event.record))
+        self._progress.update(self._overall, count=self._count_ended())
+        self._advance(self._overall, _count_epochs(event.run) - len(event.record.curve))
+
+    def _count_ended(self) -> str:
+        return f"{self._tally.done + len(self._tally.failed)}/{self._tally.total} runs"

@@ -1,0 +1,66 @@
+"""Datasets and their loaders, one file a family. Torch is imported when images are loaded, not before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data import fashion_mnist, image_folder
+from harness.data.family import Data, Description, Family
+from harness.errors import DataError
+from harness.spec import DataSpec, TrainingSpec
+from paradigms.config import unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DATASETS", "Data", "Description", "check_data", "data_digest", "describe_data", "load_data"]
+
+DATASETS: dict[str, Family] = {
+    "fashion_mnist": fashion_mnist,
+    "image_folder": image_folder,
+}
+
+
+def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
+    """Find out before any run whether the files are there and can give what the recipe asks for.
+
+    Raises:
+        DataError: they cannot; the message says why and names the field or the file.
+    """
+    _get_family(spec.name).check_data(spec, training, data_dir=data_dir)
+
+
+def load_data(
+    spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
+) -> Data:
+    """The images of one run.
+
+    Which images are trained on, validated with and tested on is fixed by `spec` alone; order and augmentation follow
+    the replicate, so that every row of a table sees the same.
+
+    Raises:
+        DataError: files are missing or damaged, or the recipe asks for what they cannot give.
+    """
+    check_data(spec, training, data_dir=data_dir)
+    return _get_family(spec.name).load_data(spec, training, replicate=replicate, data_dir=data_dir, device=device)
+
+
+def data_digest(spec: DataSpec, data_dir: Path | None) -> str:
+    """A digest of the files that `spec` reads, without decoding them.
+
+    Raises:
+        DataError: the files are missing.
+    """
+    return _get_family(spec.name).digest_files(data_dir)
+
+
+def describe_data(name: str, data_dir: Path | None) -> Description:
+    """What there is of a family, and where; never raises for missing files."""
+    return _get_family(name).describe(data_dir)
+
+
+def _get_family(name: str) -> Family:
+    if name not in DATASETS:
+        raise DataError(unknown_name("dataset", name, tuple(DATASETS)))
+    return DATASETS[name]

@@ -1,0 +1,89 @@
+"""What a dataset family is, and what it gives a run. Imports no torch: `harness plan` reads digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from harness.spec import DataSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.data.batch import Batch, LabelledBatch
+
+
+class Data(Protocol):
+    """The images of one run, on its device, normalized.
+
+    Attributes:
+        digest: of the files that they come from.
+        num_classes: how many labels there are.
+        num_train: how many images an epoch draws from.
+        steps_per_epoch: whole batches in an epoch; the rest of the images is left out of it.
+    """
+
+    digest: str
+    num_classes: int
+    num_train: int
+    steps_per_epoch: int
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Augmented batches in the order of (replicate, epoch); targets are labels, or class weights where mixed."""
+        ...
+
+    def val_batches(self) -> Iterator[LabelledBatch]:
+        """The validation images, in a fixed order."""
+        ...
+
+    def test_batches(self) -> Iterator[LabelledBatch]:
+        """The test images, in a fixed order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `harness data` says of a family.
+
+    Attributes:
+        location: the folder that was looked at; empty where none was given.
+        usable: whether runs can use it.
+        state: in words: complete, or what is missing or damaged.
+        num_train: images in the training set; 0 where it is not usable.
+        num_test: images in the test set; 0 where it is not usable.
+        num_bytes: size of the files.
+        digest: of the files; empty where it is not usable.
+    """
+
+    name: str
+    location: str
+    usable: bool
+    state: str
+    num_train: int = 0
+    num_test: int = 0
+    num_bytes: int = 0
+    digest: str = ""
+
+
+class Family(Protocol):
+    """A dataset family: a module with these functions."""
+
+    def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
+        """Raise DataError where the files are missing or the recipe asks for what they cannot give."""
+        ...
+
+    def load_data(
+        self, spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
+    ) -> Data:
+        """Read the files of a recipe that `check_data` accepts."""
+        ...
+
+    def digest_files(self, data_dir: Path | None) -> str:
+        """A digest of the files, without decoding them."""
+        ...
+
+    def describe(self, data_dir: Path | None) -> Description:
+        """What is there, and where."""
+        ...

@@ -1,0 +1,116 @@
+"""Image files in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, as ImageNet-1K is usually stored.
+
+The folder `val/` is the test set. Training images get timm's augmentation of single images (random crop, flip, color,
+RandAugment, random erasing); `scale: null` is timm's default crop, 8 to 100 % of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data.checks import check_augmentation, check_counts, check_shape
+from harness.data.family import Data, Description
+from harness.errors import DataError
+from harness.spec import DataSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The images below a folder: path from it (with the class first) and size in bytes, sorted."""
+
+    files: tuple[tuple[str, int], ...]
+    classes: tuple[str, ...]
+
+
+def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
+    """Both folders are there, with the recipe's number of classes, the same in both, none of them empty."""
+    train, test = _list_images(data_dir, "train"), _list_images(data_dir, "val")
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise DataError(f"train/ and val/ of {data_dir} must have the same classes; only in one of them: {odd[0]}")
+    check_shape(spec, num_classes=len(train.classes), channels=3)
+    check_counts(spec, training, num_train=len(train.files), num_test=len(test.files))
+    check_augmentation(spec, training, unsupported=("shift",))
+
+
+def load_data(
+    spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
+) -> Data:
+    """Prepare loaders; files are decoded as batches are asked for."""
+    from harness.data.streaming import StreamedData
+
+    return StreamedData(
+        spec,
+        training,
+        _require_folder(data_dir),
+        digest=digest_files(data_dir),
+        replicate=replicate,
+        device=device,
+    )
+
+
+def digest_files(data_dir: Path | None) -> str:
+    """Of names and sizes alone: reading all of ImageNet takes too long."""
+    lines = [
+        f"{split}/{name} {size}" for split in ("train", "val") for name, size in _list_images(data_dir, split).files
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def describe(data_dir: Path | None) -> Description:
+    """How many images and classes there are in `data_dir`."""
+    location = "" if data_dir is None else str(data_dir)
+    try:
+        train, test = _list_images(data_dir, "train"), _list_images(data_dir, "val")
+    except DataError as error:
+        return Description("image_folder", location, usable=False, state=str(error))
+    return Description(
+        "image_folder",
+        location,
+        usable=True,
+        state=f"{len(train.classes)} classes",
+        num_train=len(train.files),
+        num_test=len(test.files),
+        num_bytes=sum(size for _, size in train.files + test.files),
+        digest=digest_files(data_dir),
+    )
+
+
+def _require_folder(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        raise DataError("image_folder reads your image files: give the folder with train/ and val/ by --data DIR")
+    return data_dir
+
+
+def _list_images(data_dir: Path | None, split: str) -> _Listing:
+    folder = _require_folder(data_dir) / split
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing: --data DIR needs train/CLASS/ and val/CLASS/ with image files")
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size)
+        for name in classes
+        for path in _walk_images(folder / name)
+    )
+    empty = set(classes) - {name.partition("/")[0] for name, _ in files}
+    if empty or not files:
+        raise DataError(f"{folder / min(empty, default='')} has no images ({', '.join(sorted(SUFFIXES))})")
+    return _Listing(tuple(files), tuple(classes))
+
+
+def _walk_images(folder: Path) -> list[Path]:
+    return [
+        Path(root, name)
+        for root, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    ]

@@ -1,0 +1,97 @@
+"""Small images that stay in memory and are augmented as whole batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data.augmentation import BatchAugmentation, build_mixup, normalize, order_generator, seeded
+from harness.data.batch import Batch, LabelledBatch
+from harness.data.split import Indices
+from harness.seeding import seed_for
+from harness.spec import DataSpec, TrainingSpec
+
+EVALUATION_BATCH_SIZE = 64
+"""Larger batches of small images leave a CPU's cache and are slower."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images as bytes, with their labels."""
+
+    images: UInt8[Tensor, "images channels height width"]
+    labels: Int[Tensor, "images"]
+
+    @classmethod
+    def take(cls, images: NDArray[np.uint8], labels: NDArray[np.uint8], indices: Indices) -> Self:
+        """Copy a sample out of arrays of (images, channels, height, width) and (images,)."""
+        return cls(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]).long())
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three image sets of a run, and how their pixels (in [0, 1]) are distributed in the training set."""
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    mean: float
+    std: float
+
+
+class MemoryData:
+    """The `Data` of a run whose images fit into memory.
+
+    Images are augmented on the CPU whatever the device, so that the device does not change what a model sees.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        training: TrainingSpec,
+        splits: Splits,
+        *,
+        digest: str,
+        replicate: int,
+        device: torch.device,
+    ) -> None:
+        self.digest, self.splits, self.replicate, self.device = digest, splits, replicate, device
+        self.num_classes, self.num_train = spec.num_classes, len(splits.train.labels)
+        self.batch_size = training.batch_size
+        self.steps_per_epoch = self.num_train // self.batch_size
+        self.augment = BatchAugmentation(training.augmentation, mean=splits.mean, std=splits.std)
+        self.mixup = build_mixup(spec, training)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Shuffled, augmented batches; an incomplete last one is left out."""
+        order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
+        for step in range(self.steps_per_epoch):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            with seeded(seed_for("augmentation", self.replicate, epoch, step)):
+                batch = self._train_batch(indices)
+            yield batch[0].to(self.device, non_blocking=True), batch[1].to(self.device, non_blocking=True)
+
+    def _train_batch(self, indices: Int[Tensor, "batch"]) -> Batch:
+        images, targets = self.augment(self.splits.train.images[indices]), self.splits.train.labels[indices]
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        return images, targets
+
+    def val_batches(self) -> Iterator[LabelledBatch]:
+        """The validation images in the order of the files."""
+        return self._evaluation_batches(self.splits.val)
+
+    def test_batches(self) -> Iterator[LabelledBatch]:
+        """The test images in the order of the files."""
+        return self._evaluation_batches(self.splits.test)
+
+    def _evaluation_batches(self, images: ImageSet) -> Iterator[LabelledBatch]:
+        for start in range(0, len(images.labels), EVALUATION_BATCH_SIZE):
+            batch = slice(start, start + EVALUATION_BATCH_SIZE)
+            pixels = normalize(images.images[batch], mean=self.splits.mean, std=self.splits.std)
+            yield pixels.to(self.device), images.labels[batch].to(self.device)

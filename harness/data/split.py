@@ -1,0 +1,37 @@
+"""Fixed, stratified samples of a labelled set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def stratified_samples(labels: NDArray[np.integer], sizes: Sequence[int], *, seed: int) -> list[Indices]:
+    """Disjoint samples, each with the classes in the proportion in which they are there; sorted indices.
+
+    A sample does not depend on the sizes of those after it, and a smaller last sample is part of a larger one up to
+    rounding: more training images leave the validation images as they are.
+    """
+    assert sum(sizes) <= len(labels)
+    generator = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    remaining = [generator.permutation(indices) for indices in members]
+    samples = []
+    for size in sizes:
+        counts = _apportion(size, [len(indices) for indices in remaining])
+        taken = [indices[:count] for indices, count in zip(remaining, counts, strict=True)]
+        remaining = [indices[count:] for indices, count in zip(remaining, counts, strict=True)]
+        samples.append(np.sort(np.concatenate(taken)))
+    return samples
+
+
+def _apportion(size: int, available: Sequence[int]) -> list[int]:
+    """Whole counts that add up to `size`, in proportion to `available` (largest remainders)."""
+    quotas = [size * count / max(sum(available), 1) for count in available]
+    counts = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(quotas)), key=lambda i: counts[i] - quotas[i])
+    for index in by_remainder[: size - sum(counts)]:
+        counts[index] += 1
+    return counts

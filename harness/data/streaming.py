@@ -1,0 +1,136 @@
+"""Image files that are decoded and augmented one by one as they are needed, by timm's loaders."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data import ImageDataset, create_dataset, create_loader
+from timm.data.loader import PrefetchLoader
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+
+from harness.data.augmentation import build_mixup, order_generator, seeded
+from harness.data.batch import Batch, LabelledBatch
+from harness.data.split import stratified_samples
+from harness.errors import DataError
+from harness.seeding import seed_for
+from harness.spec import DataSpec, TrainingSpec
+
+Pixels = NDArray[np.uint8]
+
+
+class SampledImages(Dataset[tuple[Pixels, int]]):
+    """Some of a folder's images; each is augmented under a seed of its own, whoever decodes it and when.
+
+    Attributes:
+        transform: set by `create_loader`.
+        epoch: chooses the seeds; set it before the loader is iterated.
+    """
+
+    transform: Callable[[Image.Image], Pixels]
+
+    def __init__(self, folder: ImageFolder, indices: Sequence[int], *, replicate: int) -> None:
+        self.folder, self.indices, self.replicate = folder, indices, replicate
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Pixels, int]:
+        """Decode and augment one image.
+
+        Raises:
+            DataError: the file cannot be decoded.
+        """
+        index = self.indices[position]
+        try:
+            image, label = self.folder[index]
+        except OSError as error:
+            raise DataError(f"{self.folder.samples[index][0]} cannot be decoded: {error}") from error
+        with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", index)):
+            return self.transform(image), label
+
+
+class StreamedData:
+    """The `Data` of a run whose images are files in `train/` and `val/` of a folder."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        training: TrainingSpec,
+        data_dir: Path,
+        *,
+        digest: str,
+        replicate: int,
+        device: torch.device,
+    ) -> None:
+        train, test = (
+            create_dataset("torch/image_folder", root=str(data_dir), split=split) for split in ("train", "val")
+        )
+        self.num_train = spec.train_images or len(train) - spec.val_images
+        held_out, trained = _sample(train, [spec.val_images, self.num_train], spec, split="train")
+        (tested,) = _sample(test, [spec.test_images or len(test)], spec, split="test")
+        self.digest, self.replicate, self.device = digest, replicate, device
+        self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
+        self.mixup = build_mixup(spec, training)
+        self.train_images = SampledImages(train, trained, replicate=replicate)
+        self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
+        test_images = SampledImages(test, tested, replicate=replicate)
+        val_images = SampledImages(train, held_out, replicate=replicate) if spec.val_images else test_images
+        self.test_loader = _build_loader(test_images, spec, training, device, is_training=False)
+        self.val_loader = _build_loader(val_images, spec, training, device, is_training=False)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Shuffled, augmented batches; an incomplete last one is left out."""
+        self.train_images.epoch = epoch
+        self.train_loader.sampler.generator = order_generator(seed_for("order", self.replicate, epoch))
+        batches = iter(self.train_loader)
+        for step in range(self.steps_per_epoch):
+            with seeded(seed_for("augmentation", self.replicate, epoch, step), device=self.device):
+                images, targets = next(batches)
+                if self.mixup is not None:
+                    images, targets = self.mixup(images, targets)
+            yield images, targets
+
+    def val_batches(self) -> Iterator[LabelledBatch]:
+        """The validation images in the order of the files."""
+        return iter(self.val_loader)
+
+    def test_batches(self) -> Iterator[LabelledBatch]:
+        """The test images in the order of the files."""
+        return iter(self.test_loader)
+
+
+def _sample(folder: ImageFolder, sizes: Sequence[int], spec: DataSpec, *, split: str) -> list[list[int]]:
+    samples = stratified_samples(np.array(folder.targets), sizes, seed=seed_for("split", spec.name, split))
+    return [indices.tolist() for indices in samples]
+
+
+def _build_loader(
+    images: SampledImages, spec: DataSpec, training: TrainingSpec, device: torch.device, *, is_training: bool
+) -> PrefetchLoader:
+    """Normalizes, and erases, on the device; without `is_training` nothing is random and no image is left out."""
+    augmentation = training.augmentation
+    loader: PrefetchLoader = create_loader(
+        cast("ImageDataset", images),
+        input_size=(spec.channels, spec.image_size, spec.image_size),
+        batch_size=training.batch_size,
+        is_training=is_training,
+        scale=augmentation.scale,
+        hflip=augmentation.hflip,
+        color_jitter=augmentation.color_jitter or 0.0,
+        auto_augment=augmentation.auto_augment,
+        re_prob=augmentation.reprob,
+        re_mode="pixel",
+        crop_pct=spec.crop_pct,
+        interpolation=spec.interpolation,
+        num_workers=spec.loading_workers,
+        persistent_workers=False,
+        pin_memory=device.type == "cuda",
+        device=device,
+    )
+    return loader

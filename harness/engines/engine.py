@@ -1,0 +1,89 @@
+"""What every engine promises: tasks in, events out, one process a task.
+
+An engine pulls a task when it has room for one, starts tasks in their order, and ends every one that it started with
+exactly one outcome. Nothing that a task does (raise, crash, hang, eat the memory) stops the others.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picklable call: `function(report, *args)`, where `report(payload)` sends a picklable message at once.
+
+    Attributes:
+        name: comes back in every event of the task.
+        time_limit_seconds: after it the task is killed; None: no limit.
+        memory_limit_gb: what the task may allocate beyond what an idle worker has; an allocation above it fails inside
+            the task. None: no limit.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    time_limit_seconds: float | None = None
+    memory_limit_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The task's process runs."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the task reported."""
+
+    name: str
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The function returned; `output` is the end of what the process wrote to stdout and stderr."""
+
+    name: str
+    value: Any
+    output: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process ended without a value: 1 after an exception (`output` has the traceback), -9 after SIGKILL."""
+
+    name: str
+    exit_code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """The task was killed at its time limit."""
+
+    name: str
+    output: str
+
+
+Outcome = Returned | Died | TimedOut
+Event = Started | Message | Outcome
+
+
+class Engine(Protocol):
+    """Where tasks execute.
+
+    Attributes:
+        workers: how many tasks execute at once.
+        threads: CPU threads of each.
+    """
+
+    workers: int
+    threads: int
+
+    def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
+        """Yield events as they happen; closing the iterator kills what still runs."""
+        ...

@@ -1,0 +1,50 @@
+"""What can go wrong, as one tree.
+
+HarnessError                a user's mistake or a bad outcome: one message, no traceback
+├── SpecError               an experiment, a recipe or an option: file, line, key path
+├── DataError               a dataset that is missing or damaged
+├── StoreError              the tracking store cannot be used
+└── RunError                a run ended without a result; its `status` says how
+└── Diverged            a non-finite number, or no better than chance after half the steps
+"""
+
+from pathlib import Path
+
+
+class HarnessError(Exception):
+    """Something that the user is told in one message; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class SpecError(HarnessError):
+    """A mistake in a file or an option, with the place where it stands."""
+
+    def __init__(self, message: str, *, path: Path | None = None, line: int | None = None, key: str = "") -> None:
+        place = "" if path is None else str(path)
+        place += "" if line is None else f":{line}"
+        super().__init__(": ".join(part for part in (place, key, message) if part))
+
+
+class DataError(HarnessError):
+    """A dataset is missing, damaged, or does not fit the recipe."""
+
+
+class StoreError(HarnessError):
+    """The tracking store cannot be opened or written."""
+
+
+class RunError(HarnessError):
+    """A run ended without a result."""
+
+
+class Diverged(RunError):  # noqa: N818 - named after the status that it becomes
+    """Training left the finite numbers, or stayed at chance.
+
+    Attributes:
+        step: the optimizer step (0-based) at which it was seen.
+    """
+
+    def __init__(self, reason: str, *, step: int) -> None:
+        super().__init__(f"{reason} at step {step}")
+        self.step = step

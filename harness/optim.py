@@ -1,0 +1,101 @@
+"""Optimizer and learning-rate schedule; every duration becomes optimizer steps here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+from torch.optim import Optimizer
+
+from harness.spec import TrainingSpec
+
+POSITION_TABLES = ("rk", "rq", "rb")
+"""The modules that hold position tables: r^k, r^q, r^b of Eq. 4, each as its `weight`."""
+
+FUSED = ("adam", "adamw", "sgd")
+"""Optimizers that torch computes in one kernel."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recipe's durations in optimizer steps, and its learning rates.
+
+    Attributes:
+        epochs: all of them, with the cool-down.
+        cosine_steps: warm-up and cosine decay; as in timm, the cosine starts at step 0 and warm-up hides its beginning.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    warmup_steps: int
+    cosine_steps: int
+    cooldown_steps: int
+    warmup_lr: float
+    peak_lr: float
+    min_lr: float
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.cosine_steps + self.cooldown_steps
+
+
+def peak_lr(training: TrainingSpec) -> float:
+    """The learning rate at the end of warm-up: scaled by the batch where the recipe says for which batch it is."""
+    scale = 1.0 if training.lr_base_size is None else training.batch_size / training.lr_base_size
+    return training.lr * scale
+
+
+def make_schedule(training: TrainingSpec, steps_per_epoch: int) -> Schedule:
+    """Turn epochs into steps."""
+    return Schedule(
+        epochs=training.epochs + training.cooldown_epochs,
+        steps_per_epoch=steps_per_epoch,
+        warmup_steps=round(training.warmup_epochs * steps_per_epoch),
+        cosine_steps=training.epochs * steps_per_epoch,
+        cooldown_steps=training.cooldown_epochs * steps_per_epoch,
+        warmup_lr=training.warmup_lr,
+        peak_lr=peak_lr(training),
+        min_lr=training.min_lr,
+    )
+
+
+def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
+    """The optimizer of this name in timm.
+
+    Biases and norms are not decayed, nor are position tables unless the recipe's `position_decay` says so. An optimizer
+    for matrices (timm's `muon`) leaves what is not decayed to its fallback, AdamW.
+    """
+    undecayed, decayed = param_groups_weight_decay(
+        model, training.weight_decay, no_weight_decay_list=_undecayed_names(model, training.position_decay)
+    )
+    options: dict[str, Any] = {"fused": True} if training.opt in FUSED else {}
+    groups = [{**undecayed, "use_fallback": True}, decayed]
+    return create_optimizer_v2(groups, opt=training.opt, lr=peak_lr(training), **options)
+
+
+def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
+    """A cosine with warm-up and cool-down; call `step_update(steps_done)` after every optimizer step."""
+    scheduler: Scheduler
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine",
+        num_epochs=schedule.cosine_steps,
+        warmup_epochs=schedule.warmup_steps,
+        cooldown_epochs=schedule.cooldown_steps,
+        warmup_lr=schedule.warmup_lr,
+        min_lr=schedule.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=1,
+    )
+    return scheduler
+
+
+def _undecayed_names(model: nn.Module, position_decay: bool) -> set[str]:
+    """Parameters of more than one dimension that are not decayed."""
+    declare = getattr(model, "no_weight_decay", set)
+    declared = set(declare())
+    tables = {f"{path}.weight" for path, _ in model.named_modules() if path.rpartition(".")[2] in POSITION_TABLES}
+    return declared - tables if position_decay else declared | tables

@@ -1,0 +1,222 @@
+"""From a spec to the ordered, finite list of (cell, replicate)."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from harness.reading import error_at
+from harness.spec import (
+    DataSpec,
+    Expectation,
+    ExperimentSpec,
+    Heads,
+    LinearSpec,
+    MlpSpec,
+    OperatorSpec,
+    RowSpec,
+    Spec,
+    SwinSpec,
+    TrainingSpec,
+)
+from paradigms.config import AttentionConfig, make_config
+from paradigms.presets import get_preset
+
+FLOORS = ("Linear classifier", "One hidden layer")
+"""The rows that a recipe with `floor_width` adds under every table."""
+
+_RESOLVED = {"num_heads", "window_size"}
+"""Sizes of a backbone that the operator and the heads of a cell already say."""
+
+_WITHOUT_EFFECT = {"loading_workers"}
+"""Fields of the data that change no number."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One full combination of levels: operator × backbone × data × recipe; known by its content alone.
+
+    Attributes:
+        backbone: a level's name, or `linear` / `mlp` for a floor.
+        sizes: the backbone's sizes under the recipe.
+        attention: the operator of each stage; empty for a floor.
+        num_heads: of each stage; empty for a floor.
+    """
+
+    backbone: str
+    sizes: Spec
+    attention: tuple[AttentionConfig, ...]
+    num_heads: tuple[int, ...]
+    data: DataSpec
+    training: TrainingSpec
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the content: whatever resolves to the same cell has the same id."""
+        content = json.dumps(self.to_canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def to_canonical(self) -> dict[str, Any]:
+        """The content in JSON's types, less what is at its default and what has no effect."""
+        stages = [config.to_canonical() for config in self.attention]
+        shared = all(stage == stages[0] for stage in stages)
+        return {
+            "backbone": self.backbone,
+            "sizes": _to_stated(self.sizes, _RESOLVED),
+            "attention": stages[:1] if shared else stages,
+            "num_heads": list(self.num_heads),
+            "data": _to_stated(self.data, _WITHOUT_EFFECT),
+            "training": _to_stated(self.training, set()),
+        }
+
+    def levels(self) -> frozenset[str]:
+        """Every level that the cell names: of its operators, its backbone, its dataset."""
+        return frozenset({self.backbone, self.data.name}).union(*(config.levels() for config in self.attention))
+
+    def factors(self) -> dict[str, str]:
+        """The level of each factor as people read it; empty where the cell has no attention."""
+        return {
+            "backbone": self.backbone,
+            "parameterization": _join_stages([" + ".join(config.parameterization) for config in self.attention]),
+            "normalization": _join_stages([config.normalization for config in self.attention]),
+            "neighborhood": _join_stages([config.neighborhood for config in self.attention]),
+            "aggregation": _join_stages([config.aggregation for config in self.attention]),
+            "heads": ", ".join(str(heads) for heads in self.num_heads),
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of the table: its name, its cell, and whether it is a floor (a model without attention)."""
+
+    name: str
+    cell: Cell
+    expect: Expectation | None = None
+    is_floor: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One (cell, replicate): what `run_cell` executes."""
+
+    row: PlannedRow
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows and, replicate-major, all runs of an experiment under its recipe."""
+
+    spec: ExperimentSpec
+    rows: tuple[PlannedRow, ...]
+    runs: tuple[PlannedRun, ...]
+
+
+def make_plan(spec: ExperimentSpec) -> Plan:
+    """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
+
+    Raises:
+        SpecError: a row asks for an impossible combination.
+    """
+    rows = (*(PlannedRow(name, _make_cell(spec, name), row.expect) for name, row in spec.rows.items()), *_floors(spec))
+    runs = tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
+    return Plan(spec, rows, runs)
+
+
+def _join_stages(levels: Sequence[str]) -> str:
+    """One level where all stages agree, else each with its stages: `sliding_window (1-3), local_window (4)`."""
+    if len(set(levels)) <= 1:
+        return "".join(levels[:1])
+    parts, first = [], 1
+    for level, group in groupby(levels):
+        last = first + len(list(group)) - 1
+        parts.append(f"{level} ({first})" if first == last else f"{level} ({first}-{last})")
+        first = last + 1
+    return ", ".join(parts)
+
+
+def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=ignored)
+
+
+def _floors(spec: ExperimentSpec) -> Iterator[PlannedRow]:
+    """Models without attention on the same images: a table below them measures early optimization."""
+    recipe = spec.recipe
+    if recipe.floor_width is None:
+        return
+    sizes: tuple[tuple[str, Spec], ...] = (("linear", LinearSpec()), ("mlp", MlpSpec(width=recipe.floor_width)))
+    for name, (backbone, size) in zip(FLOORS, sizes, strict=True):
+        if name in spec.rows:
+            raise error_at(spec, "the name of a floor of the recipe; choose another", "rows", name)
+        yield PlannedRow(name, Cell(backbone, size, (), (), recipe.data, recipe.training), is_floor=True)
+
+
+def _make_cell(spec: ExperimentSpec, name: str) -> Cell:
+    row, recipe = spec.rows[name], spec.recipe
+    backbone = row.backbone or spec.cell.backbone
+    sizes = _get_sizes(spec, name, backbone)
+    _check_stage_numbers(spec, name, len(sizes.depths))
+    stages = [_layers(spec, row, stage, len(sizes.depths)) for stage in range(len(sizes.depths))]
+    try:
+        attention = tuple(_resolve_operator(layers, sizes) for layers in stages)
+        num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
+    except ValueError as error:
+        raise error_at(spec, str(error), "rows", name) from None
+    return Cell(backbone, sizes, attention, num_heads, recipe.data, recipe.training)
+
+
+def _get_sizes(spec: ExperimentSpec, name: str, backbone: str) -> SwinSpec:
+    sizes: SwinSpec | None = getattr(spec.recipe.backbones, backbone)
+    if sizes is None:
+        raise error_at(spec, f"recipe {spec.recipe.name!r} has no sizes for backbone {backbone!r}", "rows", name)
+    if spec.recipe.data.image_size % sizes.patch_size:
+        message = f"patch_size must divide image_size, got {sizes.patch_size} and {spec.recipe.data.image_size}"
+        raise error_at(spec, f"recipe {spec.recipe.name!r}: {message}", "rows", name)
+    return sizes
+
+
+def _check_stage_numbers(spec: ExperimentSpec, name: str, num_stages: int) -> None:
+    for stage in spec.rows[name].stages:
+        if isinstance(stage, int) and stage > num_stages:
+            raise error_at(spec, f"the backbone has stages 1 to {num_stages}", "rows", name, "stages", stage)
+
+
+def _layers(spec: ExperimentSpec, row: RowSpec, stage: int, num_stages: int) -> list[OperatorSpec]:
+    """What a stage (from 0) inherits, the more specific later: cell, row, `all`, `not_last` or `last`, its number."""
+    selectors = ("all", "last" if stage == num_stages - 1 else "not_last", stage + 1)
+    return [spec.cell, row, *(row.stages[selector] for selector in selectors if selector in row.stages)]
+
+
+def _resolve_operator(layers: list[OperatorSpec], sizes: SwinSpec) -> AttentionConfig:
+    default = AttentionConfig(window_size=sizes.window_size)
+    fields: dict[str, Any] = {}
+    for layer in layers:
+        fields = {**(fields if layer.preset is None else _expand(layer.preset)), **layer.stated()}
+    return make_config(fields, base=default)
+
+
+def _expand(preset: str) -> dict[str, Any]:
+    """What a preset states: the rest stays the backbone's."""
+    default = asdict(AttentionConfig())
+    return {name: value for name, value in asdict(get_preset(preset).config).items() if value != default[name]}
+
+
+def _resolve_heads(layers: list[OperatorSpec], sizes: SwinSpec, stage: int) -> int:
+    stated: list[Heads] = [layer.heads for layer in layers if layer.heads is not None]
+    heads, width = _count_heads(stated[-1] if stated else "1x", sizes, stage), sizes.widths[stage]
+    if width % heads:
+        raise ValueError(f"heads must divide the width, got {heads} heads and width {width} in stage {stage + 1}")
+    return heads
+
+
+def _count_heads(heads: Heads, sizes: SwinSpec, stage: int) -> int:
+    if isinstance(heads, int):
+        return heads
+    if isinstance(heads, tuple):
+        if len(heads) != len(sizes.depths):
+            raise ValueError(f"heads needs one number per stage ({len(sizes.depths)}), got {list(heads)}")
+        return heads[stage]
+    return {"1x": sizes.num_heads[stage], "2x": 2 * sizes.num_heads[stage], "C": sizes.widths[stage]}[heads]

@@ -1,0 +1,182 @@
+"""Where a number comes from: the code that a cell reaches, the checkout, versions, the machine. Imports no torch."""
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from harness.errors import DataError
+from harness.plan import Cell
+from paradigms.config import LEVELS
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that holds the packages `harness` and `paradigms`."""
+
+DISTRIBUTION = "elsa-ablation"
+SOURCES = ("harness", "paradigms", "experiments")
+PACKAGES = ("torch", "torchvision", "timm", "mlflow", "numpy")
+
+TRAINING_MODULES = (
+    "harness.build",
+    "harness.data",
+    "harness.evaluate",
+    "harness.floors",
+    "harness.optim",
+    "harness.seeding",
+    "harness.train",
+)
+"""What every run executes. Their own imports are not followed: what tracks, plans or prints changes no number."""
+
+CONFIGURATION = frozenset({"paradigms.config", "paradigms.presets", "paradigms.models"})
+"""Names and defaults; what a cell resolves to is its id already."""
+
+
+def collect(*, device: str | None = None, threads: int | None = None) -> dict[str, str]:
+    """The checkout, the versions and the machine, as they are recorded with every run.
+
+    `device` is the accelerator's name, the CPU's when None; `threads` are torch's, those of the environment when None.
+    """
+    return {
+        **_describe_checkout(ROOT),
+        "python": platform.python_version(),
+        **{package: _version_of(package) for package in PACKAGES},
+        "device": device or _name_cpu(),
+        "threads": str(threads or os.environ.get("OMP_NUM_THREADS") or os.cpu_count()),
+    }
+
+
+def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
+    """Twelve hexadecimal digits of all code that can change a cell's numbers; comments and formatting cannot."""
+    digest = hashlib.sha256()
+    for module in reached_modules(cell, root=root):
+        digest.update(f"{module}\n{_parse(_read(module, root))}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
+    """The modules that the digest of a cell covers, sorted.
+
+    They are the modules of training, the file of the dataset and the backbone, and what these two import. A module
+    called like a level is not followed where the cell does not name that level: only cells with `sliding_window`
+    reach `paradigms.kernels.sliding_window`.
+
+    Raises:
+        DataError: there is no such dataset.
+    """
+    starts = [f"harness.data.{cell.data.name}"]
+    if _locate(starts[0], root) is None:
+        raise DataError(f"unknown dataset {cell.data.name!r}")
+    starts += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
+    reached, waiting = set(TRAINING_MODULES), starts
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += [found for found in _imports_of(module, root) if _is_reached(found, cell)]
+    return tuple(sorted(reached))
+
+
+def _is_reached(module: str, cell: Cell) -> bool:
+    if not module.startswith(("harness.data.", "paradigms")) or module in CONFIGURATION:
+        return False
+    stem = module.rpartition(".")[2]
+    return stem not in LEVELS or stem in cell.levels()
+
+
+def _imports_of(module: str, root: Path) -> Iterator[str]:
+    """The modules under `root` that a module imports, anywhere in it, and the packages that it lies in."""
+    parts = module.split(".")
+    yield from (".".join(parts[:length]) for length in range(1, len(parts)))
+    package = module if _locate(module, root) == root.joinpath(*parts, "__init__.py") else module.rpartition(".")[0]
+    for name in _find_imports(_read(module, root), package):
+        if _locate(name, root) is not None:
+            yield name
+
+
+@cache
+def _find_imports(source: str, package: str) -> tuple[str, ...]:
+    """Every name that may be a module: of `from a import b` both `a` and `a.b`."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parent = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*parent, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+@cache
+def _parse(source: str) -> str:
+    """What the interpreter makes of a module, docstrings left out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
+    return ast.dump(tree)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    """A string that is a statement: a docstring, of an attribute too; it is never executed to any effect."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _locate(module: str, root: Path) -> Path | None:
+    path = root.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _read(module: str, root: Path) -> str:
+    path = _locate(module, root)
+    assert path is not None, f"{module} is not under {root}"
+    return path.read_text(encoding="utf-8")
+
+
+def _describe_checkout(root: Path) -> dict[str, str]:
+    """The commit and whether the sources differ from it; outside a checkout of ours the version that is installed."""
+    if _git(root, "rev-parse", "--show-toplevel") != str(root):
+        installed = _version_of(DISTRIBUTION)
+        return {"commit": "unknown" if installed == "none" else f"{DISTRIBUTION} {installed}", "dirty": "unknown"}
+    changes = _git(root, "status", "--porcelain", "--", *SOURCES)
+    return {
+        "commit": _git(root, "rev-parse", "HEAD") or "unknown",
+        "dirty": "unknown" if changes is None else str(bool(changes)).lower(),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints; None without git, or where it refuses."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _name_cpu() -> str:
+    """The model's name where Linux tells it, the architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

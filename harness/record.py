@@ -1,0 +1,64 @@
+"""The frozen outcome of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """How a run ended. All but `failed` (a bug) and `interrupted` are results."""
+
+    OK = "ok"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the outcome stands: a bug and an interruption are done again."""
+        return self not in (RunStatus.FAILED, RunStatus.INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch measured.
+
+    Attributes:
+        epoch: 1-based.
+        step: optimizer steps done so far.
+        metrics: `split/metric`, in percent or seconds: `train/loss`, `val/top1`, `val/loss`, `train/images_per_second`.
+    """
+
+    epoch: int
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One (cell, replicate) executed.
+
+    Attributes:
+        metrics: final values: `test/top1`, `test/top5`, `val/top1` in percent, `train/images_per_second`, `params`,
+            `macs` (per image), `seconds`, `peak_memory_gb`. A run without a result has those it reached.
+        curve: one entry an epoch.
+        provenance: `commit`, `dirty`, `code_digest`, `data_digest`, `torch`, `timm`, `python`, `device`, `threads`.
+        status_detail: the step of a divergence, the message of a failure; empty otherwise.
+        limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
+        run_id: of the tracking store; None where it is not stored.
+        end_time: seconds since the epoch.
+    """
+
+    cell_id: str
+    row: str
+    seed: int
+    status: RunStatus
+    metrics: Mapping[str, float]
+    curve: tuple[EpochMetrics, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    status_detail: str = ""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    run_id: str | None = None
+    end_time: float = 0.0

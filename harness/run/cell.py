@@ -1,0 +1,131 @@
+"""One run, inside the process that it has for itself."""
+
+import errno
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.build import build_model
+from harness.data import load_data
+from harness.errors import Diverged, StoreError
+from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
+from harness.plan import Cell, PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.run.context import RunContext
+from harness.run.open_run import Measured, Note, Opened, OpenRun
+from harness.spec import ExperimentSpec
+from harness.tracking import Tracker
+from harness.train import train
+
+ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
+    """Train and test one replicate of one cell, written to the store as it goes.
+
+    Raises:
+        StoreError: the store cannot be used. Everything else becomes the record's status.
+    """
+    torch.set_num_threads(context.threads)
+    device = _choose_device(context.spec)
+    provenance = {**context.provenance, **_name_accelerator(device)}
+    run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
+    open_run = OpenRun(run, context.spec.recipe.limits, provenance)
+
+    def note(message: Note) -> None:
+        open_run.add(message)
+        if isinstance(message, EpochMetrics):
+            context.tracker.log_epoch(run_id, message)
+        report(message)
+
+    note(Opened(run_id, provenance))
+    status, detail = _attempt(run, context, device, note, run_id)
+    note(Measured({"peak_memory_gb": peak_memory_gb(device)}))
+    record = open_run.to_record(status, detail)
+    context.tracker.finish_run(run_id, record)
+    return record
+
+
+def _attempt(
+    run: PlannedRun, context: RunContext, device: torch.device, note: Callable[[Note], None], run_id: str
+) -> tuple[RunStatus, str]:
+    """The one place where an exception becomes an outcome."""
+    try:
+        for message in _execute(run, context, device, run_id):
+            note(message)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        context.tracker.log_text(run_id, traceback.format_exc(), "error.txt")
+        return classify(error)
+    return RunStatus.OK, ""
+
+
+def _execute(
+    run: PlannedRun, context: RunContext, device: torch.device, run_id: str
+) -> Iterator[EpochMetrics | Measured]:
+    cell = run.row.cell
+    yield Measured(measure_cost(cell))
+    data = load_data(cell.data, cell.training, replicate=run.seed, data_dir=context.data_dir, device=device)
+    model = build_model(cell, replicate=run.seed, device=device)
+    training = train(model, data, cell.training, replicate=run.seed, device=device)
+    yield from training
+    tested = measure(training.evaluated_model, data.test_batches(), device)
+    yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
+    yield Measured({"test/images": float(len(tested.labels))})
+    _keep(context.tracker, run_id, training.evaluated_model, tested)
+
+
+def measure_cost(cell: Cell) -> dict[str, float]:
+    """Parameters and multiply-adds an image, without memory for either."""
+    model = build_model(cell, replicate=None, device="meta")
+    shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
+    return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
+
+
+def _keep(tracker: Tracker, run_id: str, model: nn.Module, tested: Measurement) -> None:
+    """The weights that were tested and what they predicted become artifacts."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights, predictions = Path(folder) / "weights.pt", Path(folder) / "predictions.npz"
+        torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
+        np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
+        tracker.log_file(run_id, weights)
+        tracker.log_file(run_id, predictions)
+
+
+def classify(error: Exception) -> tuple[RunStatus, str]:
+    """Status and detail of a run that ended in an exception."""
+    if isinstance(error, Diverged):
+        return RunStatus.DIVERGED, str(error.step)
+    if _is_out_of_memory(error):
+        return RunStatus.OUT_OF_MEMORY, ""
+    return RunStatus.FAILED, "".join(traceback.format_exception_only(error)).strip()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's allocator, torch's on either device, or the system's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATOR_MESSAGES)
+
+
+def _choose_device(spec: ExperimentSpec) -> torch.device:
+    """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device, limit = torch.device("cuda", 0), spec.recipe.limits.memory_limit_gb
+    if limit is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1e9 / total), device)
+    return device
+
+
+def _name_accelerator(device: torch.device) -> dict[str, str]:
+    return {} if device.type == "cpu" else {"device": torch.cuda.get_device_name(device)}

@@ -1,0 +1,36 @@
+"""What travels from the parent to a run's process. Imports no torch: the parent needs none."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.plan import PlannedRun
+from harness.record import Record
+from harness.run.open_run import Note
+from harness.spec import ExperimentSpec
+from harness.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run needs besides its cell and its seed; it may be pickled.
+
+    Attributes:
+        parent_id: the invocation that it belongs to.
+        provenance: of the invocation, and the digests of the cell.
+        threads: CPU threads.
+    """
+
+    tracker: Tracker
+    spec: ExperimentSpec
+    parent_id: str
+    provenance: Mapping[str, str]
+    data_dir: Path | None
+    threads: int
+
+
+def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
+    """Import what trains, where it is not imported yet, and train."""
+    from harness.run.cell import run_cell
+
+    return run_cell(report, run, context)

@@ -1,0 +1,62 @@
+"""What `run_plan` tells while it goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record
+from harness.run.ledger import Entry
+from harness.tracking import LiveRun
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Before the first run: what is done and what will be trained.
+
+    Attributes:
+        entries: every run of the plan, in its order.
+        to_do: those that will be trained.
+        closed: how many runs of earlier invocations were found dead and closed as interrupted.
+        elsewhere: runs of the same cells that other processes have open at this moment.
+    """
+
+    entries: tuple[Entry, ...]
+    to_do: tuple[PlannedRun, ...]
+    closed: int
+    elsewhere: tuple[LiveRun, ...]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run has its process."""
+
+    run: PlannedRun
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """A run has trained and validated one more epoch."""
+
+    run: PlannedRun
+    epoch: EpochMetrics
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A run has its record, whatever the outcome."""
+
+    run: PlannedRun
+    record: Record
+
+
+@dataclass(frozen=True)
+class TableWritten:
+    """At the end: the table of all that the store has of this plan."""
+
+    frame: pd.DataFrame
+    files: tuple[Path, ...]
+
+
+Event = Planned | RunStarted | EpochEnded | RunEnded | TableWritten

@@ -1,0 +1,140 @@
+"""One call of `harness run` in the store: its parent run, its children, and their ends."""
+
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Task
+from harness.engines.engine import Event as EngineEvent
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.run.context import RunContext, execute_cell
+from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
+from harness.run.ledger import Entry
+from harness.run.open_run import OpenRun
+from harness.spec import ExperimentSpec
+from harness.table.selection import Digests
+from harness.tracking import Tracker
+
+
+@dataclass
+class Invocation:
+    """Trains runs through an engine and sees to it that each one ends in the store.
+
+    Attributes:
+        provenance: of this checkout and machine, without digests.
+        digests: code and data of each cell as they are now.
+    """
+
+    spec: ExperimentSpec
+    tracker: Tracker
+    engine: Engine
+    provenance: Mapping[str, str]
+    digests: Mapping[str, Digests]
+    data_dir: Path | None
+    command: str
+    records: list[Record] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._open: dict[str, OpenRun] = {}
+        self._finished = False
+        self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.provenance)
+
+    def copy(self, entries: Iterable[Entry]) -> None:
+        """Show in this experiment what another one has trained."""
+        for entry in entries:
+            assert entry.record is not None
+            self.tracker.copy_run(entry.record, entry.run, spec=self.spec, parent_id=self._id)
+
+    def train(self, runs: Iterable[PlannedRun]) -> Iterator[Event]:
+        """Execute runs in their order; whatever happens to one, the others go on."""
+        planned = {str(number): run for number, run in enumerate(runs)}
+        with closing(self.engine.execute(self._to_task(name, run) for name, run in planned.items())) as events:
+            for event in events:
+                yield from self._follow(event, planned[event.name])
+
+    def finish(self, files: tuple[Path, ...]) -> None:
+        """Close the parent run; `files` are the table's."""
+        failed = any(record.status == RunStatus.FAILED for record in self.records)
+        self._finish(RunStatus.FAILED if failed else RunStatus.OK, files)
+
+    def close(self) -> None:
+        """End as interrupted what is still open: nothing, unless the invocation itself is broken off."""
+        for open_run in self._open.values():
+            if open_run.run_id is not None:
+                self._end(open_run, RunStatus.INTERRUPTED)
+        if not self._finished:
+            self._finish(RunStatus.INTERRUPTED)
+
+    def _finish(self, status: RunStatus, files: tuple[Path, ...] = ()) -> None:
+        statuses = [record.status for record in self.records]
+        counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+        self.tracker.finish_invocation(self._id, status, counts=counts, files=files)
+        self._finished = True
+
+    def _to_task(self, name: str, run: PlannedRun) -> Task:
+        limits = self.spec.recipe.limits
+        minutes = limits.time_limit_minutes
+        code, data = self.digests[run.row.cell.id]
+        context = RunContext(
+            tracker=self.tracker,
+            spec=self.spec,
+            parent_id=self._id,
+            provenance={**self.provenance, "code_digest": code, "data_digest": data},
+            data_dir=self.data_dir,
+            threads=self.engine.threads,
+        )
+        self._open[name] = OpenRun(run, limits, context.provenance)
+        return Task(
+            name,
+            execute_cell,
+            (run, context),
+            time_limit_seconds=None if minutes is None else 60 * minutes,
+            memory_limit_gb=limits.memory_limit_gb,
+        )
+
+    def _follow(self, event: EngineEvent, run: PlannedRun) -> Iterator[Event]:
+        match event:
+            case Started():
+                yield RunStarted(run)
+            case Message():
+                self._open[event.name].add(event.payload)
+                if isinstance(event.payload, EpochMetrics):
+                    yield EpochEnded(run, event.payload)
+            case _:
+                record = self._conclude(event)
+                self.records.append(record)
+                yield RunEnded(run, record)
+
+    def _conclude(self, outcome: Outcome) -> Record:
+        open_run = self._open.pop(outcome.name)
+        match outcome:
+            case Returned():
+                record: Record = outcome.value
+                return record
+            case Died():
+                return self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
+            case _:
+                return self._end(open_run, RunStatus.TIMED_OUT)
+
+    def _end(self, open_run: OpenRun, status: RunStatus, detail: str = "", output: str = "") -> Record:
+        """Close a run whose process can no longer do it, or never got as far as opening it."""
+        if open_run.run_id is None:
+            open_run.run_id = self.tracker.start_run(
+                open_run.run, spec=self.spec, parent_id=self._id, provenance=open_run.provenance
+            )
+        if output:
+            self.tracker.log_text(open_run.run_id, output, "output.txt")
+        record = open_run.to_record(status, detail)
+        self.tracker.finish_run(open_run.run_id, record)
+        return record
+
+
+def _describe_death(died: Died) -> str:
+    """A signal by its name; it proves no cause: the system's out-of-memory killer sends SIGKILL, and so do people."""
+    if died.exit_code < 0:
+        return f"killed by signal {-died.exit_code} ({signal.Signals(-died.exit_code).name})"
+    last = died.output.strip().splitlines()[-1:]
+    return f"exit code {died.exit_code}: {''.join(last)}"

@@ -1,0 +1,70 @@
+"""What of a plan is done, what has gone stale, what is missing: the plan held against the store's records."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from harness.data import data_digest
+from harness.plan import Plan, PlannedRun
+from harness.provenance import code_digest
+from harness.record import Record, RunStatus
+from harness.spec import LimitsSpec
+from harness.table.selection import Digests, get_digests
+from harness.tracking import Tracker
+
+LIMIT_OF = {RunStatus.OUT_OF_MEMORY: "memory_limit_gb", RunStatus.TIMED_OUT: "time_limit_minutes"}
+
+
+class Standing(StrEnum):
+    """Where a planned run stands."""
+
+    DONE = "done"
+    STALE = "stale"
+    TO_DO = "to do"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A planned run with what is known of it: its result, outdated where stale, or a bug or an interruption."""
+
+    run: PlannedRun
+    standing: Standing
+    record: Record | None
+
+
+def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
+    """Code and data of each cell as they are now, by cell id.
+
+    Raises:
+        DataError: the dataset is missing.
+    """
+    data = data_digest(plan.spec.recipe.data, data_dir)
+    return {row.cell.id: (code_digest(row.cell), data) for row in plan.rows}
+
+
+def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
+    """One entry for each run of the plan, in its order; without the digests of a cell nothing of it is stale."""
+    records = tracker.ledger(row.cell.id for row in plan.rows)
+    return tuple(_enter(run, records, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
+
+
+def _enter(run: PlannedRun, records: Iterable[Record], today: Digests | None, limits: LimitsSpec) -> Entry:
+    """The newest result of today's code and data, else the newest result, else whatever is newest."""
+    own = [record for record in records if (record.cell_id, record.seed) == (run.row.cell.id, run.seed)]
+    results = [record for record in own if stands(record, limits)]
+    fresh = [record for record in results if today is None or get_digests(record) == today]
+    if fresh:
+        return Entry(run, Standing.DONE, fresh[0])
+    if results:
+        return Entry(run, Standing.STALE, results[0])
+    return Entry(run, Standing.TO_DO, own[0] if own else None)
+
+
+def stands(record: Record, limits: LimitsSpec) -> bool:
+    """Whether an outcome need not be tried again: a run that hit a limit is, once the limit is wider."""
+    name = LIMIT_OF.get(record.status)
+    if name is None or name not in record.limits:
+        return record.status.is_result
+    limit: float | None = getattr(limits, name)
+    return limit is not None and limit <= record.limits[name]

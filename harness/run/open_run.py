@@ -1,0 +1,74 @@
+"""What is known of a run while it is open; both the run's process and its parent keep it, so that either can end it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.spec import LimitsSpec
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The run exists in the store."""
+
+    run_id: str
+    provenance: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Some of the final metrics, as soon as they are known."""
+
+    metrics: Mapping[str, float]
+
+
+Note = Opened | Measured | EpochMetrics
+
+
+@dataclass
+class OpenRun:
+    """A run that has started and not ended."""
+
+    run: PlannedRun
+    limits: LimitsSpec
+    provenance: Mapping[str, str]
+    run_id: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: list[EpochMetrics] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+
+    def add(self, note: Note) -> None:
+        """Remember what the run's process tells."""
+        match note:
+            case Opened():
+                self.run_id, self.provenance = note.run_id, note.provenance
+            case Measured():
+                self.metrics.update(note.metrics)
+            case EpochMetrics():
+                self.curve.append(note)
+
+    def to_record(self, status: RunStatus, detail: str = "") -> Record:
+        """The frozen outcome; of a run without a result it has the metrics that were reached."""
+        now = time.time()
+        return Record(
+            cell_id=self.run.row.cell.id,
+            row=self.run.row.name,
+            seed=self.run.seed,
+            status=status,
+            metrics={**self._summarize_curve(), "seconds": now - self.started, **self.metrics},
+            curve=tuple(self.curve),
+            provenance=self.provenance,
+            status_detail=detail,
+            limits=self.limits.model_dump(exclude_none=True),
+            run_id=self.run_id,
+            end_time=now,
+        )
+
+    def _summarize_curve(self) -> dict[str, float]:
+        if not self.curve:
+            return {}
+        speeds = [epoch.metrics["train/images_per_second"] for epoch in self.curve]
+        return {**self.curve[-1].metrics, "train/images_per_second": median(speeds)}

@@ -1,0 +1,92 @@
+"""A plan from beginning to end: trains what is missing or stale, survives every failure, leaves a table."""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data import check_data, describe_data
+from harness.engines.engine import Engine
+from harness.errors import DataError, StoreError
+from harness.plan import Plan
+from harness.provenance import collect
+from harness.run.events import Event, Planned, TableWritten
+from harness.run.invocation import Invocation
+from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.table import make_table, write_table
+from harness.table.selection import Digests
+from harness.tracking import PRELOAD as TRACKING_PRELOAD
+from harness.tracking import Tracker
+
+PRELOAD = ("harness.run.cell", "torch._dynamo", *TRACKING_PRELOAD)
+"""What a worker needs; torch imports `_dynamo` when the first optimizer is built."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a plan.
+
+    Attributes:
+        results: the folder that tables go to.
+        data_dir: of datasets that do not ship with the package.
+        keep_stale: leaves results of older code or data as they are.
+        command: what the user typed.
+    """
+
+    results: Path
+    data_dir: Path | None = None
+    keep_stale: bool = False
+    command: str = "harness run"
+
+
+def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
+    """Yield events as they happen; closing the iterator ends what runs as `interrupted`.
+
+    Raises:
+        DataError: the dataset is missing or cannot give what the recipe asks for.
+        StoreError: the store cannot be used.
+    """
+    spec, data_dir = plan.spec, options.data_dir
+    check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
+    digests = find_digests(plan, data_dir=data_dir)
+    tracker.prepare(spec.name)
+    closed = tracker.close_dead_runs()
+    entries = read_ledger(plan, tracker, digests)
+    to_do = tuple(entry.run for entry in entries if _is_to_do(entry, options))
+    elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
+    if to_do:
+        _check_files(spec.recipe.data.name, data_dir)
+    yield Planned(entries, to_do, len(closed), elsewhere)
+    provenance = collect(threads=engine.threads)
+    with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
+        invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
+        yield from invocation.train(to_do)
+        written = write_results(plan, tracker, digests, options.results)
+        invocation.finish(written.files)
+        yield written
+
+
+def _is_to_do(entry: Entry, options: RunOptions) -> bool:
+    kept = (Standing.DONE, Standing.STALE) if options.keep_stale else (Standing.DONE,)
+    return entry.standing not in kept
+
+
+def _check_files(name: str, data_dir: Path | None) -> None:
+    """A damaged file is found before the first run, not by every run."""
+    found = describe_data(name, data_dir)
+    if not found.usable:
+        raise DataError(found.state)
+
+
+def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
+    """Make the table from the store alone; `digests` are those of today, empty where they are not known.
+
+    Raises:
+        StoreError: the store has no run of this plan: an empty table must not replace one that was made elsewhere.
+    """
+    spec = plan.spec
+    records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows])
+    if not records:
+        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
+    frame = make_table(plan, records, current=digests)
+    return TableWritten(frame, write_table(frame, plan, results))

@@ -1,0 +1,320 @@
+"""What a user writes, frozen: an experiment, its rows, its recipe.
+
+The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from paradigms.config import (
+    AGGREGATIONS,
+    BACKBONES,
+    BACKENDS,
+    BORDERS,
+    NEIGHBORHOODS,
+    NORMALIZATIONS,
+    TERMS,
+    AttentionConfig,
+    Size,
+    unknown_name,
+)
+from paradigms.presets import PRESETS
+
+
+def _known(kind: str, names: Sequence[str]) -> AfterValidator:
+    """A name that is one of `names`; another one is told with the nearest."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(unknown_name(kind, name, tuple(names)))
+        return name
+
+    return AfterValidator(check)
+
+
+def _described(expected: str) -> WrapValidator:
+    """One message for a value that may have several types."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"must be {expected}, got {shown!r}") from None
+
+    return WrapValidator(check)
+
+
+Backbone = Annotated[str, _known("backbone", BACKBONES)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[Size, _described("a number of pixels or [rows, columns]")]
+Heads = Annotated[
+    PositiveInt | tuple[PositiveInt, ...] | Literal["1x", "2x", "C"],
+    _described("a positive number, a list with one per stage, 1x, 2x or C"),
+]
+Stages = Annotated[
+    PositiveInt | Literal["all", "last", "not_last"],
+    _described("a stage's number (from 1), all, last or not_last"),
+]
+Expectation = Literal["diverged", "out_of_memory", "timed_out"]
+Column = Literal["parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "delta"]
+
+
+class Spec(BaseModel):
+    """A part of a file: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SourceSpec(Spec):
+    """Where the experiment is printed."""
+
+    paper: str
+    table: int | None = None
+    figure: int | None = None
+
+
+class OperatorSpec(Spec):
+    """Fields of the operator that a cell, a row or a stage states; what is None is inherited.
+
+    The fields are those of `paradigms.config.AttentionConfig`, and besides `preset`, which replaces all of them at
+    once, and `heads`: one number for every stage, a list per stage, `1x` or `2x` of the backbone's, `C` for as many
+    heads as channels.
+    """
+
+    preset: Annotated[str, _known("preset", tuple(PRESETS))] | None = None
+    parameterization: tuple[Annotated[str, _known("term", TERMS)], ...] | None = None
+    normalization: Annotated[str, _known("normalization", NORMALIZATIONS)] | None = None
+    neighborhood: Annotated[str, _known("neighborhood", NEIGHBORHOODS)] | None = None
+    aggregation: Annotated[str, _known("aggregation", AGGREGATIONS)] | None = None
+    window_size: Pixels | None = None
+    shift_size: Pixels | None = None
+    kernel_size: Pixels | None = None
+    dilation: Pixels | None = None
+    border: Annotated[str, _known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
+    backend: Annotated[str, _known("backend", BACKENDS)] | None = None
+    heads: Heads | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """The fields of `AttentionConfig` that stand here."""
+        return self.model_dump(include=set(AttentionConfig.__dataclass_fields__), exclude_none=True)
+
+
+class CellSpec(OperatorSpec):
+    """Where every row starts."""
+
+    backbone: Backbone = "swin"
+
+
+class RowSpec(OperatorSpec):
+    """What a row changes of the cell; `stages` replaces fields in some stages only.
+
+    `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
+    """
+
+    backbone: Backbone | None = None
+    stages: dict[Stages, OperatorSpec] = {}
+    expect: Expectation | None = None
+
+
+class PublishedSpec(Spec):
+    """What the paper prints for a row: top-1 in percent; `quoted` from another paper, not trained by the authors."""
+
+    top1: float | None = None
+    quoted: bool = False
+
+
+class AugmentationSpec(Spec):
+    """Random changes of training images. The first block works on batches in memory, the second on image files.
+
+    Attributes:
+        hflip: probability of a horizontal flip.
+        shift: largest translation in pixels; what moves in is black.
+        reprob: probability of random erasing (pixel mode).
+        scale: area of the random crop, of the image's.
+        auto_augment: timm's policy string.
+        color_jitter: strength; without effect where `auto_augment` is set, as in timm.
+        mixup: alpha; 0 is off.
+        cutmix: alpha; 0 is off.
+    """
+
+    hflip: Probability = 0.0
+    shift: NonNegativeInt = 0
+    reprob: Probability = 0.0
+    scale: tuple[Probability, Probability] | None = None
+    auto_augment: str | None = None
+    color_jitter: NonNegativeFloat | None = None
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+
+
+class DataSpec(Spec):
+    """Which images. `train_images` and `val_images` are stratified, disjoint samples of the training set.
+
+    Attributes:
+        name: a dataset family, a key of `harness.data.DATASETS`.
+        image_size: side in pixels of what the model sees.
+        train_images: how many are trained on; None means all that validation leaves.
+        val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
+        test_images: how many of the test set are measured; None means all.
+        crop_pct: the part of the image that evaluation keeps (image files only).
+        interpolation: how image files are resized.
+        loading_workers: processes that decode image files; 0 decodes in the run's own process.
+    """
+
+    name: str
+    num_classes: PositiveInt
+    channels: PositiveInt
+    image_size: PositiveInt
+    train_images: PositiveInt | None = None
+    val_images: NonNegativeInt
+    test_images: PositiveInt | None = None
+    crop_pct: Probability = 1.0
+    interpolation: str = "bicubic"
+    loading_workers: NonNegativeInt = 0
+
+
+class SwinSpec(Spec):
+    """Sizes of a Swin (timm's argument names); `num_heads` is what `heads: 1x` means.
+
+    `weight_init` is timm's: the empty string draws linear layers with standard deviation 0.02 whatever their width,
+    which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the width.
+    """
+
+    patch_size: PositiveInt
+    embed_dim: PositiveInt
+    depths: tuple[PositiveInt, ...]
+    num_heads: tuple[PositiveInt, ...]
+    window_size: PositiveInt = 7
+    mlp_ratio: PositiveFloat = 4.0
+    qkv_bias: bool = True
+    drop_path_rate: Probability = 0.0
+    weight_init: Literal["", "jax", "moco", "reset"] = ""
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(self.num_heads) != len(self.depths):
+            raise ValueError(
+                f"depths and num_heads need one entry per stage, got {list(self.depths)} and {list(self.num_heads)}"
+            )
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
+
+
+class LinearSpec(Spec):
+    """The floor `linear`: one linear layer on the pixels."""
+
+
+class MlpSpec(Spec):
+    """The floor `mlp`: one hidden layer of `width` units on the pixels."""
+
+    width: PositiveInt
+
+
+class BackbonesSpec(Spec):
+    """What each backbone's name means under a recipe; None: the recipe does not have it."""
+
+    swin: SwinSpec | None = None
+
+
+class TrainingSpec(Spec):
+    """How a run is trained; every duration is in epochs and becomes steps in `harness.optim`.
+
+    Attributes:
+        opt: timm's name of the optimizer.
+        lr: the peak learning rate, at `lr_base_size` images a step where that is given.
+        lr_base_size: scales `lr` linearly with `batch_size`; None: `lr` is taken as it is.
+        epochs: warm-up and cosine, without the cool-down.
+        cooldown_epochs: further epochs at `min_lr`.
+        warmup_lr: where warm-up starts.
+        clip_grad: largest norm of all gradients; None: no clipping.
+        smoothing: label smoothing.
+        position_decay: weight decay of position tables too.
+        ema_decay: evaluates an exponential moving average of the weights; None: the weights themselves.
+        amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
+        augmentation: random changes of the images.
+    """
+
+    opt: str = "adamw"
+    lr: PositiveFloat
+    lr_base_size: PositiveInt | None = None
+    batch_size: PositiveInt
+    weight_decay: NonNegativeFloat = 0.05
+    position_decay: bool = False
+    epochs: PositiveInt
+    warmup_epochs: NonNegativeFloat = 0.0
+    cooldown_epochs: NonNegativeInt = 0
+    warmup_lr: NonNegativeFloat = 0.0
+    min_lr: NonNegativeFloat = 0.0
+    clip_grad: PositiveFloat | None = None
+    smoothing: Probability = 0.0
+    ema_decay: Probability | None = None
+    amp: bool = False
+    augmentation: AugmentationSpec = AugmentationSpec()
+
+
+class LimitsSpec(Spec):
+    """What a run may use; beyond it the run ends as `timed_out` or `out_of_memory`. None: no limit."""
+
+    time_limit_minutes: PositiveFloat | None = None
+    memory_limit_gb: PositiveFloat | None = None
+
+
+class RecipeSpec(Spec):
+    """Data, model sizes and schedule: what every row of a table shares. `name` is the stem of the file at `path`.
+
+    `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
+    `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
+    on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
+    """
+
+    name: str
+    path: Path | None = None
+    title: str
+    note: str | None = None
+    workers: PositiveInt = 1
+    floor_width: PositiveInt | None = None
+    data: DataSpec
+    backbones: BackbonesSpec
+    training: TrainingSpec
+    limits: LimitsSpec = LimitsSpec()
+
+
+class ExperimentSpec(Spec):
+    """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
+
+    `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart.
+    """
+
+    name: str
+    path: Path | None = None
+    title: str
+    source: SourceSpec | None = None
+    recipe: RecipeSpec
+    cell: CellSpec = CellSpec()
+    baseline: str
+    rows: dict[str, RowSpec]
+    seeds: PositiveInt = 3
+    columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
+    published: dict[str, PublishedSpec] = {}
+    overrides: tuple[str, ...] = ()

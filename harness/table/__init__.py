@@ -1,0 +1,6 @@
+"""Records → DataFrame → files: one row of plain numbers a row of the experiment, and what people read of it."""
+
+from harness.table.frame import COLUMNS, make_table
+from harness.table.report import to_markdown, to_text, write_table
+
+__all__ = ["COLUMNS", "make_table", "to_markdown", "to_text", "write_table"]

@@ -1,0 +1,96 @@
+"""Numbers as people read them: the DataFrame of strings that stands in Markdown and in the terminal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.spec import ExperimentSpec
+
+NOTHING = "—"
+QUOTED = "†"
+FLOORS_TITLE = "floors:"
+UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
+
+Row = Mapping[str, Any]
+Cells = Mapping[str, Callable[[Row], str]]
+
+
+def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
+    """The columns that the experiment asks for, in its order, then the paper's; a title row goes before the floors."""
+    cells = _make_cells(frame, spec)
+    rows = _to_rows(frame)
+    shown = [{title: show(row) for title, show in cells.items()} for row in rows if not row["is_floor"]]
+    floors = [{title: show(row) for title, show in cells.items()} for row in rows if row["is_floor"]]
+    if floors:
+        shown += [{**dict.fromkeys(cells, ""), "row": FLOORS_TITLE}, *floors]
+    return pd.DataFrame(shown, columns=list(cells))
+
+
+def _to_rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable[[Row], str]]:
+    """Title and content of every column."""
+    columns: dict[str, Cells] = {
+        "parameterization": {"parameterization": lambda row: row["parameterization"] or NOTHING},
+        "normalization": {"normalization": lambda row: row["normalization"] or NOTHING},
+        "neighborhood": {"neighborhood": lambda row: row["neighborhood"] or NOTHING},
+        "params": {"params": _show_params},
+        "macs": {"multiply-adds": lambda row: _show_count(row["macs"])},
+        "throughput": {"images/s": lambda row: _show(row["images_per_second"], ",.0f")},
+        "top1": {"n": _show_replicates, "top-1, %": _show_top1},
+        "delta": {f"Δ to {spec.baseline} [95 %]": _show_delta, "verdict": lambda row: row["verdict"] or NOTHING},
+    }
+    cells: dict[str, Callable[[Row], str]] = {"row": lambda row: row["row"]}
+    for column in spec.columns:
+        cells |= columns[column]
+    if frame["published_top1"].notna().any():
+        cells["paper"] = lambda row: _show(row["published_top1"], ".1f") + QUOTED * row["published_quoted"]
+        cells["paper Δ"] = lambda row: _show(row["published_delta"], "+.1f")
+    if any(_show_notes(row) for row in _to_rows(frame)):
+        cells["notes"] = _show_notes
+    return cells
+
+
+def _show(value: Any, form: str) -> str:
+    return NOTHING if pd.isna(value) else format(value, form)
+
+
+def _show_count(value: Any) -> str:
+    """Four digits and a unit: `137.2 k`, `28.29 M`, `4.491 G`."""
+    if pd.isna(value):
+        return NOTHING
+    unit, size = next((unit, size) for unit, size in UNITS.items() if value >= size or size == 1)
+    scaled = value / size
+    digits = 0 if size == 1 else max(0, 4 - len(str(int(scaled))))
+    return f"{scaled:.{digits}f} {unit}".strip()
+
+
+def _show_params(row: Row) -> str:
+    count, factor = _show_count(row["params"]), row["params_factor"]
+    return count if pd.isna(factor) or factor == 1 else f"{count} ({factor:.2f}×)"
+
+
+def _show_replicates(row: Row) -> str:
+    """`3` where every planned replicate was measured, else `2/3; diverged@412`."""
+    if row["n"] == row["seeds"]:
+        return str(row["n"])
+    return "; ".join(part for part in (f"{row['n']}/{row['seeds']}", row["outcomes"]) if part)
+
+
+def _show_top1(row: Row) -> str:
+    spread: str = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
+    return _show(row["top1_mean"], ".2f") + spread
+
+
+def _show_delta(row: Row) -> str:
+    interval: str = "" if pd.isna(row["delta_low"]) else f" [{row['delta_low']:+.2f}, {row['delta_high']:+.2f}]"
+    return _show(row["delta"], "+.2f") + interval
+
+
+def _show_notes(row: Row) -> str:
+    paper = f"paper: {row['expected']}" if row["expected"] else ""
+    agreement = f"{paper}, {row['agreement']}" if row["agreement"] else paper
+    return "; ".join(part for part in (agreement, row["marks"]) if part)

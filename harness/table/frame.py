@@ -1,0 +1,273 @@
+"""From records to the DataFrame of plain numbers that csv holds; columns and their order are `COLUMNS`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from harness.plan import Plan
+from harness.record import Record, RunStatus
+from harness.spec import ExperimentSpec
+from harness.statistics import (
+    Comparison,
+    Verdict,
+    average_curves,
+    compare,
+    compare_expectation,
+    decide,
+    holm,
+    is_at_ceiling,
+    is_under_trained,
+    summarize,
+)
+from harness.table.selection import Digests, Replicates, select_replicates
+
+FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
+
+PROVENANCE = (
+    "code_digest",
+    "data_digest",
+    "commit",
+    "dirty",
+    "python",
+    "torch",
+    "torchvision",
+    "timm",
+    "mlflow",
+    "numpy",
+    "device",
+    "threads",
+)
+
+COLUMNS = (
+    "row",
+    "is_floor",
+    *FACTORS,
+    "seeds",
+    "n",
+    "outcomes",
+    "top1_mean",
+    "top1_std",
+    "top5_mean",
+    "val_top1_mean",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "pairs",
+    "t_p",
+    "holm_p",
+    "sign_flip_p",
+    "verdict",
+    "params",
+    "params_factor",
+    "macs",
+    "images_per_second",
+    "seconds",
+    "peak_memory_gb",
+    "published_top1",
+    "published_delta",
+    "published_quoted",
+    "expected",
+    "agreement",
+    "marks",
+    "experiment",
+    "recipe",
+    "overrides",
+    "cell_id",
+    *PROVENANCE,
+    "last_run",
+)
+
+_INTEGERS = ("seeds", "n", "pairs", "params", "macs")
+
+_FLOATS = (
+    *("top1_mean", "top1_std", "top5_mean", "val_top1_mean"),
+    *("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"),
+    *("params_factor", "images_per_second", "seconds", "peak_memory_gb", "published_top1", "published_delta"),
+)
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Parameters and multiply-adds of cells, by cell id."""
+
+
+def make_table(
+    plan: Plan,
+    records: Iterable[Record],
+    *,
+    current: Mapping[str, Digests] | None = None,
+    sizes: Sizes | None = None,
+) -> pd.DataFrame:
+    """One row a planned row, floors last, whatever there is of it.
+
+    Args:
+        plan: what the table is of; records of other cells and seeds are left out.
+        records: may hold several of one run: a result goes before a bug, the newer before the older.
+        current: code and data digest of each cell as they are now. Other records stand in only for a row that has
+            none of now, and the row is marked `stale`; a row never holds records of two versions.
+        sizes: what a row without any run has for parameters and multiply-adds.
+    """
+    rows = select_replicates(plan, records, current or {})
+    baseline = next(row for row in rows if row.row.name == plan.spec.baseline)
+    comparisons = [_compare(row, baseline) for row in rows]
+    params = [_get_size("params", 0, row, sizes or {}) for row in rows]
+    base_params = params[rows.index(baseline)]
+    content = [
+        {
+            "row": row.row.name,
+            "is_floor": row.row.is_floor,
+            **row.row.cell.factors(),
+            **_to_outcome(row),
+            **comparison,
+            "params": count,
+            "params_factor": count / base_params if count and base_params else None,
+            "macs": _get_size("macs", 1, row, sizes or {}),
+            **_to_published(row, plan.spec),
+            "marks": "; ".join(_to_marks(row, plan.spec.recipe.data.test_images)),
+            **_to_origin(row, plan.spec),
+        }
+        for row, comparison, count in zip(rows, _to_verdicts(rows, baseline, comparisons), params, strict=True)
+    ]
+    frame = pd.DataFrame(content, columns=list(COLUMNS))
+    return frame.astype({**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_FLOATS, "float64")})
+
+
+def _compare(row: Replicates, baseline: Replicates) -> Comparison | None:
+    """Seed by seed; not with itself, not for floors, not over two versions of the data."""
+    if row is baseline or row.row.is_floor or row.data_digest != baseline.data_digest:
+        return None
+    return compare(row.top1, baseline.top1)
+
+
+def _to_verdicts(
+    rows: Sequence[Replicates], baseline: Replicates, comparisons: Sequence[Comparison | None]
+) -> list[dict[str, Any]]:
+    """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
+    corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
+    return [
+        {"verdict": ""}
+        if comparison is None
+        else _to_verdict(comparison, holm_p, is_thinned=_is_thinned(row, baseline))
+        for row, comparison, holm_p in zip(rows, comparisons, corrected, strict=True)
+    ]
+
+
+def _to_verdict(comparison: Comparison, holm_p: float | None, *, is_thinned: bool) -> dict[str, Any]:
+    values = asdict(comparison)
+    return {
+        "delta": values["delta"],
+        "delta_low": values["low"],
+        "delta_high": values["high"],
+        "pairs": values["n"],
+        "t_p": values["t_p"],
+        "holm_p": holm_p,
+        "sign_flip_p": values["sign_flip_p"],
+        "verdict": (Verdict.UNRESOLVED if is_thinned else decide(comparison.delta, holm_p)).value,
+    }
+
+
+def _is_thinned(*rows: Replicates) -> bool:
+    records = [record for row in rows for record in row.records.values()]
+    return any(record.status.is_result and record.status != RunStatus.OK for record in records)
+
+
+def _to_outcome(row: Replicates) -> dict[str, Any]:
+    top1 = summarize(list(row.top1.values()))
+    return {
+        "seeds": len(row.seeds),
+        "n": top1.n,
+        "outcomes": _describe_outcomes([record for record in row.records.values() if record.status != RunStatus.OK]),
+        "top1_mean": top1.mean,
+        "top1_std": top1.std,
+        "top5_mean": _average(row.ok, "test/top5"),
+        "val_top1_mean": _average(row.ok, "val/top1"),
+        "images_per_second": _average(row.ok, "train/images_per_second"),
+        "seconds": _average(row.ok, "seconds"),
+        "peak_memory_gb": _average(row.ok, "peak_memory_gb"),
+    }
+
+
+def _describe_outcomes(records: Sequence[Record]) -> str:
+    """Bad outcomes in a word each, divergences with their steps: `diverged@412,398, failed ×2`."""
+    parts = []
+    for status in dict.fromkeys(record.status for record in records):
+        same = [record for record in records if record.status == status]
+        if status == RunStatus.DIVERGED and all(record.status_detail for record in same):
+            parts.append(f"{status.value}@{','.join(record.status_detail for record in same)}")
+        else:
+            parts.append(status.value if len(same) == 1 else f"{status.value} ×{len(same)}")
+    return ", ".join(parts)
+
+
+def _average(records: Sequence[Record], metric: str) -> float | None:
+    values = [record.metrics[metric] for record in records if metric in record.metrics]
+    return fmean(values) if values else None
+
+
+def _get_size(metric: str, position: int, row: Replicates, sizes: Sizes) -> int | None:
+    measured = (record.metrics[metric] for record in row.records.values() if metric in record.metrics)
+    known = next(measured, None)
+    if known is not None:
+        return round(known)
+    return sizes[row.row.cell.id][position] if row.row.cell.id in sizes else None
+
+
+def _to_published(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:
+    values: dict[str, Any] = {"published_quoted": False, "expected": row.row.expect or "", "agreement": ""}
+    if row.row.expect is not None:
+        statuses = [record.status for record in row.records.values()]
+        values["agreement"] = compare_expectation(RunStatus(row.row.expect), statuses) or ""
+    published, baseline = spec.published.get(row.row.name), spec.published.get(spec.baseline)
+    if published is None or published.top1 is None:
+        return values
+    values |= {"published_top1": published.top1, "published_quoted": published.quoted}
+    if baseline is not None and baseline.top1 is not None and row.row.name != spec.baseline:
+        values["published_delta"] = round(published.top1 - baseline.top1, 6)
+    return values
+
+
+def _to_marks(row: Replicates, test_images: int | None) -> list[str]:
+    """What a reader has to know before believing the row."""
+    if not row.records:
+        return ["missing"]
+    marks = {
+        "stale": row.is_stale,
+        "partial": not row.is_complete,
+        "under-trained": is_under_trained(average_curves(_get_curve(record) for record in row.ok)),
+        "at the ceiling": _is_at_ceiling(row, test_images),
+    }
+    return [mark for mark, applies in marks.items() if applies]
+
+
+def _get_curve(record: Record) -> list[float]:
+    return [epoch.metrics["val/top1"] for epoch in record.curve if "val/top1" in epoch.metrics]
+
+
+def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:
+    num_images = _average(row.ok, "test/images") or test_images
+    return num_images is not None and bool(row.ok) and is_at_ceiling(fmean(row.top1.values()), round(num_images))
+
+
+def _to_origin(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:
+    records = list(row.records.values())
+    return {
+        "experiment": spec.name,
+        "recipe": spec.recipe.name,
+        "overrides": " ".join(spec.overrides),
+        "cell_id": row.row.cell.id,
+        **{
+            name: _join(record.provenance[name] for record in records if name in record.provenance)
+            for name in PROVENANCE
+        },
+        "last_run": _to_date(max(record.end_time for record in records)) if records else "",
+    }
+
+
+def _join(values: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(values))
+
+
+def _to_date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

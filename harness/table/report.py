@@ -1,0 +1,228 @@
+"""The files of a table: csv for machines, Markdown for people, and the same for a terminal."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from harness.plan import Plan
+from harness.spec import DataSpec, ExperimentSpec, RecipeSpec
+from harness.statistics import MAX_EXACT_SEEDS, Verdict
+from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, to_display
+from harness.table.frame import FACTORS
+
+MARKS = {
+    "missing": "no run of this row has ended yet.",
+    "partial": "some of the planned replicates have no result yet.",
+    "stale": "code or data have changed since these runs; `harness run` trains them again.",
+    "under-trained": "validation top-1 still climbed when training ended; more epochs may change this row.",
+    "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",
+}
+
+MAX_NAME_LENGTH = 100
+
+VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
+
+
+def write_table(frame: pd.DataFrame, plan: Plan, results: Path) -> tuple[Path, Path]:
+    """Write `<results>/<recipe>/<experiment>.csv` and `.md`, each at once or not at all; returns the paths.
+
+    Results under `--set` go to `<recipe>+<overrides>`, so that they overwrite no others.
+    """
+    folder = results / _name_folder(plan.spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    csv, markdown = folder / f"{plan.spec.name}.csv", folder / f"{plan.spec.name}.md"
+    _write_atomically(csv, frame.to_csv(index=False, lineterminator="\n"))
+    _write_atomically(markdown, to_markdown(frame, plan))
+    return csv, markdown
+
+
+def to_text(frame: pd.DataFrame, plan: Plan) -> str:
+    """The table as plain lines; the factors, which the row's name stands for, are left to the files."""
+    display = to_display(frame, plan.spec)
+    narrow = display.drop(columns=[name for name in FACTORS if name in display.columns])
+    return tabulate(narrow.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True)
+
+
+def to_markdown(frame: pd.DataFrame, plan: Plan) -> str:
+    """Title, what is compared, the table, how to read it, where it comes from."""
+    parts = [
+        f"# {_to_title(plan.spec)}",
+        _to_summary(plan),
+        _to_grid(to_display(frame, plan.spec)),
+        "## How to read it",
+        "\n".join(f"* {note}" for note in _to_notes(frame, plan)),
+        "## Where it comes from",
+        _to_provenance(frame, plan),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _to_title(spec: ExperimentSpec) -> str:
+    return spec.title if spec.source is None else f"{spec.title} ({_to_source(spec)})"
+
+
+def _to_source(spec: ExperimentSpec) -> str:
+    assert spec.source is not None
+    places = {"Table": spec.source.table, "Figure": spec.source.figure}
+    return ", ".join([spec.source.paper, *(f"{kind} {n}" for kind, n in places.items() if n is not None)])
+
+
+def _to_summary(plan: Plan) -> str:
+    recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
+    return (
+        f"{_count(len(rows), 'row')}, each trained with {_count(plan.spec.seeds, 'seed')} under the recipe "
+        f"`{recipe.name}` ({recipe.title}): {_to_budget(recipe)}. "
+        f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
+    )
+
+
+def _to_budget(recipe: RecipeSpec) -> str:
+    images = recipe.data.train_images
+    amount = "all training images" if images is None else f"{images:,} training images"
+    epochs = recipe.training.epochs + recipe.training.cooldown_epochs
+    return f"{amount} of `{recipe.data.name}`, {_count(epochs, 'epoch')}"
+
+
+def _to_test_set(data: DataSpec) -> str:
+    return "the whole test set" if data.test_images is None else f"{data.test_images:,} test images"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _to_grid(display: pd.DataFrame) -> str:
+    """Emphasis is for what is proven, and for the title of the floors."""
+    proven = {verdict.value: f"**{verdict.value}**" for verdict in (Verdict.BETTER, Verdict.WORSE)}
+    emphasized = display.replace({"row": {FLOORS_TITLE: f"*{FLOORS_TITLE}*"}, "verdict": proven})
+    escaped = emphasized.map(lambda cell: cell.replace("|", r"\|"))
+    return tabulate(escaped.to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
+    spec = plan.spec
+    if "top1" in spec.columns:
+        yield "**top-1** is the mean ± the standard deviation over the n measured replicates."
+    if "delta" in spec.columns:
+        yield from _to_delta_notes(frame, spec)
+    if frame["outcomes"].any():
+        yield (
+            "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
+            "finite numbers, or stayed at chance, at step 412. Means are over the measured replicates; where a bad "
+            "outcome has thinned out a comparison, the rest resolves nothing."
+        )
+    if frame["published_top1"].notna().any():
+        yield from _to_paper_notes(frame, spec)
+    if frame["is_floor"].any():
+        yield f"**Floors** have no attention.{_to_floor_note(frame, spec)}"
+    if frame["expected"].any():
+        yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
+    present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
+    yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
+    if spec.recipe.note:
+        yield spec.recipe.note
+
+
+def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
+    tests = int(frame["holm_p"].notna().sum())
+    if tests == 0:
+        yield f"**Δ** is the row less {spec.baseline}. One pair of seeds has no interval and resolves nothing."
+        return
+    yield (
+        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, augmentation and initial "
+        "weights), with the 95 % Student-t interval of the mean difference."
+    )
+    yield (
+        f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "
+        f"over the {_count(tests, 'comparison')} of this table, which is stricter than one interval without zero; "
+        f"everything else is unresolved.{_to_sign_flip_note(int(frame['pairs'].max()))}"
+    )
+
+
+def _to_sign_flip_note(pairs: int) -> str:
+    if pairs > MAX_EXACT_SEEDS:
+        return ""
+    return f" The exact sign-flip p-value is in the csv; with {pairs} pairs it cannot be below {2 / 2**pairs:.2g}."
+
+
+def _to_floor_note(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
+    """A warning where the baseline is not above every floor."""
+    baseline = frame.loc[frame["row"] == spec.baseline, "top1_mean"].max()
+    is_above = not baseline <= frame.loc[frame["is_floor"], "top1_mean"].max()
+    return "" if is_above else f" {spec.baseline} is not above them: this table shows early optimization, not quality."
+
+
+def _to_paper_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
+    printed = "the paper's numbers" if spec.source is None else f"as printed in {_to_source(spec)}"
+    yield (
+        f"**paper**: {printed}. Those are of other data, sizes and schedules than the recipe `{spec.recipe.name}`, "
+        "unless it is the paper's own: compare the sign and the order of differences, not the values."
+    )
+    if frame["published_quoted"].any():
+        yield f"{QUOTED} quoted there from another paper, not trained by the authors."
+
+
+def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
+    spec = plan.spec
+    facts = {
+        "experiment": f"`{spec.name}`, recipe `{spec.recipe.name}`",
+        "overrides": ", ".join(f"`{override}`" for override in spec.overrides) or "none",
+        "replicates": f"seeds {', '.join(str(seed) for seed in range(spec.seeds))}",
+        "commit": _to_commits(frame),
+        "code digest": _list_by_row(frame, "code_digest"),
+        "data digest": _list_by_row(frame, "data_digest"),
+        "versions": ", ".join(f"{name} {_list(frame, name)}" for name in VERSIONS),
+        "device": f"{_list(frame, 'device')}, torch threads a run: {_list(frame, 'threads')}",
+        "last run": max(frame["last_run"]) or NOTHING,
+    }
+    return tabulate(facts.items(), headers=["", ""], tablefmt="github", disable_numparse=True)
+
+
+def _to_commits(frame: pd.DataFrame) -> str:
+    """Every commit that runs were made at; uncommitted changes are said."""
+    pairs = dict.fromkeys(zip(frame["commit"], frame["dirty"], strict=True))
+    shown = [f"{commit} (+ uncommitted changes)" if "true" in dirty else commit for commit, dirty in pairs if commit]
+    return ", ".join(shown) or NOTHING
+
+
+def _list(frame: pd.DataFrame, column: str) -> str:
+    return ", ".join(_split(frame[column])) or NOTHING
+
+
+def _split(values: Iterable[str]) -> list[str]:
+    """The distinct values; a row may hold several."""
+    return list(dict.fromkeys(value for joined in values for value in joined.split(" | ") if value))
+
+
+def _list_by_row(frame: pd.DataFrame, column: str) -> str:
+    """One value for all, or each with its rows."""
+    known = frame[frame[column] != ""]
+    values = _split(known[column])
+    if len(values) < 2:
+        return f"`{values[0]}`" if values else NOTHING
+    return "; ".join(f"`{value}` ({', '.join(known['row'][known[column] == value])})" for value in values)
+
+
+def _name_folder(spec: ExperimentSpec) -> str:
+    """The recipe, with what `--set` changed of it, in characters and a length that every file system has."""
+    full = "+".join([spec.recipe.name, *spec.overrides])
+    name = re.sub(r"[^\w.,=+-]", "_", full)
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}~{sha256(full.encode()).hexdigest()[:8]}"
+
+
+def _write_atomically(path: Path, content: str) -> None:
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

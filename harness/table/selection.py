@@ -1,0 +1,71 @@
+"""Which records stand in a row: one a seed, and all of one version of the code and the data."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.plan import Plan, PlannedRow
+from harness.record import Record, RunStatus
+
+Digests = tuple[str, str]
+"""Of the code that a cell reaches and of its data."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A row of the plan with its records by seed; `is_stale` where code or data are not those of today."""
+
+    row: PlannedRow
+    seeds: tuple[int, ...]
+    records: Mapping[int, Record]
+    is_stale: bool = False
+
+    @property
+    def ok(self) -> list[Record]:
+        """The records that have a measurement, by seed."""
+        return [record for record in self.records.values() if record.status == RunStatus.OK]
+
+    @property
+    def top1(self) -> dict[int, float]:
+        """Top-1 on the test set in percent, by seed."""
+        return {record.seed: record.metrics["test/top1"] for record in self.ok}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned replicate has a result, a bad one included."""
+        return all(seed in self.records and self.records[seed].status.is_result for seed in self.seeds)
+
+    @property
+    def data_digest(self) -> str | None:
+        """What the replicates have in common; None without any."""
+        return next((get_digests(record)[1] for record in self.records.values()), None)
+
+
+def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[str, Digests]) -> list[Replicates]:
+    """One `Replicates` a planned row, in the plan's order."""
+    known = list(records)
+    return [_select(row, tuple(run.seed for run in plan.runs if run.row == row), known, current) for row in plan.rows]
+
+
+def get_digests(record: Record) -> Digests:
+    """The version of code and data that a record was made with."""
+    return record.provenance.get("code_digest", ""), record.provenance.get("data_digest", "")
+
+
+def _select(
+    row: PlannedRow, seeds: tuple[int, ...], records: list[Record], current: Mapping[str, Digests]
+) -> Replicates:
+    """The records of today's digests; where there are none, those of the newest."""
+    mine = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
+    if not mine:
+        return Replicates(row, seeds, {})
+    newest = get_digests(max(mine, key=lambda record: record.end_time))
+    today = current.get(row.cell.id, newest)
+    chosen = today if any(get_digests(record) == today for record in mine) else newest
+    group = [record for record in mine if get_digests(record) == chosen]
+    best = {record.seed: record for record in sorted(group, key=_rank)}
+    return Replicates(row, seeds, {seed: best[seed] for seed in seeds if seed in best}, is_stale=chosen != today)
+
+
+def _rank(record: Record) -> tuple[bool, float]:
+    """Later is better: a result before a bug or an interruption, then the newer one."""
+    return record.status.is_result, record.end_time

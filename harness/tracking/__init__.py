@@ -1,0 +1,7 @@
+"""Where runs are remembered: the `Tracker` protocol, and MLflow behind it. MLflow is imported when it is used."""
+
+from harness.tracking.mlflow_tracker import PRELOAD, MlflowTracker
+from harness.tracking.store import default_tracking_uri, find_root
+from harness.tracking.tracker import LiveRun, Tracker
+
+__all__ = ["PRELOAD", "LiveRun", "MlflowTracker", "Tracker", "default_tracking_uri", "find_root"]

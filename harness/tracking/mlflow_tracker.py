@@ -1,0 +1,336 @@
+"""The tracker that writes to MLflow: an experiment a YAML file, a parent run an invocation, a child run a run.
+
+The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a light copy that the ledger leaves out.
+MLflow's step is the epoch.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from harness.errors import StoreError
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.spec import ExperimentSpec
+from harness.tracking.process import ProcessIdentity
+from harness.tracking.store import Store
+from harness.tracking.tracker import LiveRun
+from harness.tracking.translation import (
+    STEPS,
+    to_config,
+    to_curve,
+    to_final_metrics,
+    to_live_run,
+    to_outcome_tags,
+    to_params,
+    to_process,
+    to_process_tags,
+    to_record,
+    to_start_tags,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+    from mlflow.store.entities.paged_list import PagedList
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PRELOAD = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+"""What a process imports for its first write; importing it opens no store."""
+
+MLFLOW_STATUS = {
+    RunStatus.OK: "FINISHED",
+    RunStatus.DIVERGED: "FAILED",
+    RunStatus.OUT_OF_MEMORY: "FAILED",
+    RunStatus.TIMED_OUT: "KILLED",
+    RunStatus.FAILED: "FAILED",
+    RunStatus.INTERRUPTED: "KILLED",
+}
+"""How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
+
+PARENT_TAG = "mlflow.parentRunId"
+METRICS_PER_BATCH = 1000
+
+
+def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[Concatenate["MlflowTracker", P], T]:
+    """Turn whatever the store raises into one `StoreError`."""
+
+    @wraps(method)
+    def guarded(self: "MlflowTracker", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except StoreError:
+            raise
+        except _store_errors() as error:
+            raise self.store.complain(error) from error
+
+    return guarded
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+class MlflowTracker:
+    """A `Tracker` on MLflow's client alone: no active run, no global tracking URI.
+
+    It may be pickled: a copy opens its own connection. A database that does not exist is empty to every question and
+    is created by `prepare`.
+
+    Raises:
+        StoreError: MLflow keeps no runs behind this URI.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.store = Store(tracking_uri)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
+
+    def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
+        return MlflowTracker, (self.store.uri,)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        self.store.check()
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
+
+    @_guarded
+    def prepare(self, experiment: str) -> None:
+        """Create the database and the experiment, before any worker starts: MLflow breaks when workers do it."""
+        self.store.create()
+        if self._find_experiment(experiment) is None:
+            self._create_experiment(experiment)
+
+    @_guarded
+    def start_invocation(self, spec: ExperimentSpec, *, command: str, provenance: Mapping[str, str]) -> str:
+        """Open the parent run of one call of `harness run`."""
+        tags = {
+            "kind": "invocation",
+            "experiment": spec.name,
+            "title": spec.title,
+            "mlflow.source.name": command,
+            "mlflow.note.content": spec.title,
+            **to_process_tags(ProcessIdentity.current()),
+            **{f"provenance.{name}": value for name, value in provenance.items()},
+        }
+        params = {"command": command, "recipe": spec.recipe.name, "overrides": " ".join(spec.overrides)}
+        return self._create_run(spec.name, f"{spec.name} {spec.recipe.name}", tags=tags, params=params)
+
+    @_guarded
+    def finish_invocation(
+        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+    ) -> None:
+        """Close a parent run with the number of runs of each status and the table's files."""
+        for path in files:
+            self._client.log_artifact(run_id, str(path))
+        metrics = {f"runs/{outcome.value}": float(count) for outcome, count in counts.items()}
+        self._write(run_id, metrics=metrics, tags={"status": status.value})
+        self._client.set_terminated(run_id, MLFLOW_STATUS[status])
+
+    @_guarded
+    def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
+        """Open the run of this process with its levels, its resolved config and its provenance."""
+        tags = to_start_tags(run, spec, provenance, ProcessIdentity.current())
+        run_id = self._create_run(
+            spec.name,
+            f"{run.row.name} seed {run.seed}",
+            tags={"kind": "run", PARENT_TAG: parent_id, **tags},
+            params=to_params(run, spec),
+        )
+        self._client.log_dict(run_id, to_config(run, spec), "config.json")
+        return run_id
+
+    @_guarded
+    def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
+        """Write one epoch in one `log_batch`: single calls stall for seconds beside other writers."""
+        self._write(run_id, metrics={**epoch.metrics, STEPS: epoch.step}, step=epoch.epoch)
+
+    @_guarded
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Keep a file as an artifact of the same name."""
+        self._client.log_artifact(run_id, str(path))
+
+    @_guarded
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """Keep a text as the artifact `name`."""
+        self._client.log_text(run_id, text, name)
+
+    @_guarded
+    def finish_run(self, run_id: str, record: Record) -> None:
+        """Write final metrics and outcome in one `log_batch`, then close the run."""
+        step = record.curve[-1].epoch if record.curve else 0
+        self._write(run_id, metrics=to_final_metrics(record), step=step, tags=to_outcome_tags(record))
+        self._client.set_terminated(run_id, MLFLOW_STATUS[record.status])
+
+    @_guarded
+    def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
+        """Show a run of another experiment in this one, once: all metrics and tags, no artifacts."""
+        if record.run_id is None:
+            raise ValueError(f"a run that is not stored cannot be copied, got {record.row!r} seed {record.seed}")
+        source = self._client.get_run(record.run_id)
+        experiment_id = self._require_experiment(spec.name)
+        if source.info.experiment_id == experiment_id:
+            return record.run_id
+        done = f"tags.reused_from = '{record.run_id}' AND tags.status = '{record.status.value}'"
+        copies = self._search([experiment_id], done)
+        return copies[0].info.run_id if copies else self._copy(source, run, spec, parent_id)
+
+    @_guarded
+    def ledger(self, cell_ids: Iterable[str], *, curves: Sequence[str] = ()) -> list[Record]:
+        """Every ended run of these cells in the whole store, newest first, copies left out."""
+        if self.store.is_new:
+            return []
+        return self._read(self._experiment_ids(), cell_ids, condition="tags.kind = 'run' AND ", curves=curves)
+
+    @_guarded
+    def read_records(
+        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = ("val/top1",)
+    ) -> list[Record]:
+        """Every ended run of these cells in one experiment, newest first, copies included."""
+        experiment_id = None if self.store.is_new else self._find_experiment(experiment)
+        return [] if experiment_id is None else self._read([experiment_id], cell_ids, curves=curves)
+
+    @_guarded
+    def close_dead_runs(self) -> list[str]:
+        """End as `interrupted` what processes of this host that are gone left open, parent runs and copies included."""
+        dead = [run for run in self._open_runs() if _is_dead(to_process(run))]
+        for run in dead:
+            status = RunStatus(run.data.tags.get("status", RunStatus.INTERRUPTED.value))
+            detail = run.data.tags.get("status_detail", "its process ended without a word")
+            self._write(run.info.run_id, tags={"status": status.value, "status_detail": detail})
+            self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[status])
+        return [run.info.run_id for run in dead]
+
+    @_guarded
+    def running_elsewhere(self) -> list[LiveRun]:
+        """Open runs of other processes that are alive, or on hosts of which nothing is known."""
+        here = ProcessIdentity.current()
+        others = [run for run in self._open_runs() if to_process(run) != here and not _is_dead(to_process(run))]
+        return [to_live_run(run) for run in others if run.data.tags["kind"] == "run"]
+
+    def _find_experiment(self, name: str) -> str | None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage != "active":
+            raise StoreError(
+                f"the experiment {name!r} was deleted from {self.store.shown}; restore it there, or use another store"
+            )
+        return None if experiment is None else str(experiment.experiment_id)
+
+    def _require_experiment(self, name: str) -> str:
+        found = self._find_experiment(name)
+        assert found is not None, f"prepare({name!r}) comes first"
+        return found
+
+    def _create_experiment(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_experiment(name, artifact_location=self.store.artifact_location(name))
+        except MlflowException:
+            if self._find_experiment(name) is None:  # else another invocation was first
+                raise
+
+    def _create_run(self, experiment: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+        created = self._client.create_run(self._require_experiment(experiment), tags=dict(tags), run_name=name)
+        self._write(created.info.run_id, params=params)
+        return str(created.info.run_id)
+
+    def _copy(self, source: "Run", run: PlannedRun, spec: ExperimentSpec, parent_id: str) -> str:
+        """Its status is written last: what an interruption leaves is not taken for a copy."""
+        outcome = {name: source.data.tags[name] for name in ("status", "status_detail")}
+        kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
+        own = {
+            "kind": "reused",
+            "reused_from": source.info.run_id,
+            "experiment": spec.name,
+            "title": spec.title,
+            PARENT_TAG: parent_id,
+            **to_process_tags(ProcessIdentity.current()),
+        }
+        tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
+        name = f"{run.row.name} seed {run.seed}"
+        run_id = self._create_run(spec.name, name, tags=tags, params=to_params(run, spec))
+        points = [point for metric in source.data.metrics for point in self._history(source, metric)]
+        for start in range(0, len(points), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        self._write(run_id, tags=outcome)
+        self._client.set_terminated(run_id, source.info.status, end_time=source.info.end_time)
+        return run_id
+
+    def _write(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, value) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            synchronous=True,
+        )
+
+    def _read(
+        self, experiment_ids: list[str], cell_ids: Iterable[str], *, condition: str = "", curves: Sequence[str]
+    ) -> list[Record]:
+        """One query a cell: MLflow cannot ask for one of several values of a tag."""
+        found = [
+            run
+            for cell_id in dict.fromkeys(cell_ids)
+            for run in self._search(experiment_ids, f"{condition}tags.cell_id = '{cell_id}'")
+            if "status" in run.data.tags
+        ]
+        records = [to_record(run, self._read_curve(run, curves)) for run in found]
+        return sorted(records, key=lambda record: record.end_time, reverse=True)
+
+    def _read_curve(self, run: "Run", names: Sequence[str]) -> tuple[EpochMetrics, ...]:
+        wanted = [name for name in (STEPS, *names) if name in run.data.metrics] if names else []
+        return to_curve({name: self._history(run, name) for name in wanted})
+
+    def _history(self, run: "Run", metric: str) -> "Sequence[Metric]":
+        return self._client.get_metric_history(run.info.run_id, metric)
+
+    def _open_runs(self) -> "list[Run]":
+        if self.store.is_new:
+            return []
+        runs = self._search(self._experiment_ids(), "attributes.status = 'RUNNING'")
+        return [run for run in runs if "process.pid" in run.data.tags]
+
+    def _experiment_ids(self) -> list[str]:
+        return [
+            str(e.experiment_id) for e in _all_pages(lambda token: self._client.search_experiments(page_token=token))
+        ]
+
+    def _search(self, experiment_ids: list[str], condition: str) -> "list[Run]":
+        return _all_pages(lambda token: self._client.search_runs(experiment_ids, condition, page_token=token))
+
+
+def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:
+    page = fetch(None)
+    items = list(page)
+    while page.token:
+        page = fetch(page.token)
+        items += page
+    return items
+
+
+def _is_dead(process: ProcessIdentity) -> bool:
+    return process.is_here and not process.is_alive

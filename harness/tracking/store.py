@@ -1,0 +1,149 @@
+"""The place behind a tracking URI: what it is, whether it can be used, how it comes to be."""
+
+import os
+import re
+import sqlite3
+import tomllib
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import StoreError
+
+PROJECT = "elsa-ablation"
+SECONDS_TO_ANSWER = 5
+
+
+def default_tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`; else `mlflow.db` in the root of what the user works on."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
+
+
+def find_root() -> Path:
+    """The root of the checkout around the working directory; without one the working directory itself."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if _is_checkout(folder)), here)
+
+
+def _is_checkout(folder: Path) -> bool:
+    try:
+        content = tomllib.loads((folder / "pyproject.toml").read_text())
+    except (OSError, ValueError):
+        return False
+    project = content.get("project")
+    return isinstance(project, dict) and project.get("name") == PROJECT
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking URI, understood.
+
+    Raises:
+        StoreError: MLflow does not keep runs behind such a URI.
+    """
+
+    given: str
+
+    def __post_init__(self) -> None:
+        if urlsplit(self.given).scheme in ("", "file"):
+            raise StoreError(
+                f"MLflow keeps no runs in plain folders any more, got {self.given!r}; "
+                "give sqlite:///PATH/mlflow.db or the address of a server"
+            )
+        if self.given.startswith("sqlite:") and self.database is None:
+            raise StoreError(f"a database in memory ends with the process, got {self.given!r}; give sqlite:///PATH")
+
+    @cached_property
+    def database(self) -> Path | None:
+        """The absolute path of an SQLite database; None for every other store."""
+        place = self.given.partition("?")[0]
+        path = place.removeprefix("sqlite:///")
+        return None if path in (place, "", ":memory:") else Path(path).absolute()
+
+    @property
+    def uri(self) -> str:
+        """The same store from any working directory."""
+        return self.given if self.database is None else f"sqlite:///{self.database}"
+
+    @property
+    def shown(self) -> str:
+        """The URI without a password."""
+        return re.sub(r"//([^/@:]*):[^@/]*@", r"//\1:***@", self.given)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has ever been stored here; known of files only."""
+        return self.database is not None and not self.database.exists()
+
+    def artifact_location(self, experiment: str) -> str | None:
+        """Where an experiment's files go: beside a database, or where a server wants them (None)."""
+        if urlsplit(self.given).scheme in ("http", "https", "databricks"):
+            return None
+        folder = Path.cwd() if self.database is None else self.database.parent
+        return (folder / "mlartifacts" / experiment).as_uri()
+
+    def check(self) -> None:
+        """Find out in seconds what MLflow would find out in minutes of retries.
+
+        Raises:
+            StoreError: the database is damaged, locked or not readable, or the server does not answer.
+        """
+        try:
+            if self.database is not None:
+                _read_schema(self.database)
+            elif urlsplit(self.given).scheme in ("http", "https"):
+                _ask_server(self.given)
+        except (OSError, sqlite3.Error) as error:
+            raise self.complain(error) from error
+
+    def create(self) -> None:
+        """Create an SQLite database at once or not at all; does nothing where one exists.
+
+        Two processes that let MLflow create one database break it, and so does an interruption: each makes its own
+        under another name, and the first to finish gives it the right one.
+        """
+        if self.database is None or self.database.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.database.with_name(f".{self.database.name}.{os.getpid()}")
+        try:
+            folder = (self.database.parent / "mlartifacts").as_uri()
+            SqlAlchemyStore(f"sqlite:///{draft}", folder).engine.dispose()  # type: ignore[no-untyped-call]
+            with suppress(FileExistsError):
+                self.database.hardlink_to(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def complain(self, error: BaseException) -> StoreError:
+        """The one message for whatever went wrong: the first line of its first cause."""
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return StoreError(f"the tracking store {self.shown} cannot be used: {reason}")
+
+
+def _read_schema(database: Path) -> None:
+    if database.is_dir():
+        raise IsADirectoryError("it is a folder")
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_ANSWER)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "experiments" not in tables:
+            raise sqlite3.DatabaseError("it is the database of another program")
+    finally:
+        connection.close()
+
+
+def _ask_server(address: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:  # whoever merely refuses is there; MLflow itself brings credentials
+            raise

@@ -1,0 +1,89 @@
+"""What the harness asks of a store of runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.spec import ExperimentSpec
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A run that some process has started and not ended."""
+
+    run_id: str
+    cell_id: str
+    row: str
+    seed: int
+    host: str
+    pid: int
+
+
+class Tracker(Protocol):
+    """Remembers runs; every method raises `StoreError` where the store cannot be used.
+
+    The process that starts workers calls `prepare` before the first of them. The process that trains calls
+    `start_run`, which notes that process's identity: so a run whose process died can be told from one that goes on.
+    """
+
+    def prepare(self, experiment: str) -> None:
+        """Create the store and the experiment where they do not exist yet."""
+
+    def start_invocation(self, spec: ExperimentSpec, *, command: str, provenance: Mapping[str, str]) -> str:
+        """Open the parent run of one call of `harness run`; returns its id."""
+        ...
+
+    def finish_invocation(
+        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+    ) -> None:
+        """Close a parent run with the number of runs of each status and the table's files."""
+
+    def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
+        """Open the run of this process with its levels, its resolved config and its provenance; returns its id."""
+        ...
+
+    def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
+        """Write one epoch, in one call."""
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Keep a file as an artifact of the same name."""
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """Keep a text as the artifact `name`."""
+
+    def finish_run(self, run_id: str, record: Record) -> None:
+        """Write the outcome and close the run; the curve has been written by `log_epoch`.
+
+        Any process may do so: the parent does it for a child that it had to kill.
+        """
+
+    def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
+        """Show a run of another experiment in this one, once; returns the id of the copy.
+
+        A run that is of this experiment is not copied; its own id is returned.
+        """
+        ...
+
+    def ledger(self, cell_ids: Iterable[str], *, curves: Sequence[str] = ()) -> list[Record]:
+        """Every ended run of these cells in the whole store, newest first, copies left out.
+
+        `curves` names the metrics whose curve is read too; a record's curve is empty otherwise.
+        """
+        ...
+
+    def read_records(
+        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = ("val/top1",)
+    ) -> list[Record]:
+        """Every ended run of these cells in one experiment, newest first, copies included."""
+        ...
+
+    def close_dead_runs(self) -> list[str]:
+        """End as `interrupted` what processes of this host that are gone left open; returns the ids."""
+        ...
+
+    def running_elsewhere(self) -> list[LiveRun]:
+        """Runs that other processes, here or on other hosts, have open."""
+        ...

@@ -1,0 +1,148 @@
+"""What the harness's plain values are called in MLflow: pure functions, there and back.
+
+Params are what people group by: row, seed, recipe, levels. Everything else is a tag: digests and versions under
+`provenance.`, limits under `limit.`, the process under `process.`.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.plan import PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.spec import ExperimentSpec
+from harness.tracking.process import ProcessIdentity
+from harness.tracking.tracker import LiveRun
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
+
+STEPS = "train/steps"
+"""A metric of the curve alone: optimizer steps done by the end of the epoch."""
+
+MAX_TAG_LENGTH = 5000
+
+
+def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
+    """Row, seed, recipe and levels of a run."""
+    factors = {name: level for name, level in run.row.cell.factors().items() if level}
+    return {"row": run.row.name, "seed": str(run.seed), "recipe": spec.recipe.name, **factors}
+
+
+def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
+    """The resolved config of a run, every default written out."""
+    cell = run.row.cell
+    return {
+        "experiment": spec.name,
+        "recipe": spec.recipe.name,
+        "overrides": list(spec.overrides),
+        "row": run.row.name,
+        "seed": run.seed,
+        "cell_id": cell.id,
+        "backbone": cell.backbone,
+        "sizes": cell.sizes.model_dump(mode="json"),
+        "attention": [asdict(config) for config in cell.attention],
+        "num_heads": list(cell.num_heads),
+        "data": cell.data.model_dump(mode="json"),
+        "training": cell.training.model_dump(mode="json"),
+        "limits": spec.recipe.limits.model_dump(mode="json"),
+    }
+
+
+def to_start_tags(
+    run: PlannedRun, spec: ExperimentSpec, provenance: Mapping[str, str], process: ProcessIdentity
+) -> dict[str, str]:
+    """What is known of a run before it starts."""
+    limits = spec.recipe.limits.model_dump(exclude_none=True)
+    return {
+        "cell_id": run.row.cell.id,
+        "experiment": spec.name,
+        "title": spec.title,
+        "overrides": " ".join(spec.overrides),
+        **to_process_tags(process),
+        **_put_under("provenance", provenance),
+        **_put_under("limit", limits),
+    }
+
+
+def to_process_tags(process: ProcessIdentity) -> dict[str, str]:
+    """The identity of the process that has a run open."""
+    return _put_under("process", asdict(process))
+
+
+def to_outcome_tags(record: Record) -> dict[str, str]:
+    """How a run ended."""
+    return {
+        "status": record.status.value,
+        "status_detail": record.status_detail[:MAX_TAG_LENGTH],
+        **_put_under("provenance", record.provenance),
+        **_put_under("limit", record.limits),
+    }
+
+
+def to_final_metrics(record: Record) -> dict[str, float]:
+    """The final metrics that the last epoch has not already written: MLflow would keep both points."""
+    last = record.curve[-1].metrics if record.curve else {}
+    return {name: value for name, value in record.metrics.items() if name not in last or last[name] != value}
+
+
+def to_process(run: "Run") -> ProcessIdentity:
+    """Who had a run open."""
+    process = _take_from("process", run.data.tags)
+    return ProcessIdentity(process["host"], int(process["pid"]), float(process["started"]))
+
+
+def to_live_run(run: "Run") -> LiveRun:
+    """A run that has not ended."""
+    process = to_process(run)
+    tags, params = run.data.tags, run.data.params
+    return LiveRun(
+        run.info.run_id, tags["cell_id"], params["row"], int(params["seed"]), host=process.host, pid=process.pid
+    )
+
+
+def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
+    """An ended run; its metrics are the latest values of all that were written."""
+    tags, params = run.data.tags, run.data.params
+    return Record(
+        cell_id=tags["cell_id"],
+        row=params["row"],
+        seed=int(params["seed"]),
+        status=RunStatus(tags["status"]),
+        metrics={name: _restore(value) for name, value in run.data.metrics.items() if name != STEPS},
+        curve=curve,
+        provenance=_take_from("provenance", tags),
+        status_detail=tags["status_detail"],
+        limits={name: float(value) for name, value in _take_from("limit", tags).items()},
+        run_id=run.info.run_id,
+        end_time=(run.info.end_time or 0) / 1000,
+    )
+
+
+def to_curve(histories: Mapping[str, Sequence["Metric"]]) -> tuple[EpochMetrics, ...]:
+    """The epochs of a run; of two values at one epoch the earlier is the epoch's, the later the final one."""
+    epochs: dict[int, dict[str, float]] = {}
+    for name, points in histories.items():
+        for point in sorted(points, key=lambda point: point.timestamp):
+            epochs.setdefault(point.step, {}).setdefault(name, _restore(point.value))
+    return tuple(
+        EpochMetrics(epoch, int(metrics.pop(STEPS)), metrics)
+        for epoch, metrics in sorted(epochs.items())
+        if STEPS in metrics
+    )
+
+
+def _restore(value: float) -> float:
+    """MLflow stores an infinite number as the largest finite one."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+
+
+def _put_under(prefix: str, values: Mapping[str, object]) -> dict[str, str]:
+    return {f"{prefix}.{name}": str(value) for name, value in values.items()}
+
+
+def _take_from(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}

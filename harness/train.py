@@ -1,0 +1,154 @@
+"""The training loop: plain torch on timm's parts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from timm.task import ClassificationTask
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from harness.data import Data
+from harness.data.checks import mixes_images
+from harness.errors import Diverged
+from harness.evaluate import Measurement, measure
+from harness.optim import build_optimizer, build_scheduler, make_schedule
+from harness.record import EpochMetrics
+from harness.seeding import seed_for
+from harness.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class _TrainedEpoch:
+    """What the training steps of one epoch measured."""
+
+    loss: float
+    seconds: float
+    num_images: int
+
+    def to_metrics(self) -> dict[str, float]:
+        return {
+            "train/loss": self.loss,
+            "train/seconds": self.seconds,
+            "train/images_per_second": self.num_images / self.seconds,
+        }
+
+
+class Training:
+    """A model in training; iterating trains it, one `EpochMetrics` an epoch.
+
+    Every gradient, loss and, at an epoch's end, weight is checked to be finite. From half of the steps on, validation
+    has to be better than chance by three standard errors.
+
+    Raises:
+        Diverged: from the iteration, at the step where it was seen.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Data, training: TrainingSpec, *, replicate: int, device: torch.device
+    ) -> None:
+        self.data, self.spec, self.replicate, self.device = data, training, replicate, device
+        self.model = model.to(device)
+        self.task = ClassificationTask(
+            self.model,
+            criterion_kwargs={"smoothing": training.smoothing, "soft_targets": mixes_images(training.augmentation)},
+            device=device,
+            verbose=False,
+        )
+        if training.ema_decay is not None:
+            self.task.setup_ema(decay=training.ema_decay)
+        self.schedule = make_schedule(training, data.steps_per_epoch)
+        self.optimizer = build_optimizer(self.model, training)
+        self.scheduler = build_scheduler(self.optimizer, self.schedule)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
+        self.step = 0
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that validation and test measure: the moving average where the recipe asks for one."""
+        return self.task.trainable_module_ema.module if self.task.has_ema() else self.model
+
+    def __iter__(self) -> Iterator[EpochMetrics]:
+        """Train epoch by epoch."""
+        for epoch in range(1, self.schedule.epochs + 1):
+            torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
+            trained = self._train_epoch(epoch)
+            self._check_weights()
+            start = perf_counter()
+            validated = measure(self.evaluated_model, self.data.val_batches(), self.device)
+            seconds = perf_counter() - start
+            self._check_validation(validated)
+            metrics = {
+                **trained.to_metrics(),
+                "train/lr": self.optimizer.param_groups[0]["lr"],
+                "val/top1": validated.top1,
+                "val/top5": validated.top5,
+                "val/loss": validated.loss,
+                "val/seconds": seconds,
+            }
+            yield EpochMetrics(epoch, self.step, metrics)
+
+    def _train_epoch(self, epoch: int) -> _TrainedEpoch:
+        self.model.train()
+        start, losses, num_images = perf_counter(), [], 0
+        for images, targets in self.data.train_batches(epoch):
+            losses.append(self._train_step(images, targets))
+            num_images += len(images)
+        return _TrainedEpoch(math.fsum(losses) / len(losses), perf_counter() - start, num_images)
+
+    def _train_step(self, images: Tensor, targets: Tensor) -> float:
+        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        with torch.autocast(self.device.type, dtype=half, enabled=self.spec.amp):
+            loss = self.task(images, targets)["loss"]
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clip_gradients()
+        value = self._check_step(loss.detach(), norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.scheduler.step_update(self.step)
+        self.task.update_ema(self.step)
+        return value
+
+    def _clip_gradients(self) -> Tensor:
+        """The norm of all gradients, before they are clipped."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = get_total_norm(gradients, foreach=True)
+        if self.spec.clip_grad is not None:
+            clip_grads_with_norm_(self.model.parameters(), self.spec.clip_grad, norm, foreach=True)
+        return norm
+
+    def _check_step(self, loss: Tensor, norm: Tensor) -> float:
+        """The loss as a number, once it and the gradients are known to be finite; one transfer from the device."""
+        value, norm_value = map(float, torch.stack((loss.float(), norm.float())).tolist())
+        if not math.isfinite(value):
+            raise Diverged(f"the training loss is {value}", step=self.step)
+        if not math.isfinite(norm_value) and not self._scale_overflowed():
+            raise Diverged(f"the norm of the gradients is {norm_value}", step=self.step)
+        return value
+
+    def _scale_overflowed(self) -> bool:
+        """Whether loss scaling explains a gradient that is not finite: the scaler skips such a step and halves."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
+
+    def _check_weights(self) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise Diverged("a weight is not finite", step=self.step - 1)
+
+    def _check_validation(self, validated: Measurement) -> None:
+        if not math.isfinite(validated.loss):
+            raise Diverged(f"the validation loss is {validated.loss}", step=self.step - 1)
+        chance = 1 / self.data.num_classes
+        bound = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(validated.labels)))
+        if 2 * self.step >= self.schedule.total_steps and validated.top1 <= bound:
+            reason = f"validation top-1 of {validated.top1:.1f} % is within 3 standard errors of chance"
+            raise Diverged(reason, step=self.step - 1)
+
+
+def train(model: nn.Module, data: Data, training: TrainingSpec, *, replicate: int, device: torch.device) -> Training:
+    """Prepare the training of `model` in place; iterate over what is returned to train."""
+    return Training(model, data, training, replicate=replicate, device=device)

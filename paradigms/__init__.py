@@ -1,0 +1,22 @@
+"""One paradigm for depthwise convolution, dynamic filters and local self-attention: Eq. 4 of arXiv:2112.12786.
+
+The names below are loaded when they are first used, so that `import paradigms` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "LocalAttention": "paradigms.attention",
+    "build_attention": "paradigms.attention",
+    "AttentionConfig": "paradigms.config",
+    "PRESETS": "paradigms.presets",
+}
+
+__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

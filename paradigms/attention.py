@@ -1,0 +1,158 @@
+"""The operator: Eq. 4 of arXiv:2112.12786 assembled from one part of each room."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from paradigms import kernels
+from paradigms.aggregation import AGGREGATIONS, WeightedSum
+from paradigms.config import AttentionConfig, Size
+from paradigms.functional import Outside, make_neighbors
+from paradigms.neighborhood import NEIGHBORHOODS, LocalWindow, SlidingWindow
+from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
+from paradigms.parameterization import TermSum
+from paradigms.presets import get_preset
+
+
+class LocalAttention(nn.Module):
+    """f_i = Σ_{j∈Φ} Norm_j(logits_ij) v_j, between a value projection and an output projection.
+
+    Takes its four parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
+    `neighborhood` says which keys a query sees, `aggregation` how weights meet values.
+
+    Shape:
+        (batch, height, width, dim) to the same.
+
+    Raises:
+        ValueError: `num_heads` does not divide `dim`, or `backend` does not support the parts.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        parameterization: TermSum,
+        normalization: Softmax | FilterNorm | Identity,
+        neighborhood: LocalWindow | SlidingWindow,
+        aggregation: WeightedSum,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        _check_heads(dim, num_heads)
+        kernels.choose_kernel(neighborhood.geometry, aggregation, backend)
+        self.num_heads = num_heads
+        self.parameterization = parameterization
+        self.normalization = normalization
+        self.neighborhood = neighborhood
+        self.aggregation = aggregation
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.attn_drop = attn_drop
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.backend = backend
+
+    def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
+        """Attend to the neighborhood of every pixel."""
+        terms = self.parameterization(x)
+        v = self.v(x).unflatten(-1, (self.num_heads, -1))  # (B, H, W, heads, head_dim)
+        x = kernels.attend(
+            terms,
+            v,
+            self.neighborhood.geometry,
+            self.normalization,
+            self.aggregation,
+            outside=self._outside(),
+            dropout_p=self.attn_drop if self.training else 0.0,
+            backend=self.backend,
+        )
+        return self.proj_drop(self.proj(x.flatten(-2)))  # type: ignore[no-any-return]
+
+    def _outside(self) -> Outside:
+        """What taps outside the map carry: the projections of a zero input where the border says so."""
+        if self.neighborhood.geometry.border != "project":
+            return Outside(None, None)
+        v = None if self.v.bias is None else self.v.bias.view(self.num_heads, -1)
+        return Outside(self.parameterization.project_zero_key(), v)
+
+    def invariances(self, height: int, width: int) -> dict[str, Bool[Tensor, "..."]]:
+        """Entries of parameters that cannot change the output on a map of this size: their gradient is zero.
+
+        Under a normalization that ignores a constant, that is the key bias where every counted tap carries a key and no
+        offset weighs it; where weights sum to zero, the value bias; and in the tables the offsets that the map cannot
+        show.
+        """
+        geometry = self.neighborhood.geometry
+        index, valid, offset = make_neighbors(geometry, height, width)
+        zero_taps = geometry.border == "zero" and bool((valid & (index == height * width)).any())
+        found: dict[str, Tensor] = {}
+        if self.normalization.ignores_constant and not zero_taps:
+            for name in self.parameterization.constant_parameters():
+                found[f"parameterization.{name}"] = torch.tensor(True)
+        if self.normalization.weight_sum == 0 and not zero_taps and self.v.bias is not None:
+            found["v.bias"] = torch.tensor(True)
+        hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
+        hidden[offset[valid]] = False
+        for name in ("rk", "rq", "rb"):
+            if getattr(self.parameterization, name) is not None:
+                found[f"parameterization.{name}.weight"] = hidden if name == "rb" else hidden[:, None]
+        return found
+
+
+def _check_heads(dim: int, num_heads: int) -> None:
+    if num_heads < 1 or dim % num_heads:
+        raise ValueError(f"num_heads must divide dim, got {dim=}, {num_heads=}")
+
+
+def build_attention(
+    config: AttentionConfig | str,
+    *,
+    dim: int,
+    num_heads: int,
+    window_size: Size | None = None,
+    shift_size: Size | None = None,
+    qkv_bias: bool = True,
+    attn_drop: float = 0.0,
+    proj_drop: float = 0.0,
+) -> LocalAttention:
+    """Build the operator that a config, or a preset by its name, describes.
+
+    Args:
+        config: a point of Eq. 4's space or a name of `paradigms.PRESETS`.
+        dim: channels.
+        num_heads: heads; divides `dim`.
+        window_size: replaces the config's, where a backbone has fitted it to the map.
+        shift_size: replaces the config's, where a backbone alternates it.
+        qkv_bias: whether the query, key and value projections have a bias.
+        attn_drop: probability of dropping a weight.
+        proj_drop: probability of dropping an output channel.
+
+    Raises:
+        ValueError: an unknown preset, or an impossible combination.
+    """
+    config = get_preset(config).config if isinstance(config, str) else config
+    if window_size is not None:
+        config = replace(config, window_size=window_size, shift_size=None)
+    if shift_size is not None:
+        config = replace(config, shift_size=shift_size)
+    _check_heads(dim, num_heads)
+    neighborhood = NEIGHBORHOODS[config.neighborhood].from_config(config)
+    return LocalAttention(
+        dim,
+        num_heads,
+        parameterization=TermSum(
+            config.parameterization, dim, num_heads, num_offsets=neighborhood.geometry.num_offsets, qkv_bias=qkv_bias
+        ),
+        normalization=NORMALIZATIONS[config.normalization](),
+        neighborhood=neighborhood,
+        aggregation=AGGREGATIONS[config.aggregation](),
+        qkv_bias=qkv_bias,
+        attn_drop=attn_drop,
+        proj_drop=proj_drop,
+        backend=config.backend,
+    )

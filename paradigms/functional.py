@@ -1,0 +1,241 @@
+"""The plain types that the rooms share, and the reference mathematics: as one reads it, no state, float64-clean.
+
+Notation: N = height x width queries, K taps of a neighborhood, `offsets` rows of a position table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+class Terms(NamedTuple):
+    """What Eq. 4's logits are made of; a term whose tensors are None is absent.
+
+    logits[i, j] = scale * q_i·k_j + q_i·rk_{j-i} + rq_{j-i}·k_j + rb_{j-i}, and `scale` None means no q·k.
+    """
+
+    q: Float[Tensor, "batch height width heads head_dim"] | None
+    k: Float[Tensor, "batch height width heads head_dim"] | None
+    rk: Float[Tensor, "heads offsets head_dim"] | None
+    rq: Float[Tensor, "heads offsets head_dim"] | None
+    rb: Float[Tensor, "heads offsets"] | None
+    scale: float | None
+
+
+class Outside(NamedTuple):
+    """What a tap outside the map carries; zeros are given as None."""
+
+    k: Float[Tensor, "heads head_dim"] | None
+    v: Float[Tensor, "heads head_dim"] | None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which keys a query sees, as kernels need it; sizes are (rows, columns) in pixels.
+
+    Attributes:
+        kind: `window` (a partition of the map) or `sliding` (an area centred on the query).
+        kernel_size: of the window or of the sliding kernel.
+        dilation: distance between two taps of a sliding kernel.
+        border: the rule for taps outside the map: `mask`, `zero`, `project` or `shift`.
+        shift: by how much the partition is moved; (0, 0) for none.
+    """
+
+    kind: str
+    kernel_size: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+    border: str = "zero"
+    shift: tuple[int, int] = (0, 0)
+
+    @property
+    def num_taps(self) -> int:
+        """K: keys that one query sees, outside ones included."""
+        return self.kernel_size[0] * self.kernel_size[1]
+
+    @property
+    def offset_span(self) -> tuple[int, int]:
+        """Different offsets along each axis: 2k - 1 where a tap's offset depends on where the query stands, else k."""
+        if self.kind == "sliding" and self.border != "shift":
+            return self.kernel_size
+        return 2 * self.kernel_size[0] - 1, 2 * self.kernel_size[1] - 1
+
+    @property
+    def num_offsets(self) -> int:
+        """Rows of a position table."""
+        return self.offset_span[0] * self.offset_span[1]
+
+
+class Neighbors(NamedTuple):
+    """For every query of a map, its taps; row-major over rows and columns of the kernel.
+
+    Attributes:
+        index: the key's pixel; N for a tap outside the map.
+        valid: whether the normalization counts the tap.
+        offset: the tap's row in a position table.
+    """
+
+    index: Int[Tensor, "queries taps"]  # type: ignore[assignment]  # hides tuple.index
+    valid: Bool[Tensor, "queries taps"]
+    offset: Int[Tensor, "queries taps"]
+
+
+@runtime_checkable
+class Normalization(Protocol):
+    """Logits to weights over the last axis; taps that are not `valid` (None: all are) get weight zero.
+
+    The axes before the last broadcast: logits may be shared by a batch or by windows.
+    """
+
+    kind: str
+
+    def __call__(
+        self, logits: Float[Tensor, "... taps"], valid: Bool[Tensor, "... taps"] | None
+    ) -> Float[Tensor, "... taps"]:
+        """Normalize."""
+        ...
+
+
+@runtime_checkable
+class Aggregation(Protocol):
+    """Weights meet values; `kind` tells kernels which formula they may use instead of the call."""
+
+    kind: str
+    products: int
+
+    def __call__(
+        self,
+        weights: Float[Tensor, "batch heads queries taps"],
+        values: Float[Tensor, "batch queries taps heads head_dim"],
+    ) -> Float[Tensor, "batch queries heads head_dim"]:
+        """Apply the weights."""
+        ...
+
+
+class _Axis(NamedTuple):
+    """The taps of one axis; the neighborhood is the product of two."""
+
+    position: Int[Tensor, "length size"]  # the key's coordinate, -1 outside the map
+    connected: Bool[Tensor, "length size"]
+    offset: Int[Tensor, "length size"]
+
+
+def _window_axis(length: int, size: int, shift: int) -> _Axis:
+    """A partition of one axis after moving it by `shift`, padded at its end to a multiple of `size`.
+
+    The pixels that the move wraps around must not see the others. As in timm (and unlike the padded-then-moved form of
+    the Swin paper's code) the regions are counted on the padded axis, which matters only where the map does not fit.
+    """
+    padded = -(-length // size) * size
+    moved = (torch.arange(length, device=CPU) - shift) % length
+    keys = (moved // size * size)[:, None] + torch.arange(size, device=CPU)
+    inside = keys < length
+    bounds = torch.tensor([padded - size, padded - shift] if shift else [padded, padded], device=CPU)
+    connected = torch.bucketize(moved, bounds, right=True)[:, None] == torch.bucketize(keys, bounds, right=True)
+    position = torch.where(inside, (keys + shift) % length, -1)
+    return _Axis(position, connected, torch.arange(size, device=CPU) - (moved % size)[:, None] + size - 1)
+
+
+def _centred_axis(length: int, size: int, dilation: int) -> _Axis:
+    """Taps around every position, some of them outside."""
+    steps = torch.arange(size, device=CPU) - size // 2
+    position = torch.arange(length, device=CPU)[:, None] + dilation * steps
+    inside = (position >= 0) & (position < length)
+    offset = torch.arange(size, device=CPU).expand(length, size)
+    return _Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
+
+
+def _clamped_axis(length: int, size: int, dilation: int) -> _Axis:
+    """Taps moved inside the axis (NATTEN's rule, arXiv:2204.07143), separately for each phase of the dilation.
+
+    Where a phase has fewer positions than the kernel has taps, a query sees all of them; the taps left over are not
+    connected.
+    """
+    query = torch.arange(length, device=CPU)[:, None]
+    phase, rank = query % dilation, query // dilation
+    available = (length - phase + dilation - 1) // dilation
+    start = torch.minimum((rank - size // 2).clamp(min=0), (available - size).clamp(min=0))
+    key = start + torch.arange(size, device=CPU)
+    connected = key < available
+    return _Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
+
+
+def _make_axis(geometry: Geometry, dim: int, length: int) -> _Axis:
+    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
+    if geometry.kind == "window":
+        return _window_axis(length, size, geometry.shift[dim] % length)
+    if geometry.border == "shift":
+        return _clamped_axis(length, size, dilation)
+    return _centred_axis(length, size, dilation)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def make_neighbors(geometry: Geometry, height: int, width: int, device: torch.device = CPU) -> Neighbors:
+    """List every query's taps on a map of `height` x `width` pixels."""
+    rows, columns = _make_axis(geometry, 0, height), _make_axis(geometry, 1, width)
+
+    def cross(row: Tensor, column: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        both = combine(row[:, None, :, None], column[None, :, None, :])
+        return both.reshape(height * width, geometry.num_taps).to(device)
+
+    inside = cross(rows.position, columns.position, lambda y, x: (y >= 0) & (x >= 0))
+    pixel = cross(rows.position, columns.position, lambda y, x: y * width + x)
+    connected = cross(rows.connected, columns.connected, torch.logical_and)
+    offset = cross(rows.offset, columns.offset, lambda y, x: y * geometry.offset_span[1] + x)
+    index = torch.where(inside, pixel, height * width)
+    valid = connected & inside if geometry.border in ("mask", "shift") else connected
+    shown = torch.where(connected, offset, 0)
+    return Neighbors(index, valid, shown)
+
+
+def gather_taps(
+    x: Float[Tensor, "batch height width heads head_dim"],
+    outside: Float[Tensor, "heads head_dim"] | None,
+    index: Int[Tensor, "queries taps"],
+) -> Float[Tensor, "batch queries taps heads head_dim"]:
+    """Every query's K neighbours of `x`; a tap outside the map takes `outside` (None: zeros)."""
+    pixels = x.flatten(1, 2)
+    filler = pixels.new_zeros(x.shape[-2:]) if outside is None else outside.to(x.dtype)
+    return torch.cat([pixels, filler.expand(len(x), 1, -1, -1)], dim=1)[:, index]
+
+
+def make_logits(
+    terms: Terms,
+    keys: Float[Tensor, "batch queries taps heads head_dim"] | None,
+    offset: Int[Tensor, "queries taps"],
+) -> Float[Tensor, "#batch heads queries taps"]:
+    """Eq. 4's logits (arXiv:2112.12786): the sum of the terms that are present."""
+    parts: list[Tensor] = []
+    q = None if terms.q is None else terms.q.flatten(1, 2)
+    if terms.scale is not None:
+        assert q is not None and keys is not None
+        parts.append(terms.scale * torch.einsum("bnhd,bnkhd->bhnk", q, keys))
+    if terms.rk is not None:
+        assert q is not None
+        parts.append(torch.einsum("bnhd,hnkd->bhnk", q, terms.rk[:, offset]))
+    if terms.rq is not None:
+        assert keys is not None
+        parts.append(torch.einsum("hnkd,bnkhd->bhnk", terms.rq[:, offset], keys))
+    if terms.rb is not None:
+        parts.append(terms.rb[:, offset][None])
+    assert parts
+    return sum(parts[1:], start=parts[0])
+
+
+def count_multiply_adds(
+    terms: Terms, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, products: int
+) -> int:
+    """Multiply-adds between projections: one head_dim per query and counted slot for each product.
+
+    Products are q·k, q·rk and rq·k where present, and the aggregation's. Taps outside the map count; rb, the
+    normalization and the scale do not.
+    """
+    present = sum(part is not None for part in (terms.scale, terms.rk, terms.rq))
+    return v.numel() * geometry.num_taps * (present + products)

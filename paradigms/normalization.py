@@ -1,0 +1,76 @@
+"""The room of normalizations: logits to weights (Norm of Eq. 4, arXiv:2112.12786)."""
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Logits = Float[Tensor, "... taps"]
+Valid = Bool[Tensor, "... taps"]
+
+
+class Softmax:
+    """Positive weights that sum to one over the counted taps."""
+
+    kind = "softmax"
+    ignores_constant: ClassVar[bool] = True
+    weight_sum: ClassVar[float | None] = 1.0
+
+    def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
+        """Normalize over the last axis."""
+        if valid is not None:
+            excluded = logits.new_zeros(valid.shape).masked_fill(~valid, -math.inf)
+            logits = logits + excluded  # adding to a few taps is cheaper, forward and back, than filling all logits
+        return logits.softmax(dim=-1)
+
+
+class FilterNorm:
+    """Filter normalization of DDF (arXiv:2104.14107): zero mean, fixed standard deviation over the counted taps.
+
+    The standard deviation is the unbiased one plus 1e-10, the gain √2/k for a k x k neighborhood (√(2/K) in general),
+    without a learned scale: the spatial branch of DDF. Which variant the ELSA paper used for Net7 is not printed.
+
+    Raises:
+        ValueError: fewer than two taps are counted, so that there is no standard deviation.
+    """
+
+    kind = "filter_norm"
+    ignores_constant: ClassVar[bool] = True
+    weight_sum: ClassVar[float | None] = 0.0
+    epsilon: ClassVar[float] = 1e-10
+
+    def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
+        """Normalize over the last axis."""
+        num_taps = logits.shape[-1]
+        counted = torch.ones_like(logits, dtype=torch.bool) if valid is None else valid
+        count = counted.sum(dim=-1, keepdim=True)
+        if count.numel() and int(count.min()) < 2:
+            raise ValueError(f"filter_norm needs at least two counted taps, got {int(count.min())} of {num_taps}")
+        mean = torch.where(counted, logits, 0).sum(dim=-1, keepdim=True) / count
+        centred = torch.where(counted, logits - mean, 0)
+        square = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
+        # √ has no finite gradient at 0, which a constant map reaches: there the weights are 0 whatever the divisor
+        flat = square == 0
+        deviation = torch.where(flat, 1, square).sqrt().masked_fill(flat, 0)
+        return math.sqrt(2 / num_taps) * centred / (deviation + self.epsilon)
+
+
+class Identity:
+    """The logits themselves; zero where a tap is not counted."""
+
+    kind = "identity"
+    ignores_constant: ClassVar[bool] = False
+    weight_sum: ClassVar[float | None] = None
+
+    def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
+        """Pass the logits on."""
+        return logits if valid is None else logits * valid
+
+
+NORMALIZATIONS: dict[str, type[Softmax | FilterNorm | Identity]] = {
+    "softmax": Softmax,
+    "filter_norm": FilterNorm,
+    "identity": Identity,
+}

@@ -1,0 +1,86 @@
+"""Logits as a sum of terms of Eq. 4 (arXiv:2112.12786)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from paradigms.functional import Terms
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term: which projections of the input it needs and, unless it is None, its position table."""
+
+    uses_query: bool
+    uses_key: bool
+    table: str | None
+
+
+TERMS: dict[str, Term] = {
+    "query_key": Term(uses_query=True, uses_key=True, table=None),
+    "query_position": Term(uses_query=True, uses_key=False, table="rk"),
+    "position_key": Term(uses_query=False, uses_key=True, table="rq"),
+    "position_bias": Term(uses_query=False, uses_key=False, table="rb"),
+}
+
+TABLE_STD = 0.02
+
+
+class PositionTable(nn.Module):
+    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw the table; timm's initialization calls this."""
+        nn.init.trunc_normal_(self.weight, std=TABLE_STD)
+
+
+class TermSum(nn.Module):
+    """The sum of one to four terms, with only the projections and tables that they need.
+
+    The paper leaves open whether r^k and r^q are shared over heads and how they start. Our choice: a table for each
+    head, one row an offset, truncated normal with standard deviation 0.02 as for r^b; and 1/√head_dim scales q·k alone.
+
+    Shape:
+        Input (batch, height, width, dim); `q`, `k` (batch, height, width, heads, head_dim); `rk`, `rq` (heads, offsets,
+        head_dim); `rb` (heads, offsets).
+    """
+
+    def __init__(self, terms: Sequence[str], dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
+        super().__init__()
+        chosen = [TERMS[name] for name in terms]
+        head_dim = dim // num_heads
+        self.num_heads = num_heads
+        self.scale = head_dim**-0.5 if "query_key" in terms else None
+        self.key_is_positionless = TERMS["position_key"] not in chosen
+        self.q = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_query for term in chosen) else None
+        self.k = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_key for term in chosen) else None
+        tables = {term.table for term in chosen}
+        self.rk = PositionTable(num_heads, num_offsets, head_dim) if "rk" in tables else None
+        self.rq = PositionTable(num_heads, num_offsets, head_dim) if "rq" in tables else None
+        self.rb = PositionTable(num_heads, num_offsets) if "rb" in tables else None
+
+    def forward(self, x: Float[Tensor, "batch height width dim"]) -> Terms:
+        """Project the input; the kernels add the terms up."""
+        heads = (self.num_heads, -1)
+        q = None if self.q is None else self.q(x).unflatten(-1, heads)
+        k = None if self.k is None else self.k(x).unflatten(-1, heads)
+        rk, rq, rb = (None if table is None else table.weight for table in (self.rk, self.rq, self.rb))
+        return Terms(q, k, rk, rq, rb, self.scale)
+
+    def project_zero_key(self) -> Float[Tensor, "heads head_dim"] | None:
+        """The key of a pixel whose input is zero; None where that is zero or no key exists."""
+        bias = None if self.k is None else self.k.bias
+        return None if bias is None else bias.view(self.num_heads, -1)
+
+    def constant_parameters(self) -> frozenset[str]:
+        """Parameters that add the same number to all of a query's logits, if every counted tap carries a key."""
+        has_bias = self.k is not None and self.k.bias is not None
+        return frozenset({"k.bias"}) if has_bias and self.key_is_positionless else frozenset()

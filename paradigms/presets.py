@@ -1,0 +1,65 @@
+"""Named, published points of Eq. 4 (arXiv:2112.12786). Imports no torch, no timm."""
+
+from dataclasses import dataclass, replace
+
+from paradigms.config import AttentionConfig, unknown_name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published operator: what it is, where it is printed, its logits as an equation."""
+
+    config: AttentionConfig
+    source: str
+    equation: str
+
+
+_SYMBOLS = {
+    "query_key": "q_i·k_j",
+    "query_position": "q_i·r^k_{j-i}",
+    "position_key": "r^q_{j-i}·k_j",
+    "position_bias": "r^b_{j-i}",
+}
+_PAPER = "arXiv:2112.12786"
+
+
+def _preset(source: str, *terms: str, normalization: str = "softmax", neighborhood: str = "local_window") -> Preset:
+    config = AttentionConfig(parameterization=terms, normalization=normalization, neighborhood=neighborhood)
+    logits = " + ".join(_SYMBOLS[term] for term in config.parameterization)
+    reach = {"local_window": "Ω", "sliding_window": "Θ"}[neighborhood]
+    return Preset(config, source, f"f_i = Σ_{{j∈{reach}}} {normalization}_j({logits}) v_j")
+
+
+def _sliding(preset: Preset) -> Preset:
+    """The same logits over the neighbouring area Θ, 7x7 (Table 3)."""
+    config = replace(preset.config, neighborhood="sliding_window")
+    return Preset(config, f"{_PAPER}, Table 3", preset.equation.replace("Ω", "Θ"))
+
+
+_WINDOWED = {
+    "swin": _preset("arXiv:2103.14030, Eq. 4", "query_key", "position_bias"),
+    "net1": _preset(f"{_PAPER}, Table 1", "query_key"),
+    "net2": _preset(f"{_PAPER}, Table 1", "query_position"),
+    "net3": _preset(f"{_PAPER}, Table 1", "position_key"),
+    "net4": _preset(f"{_PAPER}, Table 1", "position_bias"),
+    "net5": _preset(f"{_PAPER}, Table 1", "query_position", "position_key"),
+    "net6": _preset(f"{_PAPER}, Table 1", "query_position", "position_key", "position_bias"),
+    "net7": _preset(f"{_PAPER}, Table 1", "query_key", "query_position", "position_key", "position_bias"),
+}
+
+PRESETS: dict[str, Preset] = {
+    **_WINDOWED,
+    **{f"{name}_n": _sliding(preset) for name, preset in _WINDOWED.items()},
+    "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Look a preset up by name.
+
+    Raises:
+        ValueError: no preset has this name; the message lists those that exist.
+    """
+    if name not in PRESETS:
+        raise ValueError(unknown_name("preset", name, tuple(PRESETS)))
+    return PRESETS[name]

@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.data import image_folder
+from harness.data.streaming import StreamedData
+from harness.errors import DataError
+from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
+
+CPU = torch.device("cpu")
+CLASSES = ("ant", "bee", "cat")
+PAPER = AugmentationSpec(
+    hflip=0.5,
+    reprob=0.25,
+    scale=(0.08, 1.0),
+    auto_augment="rand-m9-mstd0.5-inc1",
+    color_jitter=0.4,
+    mixup=0.8,
+    cutmix=1.0,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for name in CLASSES:
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (40, 52, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.jpg")
+    return tmp_path
+
+
+def _spec(**values: object) -> DataSpec:
+    stated = {"name": "image_folder", "num_classes": 3, "channels": 3, "image_size": 32, "val_images": 0}
+    return DataSpec.model_validate({**stated, "crop_pct": 0.9, **values})
+
+
+def _training(augmentation: AugmentationSpec = PAPER) -> TrainingSpec:
+    return TrainingSpec(lr=1e-3, batch_size=4, epochs=1, smoothing=0.1, augmentation=augmentation)
+
+
+def _load(folder: Path, spec: DataSpec, *, replicate: int = 0) -> StreamedData:
+    training = _training()
+    image_folder.check_data(spec, training, data_dir=folder)
+    data = image_folder.load_data(spec, training, replicate=replicate, data_dir=folder, device=CPU)
+    assert isinstance(data, StreamedData)
+    return data
+
+
+def _images(data: StreamedData, epoch: int) -> torch.Tensor:
+    return torch.cat([images for images, _ in data.train_batches(epoch)])
+
+
+def test_an_epoch_has_whole_augmented_mixed_batches(folder: Path) -> None:
+    data = _load(folder, _spec(train_images=22))
+    batches = list(data.train_batches(1))
+    assert len(batches) == data.steps_per_epoch == 5
+    for images, targets in batches:
+        assert images.shape == (4, 3, 32, 32)
+        torch.testing.assert_close(targets.sum(1), torch.ones(4))
+
+
+def test_batches_follow_replicate_and_epoch_alone(folder: Path) -> None:
+    expected = _images(_load(folder, _spec()), 2)
+    data = _load(folder, _spec())
+    _images(data, 1)
+    torch.manual_seed(99)
+    assert torch.equal(_images(data, 2), expected)
+    assert not torch.equal(_images(data, 3), expected)
+    assert not torch.equal(_images(_load(folder, _spec(), replicate=1), 2), expected)
+
+
+def test_loading_workers_change_no_pixel(folder: Path) -> None:
+    assert torch.equal(_images(_load(folder, _spec(loading_workers=2)), 1), _images(_load(folder, _spec()), 1))
+
+
+def test_the_val_folder_is_test_and_stands_in_for_validation(folder: Path) -> None:
+    data = _load(folder, _spec())
+    labels = torch.cat([labels for _, labels in data.test_batches()])
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    validated = torch.cat([images for images, _ in data.val_batches()])
+    assert torch.equal(validated, torch.cat([images for images, _ in data.test_batches()]))
+
+
+def test_validation_images_are_held_out_of_train_by_class(folder: Path) -> None:
+    data = _load(folder, _spec(val_images=6))
+    assert data.num_train == 18
+    assert sorted(torch.cat([labels for _, labels in data.val_batches()]).tolist()) == [0, 0, 1, 1, 2, 2]
+    assert not set(data.val_loader.dataset.indices) & set(data.train_images.indices)
+
+
+def test_the_digest_follows_names_and_sizes(folder: Path) -> None:
+    before = image_folder.digest_files(folder)
+    assert image_folder.digest_files(folder) == before
+    path = folder / "train" / "ant" / "0.jpg"
+    path.rename(path.with_name("9.jpg"))
+    renamed = image_folder.digest_files(folder)
+    path.with_name("9.jpg").write_bytes(b"shorter")
+    assert len({before, renamed, image_folder.digest_files(folder)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_classes": 1000}, "image_folder has 3, the recipe says 1000"),
+        ({"channels": 1}, "channels"),
+        ({"val_images": 24}, "val_images 24 are more than the 24"),
+    ],
+    ids=str,
+)
+def test_what_the_folder_cannot_give_is_one_clear_message(folder: Path, values: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        image_folder.check_data(_spec(**values), _training(), data_dir=folder)
+
+
+def test_a_shift_is_not_for_image_files(folder: Path) -> None:
+    with pytest.raises(DataError, match="shift"):
+        image_folder.check_data(_spec(), _training(AugmentationSpec(shift=2)), data_dir=folder)
+
+
+def test_a_folder_must_be_given() -> None:
+    with pytest.raises(DataError, match="--data DIR"):
+        image_folder.check_data(_spec(), _training(), data_dir=None)
+    assert not image_folder.describe(None).usable
+
+
+def test_train_and_val_have_the_same_classes(folder: Path) -> None:
+    (folder / "val" / "cat").rename(folder / "val" / "dog")
+    with pytest.raises(DataError, match="only in one of them: cat"):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)
+
+
+def test_a_class_without_images_is_named(folder: Path) -> None:
+    (folder / "train" / "bat").mkdir()
+    with pytest.raises(DataError, match="bat has no images"):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)
+
+
+def test_a_missing_split_is_named(folder: Path) -> None:
+    (folder / "val").rename(folder / "validation")
+    with pytest.raises(DataError, match="val is missing"):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)
+
+
+def test_a_damaged_image_is_named(folder: Path) -> None:
+    (folder / "train" / "bee" / "3.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bee/3\.jpg cannot be decoded"):
+        list(_load(folder, _spec()).train_batches(1))
+
+
+def test_a_folder_is_described(folder: Path) -> None:
+    description = image_folder.describe(folder)
+    assert (description.usable, description.num_train, description.num_test) == (True, 24, 9)
+    assert description.state == "3 classes"

@@ -1,0 +1,232 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.engines import ENGINES
+from harness.engines.engine import Died, Engine, Event, Message, Returned, Started, Task, TimedOut
+
+Report = Callable[[object], None]
+
+
+def add(report: Report, a: int, b: int) -> int:
+    report({"a": a})
+    report({"b": b})
+    return a + b
+
+
+def write_and_fail(_report: Report) -> None:
+    sys.stdout.write("about to fail\n")
+    sys.stdout.flush()
+    raise ZeroDivisionError("the reason")
+
+
+def kill_itself(report: Report) -> None:
+    report("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(report: Report) -> None:
+    report(os.getpid())
+    time.sleep(600)
+
+
+def ignore_sigterm_and_hang(report: Report) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hang(report)
+
+
+def allocate(_report: Report, megabytes: int) -> str:
+    try:
+        return f"got {len(bytearray(megabytes * 2**20))}"
+    except MemoryError:
+        return "refused"
+
+
+def interrupt_itself(_report: Report) -> str:
+    os.kill(os.getpid(), signal.SIGINT)
+    return "not disturbed"
+
+
+def return_something_that_cannot_travel(_report: Report) -> Callable[[], None]:
+    return lambda: None
+
+
+def meet(_report: Report, folder: Path, name: str, others: int) -> int:
+    """Returns once `others` more are seen at the same time."""
+    (folder / name).touch()
+    while len(list(folder.iterdir())) <= others:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def imported(_report: Report, module: str) -> bool:
+    return module in sys.modules
+
+
+def environment(_report: Report, name: str) -> str | None:
+    return os.environ.get(name)
+
+
+class EngineContract:
+    """What holds for every engine; a subclass gives `make_engine`."""
+
+    def make_engine(self, *, workers: int) -> Engine:
+        raise NotImplementedError
+
+    def execute(self, *tasks: Task, workers: int = 1) -> list[Event]:
+        return list(self.make_engine(workers=workers).execute(tasks))
+
+    def test_no_task_gives_no_event(self) -> None:
+        assert self.execute() == []
+
+    def test_a_task_starts_reports_and_returns_in_this_order(self) -> None:
+        started, *others = self.execute(Task("sum", add, (2, 3)))
+        assert isinstance(started, Started)
+        assert others == [Message("sum", {"a": 2}), Message("sum", {"b": 3}), Returned("sum", 5, "")]
+
+    def test_tasks_start_in_their_order_and_every_one_has_one_outcome(self) -> None:
+        events = self.execute(*(Task(str(n), add, (n, n)) for n in range(5)), workers=2)
+        assert [event.name for event in events if isinstance(event, Started)] == list("01234")
+        values = {event.name: event.value for event in events if isinstance(event, Returned)}
+        assert values == {str(n): 2 * n for n in range(5)}
+
+    def test_tasks_execute_at_once_in_processes_of_their_own(self, tmp_path: Path) -> None:
+        events = self.execute(*(Task(name, meet, (tmp_path, name, 1)) for name in "ab"), workers=2)
+        pids = {event.value for event in events if isinstance(event, Returned)}
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+
+    def test_a_task_is_pulled_when_there_is_room_for_it(self) -> None:
+        pulled: list[int] = []
+
+        def tasks() -> Iterator[Task]:
+            for n in range(3):
+                pulled.append(n)
+                yield Task(str(n), add, (n, n))
+
+        with closing(self.make_engine(workers=1).execute(tasks())) as events:
+            for event in events:
+                assert len(pulled) == int(event.name) + 1
+
+    def test_an_exception_ends_its_task_alone_and_leaves_its_traceback(self) -> None:
+        events = self.execute(Task("bad", write_and_fail), Task("good", add, (1, 1)))
+        died = events[1]
+        assert isinstance(died, Died)
+        assert died.exit_code == 1
+        assert died.output.startswith("about to fail")
+        assert "ZeroDivisionError: the reason" in died.output
+        assert events[-1] == Returned("good", 2, "")
+
+    def test_a_value_that_cannot_be_sent_is_an_exception_of_the_task(self) -> None:
+        died = self.execute(Task("lambda", return_something_that_cannot_travel))[-1]
+        assert isinstance(died, Died)
+        assert "pickle" in died.output
+
+    def test_a_killed_process_is_told_with_its_signal_after_what_it_sent(self) -> None:
+        _, message, died = self.execute(Task("victim", kill_itself))
+        assert message == Message("victim", "last words")
+        assert died == Died("victim", -signal.SIGKILL, "")
+
+    @pytest.mark.parametrize("function", [hang, ignore_sigterm_and_hang])
+    def test_a_task_is_killed_at_its_time_limit(self, function: Callable[..., None]) -> None:
+        events = self.execute(Task("slow", function, time_limit_seconds=1), Task("next", add, (1, 1)))
+        assert events[2] == TimedOut("slow", "")
+        pid = events[1].payload if isinstance(events[1], Message) else -1
+        assert not psutil.pid_exists(pid)
+        assert events[-1] == Returned("next", 2, "")
+
+    @pytest.mark.parametrize(("megabytes", "expected"), [(10, f"got {10 * 2**20}"), (300, "refused")])
+    def test_an_allocation_above_the_memory_limit_fails_inside_the_task(self, megabytes: int, expected: str) -> None:
+        outcome = self.execute(Task("memory", allocate, (megabytes,), memory_limit_gb=0.1))[-1]
+        assert outcome == Returned("memory", expected, "")
+
+    def test_ctrl_c_does_not_reach_a_task(self) -> None:
+        assert self.execute(Task("calm", interrupt_itself))[-1] == Returned("calm", "not disturbed", "")
+
+    def test_closing_the_events_kills_what_runs(self) -> None:
+        events = self.make_engine(workers=2).execute([Task("a", hang), Task("b", hang)])
+        with closing(events):
+            pids = [event.pid for event, _ in zip(events, range(2), strict=False) if isinstance(event, Started)]
+        assert len(pids) == 2
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+class TestLocalEngine(EngineContract):
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("harness.engines.local.GRACE_SECONDS", 0.2)
+
+    def make_engine(self, *, workers: int) -> Engine:
+        return ENGINES["local"](workers=workers)
+
+    def test_it_needs_a_worker(self) -> None:
+        with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+            self.make_engine(workers=0)
+
+    def test_workers_share_the_cores(self) -> None:
+        assert self.make_engine(workers=1000).threads == 1
+        assert self.make_engine(workers=1).threads == len(os.sched_getaffinity(0))
+
+    def test_the_environment_of_this_process_stays_as_it_was(self) -> None:
+        before = dict(os.environ)
+        self.make_engine(workers=1)
+        assert dict(os.environ) == before
+
+
+SCRIPT = """
+from harness.engines.engine import Task
+from harness.engines.local import LocalEngine
+from tests.harness.engines.test_local import environment, hang, imported
+
+if __name__ == "__main__":
+    engine = LocalEngine(workers=1000, preload=["wave"])
+    tasks = [Task("wave", imported, ("wave",)), Task("OMP", environment, ("OMP_NUM_THREADS",)), Task("hang", hang)]
+    for event in engine.execute(tasks):
+        print(event.name, getattr(event, "value", "") or getattr(event, "payload", ""), flush=True)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program with an engine whose last task hangs."""
+    path = tmp_path / "program.py"
+    path.write_text(SCRIPT)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    program = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, env=env)
+    yield program
+    program.kill()
+    program.wait()
+    assert program.stdout is not None
+    program.stdout.close()
+
+
+def read_results(program: subprocess.Popen[str]) -> dict[str, str]:
+    """What each of the three tasks returned or reported."""
+    assert program.stdout is not None
+    words = (line.split() for line in program.stdout)
+    return dict(islice((pair for pair in words if len(pair) == 2), 3))
+
+
+def test_workers_start_with_the_preloaded_modules_and_the_thread_environment(script: subprocess.Popen[str]) -> None:
+    results = read_results(script)
+    assert (results["wave"], results["OMP"]) == ("True", "1")
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_workers_die_with_the_program(script: subprocess.Popen[str], kill: signal.Signals) -> None:
+    worker = psutil.Process(int(read_results(script)["hang"]))
+    server = worker.parent()
+    assert server is not None
+    script.send_signal(kill)
+    script.wait(timeout=10)
+    _, alive = psutil.wait_procs([worker, server], timeout=10)
+    assert not alive

@@ -1,0 +1,188 @@
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from harness.errors import DataError, StoreError
+from harness.plan import Plan, make_plan
+from harness.provenance import code_digest
+from harness.record import Record, RunStatus
+from harness.run import (
+    EpochEnded,
+    Event,
+    Planned,
+    RunEnded,
+    RunOptions,
+    RunStarted,
+    TableWritten,
+    run_plan,
+    write_results,
+)
+from harness.tracking import MlflowTracker
+from tests.harness.run.conftest import PlayedEngine
+
+
+def play(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, engine: PlayedEngine | None = None
+) -> tuple[list[Event], list[tuple[str, int]]]:
+    """All events, and the (row, seed) that were trained."""
+    engine = engine or PlayedEngine()
+    return list(run_plan(plan, tracker=tracker, engine=engine, options=options)), engine.played
+
+
+def records_of(events: list[Event]) -> dict[tuple[str, int], Record]:
+    return {(event.run.row.name, event.run.seed): event.record for event in events if isinstance(event, RunEnded)}
+
+
+def invocations(tracker: MlflowTracker) -> list[Run]:
+    client = MlflowClient(tracker.store.uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, "tags.kind = 'invocation'"))
+
+
+def only_row(name: str, fate: str) -> PlayedEngine:
+    """One row's first replicate has a fate; all others are ok."""
+    return PlayedEngine(lambda run: fate if (run.row.name, run.seed) == (name, 0) else "ok")
+
+
+def test_every_run_is_trained_in_the_order_of_the_plan(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    events, trained = play(plan, tracker, options)
+    assert trained == [(run.row.name, run.seed) for run in plan.runs]
+    kinds = Counter(type(event) for event in events)
+    assert kinds == {Planned: 1, RunStarted: 4, EpochEnded: 8, RunEnded: 4, TableWritten: 1}
+    assert isinstance(events[0], Planned)
+
+
+def test_the_table_is_written_at_the_end_and_kept_with_the_invocation(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions
+) -> None:
+    events, _ = play(plan, tracker, options)
+    written = events[-1]
+    assert isinstance(written, TableWritten)
+    assert list(written.frame["n"]) == [2] * 2
+    assert {path.name for path in written.files} == {"small.csv", "small.md"}
+    (invocation,) = invocations(tracker)
+    assert invocation.info.status == "FINISHED"
+    assert invocation.data.metrics["runs/ok"] == 4
+    artifacts = MlflowClient(tracker.store.uri).list_artifacts(invocation.info.run_id)
+    assert {artifact.path for artifact in artifacts} == {"small.csv", "small.md"}
+
+
+def test_a_second_call_trains_nothing(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    first, _ = play(plan, tracker, options)
+    second, trained = play(plan, tracker, options)
+    assert trained == []
+    assert cast("TableWritten", second[-1]).frame.equals(cast("TableWritten", first[-1]).frame)
+
+
+def test_more_seeds_train_only_the_new_ones(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    spec = plan.spec
+    play(make_plan(spec.model_copy(update={"seeds": 1})), tracker, options)
+    _, trained = play(plan, tracker, options)
+    assert trained == [("Swin-T", 1), ("Net7-N", 1)]
+
+
+@pytest.mark.parametrize(("keep_stale", "expected"), [(False, ["Net7-N"] * 2), (True, [])], ids=["default", "kept"])
+def test_what_changed_code_reaches_is_trained_again(
+    plan: Plan,
+    tracker: MlflowTracker,
+    options: RunOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    keep_stale: bool,
+    expected: list[str],
+) -> None:
+    play(plan, tracker, options)
+    known = {cell.id: code_digest(cell) for cell in (row.cell for row in plan.rows)}
+    changed = plan.rows[1].cell.id
+    monkeypatch.setattr("harness.run.ledger.code_digest", lambda cell: "new" if cell.id == changed else known[cell.id])
+    _, trained = play(plan, tracker, replace(options, keep_stale=keep_stale))
+    assert [name for name, _ in trained] == expected
+
+
+def test_a_cell_of_another_experiment_is_copied_not_trained(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions
+) -> None:
+    play(plan, tracker, options)
+    other = make_plan(plan.spec.model_copy(update={"name": "other"}))
+    events, trained = play(other, tracker, options)
+    assert trained == []
+    assert list(cast("TableWritten", events[-1]).frame["n"]) == [2] * 2
+
+
+@pytest.mark.parametrize(
+    ("fate", "status", "detail"),
+    [
+        ("killed", RunStatus.FAILED, "killed by signal 9 (SIGKILL)"),
+        ("stillborn", RunStatus.FAILED, "exit code 1: ImportError: no module"),
+        ("timed_out", RunStatus.TIMED_OUT, ""),
+        ("failed", RunStatus.FAILED, ""),
+        ("diverged", RunStatus.DIVERGED, "17"),
+    ],
+)
+def test_a_bad_outcome_is_recorded_and_the_plan_goes_on(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str, status: RunStatus, detail: str
+) -> None:
+    events, trained = play(plan, tracker, options, only_row("Net7-N", fate))
+    assert len(trained) == 4
+    record = records_of(events)["Net7-N", 0]
+    assert (record.status, record.status_detail) == (status, detail)
+    stored = [found for found in tracker.ledger([record.cell_id]) if found.seed == 0]
+    assert [(found.status, found.run_id) for found in stored] == [(status, record.run_id)]
+    frame = cast("TableWritten", events[-1]).frame.set_index("row")
+    assert frame.loc["Net7-N", "n"] == 1
+    assert str(frame.loc["Net7-N", "outcomes"]).startswith(status.value)
+    assert invocations(tracker)[0].data.tags["status"] == ("failed" if status == RunStatus.FAILED else "ok")
+
+
+def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    events, _ = play(plan, tracker, options, only_row("Net7-N", "killed"))
+    record = records_of(events)["Net7-N", 0]
+    assert record.metrics["params"] == 1000.0
+    assert len(record.curve) == 2
+    (stored,) = [found for found in tracker.ledger([record.cell_id], curves=["val/top1"]) if found.seed == 0]
+    assert [epoch.metrics["val/top1"] for epoch in stored.curve] == [41.0, 42.0]
+
+
+@pytest.mark.parametrize(("fate", "again"), [("failed", True), ("diverged", False)])
+def test_only_what_has_no_result_is_tried_again(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str, again: bool
+) -> None:
+    play(plan, tracker, options, only_row("Net7-N", fate))
+    _, trained = play(plan, tracker, options)
+    assert trained == ([("Net7-N", 0)] if again else [])
+
+
+def test_closing_the_events_ends_what_runs_as_interrupted(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions
+) -> None:
+    engine = PlayedEngine(lambda run: "ok" if run.row.name == "Swin-T" else "hangs")
+    with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
+        next(event for event in events if isinstance(event, EpochEnded) and event.run.row.name == "Net7-N")
+    (record,) = tracker.ledger([plan.rows[1].cell.id])
+    assert record.status == RunStatus.INTERRUPTED
+    assert invocations(tracker)[0].data.tags["status"] == "interrupted"
+    assert not options.results.exists()
+    _, trained = play(plan, tracker, options)
+    assert trained == [(run.row.name, run.seed) for run in plan.runs[1:]]
+
+
+def test_damaged_data_is_one_error_before_any_run(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:
+    source = Path(__file__).parents[3] / "harness/data/files/fashion_mnist"
+    for file in source.glob("*.gz"):
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:1000])
+    engine = PlayedEngine()
+    settings = RunOptions(tmp_path / "results", data_dir=tmp_path)
+    with pytest.raises(DataError, match="is damaged"):
+        list(run_plan(plan, tracker=tracker, engine=engine, options=settings))
+    assert engine.played == []
+
+
+def test_an_empty_store_gives_no_table(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    with pytest.raises(StoreError, match="no run of small under recipe tiny is stored"):
+        write_results(plan, tracker, {}, options.results)
+    assert not options.results.exists()

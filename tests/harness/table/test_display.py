@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+
+from harness.record import RunStatus
+from harness.spec import ExperimentSpec
+from harness.table import make_table
+from harness.table.display import to_display
+
+
+@pytest.fixture
+def display(small_plan, records):
+    return to_display(make_table(small_plan, records), small_plan.spec).set_index("row")
+
+
+def test_columns_are_those_of_the_experiment_in_its_order_then_the_papers(small_plan, records):
+    columns = ("normalization", "delta", "top1", "throughput", "macs", "params", "parameterization", "neighborhood")
+    spec: ExperimentSpec = small_plan.spec.model_copy(update={"columns": columns})
+    titles = list(to_display(make_table(small_plan, records), spec).columns)
+    assert titles == [
+        "row",
+        "normalization",
+        "Δ to Swin-T [95 %]",
+        "verdict",
+        "n",
+        "top-1, %",
+        "images/s",
+        "multiply-adds",
+        "params",
+        "parameterization",
+        "neighborhood",
+        "paper",
+        "paper Δ",
+    ]
+
+
+def test_floors_stand_under_the_rows_and_apart(display):
+    assert list(display.index) == ["Swin-T", "Net1", "Net7-N", "floors:", "Linear classifier", "One hidden layer"]
+    assert set(display.loc["floors:"]) == {""}
+    assert display.loc["Linear classifier", "verdict"] == "—"
+
+
+def test_numbers_are_shown_as_people_read_them(display):
+    assert dict(display.loc["Net1"]) == {
+        "params": "137.0 k",
+        "multiply-adds": "3.900 M",
+        "images/s": "450",
+        "n": "3",
+        "top-1, %": "83.20 ± 0.26",
+        "Δ to Swin-T [95 %]": "-0.97 [-1.11, -0.82]",
+        "verdict": "worse",
+        "paper": "80.1",
+        "paper Δ": "-1.2",
+    }
+    assert display.loc["Net7-N", "params"] == "226.1 k (1.65×)"
+
+
+def test_a_quoted_number_has_a_dagger(display):
+    assert display.loc["Swin-T", "paper"] == "81.3†"
+    assert display.loc["Net7-N", "paper"] == "—"
+
+
+def test_without_published_numbers_the_papers_columns_are_left_out(small_plan, records):
+    spec = small_plan.spec.model_copy(update={"published": {}})
+    plan = replace(small_plan, spec=spec)
+    assert "paper" not in to_display(make_table(plan, records), spec).columns
+
+
+def test_without_any_record_rows_show_dashes(small_plan):
+    display = to_display(make_table(small_plan, []), small_plan.spec).set_index("row")
+    assert dict(display.loc["Net1"]) == {
+        "params": "—",
+        "multiply-adds": "—",
+        "images/s": "—",
+        "n": "0/3",
+        "top-1, %": "—",
+        "Δ to Swin-T [95 %]": "—",
+        "verdict": "—",
+        "paper": "80.1",
+        "paper Δ": "-1.2",
+        "notes": "missing",
+    }
+
+
+def test_replicates_that_are_not_measured_are_told(small_plan, records, make_record):
+    kept = [record for record in records if (record.row, record.seed) != ("Net1", 1)]
+    diverged = make_record("Net1", 1, RunStatus.DIVERGED, status_detail="412")
+    display = to_display(make_table(small_plan, [*kept, diverged]), small_plan.spec).set_index("row")
+    assert display.loc["Net1", "n"] == "2/3; diverged@412"
+
+
+@pytest.mark.parametrize(
+    ("params", "shown"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (7_850, "7.850 k"),
+        (137_203, "137.2 k"),
+        (28_288_354, "28.29 M"),
+        (4_491_000_000, "4.491 G"),
+    ],
+)
+def test_counts_have_four_digits_and_a_unit(small_plan, params, shown):
+    baseline = small_plan.rows[0].cell.id
+    frame = make_table(small_plan, [], sizes={baseline: (params, params)})
+    assert to_display(frame, small_plan.spec).loc[0, "params"] == shown

@@ -1,0 +1,373 @@
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from harness.errors import SpecError
+from harness.plan import FLOORS, Cell, make_plan
+from harness.reading import load_spec
+from harness.spec import (
+    BackbonesSpec,
+    CellSpec,
+    DataSpec,
+    ExperimentSpec,
+    LimitsSpec,
+    OperatorSpec,
+    RecipeSpec,
+    RowSpec,
+    SwinSpec,
+    TrainingSpec,
+)
+from paradigms.config import TERMS, AttentionConfig
+from paradigms.presets import PRESETS
+
+TABLE1_SMOKE = {
+    "Swin-T": "64a3cbec9ab5",
+    "Net1": "80fb3926d2b5",
+    "Net2": "35ac8c9a937a",
+    "Net3": "90ca026ab8e9",
+    "Net4": "4a5c7063fe3a",
+    "Net5": "ebef52770201",
+    "Net6": "288cda4d717f",
+    "Net7": "cd31fa6830a3",
+    "Linear classifier": "90cccaa48a95",
+    "One hidden layer": "5175dec53d0e",
+}
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    recipe = RecipeSpec(
+        name="tiny",
+        title="Tiny",
+        data=DataSpec(name="fashion_mnist", num_classes=10, channels=1, image_size=28, val_images=200),
+        backbones=BackbonesSpec(
+            swin=SwinSpec(patch_size=2, embed_dim=12, depths=(2, 1, 1), num_heads=(1, 2, 4), window_size=5)
+        ),
+        training=TrainingSpec(lr=1e-3, batch_size=16, epochs=2),
+    )
+    return ExperimentSpec(name="mine", title="Mine", recipe=recipe, baseline="A", rows={"A": RowSpec()}, seeds=2)
+
+
+def plan_cell(spec: ExperimentSpec, row: dict[str, Any], *, cell: dict[str, Any] | None = None) -> Cell:
+    """The cell of one row, written as in a file."""
+    base = CellSpec.model_validate(cell or {})
+    changed = spec.model_copy(update={"cell": base, "rows": {"A": RowSpec.model_validate(row)}})
+    return make_plan(changed).rows[0].cell
+
+
+def vary_recipe(spec: ExperimentSpec, part: str, **changes: Any) -> ExperimentSpec:
+    """The spec with fields of one part of its recipe changed."""
+    recipe = spec.recipe
+    if part == "swin":
+        assert recipe.backbones.swin is not None
+        swin = recipe.backbones.swin.model_copy(update=changes)
+        return spec.model_copy(
+            update={"recipe": recipe.model_copy(update={"backbones": BackbonesSpec(swin=swin)})},
+        )
+    if part == "augmentation":
+        augmentation = recipe.training.augmentation.model_copy(update=changes)
+        return vary_recipe(spec, "training", augmentation=augmentation)
+    changed: BaseModel = getattr(recipe, part).model_copy(update=changes)
+    return spec.model_copy(update={"recipe": recipe.model_copy(update={part: changed})})
+
+
+def test_the_plan_is_replicate_major(spec: ExperimentSpec) -> None:
+    rows = {name: RowSpec() for name in ("A", "B", "C")}
+    plan = make_plan(spec.model_copy(update={"rows": rows}))
+    assert [(run.row.name, run.seed) for run in plan.runs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
+
+
+def test_floors_come_after_the_rows(spec: ExperimentSpec) -> None:
+    recipe = spec.recipe.model_copy(update={"floor_width": 16})
+    plan = make_plan(spec.model_copy(update={"recipe": recipe}))
+    assert [(row.name, row.is_floor) for row in plan.rows] == [("A", False), *((name, True) for name in FLOORS)]
+    linear, mlp = (row.cell for row in plan.rows[1:])
+    assert (linear.backbone, linear.attention, linear.num_heads) == ("linear", (), ())
+    assert (mlp.backbone, mlp.to_canonical()["sizes"]) == ("mlp", {"width": 16})
+    assert [run.seed for run in plan.runs] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_floor_does_not_depend_on_the_backbones_sizes(spec: ExperimentSpec) -> None:
+    recipe = spec.recipe.model_copy(update={"floor_width": 16})
+    spec = spec.model_copy(update={"recipe": recipe})
+    wider = vary_recipe(spec, "swin", embed_dim=24)
+    assert [row.cell.id for row in make_plan(spec).rows[1:]] == [row.cell.id for row in make_plan(wider).rows[1:]]
+
+
+def test_a_row_replaces_fields_of_the_cell(spec: ExperimentSpec) -> None:
+    cell = plan_cell(spec, {"normalization": "identity"}, cell={"parameterization": ("query_key",), "heads": 2})
+    assert {config.parameterization for config in cell.attention} == {("query_key",)}
+    assert {config.normalization for config in cell.attention} == {"identity"}
+    assert cell.num_heads == (2, 2, 2)
+
+
+def test_the_window_is_the_backbones_unless_a_row_states_it(spec: ExperimentSpec) -> None:
+    assert {config.window_size for config in plan_cell(spec, {"preset": "net7"}).attention} == {5}
+    assert {config.window_size for config in plan_cell(spec, {"preset": "net7", "window_size": 3}).attention} == {3}
+
+
+def test_a_preset_replaces_all_operator_fields_but_not_heads(spec: ExperimentSpec) -> None:
+    inherited = {"normalization": "identity", "neighborhood": "sliding_window", "kernel_size": 3, "heads": "2x"}
+    cell = plan_cell(spec, {"preset": "net6"}, cell=inherited)
+    assert cell.attention == (replace(PRESETS["net6"].config, window_size=5),) * 3
+    assert cell.num_heads == (2, 4, 8)
+
+
+def test_what_stands_beside_a_preset_wins_over_it(spec: ExperimentSpec) -> None:
+    cell = plan_cell(spec, {"preset": "net6", "normalization": "filter_norm"})
+    assert {config.normalization for config in cell.attention} == {"filter_norm"}
+
+
+def test_stages_replace_fields_and_the_more_specific_wins(spec: ExperimentSpec) -> None:
+    stages = {
+        2: {"normalization": "identity"},
+        "last": {"heads": 1},
+        "not_last": {"neighborhood": "sliding_window"},
+        "all": {"normalization": "filter_norm", "heads": 2},
+    }
+    cell = plan_cell(spec, {"stages": stages})
+    assert [config.normalization for config in cell.attention] == ["filter_norm", "identity", "filter_norm"]
+    assert [config.neighborhood for config in cell.attention] == ["sliding_window", "sliding_window", "local_window"]
+    assert cell.num_heads == (2, 2, 1)
+
+
+def test_a_preset_in_a_stage_replaces_what_the_row_says_there(spec: ExperimentSpec) -> None:
+    cell = plan_cell(spec, {"normalization": "identity", "stages": {"last": {"preset": "swin"}}})
+    assert [config.normalization for config in cell.attention] == ["identity", "identity", "softmax"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        (1, (1, 1, 1)),
+        ("1x", (1, 2, 4)),
+        ("2x", (2, 4, 8)),
+        ("C", (12, 24, 48)),
+        ((3, 6, 12), (3, 6, 12)),
+        (None, (1, 2, 4)),
+    ],
+)
+def test_heads_are_resolved_per_stage(spec: ExperimentSpec, heads: Any, expected: tuple[int, ...]) -> None:
+    assert plan_cell(spec, {} if heads is None else {"heads": heads}).num_heads == expected
+
+
+def test_levels_name_operators_backbone_and_data(spec: ExperimentSpec) -> None:
+    cell = plan_cell(spec, {"preset": "net1", "stages": {2: {"preset": "dwconv"}}})
+    operators = {"query_key", "position_bias", "softmax", "identity", "local_window", "sliding_window", "weighted_sum"}
+    assert cell.levels() == operators | {"swin", "fashion_mnist"}
+
+
+def test_a_planned_run_can_be_pickled(spec: ExperimentSpec) -> None:
+    run = make_plan(spec).runs[0]
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param(
+            {"heads": 5},
+            "rows.A: heads must divide the width, got 5 heads and width 12 in stage 1",
+            id="heads",
+        ),
+        pytest.param({"heads": (1, 2)}, "rows.A: heads needs one number per stage (3), got [1, 2]", id="list"),
+        pytest.param({"kernel_size": 4}, "rows.A: kernel_size of sliding_window must be odd, got 4", id="even kernel"),
+        pytest.param({"stages": {4: {}}}, "rows.A.stages.4: the backbone has stages 1 to 3", id="stage"),
+        pytest.param({"border": "shift"}, "rows.A: unknown border of local_window 'shift'", id="border"),
+        pytest.param({"shift_size": 5}, "rows.A: shift_size must be in [0, window_size)", id="shift"),
+        pytest.param({"parameterization": ()}, "rows.A: parameterization needs at least one term", id="no term"),
+    ],
+)
+def test_an_impossible_combination_names_the_row(spec: ExperimentSpec, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan_cell(spec, row)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_impossible_recipe_names_the_row(spec: ExperimentSpec) -> None:
+    without = spec.recipe.model_copy(update={"backbones": BackbonesSpec()})
+    with pytest.raises(SpecError, match=r"rows\.A: recipe 'tiny' has no sizes for backbone 'swin'"):
+        make_plan(spec.model_copy(update={"recipe": without}))
+    with pytest.raises(SpecError, match=r"rows\.A: recipe 'tiny': patch_size must divide image_size, got 3 and 28"):
+        make_plan(vary_recipe(spec, "swin", patch_size=3))
+
+
+def test_an_impossible_combination_in_a_file_is_told_with_its_line() -> None:
+    with pytest.raises(
+        SpecError, match=r"^experiments/table1\.yaml:\d+: rows\.Net1: heads must divide the width, got 3"
+    ):
+        make_plan(load_spec(Path("experiments/table1.yaml"), recipe="smoke", overrides=["rows.Net1.heads=3"]))
+
+
+def test_a_row_cannot_have_a_floors_name(spec: ExperimentSpec) -> None:
+    recipe = spec.recipe.model_copy(update={"floor_width": 16})
+    with pytest.raises(SpecError, match="the name of a floor"):
+        make_plan(spec.model_copy(update={"recipe": recipe, "rows": {FLOORS[0]: RowSpec()}}))
+
+
+def test_every_row_of_table1_has_its_own_id() -> None:
+    for recipe in ("smoke", "laptop", "overnight", "imagenet"):
+        ids = [row.cell.id for row in make_plan(load_spec(Path("experiments/table1.yaml"), recipe=recipe)).rows]
+        assert len(set(ids)) == len(ids)
+
+
+def test_the_ids_of_table1_are_frozen() -> None:
+    rows = make_plan(load_spec(Path("experiments/table1.yaml"), recipe="smoke")).rows
+    assert {row.name: row.cell.id for row in rows} == TABLE1_SMOKE
+
+
+@pytest.mark.parametrize(
+    ("row", "same"),
+    [
+        pytest.param({"heads": "1x"}, {"heads": (1, 2, 4)}, id="heads"),
+        pytest.param({"heads": "C"}, {"heads": (12, 24, 48)}, id="heads C"),
+        pytest.param({"parameterization": TERMS}, {"parameterization": TERMS[::-1]}, id="term order"),
+        pytest.param({"preset": "net7"}, {"parameterization": TERMS}, id="preset"),
+        pytest.param(
+            {"preset": "net7_n"}, {"parameterization": TERMS, "neighborhood": "sliding_window"}, id="sliding preset"
+        ),
+        pytest.param({}, {"normalization": "softmax", "aggregation": "weighted_sum", "dilation": 1}, id="defaults"),
+        pytest.param({}, {"border": "project", "backend": "auto"}, id="default border"),
+        pytest.param({}, {"window_size": (5, 5)}, id="the backbone's window"),
+        pytest.param({}, {"kernel_size": 3, "dilation": 2}, id="fields without effect"),
+        pytest.param({}, {"stages": {"last": {"preset": "swin"}}}, id="a stage that changes nothing"),
+        pytest.param({}, {"expect": "diverged"}, id="expectation"),
+    ],
+)
+def test_what_resolves_to_the_same_cell_has_the_same_id(
+    spec: ExperimentSpec, row: dict[str, Any], same: dict[str, Any]
+) -> None:
+    assert plan_cell(spec, row).id == plan_cell(spec, same).id
+
+
+def test_what_is_not_content_does_not_change_the_id(spec: ExperimentSpec) -> None:
+    recipe = spec.recipe.model_copy(
+        update={"name": "other", "title": "Other", "note": "!", "workers": 8, "limits": LimitsSpec(memory_limit_gb=1)}
+    )
+    other = spec.model_copy(
+        update={"name": "other", "title": "Other", "recipe": recipe, "seeds": 9, "columns": ("params",)}
+    )
+    renamed = other.model_copy(update={"rows": {"B": RowSpec(expect="diverged")}, "baseline": "B"})
+    assert make_plan(renamed).rows[0].cell.id == make_plan(spec).rows[0].cell.id
+
+
+def test_loading_workers_do_not_change_the_id(spec: ExperimentSpec) -> None:
+    assert plan_cell(vary_recipe(spec, "data", loading_workers=4), {}).id == plan_cell(spec, {}).id
+
+
+def test_a_default_spelled_out_does_not_change_the_id(spec: ExperimentSpec) -> None:
+    spelled = spec
+    for part in ("data", "swin", "training", "augmentation"):
+        model = {
+            "data": DataSpec,
+            "swin": SwinSpec,
+            "training": TrainingSpec,
+            "augmentation": type(spec.recipe.training.augmentation),
+        }[part]
+        defaults = {
+            name: field.default
+            for name, field in model.model_fields.items()
+            if not field.is_required() and name not in ("window_size", "augmentation")
+        }
+        spelled = vary_recipe(spelled, part, **defaults)
+    assert plan_cell(spelled, {}).id == plan_cell(spec, {}).id
+
+
+OPERATOR_CHANGES: dict[str, Any] = {
+    "parameterization": ("query_key",),
+    "normalization": "identity",
+    "neighborhood": "sliding_window",
+    "window_size": 3,
+    "shift_size": 1,
+    "border": "mask",
+    "backend": "reference",
+    "heads": 1,
+}
+RECIPE_CHANGES: dict[str, dict[str, Any]] = {
+    "data": {
+        "name": "image_folder",
+        "num_classes": 5,
+        "channels": 3,
+        "image_size": 56,
+        "train_images": 64,
+        "val_images": 0,
+        "test_images": 64,
+        "crop_pct": 0.9,
+        "interpolation": "bilinear",
+    },
+    "swin": {
+        "patch_size": 4,
+        "embed_dim": 24,
+        "depths": (1, 1, 1),
+        "num_heads": (2, 2, 2),
+        "window_size": 7,
+        "mlp_ratio": 2.0,
+        "qkv_bias": False,
+        "drop_path_rate": 0.1,
+        "weight_init": "jax",
+    },
+    "training": {
+        "opt": "sgd",
+        "lr": 2e-3,
+        "lr_base_size": 16,
+        "batch_size": 32,
+        "weight_decay": 0.0,
+        "position_decay": True,
+        "epochs": 3,
+        "warmup_epochs": 0.5,
+        "cooldown_epochs": 1,
+        "warmup_lr": 1e-6,
+        "min_lr": 1e-5,
+        "clip_grad": 5.0,
+        "smoothing": 0.1,
+        "ema_decay": 0.9,
+        "amp": True,
+    },
+    "augmentation": {
+        "hflip": 0.5,
+        "shift": 2,
+        "reprob": 0.25,
+        "scale": (0.08, 1.0),
+        "auto_augment": "rand-m9",
+        "color_jitter": 0.4,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+    },
+}
+
+
+@pytest.mark.parametrize("field", OPERATOR_CHANGES)
+def test_every_field_of_the_operator_changes_the_id(spec: ExperimentSpec, field: str) -> None:
+    assert plan_cell(spec, {field: OPERATOR_CHANGES[field]}).id != plan_cell(spec, {}).id
+
+
+@pytest.mark.parametrize("field", ["kernel_size", "dilation"])
+def test_every_field_of_a_sliding_window_changes_the_id(spec: ExperimentSpec, field: str) -> None:
+    assert plan_cell(spec, {"preset": "net7_n", field: 3}).id != plan_cell(spec, {"preset": "net7_n"}).id
+
+
+@pytest.mark.parametrize(
+    ("part", "field"), [(part, field) for part, fields in RECIPE_CHANGES.items() for field in fields]
+)
+def test_every_field_of_the_recipe_changes_the_id(spec: ExperimentSpec, part: str, field: str) -> None:
+    changed = vary_recipe(spec, part, **{field: RECIPE_CHANGES[part][field]})
+    assert plan_cell(changed, {}).id != plan_cell(spec, {}).id
+
+
+def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
+    operator = {*OPERATOR_CHANGES, "kernel_size", "dilation", "aggregation", "preset"}
+    assert operator == set(OperatorSpec.model_fields)
+    assert set(AttentionConfig.__dataclass_fields__) <= operator
+    assert spec.recipe.backbones.swin is not None
+    parts: dict[str, tuple[BaseModel, set[str]]] = {
+        "data": (spec.recipe.data, {"loading_workers"}),
+        "swin": (spec.recipe.backbones.swin, set()),
+        "training": (spec.recipe.training, {"augmentation"}),
+        "augmentation": (spec.recipe.training.augmentation, set()),
+    }
+    for part, (model, other) in parts.items():
+        assert set(RECIPE_CHANGES[part]) | other == set(type(model).model_fields), part

@@ -1,0 +1,270 @@
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SpecError
+from harness.reading import error_at, find_experiment, get_shipped_dir, load_spec
+from harness.spec import ExperimentSpec
+
+EXPERIMENT = """\
+title: Two rows
+recipe: tiny
+cell: {parameterization: [query_key]}
+baseline: A
+rows:
+  A: {}
+  B: {normalization: identity}
+published:
+  A: {top1: 81.3}
+"""
+RECIPE = """\
+title: Tiny
+data: {name: fashion_mnist, num_classes: 10, channels: 1, image_size: 28, val_images: 200}
+backbones:
+  swin: {patch_size: 2, embed_dim: 8, depths: [2, 1], num_heads: [1, 2]}
+training: {lr: 1e-3, batch_size: 16, epochs: 1}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.yaml").write_text(RECIPE)
+    path = tmp_path / "mine.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def message_of(path: Path, **options: object) -> str:
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, **options)  # type: ignore[arg-type]
+    return str(caught.value).replace(f"{path.parent}/", "")
+
+
+def test_an_experiment_is_read_with_its_recipe(experiment: Path) -> None:
+    spec = load_spec(experiment)
+    assert (spec.name, spec.recipe.name, spec.baseline, list(spec.rows)) == ("mine", "tiny", "A", ["A", "B"])
+    assert spec.recipe.training.lr == 1e-3
+    assert spec.overrides == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param(
+            "cell: {parameterization",
+            "cell: {parametrization",
+            "mine.yaml:3: cell.parametrization: unknown key 'parametrization'; did you mean 'parameterization'?",
+            id="unknown key",
+        ),
+        pytest.param("title: Two", "titel: Two", "did you mean 'title'?", id="unknown top-level key"),
+        pytest.param(
+            "identity",
+            "softmx",
+            "mine.yaml:7: rows.B.normalization: unknown normalization 'softmx'; did you mean 'softmax'?",
+            id="unknown level",
+        ),
+        pytest.param(
+            "[query_key]",
+            "[query_key, query_postion]",
+            "cell.parameterization.1: unknown term 'query_postion'; did you mean 'query_position'?",
+            id="unknown term",
+        ),
+        pytest.param(
+            "A: {}",
+            "A: {preset: net9}",
+            "mine.yaml:6: rows.A.preset: unknown preset 'net9'; did you mean",
+            id="unknown preset",
+        ),
+        pytest.param(
+            "recipe: tiny",
+            "recipe: tinny",
+            "mine.yaml:2: recipe: unknown recipe 'tinny'; did you mean 'tiny'?",
+            id="unknown recipe",
+        ),
+        pytest.param("recipe: tiny\n", "", "mine.yaml: recipe: this key is missing", id="no recipe"),
+        pytest.param(
+            "baseline: A", "baseline: a", "mine.yaml:4: baseline: unknown row 'a' (known: A, B)", id="unknown baseline"
+        ),
+        pytest.param(
+            "  A: {top1",
+            "  Ab: {top1",
+            "mine.yaml:9: published.Ab: unknown row 'Ab'; did you mean 'A'?",
+            id="unknown published row",
+        ),
+        pytest.param(
+            "baseline: A",
+            "columns: [params, delat]\nbaseline: A",
+            "mine.yaml:4: columns.1: unknown value 'delat'; did you mean 'delta'?",
+            id="unknown column",
+        ),
+        pytest.param("title: Two rows\n", "", "mine.yaml: title: this key is missing", id="missing key"),
+        pytest.param("B: {", "A: {", 'mine.yaml:7: duplicate key "A"', id="duplicate row"),
+        pytest.param("A: {}", "A:", "mine.yaml:6: rows.A: must be a mapping, got null", id="row without mapping"),
+        pytest.param(
+            "A: {}",
+            "A: {heads: many}",
+            "mine.yaml:6: rows.A.heads: must be a positive number, a list with one per stage, 1x, 2x or C, got 'many'",
+            id="heads",
+        ),
+        pytest.param("A: {}", "A: {heads: 0}", "rows.A.heads: must be a positive number", id="no heads"),
+        pytest.param(
+            "A: {}",
+            "A: {kernel_size: [3]}",
+            "rows.A.kernel_size: must be a number of pixels or [rows, columns], got [3]",
+            id="size",
+        ),
+        pytest.param(
+            "A: {}",
+            "A: {stages: {first: {heads: 1}}}",
+            "mine.yaml:6: rows.A.stages.first: must be a stage's number (from 1), all, last or not_last, got 'first'",
+            id="stage",
+        ),
+        pytest.param(
+            "A: {}",
+            "A: {stages: {1: {heds: 1}}}",
+            "mine.yaml:6: rows.A.stages.1.heds: unknown key 'heds'; did you mean 'heads'?",
+            id="unknown key of a stage",
+        ),
+        pytest.param("A: {}", "A: {expect: crash}", "rows.A.expect: unknown value 'crash'", id="expectation"),
+        pytest.param("title: Two", "name: it\ntitle: Two", "mine.yaml:1: name: unknown key 'name'", id="derived key"),
+    ],
+)
+def test_a_mistake_in_an_experiment_is_told_with_its_place(experiment: Path, old: str, new: str, message: str) -> None:
+    change(experiment, old, new)
+    assert message in message_of(experiment)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param(
+            "lr: 1e-3",
+            "learning_rate: 1e-3",
+            "recipes/tiny.yaml:5: training.learning_rate: unknown key",
+            id="unknown key",
+        ),
+        pytest.param("lr: 1e-3", "lr: fast", 'training.lr: must be a number, got "fast"', id="wrong type"),
+        pytest.param("lr: 1e-3", "lr: -1", "training.lr: must be greater than 0, got -1", id="negative"),
+        pytest.param("lr: 1e-3", "lr: .inf", "training.lr: must be a finite number", id="infinite"),
+        pytest.param(
+            "num_heads: [1, 2]",
+            "num_heads: [1]",
+            "recipes/tiny.yaml:4: backbones.swin: depths and num_heads need one entry per stage, got [2, 1] and [1]",
+            id="stages",
+        ),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_told_with_its_place(experiment: Path, old: str, new: str, message: str) -> None:
+    change(experiment.parent / "recipes" / "tiny.yaml", old, new)
+    assert message in message_of(experiment)
+
+
+def test_overrides_reach_the_experiment_and_its_recipe(experiment: Path) -> None:
+    pairs = (
+        "seeds=5",
+        "cell.normalization=filter_norm",
+        "rows.A.heads=2x",
+        "rows.B.stages.2.heads=1",
+        "training.lr=2e-3",
+        "data.train_images=64",
+        "limits.memory_limit_gb=4",
+        "backbones.swin.depths=[1, 1]",
+    )
+    spec = load_spec(experiment, overrides=pairs)
+    assert spec.overrides == pairs
+    assert (spec.seeds, spec.cell.normalization, spec.rows["A"].heads) == (5, "filter_norm", "2x")
+    assert spec.rows["B"].stages[2].heads == 1
+    assert (spec.recipe.training.lr, spec.recipe.data.train_images) == (2e-3, 64)
+    assert spec.recipe.limits.memory_limit_gb == 4
+    assert spec.recipe.backbones.swin is not None
+    assert spec.recipe.backbones.swin.depths == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        pytest.param("sedes=5", "--set sedes=5: unknown key 'sedes'; did you mean 'seeds'?", id="top level"),
+        pytest.param("name=x", "--set name=x: unknown key 'name'", id="derived"),
+        pytest.param(
+            "training.lrr=1",
+            "--set training.lrr=1: training.lrr: unknown key 'lrr'; did you mean 'lr'?",
+            id="of a recipe",
+        ),
+        pytest.param("rows.C.heads=1", "--set rows.C.heads=1: unknown row 'C' (known: A, B)", id="row"),
+        pytest.param("rows.A.heeds=1", "rows.A.heeds: unknown key 'heeds'; did you mean 'heads'?", id="of a row"),
+        pytest.param(
+            "cell.normalization=softmx", "cell.normalization: unknown normalization 'softmx'; did you mean", id="level"
+        ),
+        pytest.param("baseline=C", "--set baseline=C: baseline: unknown row 'C'", id="baseline"),
+        pytest.param("seeds.x=1", "--set seeds.x=1: seeds: must be a whole number", id="below a number"),
+        pytest.param("seeds", "--set seeds: must look like key=value", id="no value"),
+        pytest.param("seeds=[", "--set seeds=[: the value is not YAML", id="not YAML"),
+        pytest.param("seeds=0", "--set seeds=0: seeds: must be greater than 0, got 0", id="out of range"),
+    ],
+)
+def test_a_mistake_in_an_override_is_told_as_the_options(experiment: Path, pair: str, message: str) -> None:
+    assert message in message_of(experiment, overrides=[pair])
+
+
+def test_options_replace_recipe_and_seeds(experiment: Path) -> None:
+    spec = load_spec(experiment, recipe="smoke", seeds=7)
+    assert (spec.recipe.name, spec.seeds, spec.overrides) == ("smoke", 7, ())
+
+
+def test_a_recipe_given_as_an_option_may_be_missing_in_the_file(experiment: Path) -> None:
+    change(experiment, "recipe: tiny\n", "")
+    assert load_spec(experiment, recipe="tiny").recipe.name == "tiny"
+
+
+def test_a_wrong_option_is_told_as_the_option(experiment: Path) -> None:
+    assert message_of(experiment, recipe="tinny").startswith(
+        "--recipe: recipe: unknown recipe 'tinny'; did you mean 'tiny'?"
+    )
+    assert message_of(experiment, seeds=0) == "--seeds: seeds: must be greater than 0, got 0"
+
+
+def test_a_recipe_beside_the_experiment_wins_over_a_shipped_one(experiment: Path) -> None:
+    (experiment.parent / "recipes" / "smoke.yaml").write_text(RECIPE)
+    assert load_spec(experiment, recipe="smoke").recipe.title == "Tiny"
+
+
+@pytest.mark.parametrize("name", ["table1", "table1.yaml", "experiments/table1.yaml"])
+def test_a_shipped_experiment_is_found_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_experiment(Path(name)) == get_shipped_dir() / "table1.yaml"
+
+
+def test_a_file_of_that_name_wins_over_the_shipped_one(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(experiment.parent)
+    experiment.rename("table1.yaml")
+    assert find_experiment(Path("table1.yaml")) == Path("table1.yaml")
+
+
+@pytest.mark.parametrize("name", ["tabel1.yaml", "somewhere/table1.yaml"])
+def test_an_experiment_that_does_not_exist_is_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=rf"{name}: no such file.*table1"):
+        load_spec(Path(name))
+
+
+def test_a_directory_is_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is a directory"):
+        load_spec(tmp_path)
+
+
+def test_a_later_mistake_still_finds_its_place(experiment: Path) -> None:
+    spec = load_spec(experiment, overrides=["rows.A.heads=3"])
+    assert str(error_at(spec, "no", "rows", "B")) == f"{experiment}:7: rows.B: no"
+    assert str(error_at(spec, "no", "rows", "A", "heads")) == "--set rows.A.heads=3: rows.A.heads: no"
+
+
+def test_a_spec_that_was_not_read_from_a_file_tells_the_key(experiment: Path) -> None:
+    spec: ExperimentSpec = load_spec(experiment).model_copy(update={"path": None})
+    assert str(error_at(spec, "no", "rows", "B")) == "rows.B: no"

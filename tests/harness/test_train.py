@@ -1,0 +1,270 @@
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from harness.build import build_model
+from harness.data import load_data
+from harness.data.memory import ImageSet, MemoryData, Splits
+from harness.errors import Diverged
+from harness.evaluate import measure
+from harness.floors import build_mlp
+from harness.plan import make_plan
+from harness.reading import load_spec
+from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
+from harness.train import Training, train
+
+CPU = torch.device("cpu")
+AUGMENTATION = AugmentationSpec(hflip=0.5, shift=1, reprob=0.25)
+EVERYTHING = {"smoothing": 0.1, "clip_grad": 5.0, "warmup_epochs": 0.5, "augmentation": AUGMENTATION}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _bars(count: int, *, seed: int) -> ImageSet:
+    """Four kinds of noisy images, each with a bright bar at a height of its own."""
+    generator = np.random.default_rng(seed)
+    labels = (np.arange(count) % 4).astype(np.uint8)
+    pixels = generator.integers(0, 140, (count, 1, 8, 8), dtype=np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[:, 2 * label : 2 * label + 2] += 100
+    return ImageSet.take(pixels, labels, np.arange(count))
+
+
+def _training(**values: object) -> TrainingSpec:
+    return TrainingSpec.model_validate({"lr": 1e-2, "batch_size": 10, "epochs": 4, **values})
+
+
+def _start(model: nn.Module | None = None, **values: object) -> Training:
+    training = _training(**values)
+    spec = DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100)
+    splits = Splits(_bars(200, seed=0), _bars(100, seed=1), _bars(100, seed=2), mean=0.4, std=0.25)
+    data = MemoryData(spec, training, splits, digest="0", replicate=0, device=CPU)
+    return train(model or _with_dropout(), data, training, replicate=0, device=CPU)
+
+
+def _with_dropout() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(build_mlp((1, 8, 8), 16, width=16), nn.Dropout(0.1), nn.Linear(16, 4))
+
+
+def _curve(**values: object) -> list[dict[str, float]]:
+    """What is the same in every repetition of a run."""
+    return [
+        {name: value for name, value in epoch.metrics.items() if "second" not in name} for epoch in _start(**values)
+    ]
+
+
+def test_a_model_learns_and_says_how_it_goes() -> None:
+    training = _start(**EVERYTHING)
+    curve = list(training)
+    assert [epoch.epoch for epoch in curve] == [1, 2, 3, 4]
+    assert [epoch.step for epoch in curve] == [20, 40, 60, 80]
+    assert set(curve[0].metrics) == {
+        "train/loss",
+        "train/lr",
+        "train/seconds",
+        "train/images_per_second",
+        "val/top1",
+        "val/top5",
+        "val/loss",
+        "val/seconds",
+    }
+    assert curve[-1].metrics["val/top1"] > 90
+    assert curve[-1].metrics["train/lr"] == pytest.approx(0, abs=1e-9)
+    assert measure(training.evaluated_model, training.data.test_batches(), CPU).top1 > 90
+
+
+def test_the_same_seeds_give_the_same_curve_in_another_process() -> None:
+    code = f"import runpy; print(runpy.run_path({__file__!r})['_curve_as_json']())"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == json.loads(_curve_as_json())
+
+
+def _curve_as_json() -> str:
+    torch.set_num_threads(1)
+    return json.dumps(_curve(**EVERYTHING))
+
+
+def test_drop_path_follows_its_own_stream() -> None:
+    losses = []
+    for seed in (1, 2):
+        training = _start(**EVERYTHING)
+        torch.manual_seed(seed)
+        losses.append([epoch.metrics["train/loss"] for epoch in training])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"amp": True},
+        {"augmentation": AugmentationSpec(mixup=0.8, cutmix=1.0)},
+        {"ema_decay": 0.8},
+        {"opt": "lamb"},
+    ],
+    ids=["amp", "mixing", "average", "lamb"],
+)
+def test_a_switch_of_the_recipe_trains_too(values: dict[str, object]) -> None:
+    curve = _curve(**values)
+    assert curve[-1]["val/top1"] > 50
+    assert curve != _curve()
+
+
+def test_the_moving_average_is_what_is_evaluated() -> None:
+    training = _start(ema_decay=1.0, epochs=10)  # never moves from the weights of its first update
+    epochs = iter(training)
+    first, averaged = next(epochs), _copy(training.evaluated_model)
+    trained = _copy(training.model)
+    second = next(epochs)
+    assert first.metrics["val/loss"] == second.metrics["val/loss"]
+    assert _copy(training.evaluated_model) == averaged
+    assert averaged != trained != _copy(training.model)
+
+
+def _copy(model: nn.Module) -> list[list[float]]:
+    return [parameter.flatten().tolist() for parameter in model.parameters()]
+
+
+def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    next(iter(_start(model, opt="sgd", clip_grad=1e-3, weight_decay=0.0, epochs=100)))
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert torch.nn.utils.get_total_norm(gradients) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> None:
+    for split, name in product(("train", "val"), ("ant", "bee")):
+        (tmp_path / split / name).mkdir(parents=True)
+        Image.effect_noise((300, 260), 80).convert("RGB").save(tmp_path / split / name / "0.jpg")
+    changed = ["data.num_classes=2", "data.loading_workers=0", "training.batch_size=2", "training.ema_decay=0.9999"]
+    plan = make_plan(load_spec(Path("experiments/table1.yaml"), recipe="imagenet", overrides=changed))
+    cell = plan.rows[0].cell
+    assert cell.training.amp
+    data = load_data(cell.data, cell.training, replicate=0, data_dir=tmp_path, device=CPU)
+    training = train(build_model(cell, replicate=0), data, cell.training, replicate=0, device=CPU)
+    epoch = next(iter(training))
+    assert epoch.step == 1
+    assert epoch.metrics["train/loss"] == pytest.approx(math.log(2), abs=0.2)
+
+
+class _Broken(nn.Module):
+    """A linear classifier that `break_` harms in its forward pass number `at` (0-based)."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.linear, self.at, self.calls = nn.Linear(64, 4), at, 0
+        self.weak = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.flatten(1))
+        self.calls += 1
+        return self.harm(logits) if self.calls == self.at + 1 else logits + self.weak
+
+    def harm(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _InfiniteLoss(_Broken):
+    def harm(self, logits: Tensor) -> Tensor:
+        return logits * math.inf
+
+
+class _InfiniteGradient(_Broken):
+    def harm(self, logits: Tensor) -> Tensor:
+        return logits + (self.weak - self.weak.detach()).sqrt()
+
+
+class _InfiniteWeight(_Broken):
+    def harm(self, logits: Tensor) -> Tensor:
+        self.unused = nn.Parameter(torch.tensor([1.0, math.nan]))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "step"),
+    [
+        (_InfiniteLoss(3), "training loss is nan at step 3", 3),
+        (_InfiniteGradient(4), "norm of the gradients is (nan|inf) at step 4", 4),
+        (_InfiniteWeight(5), "weight is not finite at step 19", 19),
+        (_InfiniteLoss(20), "validation loss is nan at step 19", 19),
+    ],
+    ids=["loss", "gradient", "weight", "validation"],
+)
+def test_leaving_the_finite_numbers_is_divergence(model: nn.Module, message: str, step: int) -> None:
+    with pytest.raises(Diverged, match=message) as caught:
+        list(_start(model, weight_decay=0.0, lr=1e-5))
+    assert caught.value.step == step
+
+
+class _Amplifier(nn.Module):
+    """Makes gradients large."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return 100 * logits
+
+
+class _Constant(nn.Module):
+    """Says the same class of every image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits.expand(len(images), 4)
+
+
+def test_no_better_than_chance_is_divergence_from_half_of_the_steps_on() -> None:
+    seen = []
+    with pytest.raises(Diverged, match=r"25\.0 % is within 3 standard errors of chance at step 39") as caught:
+        seen.extend(_start(_Constant()))
+    assert [epoch.epoch for epoch in seen] == [1]
+    assert caught.value.step == 39
+
+
+def test_a_gradient_that_only_the_loss_scale_made_infinite_is_skipped() -> None:
+    training = _start(nn.Sequential(build_mlp((1, 8, 8), 4, width=4), _Amplifier()))
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    next(iter(training))
+    assert 1 < training.scaler.get_scale() < 2.0**127
+    assert all(parameter.isfinite().all() for parameter in training.model.parameters())
+
+
+def test_an_infinite_gradient_without_a_loss_scale_to_blame_is_divergence() -> None:
+    training = _start(_InfiniteGradient(0))
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    with pytest.raises(Diverged, match="gradients"):
+        next(iter(training))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_model_trains_on_cuda_with_automatic_mixed_precision() -> None:
+    training = _start(_with_dropout())
+    cuda = torch.device("cuda")
+    spec = _training(amp=True, **EVERYTHING)
+    data = MemoryData(
+        DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100),
+        spec,
+        training.data.splits,  # type: ignore[attr-defined]
+        digest="0",
+        replicate=0,
+        device=cuda,
+    )
+    assert list(train(_with_dropout(), data, spec, replicate=0, device=cuda))[-1].metrics["val/top1"] > 90

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from timm.models.swin_transformer import SwinTransformer as TimmSwin
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from paradigms.backbones import SwinTransformer
+from paradigms.config import AttentionConfig
+from paradigms.presets import PRESETS
+
+SMALL = {"img_size": 28, "patch_size": 2, "in_chans": 1, "num_classes": 10, "embed_dim": 8, "depths": (2, 1)}
+PUBLISHED = {
+    "swin_tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24), 28.288, 4.491),
+    "swin_small": (96, (2, 2, 18, 2), (3, 6, 12, 24), 49.606, 8.741),
+    "swin_base": (128, (2, 2, 18, 2), (4, 8, 16, 32), 87.768, 15.431),
+}
+
+
+def _size_on_meta(model: nn.Module, side: int) -> tuple[float, float]:
+    """Millions of parameters, and of multiply-adds of one image in thousands."""
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, side, side, device="meta"))
+    return sum(p.numel() for p in model.parameters()) / 1e6, counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize(("dim", "depths", "heads", "params", "macs"), PUBLISHED.values(), ids=PUBLISHED.keys())
+def test_swin_has_its_published_size(
+    dim: int, depths: tuple[int, ...], heads: tuple[int, ...], params: float, macs: float
+) -> None:
+    with torch.device("meta"):
+        model = SwinTransformer(attention=[AttentionConfig()] * 4, num_heads=heads, embed_dim=dim, depths=depths)
+    assert _size_on_meta(model, 224) == (pytest.approx(params, abs=5e-4), pytest.approx(macs, abs=5e-4))
+
+
+def test_dwconv_with_a_head_a_channel_has_its_published_size() -> None:
+    with torch.device("meta"):
+        model = SwinTransformer(attention=[PRESETS["dwconv"].config] * 4, num_heads=(96, 192, 384, 768))
+    assert _size_on_meta(model, 224) == (pytest.approx(24.16, abs=5e-3), pytest.approx(3.73, abs=5e-3))
+
+
+def test_net7_has_1_05_times_the_parameters_of_swin_tiny() -> None:
+    with torch.device("meta"):
+        model = SwinTransformer(attention=[PRESETS["net7"].config] * 4, num_heads=(3, 6, 12, 24))
+    assert _size_on_meta(model, 224)[0] / 28.288 == pytest.approx(1.05, abs=0.01)
+
+
+def test_only_the_attention_differs_from_timm() -> None:
+    ours = SwinTransformer(attention=[AttentionConfig()] * 2, num_heads=(2, 4), **SMALL)
+    theirs = TimmSwin(num_heads=(2, 4), **SMALL)
+    remaining = {name for name in ours.state_dict() if ".attn." not in name}
+    assert remaining == {name for name in theirs.state_dict() if ".attn." not in name}
+
+
+def test_every_second_block_shifts_where_the_map_is_larger_than_the_window() -> None:
+    model = SwinTransformer(attention=[AttentionConfig()] * 2, num_heads=(1, 1), **{**SMALL, "depths": (3, 2)})
+    shifts = [(stage, operator.neighborhood.geometry.shift) for stage, _, operator in model.operators()]
+    assert shifts == [(1, (0, 0)), (1, (3, 3)), (1, (0, 0)), (2, (0, 0)), (2, (0, 0))]
+
+
+def test_shift_size_0_never_shifts() -> None:
+    model = SwinTransformer(attention=[AttentionConfig(shift_size=0)] * 2, num_heads=(1, 1), **SMALL)
+    assert {operator.neighborhood.geometry.shift for _, _, operator in model.operators()} == {(0, 0)}
+
+
+def test_stages_may_have_different_operators_and_train() -> None:
+    attention = [PRESETS["net7_n"].config, PRESETS["net4"].config]
+    model = SwinTransformer(attention=attention, num_heads=(4, 1), **SMALL)
+    model(torch.randn(2, 1, 28, 28)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert [operator.neighborhood.geometry.kind for _, _, operator in model.operators()] == ["sliding"] * 2 + ["window"]
+
+
+def test_one_operator_a_stage_is_needed() -> None:
+    with pytest.raises(ValueError, match="2 stages, got 1 operators"):
+        SwinTransformer(attention=[AttentionConfig()], num_heads=(1, 1), **SMALL)

@@ -1,0 +1,65 @@
+"""Operators and inputs that every law is checked on."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from paradigms.attention import LocalAttention, build_attention
+from paradigms.config import BORDERS, NEIGHBORHOODS, NORMALIZATIONS, TERMS, AttentionConfig
+from paradigms.presets import PRESETS
+
+BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
+"""Larger than every kernel used here, not square, a multiple of the window along one axis only."""
+
+
+def _small(config: AttentionConfig) -> AttentionConfig:
+    return replace(config, window_size=(4, 4), kernel_size=(3, 5))
+
+
+def _every_level() -> dict[str, AttentionConfig]:
+    """Each normalization with each neighborhood, shift and border, all terms; and each term alone."""
+    found = {}
+    for normalization, neighborhood in product(NORMALIZATIONS, NEIGHBORHOODS):
+        for border in BORDERS[neighborhood]:
+            moves = {"": {}, "-shifted": {"shift_size": (1, 2)}} if neighborhood == "local_window" else {"": {}}
+            if neighborhood == "sliding_window":
+                moves["-dilated"] = {"dilation": (2, 1)}
+            for suffix, fields in moves.items():
+                config = AttentionConfig(
+                    parameterization=TERMS, normalization=normalization, neighborhood=neighborhood, border=border
+                )
+                found[f"{normalization}-{neighborhood}{suffix}-{border}"] = replace(_small(config), **fields)
+    for term, neighborhood in product(TERMS, NEIGHBORHOODS):
+        found[f"{term}-{neighborhood}"] = _small(AttentionConfig(parameterization=(term,), neighborhood=neighborhood))
+    return found
+
+
+OPERATORS = {**{name: _small(preset.config) for name, preset in PRESETS.items()}, **_every_level()}
+
+
+def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = HEADS) -> LocalAttention:
+    """An operator in float64 whose parameters are far from zero but saturate nothing."""
+    operator = build_attention(config, dim=dim, num_heads=num_heads).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in operator.parameters():
+            parameter.normal_(generator=generator).mul_(0.4)
+    return operator
+
+
+def make_input(height: int = HEIGHT, width: int = WIDTH, dim: int = DIM) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(BATCH, height, width, dim, dtype=torch.float64, generator=generator)
+
+
+@pytest.fixture(params=OPERATORS.values(), ids=OPERATORS.keys())
+def config(request: pytest.FixtureRequest) -> AttentionConfig:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def operator(config: AttentionConfig) -> LocalAttention:
+    return make_operator(config)

@@ -1,0 +1,132 @@
+"""Every kernel equals the reference: output and every gradient, two-sided, odd shapes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from paradigms.aggregation import WeightedSum
+from paradigms.attention import LocalAttention, build_attention
+from paradigms.config import TERMS, AttentionConfig
+from paradigms.functional import Geometry, make_neighbors
+from paradigms.kernels import choose_kernel
+
+from ..conftest import make_input, make_operator
+
+SIZES = {"one-pixel": (1, 1), "line": (1, 9), "low": (3, 12), "odd": (9, 5), "fits": (8, 8)}
+
+
+def _run(operator: LocalAttention, x: Tensor, backend: str) -> list[Tensor]:
+    operator.backend = backend
+    x = x.clone().requires_grad_()
+    y = operator(x)
+    weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(4))
+    gradients = torch.autograd.grad((y * weight).sum(), [x, *operator.parameters()])
+    return [y, *gradients]
+
+
+def _assert_equal(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    scale = max(float(tensor.detach().abs().max()) for tensor in expected)
+    for a, e in zip(actual, expected, strict=True):
+        assert a.shape == e.shape
+        assert float((a - e).detach().abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple[int, int]) -> None:
+    operator, x = make_operator(config), make_input(*size)
+    counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
+    if config.normalization == "filter_norm" and counted.min() < 2:
+        for backend in ("auto", "reference"):
+            with pytest.raises(ValueError, match="at least two counted taps"):
+                _run(operator, x, backend)
+        return
+    _assert_equal(_run(operator, x, "auto"), _run(operator, x, "reference"), 1e-12)
+
+
+@pytest.mark.parametrize("num_heads", [1, 3, 6], ids=["one-head", "heads", "heads-as-channels"])
+@pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
+def test_the_fast_path_equals_the_reference_for_any_number_of_heads(neighborhood: str, num_heads: int) -> None:
+    config = AttentionConfig(parameterization=TERMS, neighborhood=neighborhood, window_size=(2, 3), kernel_size=(5, 3))
+    operator, x = make_operator(config, num_heads=num_heads), make_input()
+    _assert_equal(_run(operator, x, "torch"), _run(operator, x, "reference"), 1e-12)
+
+
+@pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
+def test_the_fast_path_equals_the_reference_in_float32(neighborhood: str) -> None:
+    config = AttentionConfig(parameterization=TERMS, neighborhood=neighborhood, shift_size=3)
+    operator, x = make_operator(config).float(), make_input(14, 9).float()
+    _assert_equal(_run(operator, x, "torch"), _run(operator, x, "reference"), 1e-5)
+
+
+@pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
+def test_an_input_in_any_layout_gives_the_same_output(neighborhood: str) -> None:
+    operator = make_operator(AttentionConfig(neighborhood=neighborhood, kernel_size=3, window_size=3))
+    x = make_input()
+    channels_first = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(operator(channels_first), operator(x))
+
+
+def test_an_empty_batch_gives_an_empty_output(operator: LocalAttention) -> None:
+    assert operator(make_input()[:0]).shape == (0, *make_input().shape[1:])
+
+
+@pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
+def test_dropped_weights_are_drawn_in_training_only(neighborhood: str) -> None:
+    config = AttentionConfig(neighborhood=neighborhood, window_size=3, kernel_size=3)
+    operator = build_attention(config, dim=6, num_heads=2, attn_drop=0.5).double()
+    x = make_input()
+    assert torch.equal(operator.eval()(x), operator(x))
+    assert not torch.equal(operator.train()(x), operator(x))
+
+
+def test_a_backend_that_cannot_compute_a_case_says_so() -> None:
+    geometry = Geometry("sliding", (3, 3), border="shift")
+    with pytest.raises(ValueError, match="does not support"):
+        choose_kernel(geometry, WeightedSum(), "torch")
+    assert choose_kernel(geometry, WeightedSum()).backend == "reference"
+
+
+def test_training_uses_the_fast_paths() -> None:
+    for geometry in (Geometry("window", (7, 7), shift=(3, 3), border="project"), Geometry("sliding", (7, 7))):
+        assert choose_kernel(geometry, WeightedSum()).backend == "torch"
+
+
+def _count(operator: LocalAttention, x: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        operator(x)
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("terms", [TERMS[:1], TERMS[1:3], TERMS[3:], TERMS], ids="+".join)
+def test_the_formula_for_multiply_adds_counts_what_matrix_products_do(terms: tuple[str, ...], backend: str) -> None:
+    """In windows that fit, both kernels are matrix products, which torch counts by itself."""
+    operator = make_operator(AttentionConfig(parameterization=terms, window_size=4))
+    operator.backend = backend
+    formula = _count(operator.to("meta"), torch.empty(2, 8, 8, 6, dtype=torch.float64, device="meta"))
+    real = make_operator(AttentionConfig(parameterization=terms, window_size=4))
+    real.backend = backend
+    assert _count(real, make_input(8, 8)) == formula
+
+
+def test_the_multiply_adds_of_a_sliding_window_are_those_of_gathered_matrix_products() -> None:
+    config = AttentionConfig(parameterization=TERMS, neighborhood="sliding_window", kernel_size=(3, 5))
+    real = make_operator(config)
+    real.backend = "reference"
+    meta = make_operator(config).to("meta")
+    assert _count(meta, make_input().to("meta")) == _count(real, make_input())
+
+
+def test_the_shift_border_is_the_same_as_masking_where_nothing_is_outside() -> None:
+    """In the middle of the map a clamped window is a centred one; its tables have 2k - 1 offsets an axis."""
+    config = AttentionConfig(parameterization=("query_key",), neighborhood="sliding_window", kernel_size=3)
+    clamped = make_operator(replace(config, border="shift"))
+    masked = make_operator(replace(config, border="mask"))
+    masked.load_state_dict(clamped.state_dict())
+    x = make_input()
+    inner = (slice(None), slice(1, -1), slice(1, -1))
+    assert torch.allclose(clamped(x)[inner], masked(x)[inner])
+    assert not torch.allclose(clamped(x)[:, 0], masked(x)[:, 0])

@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import pytest
+
+from paradigms import aggregation, backbones, neighborhood, normalization, parameterization, presets
+from paradigms import config as names
+from paradigms.attention import build_attention
+from paradigms.config import AttentionConfig, make_config
+from paradigms.kernels import KERNELS
+
+
+@pytest.mark.parametrize(
+    ("listed", "mapping"),
+    [
+        (names.TERMS, parameterization.TERMS),
+        (names.NORMALIZATIONS, normalization.NORMALIZATIONS),
+        (names.NEIGHBORHOODS, neighborhood.NEIGHBORHOODS),
+        (names.NEIGHBORHOODS, names.BORDERS),
+        (names.AGGREGATIONS, aggregation.AGGREGATIONS),
+        (names.BACKBONES, backbones.BACKBONES),
+    ],
+    ids=["terms", "normalizations", "neighborhoods", "borders", "aggregations", "backbones"],
+)
+def test_the_names_are_the_keys_of_the_rooms(listed: tuple[str, ...], mapping: dict[str, object]) -> None:
+    assert listed == tuple(mapping)
+
+
+def test_the_backends_are_those_of_the_kernels() -> None:
+    assert set(names.BACKENDS) == {"auto", *(kernel.backend for kernel in KERNELS)}
+
+
+def test_the_order_of_terms_does_not_matter() -> None:
+    assert make_config({"parameterization": ["position_bias", "query_key"]}) == AttentionConfig()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"normalization": "sofmax"}, "did you mean 'softmax'"),
+        ({"parameterization": ["query_keys"]}, "did you mean 'query_key'"),
+        ({"parameterization": []}, "at least one term"),
+        ({"parameterization": ["query_key", "query_key"]}, "stands twice"),
+        ({"neighborhood": "sliding"}, "did you mean 'sliding_window'"),
+        ({"border": "shift"}, "unknown border of local_window 'shift'"),
+        ({"kernel_size": 4}, "must be odd, got 4"),
+        ({"window_size": 0}, "at least 1"),
+        ({"shift_size": 7}, "shift_size must be in"),
+        ({"kernel": 3}, "did you mean 'kernel_size'"),
+        ({"backend": "cuda"}, "unknown backend"),
+    ],
+    ids=str,
+)
+def test_an_impossible_field_is_refused_with_what_is_possible(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(fields)
+
+
+def test_canonical_form_leaves_out_defaults_and_what_has_no_effect() -> None:
+    assert AttentionConfig().to_canonical() == {}
+    assert AttentionConfig(border="project", kernel_size=3, window_size=(7, 7)).to_canonical() == {}
+    sliding = AttentionConfig(neighborhood="sliding_window", border="zero", window_size=3)
+    assert sliding.to_canonical() == {"neighborhood": "sliding_window"}
+    assert replace(sliding, kernel_size=5).to_canonical() != sliding.to_canonical()
+
+
+def test_every_preset_has_a_source_and_an_equation() -> None:
+    for preset in presets.PRESETS.values():
+        assert preset.source.startswith("arXiv:")
+        assert "f_i = Σ" in preset.equation
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'net7_n'"):
+        build_attention("net7n", dim=4, num_heads=1)
+
+
+@pytest.mark.parametrize("num_heads", [0, 5], ids=str)
+def test_heads_must_divide_the_channels(num_heads: int) -> None:
+    with pytest.raises(ValueError, match="num_heads must divide dim"):
+        build_attention("swin", dim=12, num_heads=num_heads)
