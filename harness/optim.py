@@ -66,13 +66,17 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
     """The optimizer of this name in timm.
 
     Biases and norms are not decayed, nor are position tables unless the recipe's `position_decay` says so. An optimizer
-    for matrices (timm's `muon`) leaves what is not decayed to its fallback, AdamW.
+    for matrices (timm's `muon`) leaves biases, norms and position tables to its fallback, AdamW.
     """
-    undecayed, decayed = param_groups_weight_decay(
-        model, training.weight_decay, no_weight_decay_list=_undecayed_names(model, training.position_decay)
+    tables = _position_tables(model)
+    declared = set(getattr(model, "no_weight_decay", set)())
+    groups = param_groups_weight_decay(
+        model,
+        training.weight_decay,
+        no_weight_decay_list=declared - tables if training.position_decay else declared | tables,
+        fallback_list=tables,
     )
     options: dict[str, Any] = {"fused": True} if training.opt in FUSED else {}
-    groups = [{**undecayed, "use_fallback": True}, decayed]
     return create_optimizer_v2(groups, opt=training.opt, lr=peak_lr(training), **options)
 
 
@@ -93,9 +97,5 @@ def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
     return scheduler
 
 
-def _undecayed_names(model: nn.Module, position_decay: bool) -> set[str]:
-    """Parameters of more than one dimension that are not decayed."""
-    declare = getattr(model, "no_weight_decay", set)
-    declared = set(declare())
-    tables = {f"{path}.weight" for path, _ in model.named_modules() if path.rpartition(".")[2] in POSITION_TABLES}
-    return declared - tables if position_decay else declared | tables
+def _position_tables(model: nn.Module) -> set[str]:
+    return {f"{path}.weight" for path, _ in model.named_modules() if path.rpartition(".")[2] in POSITION_TABLES}

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from harness.engines.engine import Died, Message, Returned, Started, Task, TimedOut
+from harness.engines.engine import Event as EngineEvent
 from harness.errors import DataError, StoreError
-from harness.plan import Plan, make_plan
+from harness.plan import Plan, PlannedRun, make_plan
 from harness.provenance import code_digest
-from harness.record import Record, RunStatus
+from harness.record import EpochMetrics, Record, RunStatus
 from harness.run import (
     EpochEnded,
     Event,
@@ -23,8 +26,60 @@ from harness.run import (
     run_plan,
     write_results,
 )
+from harness.run.context import RunContext
+from harness.run.open_run import Measured, Opened, OpenRun
 from harness.tracking import MlflowTracker
-from tests.harness.run.conftest import PlayedEngine
+
+CURVE = tuple(
+    EpochMetrics(epoch, 10 * epoch, {"val/top1": 40.0 + epoch, "train/loss": 1.0, "train/images_per_second": 100.0})
+    for epoch in (1, 2)
+)
+
+Script = Callable[[PlannedRun], str]
+
+
+class PlayedEngine:
+    """Plays `ok`, `diverged`, `failed` (all three end by themselves), `killed`, `stillborn`, `timed_out` or `hangs`."""
+
+    workers = 1
+    threads = 1
+
+    def __init__(self, script: Script = lambda _run: "ok") -> None:
+        self.script = script
+        self.played: list[tuple[str, int]] = []
+
+    def execute(self, tasks: Iterable[Task]) -> Generator[EngineEvent, None, None]:
+        for task in tasks:
+            run, context = task.args
+            self.played.append((run.row.name, run.seed))
+            yield Started(task.name, 1)
+            yield from self.play(task.name, run, context, self.script(run))
+
+    def play(self, name: str, run: PlannedRun, context: RunContext, fate: str) -> Generator[EngineEvent, None, None]:
+        if fate == "stillborn":
+            yield Died(name, 1, "Traceback ...\nImportError: no module")
+            return
+        run_id = context.tracker.start_run(
+            run, spec=context.spec, parent_id=context.parent_id, provenance=context.provenance
+        )
+        open_run = OpenRun(run, context.spec.recipe.limits, context.provenance)
+        for note in (Opened(run_id, context.provenance), Measured({"params": 1000.0, "macs": 5000.0}), *CURVE):
+            open_run.add(note)
+            if isinstance(note, EpochMetrics):
+                context.tracker.log_epoch(run_id, note)
+            yield Message(name, note)
+        match fate:
+            case "killed":
+                yield Died(name, -9, "")
+            case "timed_out":
+                yield TimedOut(name, "")
+            case "hangs":
+                pytest.fail("the events of a hanging run are not read further")
+            case _:
+                open_run.add(Measured({"test/top1": 50.0 + run.seed}))
+                record = open_run.to_record(RunStatus(fate), "17" if fate == "diverged" else "")
+                context.tracker.finish_run(run_id, record)
+                yield Returned(name, record, "")
 
 
 def play(

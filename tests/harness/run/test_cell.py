@@ -1,0 +1,175 @@
+import errno
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from harness.build import build_model
+from harness.errors import Diverged, StoreError
+from harness.plan import Plan, PlannedRun, make_plan
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.run.cell import classify, measure_cost, run_cell
+from harness.run.context import RunContext, execute_cell
+from harness.run.open_run import Note, Opened
+from harness.spec import ExperimentSpec
+from harness.tracking import MlflowTracker
+
+PROVENANCE = {"code_digest": "c0de", "data_digest": "da7a", "device": "CPU"}
+
+
+@pytest.fixture
+def make_context(tracker: MlflowTracker) -> Callable[..., RunContext]:
+    def make(spec: ExperimentSpec, **changes: object) -> RunContext:
+        tracker.prepare(spec.name)
+        parent_id = tracker.start_invocation(spec, command="harness run", provenance=PROVENANCE)
+        return replace(RunContext(tracker, spec, parent_id, PROVENANCE, None, 1), **changes)
+
+    return make
+
+
+def to_trainable(plan: Plan, row: str = "Linear classifier", **training: object) -> Plan:
+    """A few hundred images, seen twice; the linear classifier learns from them in an instant."""
+    spec = plan.spec
+    data = spec.recipe.data.model_copy(update={"train_images": 320, "test_images": 50, "val_images": 100})
+    schedule = spec.recipe.training.model_copy(update={"batch_size": 16, "lr": 3e-3, **training})
+    recipe = spec.recipe.model_copy(update={"data": data, "training": schedule, "floor_width": 8})
+    trainable = make_plan(spec.model_copy(update={"recipe": recipe}))
+    return replace(trainable, runs=tuple(run for run in trainable.runs if run.row.name == row))
+
+
+@pytest.fixture
+def thread_count() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+pytestmark = pytest.mark.usefixtures("thread_count")
+
+
+def execute(plan: Plan, context: RunContext) -> tuple[Record, list[Note]]:
+    """Train and test the plan's first run, here."""
+    notes: list[Note] = []
+    return run_cell(notes.append, plan.runs[0], context), notes
+
+
+def read_artifact(tracker: MlflowTracker, record: Record, name: str) -> Path:
+    assert record.run_id is not None
+    return Path(MlflowClient(tracker.store.uri).download_artifacts(record.run_id, name))
+
+
+def test_a_run_becomes_a_record_that_the_store_has_too(
+    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+) -> None:
+    plan = to_trainable(plan)
+    record, notes = execute(plan, make_context(plan.spec))
+    assert record.status == RunStatus.OK, record.status_detail
+    assert {"test/top1", "test/top5", "val/top1", "train/images_per_second", "seconds", "peak_memory_gb"} <= set(
+        record.metrics
+    )
+    assert record.metrics["test/images"] == 50
+    assert len(record.curve) == 2
+    assert record.provenance == PROVENANCE
+    assert record.limits == {"time_limit_minutes": 5.0}
+    assert isinstance(notes[0], Opened)
+    assert [note for note in notes if isinstance(note, EpochMetrics)] == list(record.curve)
+    (stored,) = tracker.ledger([record.cell_id])
+    assert (stored.run_id, stored.metrics) == (record.run_id, pytest.approx(record.metrics))
+
+
+def test_weights_and_predictions_are_kept(
+    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+) -> None:
+    plan = to_trainable(plan)
+    record, _ = execute(plan, make_context(plan.spec))
+    model = build_model(plan.runs[0].row.cell, replicate=1)
+    model.load_state_dict(torch.load(read_artifact(tracker, record, "weights.pt"), weights_only=True))
+    with np.load(read_artifact(tracker, record, "predictions.npz")) as arrays:
+        top1 = 100 * float((arrays["predictions"] == arrays["labels"]).mean())
+    assert top1 == pytest.approx(record.metrics["test/top1"])
+
+
+def test_the_same_run_twice_gives_the_same_numbers(plan: Plan, make_context: Callable[..., RunContext]) -> None:
+    plan = to_trainable(plan)
+    context = make_context(plan.spec)
+    first, second = (execute(plan, context)[0].metrics for _ in range(2))
+    measured = [name for name in first if name.startswith(("val/", "test/", "train/l")) and "seconds" not in name]
+    assert {name: first[name] for name in measured} == {name: second[name] for name in measured}
+
+
+def test_a_divergence_is_a_result_with_its_step(
+    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+) -> None:
+    plan = to_trainable(plan, "Swin-T", lr=1e12)
+    record, _ = execute(plan, make_context(plan.spec))
+    assert record.status == RunStatus.DIVERGED
+    assert int(record.status_detail) < 40
+    assert record.metrics["params"] > 0
+    assert "at step" in read_artifact(tracker, record, "error.txt").read_text()
+
+
+def test_an_exception_is_a_failure_with_its_traceback(
+    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext], tmp_path: Path
+) -> None:
+    record, _ = execute(plan, make_context(plan.spec, data_dir=tmp_path))
+    assert record.status == RunStatus.FAILED
+    assert "Fashion-MNIST is not complete" in record.status_detail
+    assert "Traceback" in read_artifact(tracker, record, "error.txt").read_text()
+
+
+def test_a_store_that_breaks_is_not_the_runs_failure(
+    plan: Plan, make_context: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = to_trainable(plan)
+
+    def break_down(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(MlflowTracker, "log_epoch", break_down)
+    with pytest.raises(StoreError, match="the disk is full"):
+        execute(plan, make_context(plan.spec))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Diverged("the training loss is nan", step=412), (RunStatus.DIVERGED, "412")),
+        (MemoryError(), (RunStatus.OUT_OF_MEMORY, "")),
+        (torch.OutOfMemoryError("CUDA out of memory"), (RunStatus.OUT_OF_MEMORY, "")),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), (RunStatus.OUT_OF_MEMORY, "")),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), (RunStatus.OUT_OF_MEMORY, "")),
+        (FileNotFoundError("no such file"), (RunStatus.FAILED, "FileNotFoundError: no such file")),
+        (RuntimeError("shapes do not match"), (RunStatus.FAILED, "RuntimeError: shapes do not match")),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value[0].value,
+)
+def test_exceptions_are_told_apart(error: Exception, expected: tuple[RunStatus, str]) -> None:
+    assert classify(error) == expected
+
+
+def test_the_allocators_own_error_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert classify(caught.value) == (RunStatus.OUT_OF_MEMORY, "")
+
+
+def test_cost_needs_no_memory(plan: Plan) -> None:
+    cost = measure_cost(plan.rows[0].cell)
+    assert cost["params"] == sum(
+        parameter.numel() for parameter in build_model(plan.rows[0].cell, replicate=0).parameters()
+    )
+    assert cost["macs"] > cost["params"]
+
+
+def test_what_a_worker_is_sent_can_travel(plan: Plan, make_context: Callable[..., RunContext]) -> None:
+    sent: tuple[object, PlannedRun, RunContext] = (execute_cell, plan.runs[0], make_context(plan.spec))
+    function, run, context = pickle.loads(pickle.dumps(sent))
+    assert function is execute_cell
+    assert run.row.cell.id == plan.runs[0].row.cell.id
+    assert context.spec == plan.spec
