@@ -13,6 +13,9 @@ from harness.seeding import seed_for
 from paradigms.backbones import BACKBONES, SwinTransformer
 from paradigms.functional import make_neighbors
 
+TORCH_RULE = "reset"
+"""timm's name for torch's own initialization, which the floors have."""
+
 
 @dataclass(frozen=True)
 class StageInfo:
@@ -48,9 +51,10 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
         ValueError: the operator does not fit the backbone.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
-        model = _build_floor(cell) if cell.backbone in FLOORS else _build_backbone(cell)
+        is_floor = cell.backbone in FLOORS
+        model = _build_floor(cell) if is_floor else _build_backbone(cell)
         if replicate is not None:
-            initialize(model, replicate, getattr(cell.sizes, "weight_init", "reset"))
+            initialize(model, replicate, TORCH_RULE if is_floor else cell.sizes.model_dump()["weight_init"])
     return model if str(device) == "meta" else model.to(device)
 
 

@@ -186,7 +186,12 @@ def _add_experiment(parser: argparse.ArgumentParser, *, results: bool = True) ->
     parser.add_argument("--recipe", metavar="NAME", help="data, sizes and schedule, instead of the file's own recipe")
     parser.add_argument("--seeds", type=_at_least_one, metavar="N", help="replicates of each row")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the experiment or recipe"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace values of the experiment or recipe",
     )
     _add_data(parser)
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")

@@ -27,6 +27,7 @@ TRAINING_MODULES = (
     "harness.evaluate",
     "harness.floors",
     "harness.optim",
+    "harness.run.cell",
     "harness.seeding",
     "harness.train",
 )
@@ -119,7 +120,7 @@ def _parse(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_docstring(statement)]
-    return ast.dump(tree)
+    return ast.unparse(tree)  # unlike a dump, the same text in every version of Python
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

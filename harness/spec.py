@@ -272,6 +272,14 @@ class TrainingSpec(Spec):
     amp: bool = False
     augmentation: AugmentationSpec = AugmentationSpec()
 
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}")
+        return self
+
 
 class LimitsSpec(Spec):
     """What a run may use; beyond it the run ends as `timed_out` or `out_of_memory`. None: no limit."""

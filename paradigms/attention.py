@@ -98,9 +98,8 @@ class LocalAttention(nn.Module):
             found["v.bias"] = torch.tensor(True)
         hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
         hidden[offset[valid]] = False
-        for name in ("rk", "rq", "rb"):
-            if getattr(self.parameterization, name) is not None:
-                found[f"parameterization.{name}.weight"] = hidden if name == "rb" else hidden[:, None]
+        for name, table in self.parameterization.position_tables().items():
+            found[f"parameterization.{name}.weight"] = hidden if table.weight.ndim == 2 else hidden[:, None]
         return found
 
 

@@ -21,6 +21,12 @@ BORDERS = {
 }
 """The outside rules that each neighborhood knows, its default first."""
 
+BORDERS_WITHOUT_KERNEL = {"torch": frozenset({"shift"})}
+"""The borders that a backend, forced by its name, cannot compute."""
+
+MINIMUM_TAPS = {"filter_norm": 2}
+"""How many taps a normalization needs; one where it is not listed."""
+
 FIELDS_WITHOUT_EFFECT = {
     "local_window": frozenset({"kernel_size", "dilation"}),
     "sliding_window": frozenset({"window_size", "shift_size"}),
@@ -93,7 +99,16 @@ class AttentionConfig:
         _require("backend", self.backend, BACKENDS)
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
+        if self.outside_rule in BORDERS_WITHOUT_KERNEL.get(self.backend, ()):
+            raise ValueError(f"backend {self.backend!r} has no kernel for border {self.outside_rule!r}; use 'auto'")
         self._check_sizes()
+        self._check_taps()
+
+    def _check_taps(self) -> None:
+        size = to_pair(self.window_size if self.neighborhood == "local_window" else self.kernel_size)
+        needed = MINIMUM_TAPS.get(self.normalization, 1)
+        if size[0] * size[1] < needed:
+            raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
 
     def _check_sizes(self) -> None:
         for name in ("window_size", "kernel_size", "dilation"):

@@ -31,6 +31,7 @@ class FilterNorm:
 
     The standard deviation is the unbiased one plus 1e-10, the gain √2/k for a k x k neighborhood (√(2/K) in general),
     without a learned scale: the spatial branch of DDF. Which variant the ELSA paper used for Net7 is not printed.
+    Logits that are equal but for rounding give weights, and a gradient, of zero.
 
     Raises:
         ValueError: fewer than two taps are counted, so that there is no standard deviation.
@@ -48,13 +49,15 @@ class FilterNorm:
         count = counted.sum(dim=-1, keepdim=True)
         if count.numel() and int(count.min()) < 2:
             raise ValueError(f"filter_norm needs at least two counted taps, got {int(count.min())} of {num_taps}")
-        mean = torch.where(counted, logits, 0).sum(dim=-1, keepdim=True) / count
+        shown = torch.where(counted, logits, 0)
+        mean = shown.sum(dim=-1, keepdim=True) / count
         centred = torch.where(counted, logits - mean, 0)
-        square = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
-        # √ has no finite gradient at 0, which a constant map reaches: there the weights are 0 whatever the divisor
-        flat = square == 0
-        deviation = torch.where(flat, 1, square).sqrt().masked_fill(flat, 0)
-        return math.sqrt(2 / num_taps) * centred / (deviation + self.epsilon)
+        variance = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
+        # equal logits, as on a black background, differ by rounding alone, which must not be blown up to the gain
+        rounding = 4 * torch.finfo(logits.dtype).eps * shown.detach().abs().amax(dim=-1, keepdim=True)
+        flat = variance <= rounding.square()
+        deviation = torch.where(flat, 1, variance).sqrt()
+        return (math.sqrt(2 / num_taps) * centred / (deviation + self.epsilon)).masked_fill(flat, 0)
 
 
 class Identity:

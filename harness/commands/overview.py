@@ -88,4 +88,5 @@ def _count_runs(entries: Sequence[Entry]) -> str:
     counts = Counter(entry.standing for entry in entries)
     states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
     remaining = len(entries) - counts[Standing.DONE]
-    return f"{len(entries)} runs: {states}; `harness run` would train {remaining}"
+    noun = "run" if len(entries) == 1 else "runs"
+    return f"{len(entries)} {noun}: {states}; `harness run` would train {remaining}"

@@ -23,7 +23,7 @@ def open_progress(stream: TextIO) -> Iterator[Show]:
     if not stream.isatty():
         yield _PlainProgress(stream).show
         return
-    with _LiveProgress(Console(file=stream, highlight=False)) as progress:
+    with _LiveProgress(Console(file=stream)) as progress:
         yield progress.show
 
 
@@ -57,12 +57,12 @@ def describe_start(event: Planned) -> list[str]:
     """What was found and what follows."""
     stale = [entry.run for entry in event.entries if entry.standing == Standing.STALE]
     done = len(event.entries) - len(event.to_do)
-    lines = [f"{len(event.entries)} runs: {done} done, {len(event.to_do)} to train"]
+    lines = [f"{_count_runs(len(event.entries))}: {done} done, {len(event.to_do)} to train"]
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
     if event.closed:
-        lines.append(f"closed {event.closed} runs that an earlier call left open")
+        lines.append(f"closed what an earlier call left open: {_count_runs(event.closed)}")
     lines += [
         f"{_name(run.row, run.seed)} is also being trained by process {run.pid} on {run.host}"
         for run in event.elsewhere
@@ -88,6 +88,10 @@ def _describe_epoch(epoch: EpochMetrics) -> str:
 
 def _name(row: str, seed: int) -> str:
     return f"{row} seed {seed}"
+
+
+def _count_runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _count_epochs(run: PlannedRun) -> int:
@@ -184,7 +188,7 @@ class _LiveProgress:
 
     def _print(self, *lines: str) -> None:
         for line in lines:
-            self._progress.console.print(line, markup=False, soft_wrap=True)
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show_epoch(self, event: EpochEnded) -> None:
         line = self._lines[event.run.row.name, event.run.seed]

@@ -1,6 +1,7 @@
 """One run, inside the process that it has for itself."""
 
 import errno
+import gc
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from harness.spec import ExperimentSpec
 from harness.tracking import Tracker
 from harness.train import train
 
-ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
@@ -61,9 +62,13 @@ def _attempt(
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        context.tracker.log_text(run_id, traceback.format_exc(), "error.txt")
-        return classify(error)
-    return RunStatus.OK, ""
+        status, detail = classify(error)
+        trace = traceback.format_exc()
+    else:
+        return RunStatus.OK, ""
+    gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
+    context.tracker.log_text(run_id, trace, "error.txt")
+    return status, detail
 
 
 def _execute(

@@ -1,6 +1,6 @@
 """A plan from beginning to end: trains what is missing or stale, survives every failure, leaves a table."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.data import check_data, describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, StoreError
-from harness.plan import Plan
+from harness.plan import Plan, PlannedRun
 from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
@@ -18,8 +18,9 @@ from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
 
-PRELOAD = ("harness.run.cell", "torch._dynamo", *TRACKING_PRELOAD)
-"""What a worker needs; torch imports `_dynamo` when the first optimizer is built."""
+PRELOAD = ("harness.run.cell", "harness.data.memory", "harness.data.streaming", "torch._dynamo", *TRACKING_PRELOAD)
+"""All code that a worker executes, so that an edit while runs go on changes none of them; torch imports `_dynamo` when
+the first optimizer is built."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
     entries = read_ledger(plan, tracker, digests)
-    to_do = tuple(entry.run for entry in entries if _is_to_do(entry, options))
+    to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
         _check_files(spec.recipe.data.name, data_dir)
@@ -64,6 +65,15 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         written = write_results(plan, tracker, digests, options.results)
         invocation.finish(written.files)
         yield written
+
+
+def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[PlannedRun, ...]:
+    """What to train: one run for a cell and seed, however many rows show it."""
+    selected: dict[tuple[str, int], PlannedRun] = {}
+    for entry in entries:
+        if _is_to_do(entry, options):
+            selected.setdefault((entry.run.row.cell.id, entry.run.seed), entry.run)
+    return tuple(selected.values())
 
 
 def _is_to_do(entry: Entry, options: RunOptions) -> bool:

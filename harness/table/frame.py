@@ -135,8 +135,10 @@ def make_table(
 
 
 def _compare(row: Replicates, baseline: Replicates) -> Comparison | None:
-    """Seed by seed; not with itself, not for floors, not over two versions of the data."""
-    if row is baseline or row.row.is_floor or row.data_digest != baseline.data_digest:
+    """Seed by seed; not with itself, not for floors, not over two versions of the data or of the code."""
+    if row is baseline or row.row.is_floor:
+        return None
+    if row.data_digest != baseline.data_digest or row.is_stale != baseline.is_stale:
         return None
     return compare(row.top1, baseline.top1)
 

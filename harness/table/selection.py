@@ -54,13 +54,14 @@ def get_digests(record: Record) -> Digests:
 def _select(
     row: PlannedRow, seeds: tuple[int, ...], records: list[Record], current: Mapping[str, Digests]
 ) -> Replicates:
-    """The records of today's digests; where there are none, those of the newest."""
+    """The results of today's digests; where there are none, those of the newest. What is no result decides nothing."""
     mine = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
     if not mine:
         return Replicates(row, seeds, {})
-    newest = get_digests(max(mine, key=lambda record: record.end_time))
+    results = [record for record in mine if record.status.is_result] or mine
+    newest = get_digests(max(results, key=lambda record: record.end_time))
     today = current.get(row.cell.id, newest)
-    chosen = today if any(get_digests(record) == today for record in mine) else newest
+    chosen = today if any(get_digests(record) == today for record in results) else newest
     group = [record for record in mine if get_digests(record) == chosen]
     best = {record.seed: record for record in sorted(group, key=_rank)}
     return Replicates(row, seeds, {seed: best[seed] for seed in seeds if seed in best}, is_stale=chosen != today)

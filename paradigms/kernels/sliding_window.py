@@ -5,7 +5,7 @@ Three products carry everything. With `b` padded by the halo on each side, and b
 gradients are each other, so that nothing but the inputs is kept for the backward pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from paradigms.functional import Aggregation, Geometry, Normalization, Outside, 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Padded = Float[Tensor, "batch padded_height padded_width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
+SharedTaps = Float[Tensor, "#batch #height #width heads taps"]
 
 
 def _halo(geometry: Geometry) -> tuple[int, int]:
@@ -43,25 +44,26 @@ def _pad(x: Map, geometry: Geometry, outside: Float[Tensor, "heads head_dim"] | 
     sides = (0, 0, 0, 0, across, across, down, down)
     if outside is None:
         return pad(x, sides)
-    filler = outside.to(x.dtype)
-    return pad(x - filler, sides) + filler
+    inside = pad(torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device), sides[4:])
+    return torch.where(inside[..., None, None], pad(x, sides), outside.to(x.dtype))
 
 
-def _dot(a: Map, b: Padded, geometry: Geometry) -> Taps:
-    out = a.new_empty(*a.shape[:-1], geometry.num_taps)
+def _dot(a: Map, b: Padded, geometry: Geometry, shape: Sequence[int]) -> SharedTaps:
+    """Summed over the axes that `shape` (batch, height, width, heads) shares, tap by tap."""
+    out = a.new_empty(*shape, geometry.num_taps)
     for tap, view in enumerate(_views(b, geometry)):
-        torch.sum(a * view, dim=-1, out=out[..., tap])
+        out[..., tap] = (a * view).sum(dim=-1).sum_to_size(shape)
     return out
 
 
-def _mix(weights: Taps, b: Padded, geometry: Geometry) -> Map:
-    out = b.new_zeros(*weights.shape[:-1], b.shape[-1])
+def _mix(weights: SharedTaps, b: Padded, geometry: Geometry) -> Map:
+    out = torch.zeros_like(next(_views(b, geometry)), memory_format=torch.contiguous_format)
     for tap, view in enumerate(_views(b, geometry)):
         out.addcmul_(weights[..., tap, None], view)
     return out
 
 
-def _spread(weights: Taps, a: Map, geometry: Geometry) -> Padded:
+def _spread(weights: SharedTaps, a: Map, geometry: Geometry) -> Padded:
     down, across = _halo(geometry)
     batch, height, width, heads, head_dim = a.shape
     out = a.new_zeros(batch, height + 2 * down, width + 2 * across, heads, head_dim)
@@ -75,7 +77,7 @@ class _Dot(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.geometry = geometry
-        return _dot(a, b, geometry)
+        return _dot(a, b, geometry, a.shape[:-1])
 
     @staticmethod
     @once_differentiable
@@ -95,7 +97,7 @@ class _Mix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         weights, b = ctx.saved_tensors
-        return _dot(grad, b, ctx.geometry), _spread(weights, grad, ctx.geometry), None
+        return _dot(grad, b, ctx.geometry, weights.shape[:-1]), _spread(weights, grad, ctx.geometry), None
 
 
 class _Align(torch.autograd.Function):
@@ -120,8 +122,8 @@ def neighborhood_dot(a: Map, b: Padded, geometry: Geometry) -> Taps:
     return _Dot.apply(a, b, geometry)  # type: ignore[no-any-return]
 
 
-def neighborhood_mix(weights: Taps, b: Padded, geometry: Geometry) -> Map:
-    """mix(w, b)[i] = Σ_o w_{i,o} b_{i+o}; `b` is padded by the halo."""
+def neighborhood_mix(weights: SharedTaps, b: Padded, geometry: Geometry) -> Map:
+    """mix(w, b)[i] = Σ_o w_{i,o} b_{i+o}; `b` is padded by the halo, and weights may be shared by a batch or a map."""
     return _Mix.apply(weights, b, geometry)  # type: ignore[no-any-return]
 
 
@@ -166,5 +168,7 @@ def attend(
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 over the area centred on each query."""
     logits = _make_logits(terms, geometry, outside)
-    weights = normalization(logits, _valid_taps(geometry, v)).expand(*v.shape[:-1], -1)
-    return neighborhood_mix(dropout(weights, dropout_p), _pad(v, geometry, outside.v), geometry)
+    weights = normalization(logits, _valid_taps(geometry, v))
+    if dropout_p:
+        weights = dropout(weights.expand(*v.shape[:-1], -1), dropout_p)
+    return neighborhood_mix(weights, _pad(v, geometry, outside.v), geometry)

@@ -35,10 +35,10 @@ class PositionTable(nn.Module):
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
-        self.init_weights()
+        self.reset_parameters()
 
-    def init_weights(self) -> None:
-        """Draw the table; timm's initialization calls this."""
+    def reset_parameters(self) -> None:
+        """Draw the table; every rule of timm's calls this."""
         nn.init.trunc_normal_(self.weight, std=TABLE_STD)
 
 
@@ -59,7 +59,7 @@ class TermSum(nn.Module):
         head_dim = dim // num_heads
         self.num_heads = num_heads
         self.scale = head_dim**-0.5 if "query_key" in terms else None
-        self.key_is_positionless = TERMS["position_key"] not in chosen
+        self.offset_weighs_key = "position_key" in terms
         self.q = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_query for term in chosen) else None
         self.k = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_key for term in chosen) else None
         tables = {term.table for term in chosen}
@@ -80,7 +80,11 @@ class TermSum(nn.Module):
         bias = None if self.k is None else self.k.bias
         return None if bias is None else bias.view(self.num_heads, -1)
 
+    def position_tables(self) -> dict[str, PositionTable]:
+        """The tables that exist, by name."""
+        return {name: table for name, table in self.named_children() if isinstance(table, PositionTable)}
+
     def constant_parameters(self) -> frozenset[str]:
         """Parameters that add the same number to all of a query's logits, if every counted tap carries a key."""
         has_bias = self.k is not None and self.k.bias is not None
-        return frozenset({"k.bias"}) if has_bias and self.key_is_positionless else frozenset()
+        return frozenset({"k.bias"}) if has_bias and not self.offset_weighs_key else frozenset()

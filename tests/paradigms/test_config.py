@@ -6,7 +6,8 @@ from paradigms import aggregation, backbones, neighborhood, normalization, param
 from paradigms import config as names
 from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
-from paradigms.kernels import KERNELS
+from paradigms.functional import Geometry
+from paradigms.kernels import KERNELS, choose_kernel
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,24 @@ def test_the_backends_are_those_of_the_kernels() -> None:
     assert set(names.BACKENDS) == {"auto", *(kernel.backend for kernel in KERNELS)}
 
 
+@pytest.mark.parametrize("backend", names.BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "border"),
+    [
+        (kind, border)
+        for kind, known in zip(("window", "sliding"), names.BORDERS.values(), strict=True)
+        for border in known
+    ],
+)
+def test_the_borders_without_a_kernel_are_those_of_the_kernels(backend: str, kind: str, border: str) -> None:
+    geometry, weighted_sum = Geometry(kind, (3, 3), border=border), aggregation.WeightedSum()
+    if border in names.BORDERS_WITHOUT_KERNEL.get(backend, ()):
+        with pytest.raises(ValueError, match="does not support"):
+            choose_kernel(geometry, weighted_sum, backend)
+    else:
+        choose_kernel(geometry, weighted_sum, backend)
+
+
 def test_the_order_of_terms_does_not_matter() -> None:
     assert make_config({"parameterization": ["position_bias", "query_key"]}) == AttentionConfig()
 
@@ -47,6 +66,8 @@ def test_the_order_of_terms_does_not_matter() -> None:
         ({"shift_size": 7}, "shift_size must be in"),
         ({"kernel": 3}, "did you mean 'kernel_size'"),
         ({"backend": "cuda"}, "unknown backend"),
+        ({"neighborhood": "sliding_window", "border": "shift", "backend": "torch"}, "no kernel for border 'shift'"),
+        ({"normalization": "filter_norm", "window_size": 1}, "filter_norm needs at least 2 taps"),
     ],
     ids=str,
 )

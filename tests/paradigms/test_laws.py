@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from paradigms.attention import LocalAttention
-from paradigms.config import AttentionConfig
+from paradigms.config import BORDERS, AttentionConfig
 from paradigms.functional import make_neighbors
 from paradigms.normalization import NORMALIZATIONS
 
@@ -75,26 +75,26 @@ def test_a_query_depends_exactly_on_its_neighborhood(config: AttentionConfig, si
     assert torch.equal(_queries_reached(operator, make_input(*size)), declared)
 
 
-def _values_at(config: AttentionConfig, inside: float) -> Tensor:
-    """Outputs of an operator whose values are `inside` on the map and, by the border's rule, something outside."""
-    operator = make_operator(replace(config, parameterization=("position_bias",)))
+def _corner_output(config: AttentionConfig, border: str) -> float:
+    """What a corner gathers under softmax where values are 3 on the map, and 1 where the input is zero."""
+    operator = make_operator(replace(config, border=border, parameterization=("position_bias",)))
     with torch.no_grad():
-        for linear, bias in ((operator.v, inside), (operator.proj, 0.0)):
-            linear.weight.copy_(torch.eye(DIM) if linear is operator.proj else torch.zeros(DIM, DIM))
+        for linear, scale, bias in ((operator.v, 2.0, 1.0), (operator.proj, 1.0, 0.0)):
+            linear.weight.copy_(scale * torch.eye(DIM))
             linear.bias.fill_(bias)
-    return operator(make_input())  # type: ignore[no-any-return]
+    outputs = operator(torch.ones_like(make_input()))[0, -1, -1]
+    return outputs[0].item()
 
 
 @pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
 def test_the_outside_rules_differ_by_what_a_tap_outside_adds(neighborhood: str) -> None:
     config = AttentionConfig(neighborhood=neighborhood, window_size=4, kernel_size=3)
-    outputs = {
-        border: _values_at(replace(config, border=border), inside=2.0)[0, -1, 0]
-        for border in ("mask", "zero", "project")
-    }
-    assert torch.allclose(outputs["mask"], torch.full((DIM,), 2.0, dtype=torch.float64))
-    assert torch.allclose(outputs["project"], torch.full((DIM,), 2.0, dtype=torch.float64))
-    assert (outputs["zero"].abs() < 2.0 - 1e-3).all()
+    outputs = {border: _corner_output(config, border) for border in BORDERS[neighborhood]}
+    counted_inside = {"mask", "shift"} & set(outputs)
+    assert all(outputs[border] == pytest.approx(3.0) for border in counted_inside)
+    weight_inside = outputs["zero"] / 3.0
+    assert 0.05 < weight_inside < 0.95
+    assert outputs["project"] == pytest.approx(3.0 * weight_inside + 1.0 * (1.0 - weight_inside))
 
 
 def test_under_zero_an_unweighted_kernel_counts_the_taps_outside() -> None:
@@ -136,8 +136,10 @@ def test_filter_norm_has_the_gain_of_ddf() -> None:
     assert torch.allclose(weights.std(-1), torch.full((4,), math.sqrt(2) / 7, dtype=torch.float64))
 
 
-def test_filter_norm_of_a_constant_is_zero_with_finite_gradients() -> None:
-    logits = torch.ones(2, 9, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.37, 1.3e4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_filter_norm_of_a_constant_is_zero_with_finite_gradients(value: float, dtype: torch.dtype) -> None:
+    logits = torch.full((2, 49), value, dtype=dtype, requires_grad=True)
     weights = NORMALIZATIONS["filter_norm"]()(logits, None)
     weights.sum().backward()
     assert (weights == 0).all()

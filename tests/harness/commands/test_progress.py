@@ -13,8 +13,11 @@ from harness.tracking import LiveRun
 
 
 def make_record(run: PlannedRun, status: RunStatus, detail: str = "") -> Record:
-    metrics = {"test/top1": 81.25, "seconds": 3723.0} if status == RunStatus.OK else {"seconds": 7.0}
-    return Record(run.row.cell.id, run.row.name, run.seed, status, metrics=metrics, status_detail=detail)
+    """A good run has two epochs, a bad one none."""
+    bad = Record(run.row.cell.id, run.row.name, run.seed, status, metrics={"seconds": 7.0}, status_detail=detail)
+    curve = tuple(make_epoch(run, number).epoch for number in (1, 2))
+    good = replace(bad, metrics={"test/top1": 81.25, "seconds": 3723.0}, curve=curve)
+    return good if status == RunStatus.OK else bad
 
 
 def make_epoch(run: PlannedRun, number: int) -> EpochEnded:
@@ -78,7 +81,7 @@ def test_what_was_found_is_said(small_plan: Plan, keep_stale: bool) -> None:
     assert lines[0] == f"2 runs: {2 if keep_stale else 0} done, {0 if keep_stale else 2} to train"
     assert ("kept" if keep_stale else "trained again") in lines[1]
     assert lines[2:] == [
-        "closed 3 runs that an earlier call left open",
+        "closed what an earlier call left open: 3 runs",
         "Net1 seed 2 is also being trained by process 42 on box",
     ]
 
@@ -110,5 +113,6 @@ def test_the_tally_counts_results_and_keeps_failures(events: list[Event]) -> Non
 
 def test_an_interrupted_run_is_not_done(small_plan: Plan) -> None:
     tally = Tally()
-    tally.add(RunEnded(small_plan.runs[0], replace(make_record(small_plan.runs[0], RunStatus.INTERRUPTED))))
+    run = small_plan.runs[0]
+    tally.add(RunEnded(run, make_record(run, RunStatus.INTERRUPTED)))
     assert (tally.done, tally.failed) == (0, [])

@@ -1,0 +1,186 @@
+"""The real command in processes of its own, from the YAML to the table, through kills and interruptions."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+ROOT = Path(__file__).parents[1]
+
+EXPERIMENT = """\
+title: Two rows
+recipe: smoke
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Net4: {parameterization: [position_bias]}
+seeds: 1
+"""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A working directory with an experiment, a store and results of its own."""
+
+    folder: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`harness ARGUMENTS`, in a process group of its own."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def harness(self, *arguments: str, expect: int = 0) -> str:
+        """What the command prints; its exit code must be as expected."""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == expect, f"{output}\n{errors}"
+        return output
+
+    def runs(self, *overrides: str) -> dict[str, Run]:
+        """What the store has under these overrides, by name."""
+        client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(ids, f"tags.kind = 'run' AND tags.overrides = '{' '.join(overrides)}'")
+        return {str(run.info.run_name): run for run in found}
+
+    def table(self, *overrides: str) -> pd.DataFrame:
+        folder = self.folder / "results" / "+".join(["smoke", *overrides])
+        return pd.read_csv(folder / "two.csv").set_index("row")
+
+
+def make_desk(folder: Path) -> Desk:
+    (folder / "two.yaml").write_text(EXPERIMENT)
+    return Desk(folder)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """One seed of both rows and both floors is trained."""
+    desk = make_desk(tmp_path_factory.mktemp("first"))
+    desk.harness("run", "two.yaml")
+    return desk
+
+
+@pytest.fixture
+def fresh_desk(tmp_path: Path) -> Desk:
+    return make_desk(tmp_path)
+
+
+def trained(output: str) -> set[str]:
+    """The runs that a command trained, by its own account."""
+    return set(re.findall(r"^\[\d+/\d+\] (.+ seed \d+):", output, re.MULTILINE))
+
+
+MEASURED = ["n", "top1_mean", "top5_mean", "val_top1_mean", "delta", "params", "macs"]
+
+
+def test_two_fresh_stores_get_the_same_numbers(desk: Desk, fresh_desk: Desk) -> None:
+    fresh_desk.harness("run", "two.yaml")
+    first, second = desk.table()[MEASURED], fresh_desk.table()[MEASURED]
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert list(first["n"]) == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_second_call_trains_nothing(desk: Desk) -> None:
+    output = desk.harness("run", "two.yaml")
+    assert "4 runs: 4 done, 0 to train" in output
+    assert trained(output) == set()
+
+
+def test_the_table_can_be_made_from_the_store_alone(desk: Desk) -> None:
+    before = desk.table()
+    shutil.rmtree(desk.folder / "results")
+    output = desk.harness("table", "two.yaml")
+    assert "written: results/smoke/two.md" in output
+    pd.testing.assert_frame_equal(desk.table(), before)
+
+
+def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
+    output = desk.harness("run", "two.yaml", "--seeds", "2")
+    assert trained(output) == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}
+    assert list(desk.table()["n"]) == [2, 2, 2, 2]
+
+
+@pytest.mark.slow
+def test_memory_that_the_recipe_does_not_allow_is_a_result(desk: Desk) -> None:
+    overrides = ("floor_width=null", "limits.memory_limit_gb=0.02", "training.epochs=5")
+    output = desk.harness("run", "two.yaml", *to_options(overrides))
+    assert output.count("seed 0: out of memory") == 2
+    assert list(desk.table(*overrides)["outcomes"]) == ["out_of_memory"] * 2
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(desk: Desk) -> None:
+    overrides = ("floor_width=null", "training.epochs=100")
+    process = desk.start("run", "two.yaml", *to_options(overrides))
+    read_until(process, "epoch 1/100")
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted: 0 of 2 runs are done; the same command goes on from here"
+    assert_gone(family)
+    assert {run.data.tags["status"] for run in desk.runs(*overrides).values()} == {"interrupted"}
+
+
+@pytest.mark.slow
+def test_a_killed_run_fails_alone(desk: Desk) -> None:
+    overrides = ("floor_width=null", "data.train_images=160", "training.epochs=3")
+    process = desk.start("run", "two.yaml", *to_options(overrides))
+    read_until(process, "Net4 seed 0: epoch 1/3")
+    os.kill(int(desk.runs(*overrides)["Net4 seed 0"].data.tags["process.pid"]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Net4 seed 0: failed: killed by signal 9 (SIGKILL)" in output
+    assert list(desk.table(*overrides)["n"]) == [1, 0]
+
+
+@pytest.mark.slow
+def test_a_call_that_was_killed_is_closed_and_done_again(desk: Desk) -> None:
+    overrides = ("floor_width=null", "data.train_images=160", "training.epochs=4")
+    process = desk.start("run", "two.yaml", *to_options(overrides))
+    read_until(process, "epoch 1/4")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=30)
+    assert_gone(family)
+    left = desk.runs(*overrides)
+    assert {run.info.status for run in left.values()} == {"RUNNING"}
+    output = desk.harness("run", "two.yaml", *to_options(overrides))
+    assert "closed what an earlier call left open: 3 runs" in output
+    assert trained(output) == {"Swin-T seed 0", "Net4 seed 0"}
+
+
+def to_options(overrides: Sequence[str]) -> list[str]:
+    return [option for override in overrides for option in ("--set", override)]
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Read what a command prints up to a line with `text`."""
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout), "the command ended before"
+
+
+def assert_gone(family: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
