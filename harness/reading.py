@@ -20,7 +20,7 @@ def load_spec(
     Args:
         path: a file, or a shipped experiment's name.
         recipe: replaces the one that the file names.
-        seeds: replaces the file's number.
+        seeds: replaces the file's number; fewer than the file's count as an override, so that results are kept apart.
         overrides: `key.path=value`, put into the experiment or, where the key is a recipe's, into its recipe.
 
     Raises:
@@ -30,6 +30,7 @@ def load_spec(
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
+        overrides = [*overrides, *_narrow(experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
     derived: dict[str, Any] = {"name": experiment.path.stem, "path": experiment.path, "overrides": tuple(overrides)}
     if "recipe" in experiment.root:
@@ -38,6 +39,11 @@ def load_spec(
     spec = experiment.validate(ExperimentSpec, **derived)
     _check_row_names(experiment, spec)
     return spec
+
+
+def _narrow(experiment: Document, seeds: int) -> list[str]:
+    stated = experiment.to_plain().get("seeds", ExperimentSpec.model_fields["seeds"].default)
+    return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
 
 
 def find_experiment(path: Path) -> Path:

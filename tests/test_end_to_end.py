@@ -49,11 +49,11 @@ class Desk:
             start_new_session=True,
         )
 
-    def harness(self, *arguments: str, expect: int = 0) -> str:
-        """What the command prints; its exit code must be as expected."""
+    def harness(self, *arguments: str, timeout: float = 120) -> str:
+        """What the command prints; it must succeed."""
         process = self.start(*arguments)
-        output, errors = process.communicate(timeout=120)
-        assert process.returncode == expect, f"{output}\n{errors}"
+        output, errors = process.communicate(timeout=timeout)
+        assert process.returncode == 0, f"{output}\n{errors}"
         return output
 
     def runs(self, *overrides: str) -> dict[str, Run]:
@@ -74,16 +74,24 @@ def make_desk(folder: Path) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One seed of both rows and both floors is trained."""
-    desk = make_desk(tmp_path_factory.mktemp("first"))
-    desk.harness("run", "two.yaml")
-    return desk
+    folder = tmp_path_factory.mktemp("trained")
+    make_desk(folder).harness("run", "two.yaml")
+    return folder
+
+
+@pytest.fixture
+def desk(trained_folder: Path, tmp_path: Path) -> Desk:
+    """A copy of what is trained, so that no test sees what another one did."""
+    return Desk(shutil.copytree(trained_folder, tmp_path / "desk"))
 
 
 @pytest.fixture
 def fresh_desk(tmp_path: Path) -> Desk:
-    return make_desk(tmp_path)
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    return make_desk(folder)
 
 
 def trained(output: str) -> set[str]:
@@ -120,6 +128,23 @@ def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", "--seeds", "2")
     assert trained(output) == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}
     assert list(desk.table()["n"]) == [2, 2, 2, 2]
+
+
+@pytest.mark.slow
+def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None:
+    (desk.folder / "other.yaml").write_text(EXPERIMENT.replace("Net4", "A row by another name"))
+    output = desk.harness("run", "other.yaml")
+    assert trained(output) == set()
+    assert list(pd.read_csv(desk.folder / "results/smoke/other.csv")["n"]) == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
+    commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"plan", "run", "table", "data"}
+    for command in commands:
+        recipe = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
+        fresh_desk.harness(*command.split(), *recipe, timeout=300)
 
 
 @pytest.mark.slow

@@ -79,3 +79,13 @@ def test_overnight_trains_the_cells_of_laptop() -> None:
     )
     assert overnight.backbones == laptop.backbones
     assert overnight.floor_width == laptop.floor_width
+
+
+def test_the_rows_of_table_1_are_the_published_presets() -> None:
+    presets = {"Swin-T": "swin", **{f"Net{number}": f"net{number}" for number in range(1, 8)}}
+    overrides = [f"rows.{row}={{preset: {preset}}}" for row, preset in presets.items()]
+    stated, named = (
+        {row.name: row.cell.id for row in make_plan(load_spec(Path("table1"), overrides=pairs)).rows}
+        for pairs in ((), overrides)
+    )
+    assert named == stated

@@ -41,7 +41,11 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
         "macs": {"multiply-adds": lambda row: _show_count(row["macs"])},
         "throughput": {"images/s": lambda row: _show(row["images_per_second"], ",.0f")},
         "top1": {"n": _show_replicates, "top-1, %": _show_top1},
-        "delta": {f"Δ to {spec.baseline} [95 %]": _show_delta, "verdict": lambda row: row["verdict"] or NOTHING},
+        "delta": {
+            f"Δ to {spec.baseline} [95 %]": _show_delta,
+            "sign-flip p": lambda row: _show(row["sign_flip_p"], ".2f"),
+            "verdict": lambda row: row["verdict"] or NOTHING,
+        },
     }
     cells: dict[str, Callable[[Row], str]] = {"row": lambda row: row["row"]}
     for column in spec.columns:

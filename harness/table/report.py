@@ -109,6 +109,8 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
     spec = plan.spec
     if "top1" in spec.columns:
         yield "**top-1** is the mean ± the standard deviation over the n measured replicates."
+    if "throughput" in spec.columns:
+        yield "**images/s** is the speed of training beside the other workers; it is no benchmark."
     if "delta" in spec.columns:
         yield from _to_delta_notes(frame, spec)
     if frame["outcomes"].any():
@@ -121,6 +123,8 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield from _to_paper_notes(frame, spec)
     if frame["is_floor"].any():
         yield f"**Floors** have no attention.{_to_floor_note(frame, spec)}"
+    else:
+        yield f"The recipe `{spec.recipe.name}` trains no floors (models without attention)."
     if frame["expected"].any():
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
@@ -148,7 +152,7 @@ def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
 def _to_sign_flip_note(pairs: int) -> str:
     if pairs > MAX_EXACT_SEEDS:
         return ""
-    return f" The exact sign-flip p-value is in the csv; with {pairs} pairs it cannot be below {2 / 2**pairs:.2g}."
+    return f" The exact sign-flip p-value stands beside it; with {pairs} pairs it cannot be below {2 / 2**pairs:.2g}."
 
 
 def _to_floor_note(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
@@ -186,9 +190,11 @@ def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
 
 def _to_commits(frame: pd.DataFrame) -> str:
     """Every commit that runs were made at; uncommitted changes are said."""
-    pairs = dict.fromkeys(zip(frame["commit"], frame["dirty"], strict=True))
-    shown = [f"{commit} (+ uncommitted changes)" if "true" in dirty else commit for commit, dirty in pairs if commit]
-    return ", ".join(shown) or NOTHING
+    clean, dirty = (
+        _list(frame[[state in values for values in frame["dirty"]]], "commit") for state in ("false", "true")
+    )
+    shown = [clean, f"{dirty} (+ uncommitted changes)"]
+    return ", ".join(text for text in shown if not text.startswith(NOTHING)) or NOTHING
 
 
 def _list(frame: pd.DataFrame, column: str) -> str:

@@ -213,6 +213,10 @@ def test_a_mistake_in_an_override_is_told_as_the_options(experiment: Path, pair:
     assert message in message_of(experiment, overrides=[pair])
 
 
+def test_fewer_seeds_than_the_file_says_keep_their_results_apart(experiment: Path) -> None:
+    assert load_spec(experiment, seeds=1).overrides == ("seeds=1",)
+
+
 def test_options_replace_recipe_and_seeds(experiment: Path) -> None:
     spec = load_spec(experiment, recipe="smoke", seeds=7)
     assert (spec.recipe.name, spec.seeds, spec.overrides) == ("smoke", 7, ())

@@ -56,6 +56,12 @@ def test_uncommitted_changes_and_several_digests_are_told(small_plan, records):
     assert "8c1f0e2, 8c1f0e2 (+ uncommitted changes)" in markdown
 
 
+def test_a_recipe_without_floors_says_so(small_plan, records):
+    plan = replace(small_plan, rows=tuple(row for row in small_plan.rows if not row.is_floor))
+    assert "trains no floors" in to_markdown(make_table(plan, records), plan)
+    assert "trains no floors" not in to_markdown(make_table(small_plan, records), small_plan)
+
+
 def test_marks_and_bad_outcomes_are_explained(small_plan, make_record):
     diverged = [make_record("Net1", 0, RunStatus.DIVERGED, status_detail="412")]
     markdown = to_markdown(make_table(small_plan, diverged), small_plan)

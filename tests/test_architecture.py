@@ -1,0 +1,36 @@
+"""Rules about the tree that no linter checks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for package in ("harness", "paradigms") for path in (ROOT / package).rglob("*.py"))
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
+
+
+def test_every_module_is_named_after_what_it_holds() -> None:
+    assert [path for path in SOURCES if path.stem in NAMELESS or path.parent.name in NAMELESS] == []
+
+
+def test_printing_is_left_to_the_command_line() -> None:
+    printing = [path for path in SOURCES if re.search(r"^\s*print\(", path.read_text(), re.MULTILINE)]
+    assert printing == [ROOT / "harness" / "cli.py"]
+
+
+def test_exceptions_become_outcomes_in_one_place() -> None:
+    catching = [path for path in SOURCES if re.search(r"except Exception\b", path.read_text())]
+    assert catching == [ROOT / "harness" / "run" / "cell.py"]
+
+
+@pytest.mark.parametrize(
+    "module", ["paradigms", "paradigms.config", "paradigms.presets", "harness.plan", "harness.cli"]
+)
+def test_names_and_plans_cost_no_torch(module: str) -> None:
+    heavy = "torch", "timm", "mlflow", "pandas"
+    code = f"import sys, {module}; sys.exit(str([name for name in {heavy} if name in sys.modules] or ''))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
