@@ -37,7 +37,9 @@ def _every_level() -> dict[str, AttentionConfig]:
     return found
 
 
-OPERATORS = {**{name: _small(preset.config) for name, preset in PRESETS.items()}, **_every_level()}
+OF_PRESETS = {name: _small(preset.config) for name, preset in PRESETS.items()}
+OF_LEVELS = _every_level()
+OPERATORS = {**OF_PRESETS, **OF_LEVELS}
 
 
 def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = HEADS) -> LocalAttention:

@@ -13,7 +13,7 @@ from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Geometry, make_neighbors
 from paradigms.kernels import choose_kernel
 
-from ..conftest import make_input, make_operator
+from ..conftest import OF_LEVELS, OF_PRESETS, make_input, make_operator
 
 SIZES = {"one-pixel": (1, 1), "line": (1, 9), "low": (3, 12), "odd": (9, 5), "fits": (8, 8)}
 
@@ -34,7 +34,13 @@ def _assert_equal(actual: list[Tensor], expected: list[Tensor], tolerance: float
         assert float((a - e).detach().abs().max()) <= tolerance * scale
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+CASES = {
+    **{f"{name}-{label}": (config, size) for name, config in OF_LEVELS.items() for label, size in SIZES.items()},
+    **{f"{name}-odd": (config, SIZES["odd"]) for name, config in OF_PRESETS.items()},
+}
+
+
+@pytest.mark.parametrize(("config", "size"), CASES.values(), ids=CASES.keys())
 def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple[int, int]) -> None:
     operator, x = make_operator(config), make_input(*size)
     counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
