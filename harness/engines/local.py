@@ -20,7 +20,7 @@ OUTPUT_BYTES = 20_000
 
 
 class LocalEngine:
-    """`workers` processes at once, one a task, each with its share of the cores.
+    """`workers` processes at once, one a task, each with one thread: numbers depend neither on cores nor on `workers`.
 
     The first engine of a process starts the server, with `preload` imported and the thread environment set: a worker
     then needs no imports. The server makes no tensor, opens no store and touches no GPU, so that forking it is safe.
@@ -30,7 +30,7 @@ class LocalEngine:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.workers = workers
-        self.threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        self.threads = 1
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         resource_tracker.ensure_running()  # it unblocks interrupts at its start

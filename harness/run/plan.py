@@ -1,5 +1,6 @@
 """A plan from beginning to end: trains what is missing or stale, survives every failure, leaves a table."""
 
+import tempfile
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
-        StoreError: the store cannot be used.
+        StoreError: the store, or the folder of the tables, cannot be used.
     """
     spec, data_dir = plan.spec, options.data_dir
+    _check_results(options.results)
     check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     tracker.prepare(spec.name)
@@ -65,6 +67,15 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         written = write_results(plan, tracker, digests, options.results)
         invocation.finish(written.files)
         yield written
+
+
+def _check_results(folder: Path) -> None:
+    """That the table has a place is known before the first run, not after the last."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StoreError(f"tables cannot be written to {folder}: {error.strerror}") from None
 
 
 def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[PlannedRun, ...]:

@@ -113,6 +113,25 @@ def test_every_run_is_trained_in_the_order_of_the_plan(plan: Plan, tracker: Mlfl
     assert isinstance(events[0], Planned)
 
 
+def test_a_cell_that_two_rows_show_is_trained_once(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    rows = {**plan.spec.rows, "Swin-T again": plan.spec.rows["Swin-T"]}
+    twice = make_plan(plan.spec.model_copy(update={"rows": rows}))
+    events, trained = play(twice, tracker, options)
+    assert Counter(row for row, _ in trained) == {"Swin-T": 2, "Net7-N": 2}
+    frame = cast("TableWritten", events[-1]).frame.set_index("row")
+    assert frame.loc["Swin-T again", "top1_mean"] == frame.loc["Swin-T", "top1_mean"]
+
+
+def test_results_that_cannot_be_written_are_told_before_the_first_run(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    engine = PlayedEngine()
+    with pytest.raises(StoreError, match=r"tables cannot be written to .*/file: File exists"):
+        play(plan, tracker, replace(options, results=tmp_path / "file"), engine)
+    assert engine.played == []
+
+
 def test_the_table_is_written_at_the_end_and_kept_with_the_invocation(
     plan: Plan, tracker: MlflowTracker, options: RunOptions
 ) -> None:
@@ -221,7 +240,7 @@ def test_closing_the_events_ends_what_runs_as_interrupted(
     (record,) = tracker.ledger([plan.rows[1].cell.id])
     assert record.status == RunStatus.INTERRUPTED
     assert invocations(tracker)[0].data.tags["status"] == "interrupted"
-    assert not options.results.exists()
+    assert not list(options.results.rglob("*.*"))
     _, trained = play(plan, tracker, options)
     assert trained == [(run.row.name, run.seed) for run in plan.runs[1:]]
 
@@ -240,4 +259,4 @@ def test_damaged_data_is_one_error_before_any_run(plan: Plan, tracker: MlflowTra
 def test_an_empty_store_gives_no_table(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     with pytest.raises(StoreError, match="no run of small under recipe tiny is stored"):
         write_results(plan, tracker, {}, options.results)
-    assert not options.results.exists()
+    assert not list(options.results.rglob("*.*"))
