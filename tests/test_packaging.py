@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -49,14 +50,15 @@ def test_the_wheel_holds_both_licences(wheel: Path) -> None:
 
 
 def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    site, empty = tmp_path / "site", tmp_path / "empty"
+    environment, empty = tmp_path / "environment", tmp_path / "empty"
     empty.mkdir()
-    run(
-        *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)),
-        cwd=tmp_path,
-    )
-    where = run(sys.executable, "-c", "import harness; print(harness.__file__)", cwd=empty, PYTHONPATH=str(site))
+    run(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=tmp_path)
+    python, harness = environment / "bin" / "python", environment / "bin" / "harness"
+    install = ("-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+    run(sys.executable, *install, cwd=tmp_path)
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # only those: its own .pth files are not read
+    where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=empty)
     assert Path(where.strip()).is_relative_to(site)
-    command = (sys.executable, "-m", "harness.cli", "plan", "experiments/table1.yaml")
-    plan = run(*command, cwd=empty, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
+    plan = run(str(harness), "plan", "experiments/table1.yaml", cwd=empty, OMP_NUM_THREADS="1")
     assert all(row in plan for row in ("Swin-T", "Net1", "Net2", "Net3", "Net4", "Net5", "Net6", "Net7"))

@@ -87,6 +87,6 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
 def _count_runs(entries: Sequence[Entry]) -> str:
     counts = Counter(entry.standing for entry in entries)
     states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
-    remaining = len(entries) - counts[Standing.DONE]
+    missing = {(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE}
     noun = "run" if len(entries) == 1 else "runs"
-    return f"{len(entries)} {noun}: {states}; `harness run` would train {remaining}"
+    return f"{len(entries)} {noun}: {states}; `harness run` would train {len(missing)}"

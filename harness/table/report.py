@@ -77,7 +77,7 @@ def _to_summary(plan: Plan) -> str:
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
         f"{_count(len(rows), 'row')}, each trained with {_count(plan.spec.seeds, 'seed')} under the recipe "
-        f"`{recipe.name}` ({recipe.title}): {_to_budget(recipe)}. "
+        f"`{recipe.name}`: {_to_budget(recipe)}. "
         f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
     )
 

@@ -84,10 +84,11 @@ def test_a_mistake_in_a_file_is_one_message_with_its_place(
         (["run", "two.yaml", "--set", "training.epochs=few"], ["--set training.epochs=few"]),
         (["run", "two.yaml", "--recipe", "imagenet"], ["--data DIR"]),
         (["run", "two.yaml", "--tracking-uri", "./mlruns"], ["./mlruns", "sqlite:///"]),
+        (["plan", "two.yaml", "--set", "data.name=fashion_mnits"], ["data.name", "did you mean 'fashion_mnist'"]),
         (["table", "two.yaml"], ["no run of two under recipe smoke"]),
         (["data", "two.yaml", "--recipe", "imagenet"], ["--data DIR"]),
     ],
-    ids=["file", "set key", "set value", "no data", "store", "empty store", "data"],
+    ids=["file", "set key", "set value", "no data", "store", "dataset", "empty store", "data"],
 )
 @pytest.mark.usefixtures("experiment")
 def test_a_mistake_in_an_option_is_one_message(

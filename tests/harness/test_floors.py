@@ -8,8 +8,11 @@ from harness.evaluate import count_parameters
 from harness.floors import FLOORS, build_linear, build_mlp
 from harness.plan import make_plan
 from harness.reading import load_spec
+from harness.spec import ExperimentSpec
 
-RECIPES = sorted(path.stem for path in Path("experiments/recipes").glob("*.yaml"))
+TABLE1 = Path("experiments/table1.yaml")
+SPECS = [load_spec(TABLE1, recipe=path.stem) for path in sorted(Path("experiments/recipes").glob("*.yaml"))]
+WITH_FLOORS = [spec for spec in SPECS if spec.recipe.floor_width is not None]
 
 
 @pytest.mark.parametrize("model", [build_linear((2, 4, 6), 5), build_mlp((2, 4, 6), 5, width=3)], ids=list(FLOORS))
@@ -17,11 +20,8 @@ def test_a_floor_maps_images_to_logits(model: torch.nn.Module) -> None:
     assert model(torch.zeros(7, 2, 4, 6)).shape == (7, 5)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_the_hidden_layer_has_the_size_of_the_baseline(recipe: str) -> None:
-    spec = load_spec(Path("experiments/table1.yaml"), recipe=recipe)
-    if spec.recipe.floor_width is None:
-        pytest.skip("this recipe has no floors")
+@pytest.mark.parametrize("spec", WITH_FLOORS, ids=lambda spec: spec.recipe.name)
+def test_the_hidden_layer_has_the_size_of_the_baseline(spec: ExperimentSpec) -> None:
     cells = {row.cell.backbone: row.cell for row in make_plan(spec).rows if row.is_floor or row.name == spec.baseline}
     sizes = {name: count_parameters(build_model(cell, replicate=None, device="meta")) for name, cell in cells.items()}
     assert set(sizes) == {"swin", *FLOORS}
