@@ -144,3 +144,10 @@ def test_every_row_carries_where_it_comes_from(frame):
     origin = frame.loc["Net1", ["experiment", "recipe", "code_digest", "data_digest", "commit", "torch", "device"]]
     assert list(origin) == ["small", "tiny", "c0de", "da7a", "8c1f0e2", "2.14.1", "AMD EPYC"]
     assert frame.loc["Net1", "last_run"] == "2026-11-18 11:06 UTC"
+
+
+def test_a_stale_row_is_not_compared_with_a_fresh_baseline(small_plan, records):
+    changed = {row.cell.id: ("f00d" if row.name == "Net1" else "c0de", "da7a") for row in small_plan.rows}
+    frame = make_table(small_plan, records, current=changed).set_index("row")
+    assert frame.loc["Net1", "verdict"] == ""
+    assert frame.loc["Net7-N", "verdict"] != ""

@@ -54,3 +54,11 @@ def test_a_row_without_records_of_today_is_stale(small_plan, make_record):
     row = select(small_plan, [newer, older], {small_plan.rows[0].cell.id: ("c0de", "da7a")})
     assert row.records[0] is newer
     assert row.is_stale
+
+
+def test_an_interruption_of_today_does_not_hide_older_results(small_plan, make_record):
+    old = [make_record("Swin-T", seed, digests=("old", "da7a"), end_time=10.0) for seed in range(3)]
+    interrupted = make_record("Swin-T", 0, RunStatus.INTERRUPTED, end_time=20.0)
+    row = select(small_plan, [*old, interrupted], {small_plan.rows[0].cell.id: ("c0de", "da7a")})
+    assert list(row.records.values()) == old
+    assert row.is_stale
