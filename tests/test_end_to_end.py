@@ -36,11 +36,11 @@ class Desk:
     folder: Path
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`harness ARGUMENTS`, in a process group of its own."""
+        """`harness ARGUMENTS`, in a process group of its own, where Ctrl-C works even if the tests run without it."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         return subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", *arguments],
+            ["env", "--default-signal=INT", sys.executable, "-m", "harness.cli", *arguments],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,

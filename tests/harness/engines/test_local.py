@@ -201,7 +201,8 @@ def script(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     path = tmp_path / "program.py"
     path.write_text(SCRIPT)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    program = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, env=env)
+    foreground = ("env", "--default-signal=INT")  # whoever runs the tests in the background has it ignored
+    program = subprocess.Popen([*foreground, sys.executable, path], stdout=subprocess.PIPE, text=True, env=env)
     yield program
     program.kill()
     program.wait()
