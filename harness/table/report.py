@@ -24,6 +24,8 @@ MARKS = {
     "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",
 }
 
+LEFT_TO_THE_FILES = (*FACTORS, "multiply-adds", "images/s", "sign-flip p")
+
 MAX_NAME_LENGTH = 100
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
@@ -43,9 +45,9 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path) -> tuple[Path, P
 
 
 def to_text(frame: pd.DataFrame, plan: Plan) -> str:
-    """The table as plain lines; the factors, which the row's name stands for, are left to the files."""
+    """The table as plain lines, narrow enough for a terminal; what is left out stands in the files."""
     display = to_display(frame, plan.spec)
-    narrow = display.drop(columns=[name for name in FACTORS if name in display.columns])
+    narrow = display.drop(columns=[name for name in LEFT_TO_THE_FILES if name in display.columns])
     return tabulate(narrow.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True)
 
 
