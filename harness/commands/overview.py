@@ -10,6 +10,7 @@ from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
+from harness.table.display import count_noun
 
 SYMBOLS = {"window": "Ω", "sliding": "Θ"}
 """The paper's names of the neighborhoods, by the kind of their geometry."""
@@ -88,5 +89,4 @@ def _count_runs(entries: Sequence[Entry]) -> str:
     counts = Counter(entry.standing for entry in entries)
     states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
     missing = {(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE}
-    noun = "run" if len(entries) == 1 else "runs"
-    return f"{len(entries)} {noun}: {states}; `harness run` would train {len(missing)}"
+    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {len(missing)}"

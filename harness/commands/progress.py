@@ -13,6 +13,7 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
 from harness.run.ledger import Standing
+from harness.table.display import count_noun
 
 Show = Callable[[Event], None]
 
@@ -57,12 +58,12 @@ def describe_start(event: Planned) -> list[str]:
     """What was found and what follows."""
     stale = [entry.run for entry in event.entries if entry.standing == Standing.STALE]
     done = len(event.entries) - len(event.to_do)
-    lines = [f"{_count_runs(len(event.entries))}: {done} done, {len(event.to_do)} to train"]
+    lines = [f"{count_noun(len(event.entries), 'run')}: {done} done, {len(event.to_do)} to train"]
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
     if event.closed:
-        lines.append(f"closed what an earlier call left open: {_count_runs(event.closed)}")
+        lines.append(f"closed what an earlier call left open: {count_noun(event.closed, 'run')}")
     lines += [
         f"{_name(run.row, run.seed)} is also being trained by process {run.pid} on {run.host}"
         for run in event.elsewhere
@@ -88,10 +89,6 @@ def _describe_epoch(epoch: EpochMetrics) -> str:
 
 def _name(row: str, seed: int) -> str:
     return f"{row} seed {seed}"
-
-
-def _count_runs(number: int) -> str:
-    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _count_epochs(run: PlannedRun) -> int:

@@ -70,10 +70,10 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
 
 def _check_results(folder: Path) -> None:
-    """That the table has a place is known before the first run, not after the last."""
+    """That the table has a place is known before the first run, not after the last; nothing is created yet."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise StoreError(f"tables cannot be written to {folder}: {error.strerror}") from None
 

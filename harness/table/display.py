@@ -27,6 +27,11 @@ def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
     return pd.DataFrame(shown, columns=list(cells))
 
 
+def count_noun(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _to_rows(frame: pd.DataFrame) -> list[Row]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 

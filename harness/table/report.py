@@ -13,7 +13,7 @@ from tabulate import tabulate
 from harness.plan import Plan
 from harness.spec import DataSpec, ExperimentSpec, RecipeSpec
 from harness.statistics import MAX_EXACT_SEEDS, Verdict
-from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, to_display
+from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, count_noun, to_display
 from harness.table.frame import FACTORS
 
 MARKS = {
@@ -78,7 +78,7 @@ def _to_source(spec: ExperimentSpec) -> str:
 def _to_summary(plan: Plan) -> str:
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
-        f"{_count(len(rows), 'row')}, each trained with {_count(plan.spec.seeds, 'seed')} under the recipe "
+        f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
         f"`{recipe.name}`: {_to_budget(recipe)}. "
         f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
     )
@@ -88,15 +88,11 @@ def _to_budget(recipe: RecipeSpec) -> str:
     images = recipe.data.train_images
     amount = "all training images" if images is None else f"{images:,} training images"
     epochs = recipe.training.epochs + recipe.training.cooldown_epochs
-    return f"{amount} of `{recipe.data.name}`, {_count(epochs, 'epoch')}"
+    return f"{amount} of `{recipe.data.name}`, {count_noun(epochs, 'epoch')}"
 
 
 def _to_test_set(data: DataSpec) -> str:
     return "the whole test set" if data.test_images is None else f"{data.test_images:,} test images"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _to_grid(display: pd.DataFrame) -> str:
@@ -146,7 +142,7 @@ def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
     )
     yield (
         f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "
-        f"over the {_count(tests, 'comparison')} of this table, which is stricter than one interval without zero; "
+        f"over the {count_noun(tests, 'comparison')} of this table, which is stricter than one interval without zero; "
         f"everything else is unresolved.{_to_sign_flip_note(int(frame['pairs'].max()))}"
     )
 
@@ -192,11 +188,13 @@ def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
 
 def _to_commits(frame: pd.DataFrame) -> str:
     """Every commit that runs were made at; uncommitted changes are said."""
-    clean, dirty = (
-        _list(frame[[state in values for values in frame["dirty"]]], "commit") for state in ("false", "true")
-    )
-    shown = [clean, f"{dirty} (+ uncommitted changes)"]
-    return ", ".join(text for text in shown if not text.startswith(NOTHING)) or NOTHING
+    marks = {"false": "", "true": " (+ uncommitted changes)"}
+    shown = [
+        f"{commit}{mark}"
+        for state, mark in marks.items()
+        for commit in _split(frame.loc[frame["dirty"].str.contains(state), "commit"])
+    ]
+    return ", ".join(shown) or NOTHING
 
 
 def _list(frame: pd.DataFrame, column: str) -> str:

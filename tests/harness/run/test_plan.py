@@ -127,7 +127,7 @@ def test_results_that_cannot_be_written_are_told_before_the_first_run(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     engine = PlayedEngine()
-    with pytest.raises(StoreError, match=r"tables cannot be written to .*/file: File exists"):
+    with pytest.raises(StoreError, match=r"tables cannot be written to .*/file: Not a directory"):
         play(plan, tracker, replace(options, results=tmp_path / "file"), engine)
     assert engine.played == []
 
@@ -240,7 +240,7 @@ def test_closing_the_events_ends_what_runs_as_interrupted(
     (record,) = tracker.ledger([plan.rows[1].cell.id])
     assert record.status == RunStatus.INTERRUPTED
     assert invocations(tracker)[0].data.tags["status"] == "interrupted"
-    assert not list(options.results.rglob("*.*"))
+    assert not options.results.exists()
     _, trained = play(plan, tracker, options)
     assert trained == [(run.row.name, run.seed) for run in plan.runs[1:]]
 
@@ -259,4 +259,4 @@ def test_damaged_data_is_one_error_before_any_run(plan: Plan, tracker: MlflowTra
 def test_an_empty_store_gives_no_table(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     with pytest.raises(StoreError, match="no run of small under recipe tiny is stored"):
         write_results(plan, tracker, {}, options.results)
-    assert not list(options.results.rglob("*.*"))
+    assert not options.results.exists()
