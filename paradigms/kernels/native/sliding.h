@@ -1,0 +1,576 @@
+// Softmax attention with every term of Eq. 4 (arXiv:2112.12786) over sliding windows, forward and backward.
+//
+// Vectors run along columns. Three rows of queries go together, so that a key that is loaded once at a shift serves
+// three of them. Position terms cost an addition instead of a product: q·k + rq·k = (q + rq)·k.
+#pragma once
+
+#include "parallel.h"
+#include "plane.h"
+
+namespace PARADIGMS_ISA {
+
+constexpr int BAND = 3;                                      // rows that go together
+constexpr int CHANNELS = PARADIGMS_VECTOR_BYTES == 64 ? 8 : 4;  // that one pass of `mix` holds in registers
+
+// into[c][t] += Σ_d (a_c[d] + table_c[t][d]) b[d] where b moves by `step` from tap to tap.
+template <class S, int C, int T, bool TABLE>
+INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
+                      const typename S::Scalar* b, int64_t b_stride, int64_t step,
+                      const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim) {
+    typename S::V sum[C][T];
+    for (int c = 0; c < C; c++)
+        for (int t = 0; t < T; t++) sum[c][t] = load<S>(into[c] + t * S::count);
+    for (int64_t d = 0; d < head_dim; d++) {
+        typename S::V left[C];
+        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
+        for (int t = 0; t < T; t++) {
+            const typename S::V right = load<S>(b + d * b_stride + t * step);
+            for (int c = 0; c < C; c++)
+                sum[c][t] += (TABLE ? left[c] + table[c][t * table_step + d] : left[c]) * right;
+        }
+    }
+    for (int c = 0; c < C; c++)
+        for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
+}
+
+template <class S, int C, bool TABLE>
+INLINE void dot_taps(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
+                     const typename S::Scalar* b, int64_t b_stride, int64_t step,
+                     const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim, int64_t taps) {
+    typedef typename S::Scalar T;
+    T* out[C];
+    const T* tables[C];
+    for (int64_t t = 0; t < taps;) {
+        for (int c = 0; c < C; c++) out[c] = into[c] + t * S::count, tables[c] = TABLE ? table[c] + t * table_step : nullptr;
+        const T* from = b + t * step;
+#define PARADIGMS_TAPS(N)                                                                                        \
+    if (taps - t >= N) {                                                                                         \
+        dot_block<S, C, N, TABLE>(out, a, a_stride, from, b_stride, step, tables, table_step, head_dim), t += N; \
+        continue;                                                                                                \
+    }
+#if PARADIGMS_VECTOR_BYTES == 64
+        PARADIGMS_TAPS(7)
+        PARADIGMS_TAPS(5)
+        PARADIGMS_TAPS(3)
+#else
+        PARADIGMS_TAPS(4)
+        PARADIGMS_TAPS(3)
+#endif
+        PARADIGMS_TAPS(1)
+#undef PARADIGMS_TAPS
+    }
+}
+
+// into[c][t] = start[t] + Σ_d a_c[d] table[t][d]
+template <class S, int C, int T>
+INLINE void project_block(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
+                          const typename S::Scalar* table, int64_t table_step, const typename S::Scalar* start,
+                          int64_t head_dim) {
+    typename S::V sum[C][T];
+    for (int c = 0; c < C; c++)
+        for (int t = 0; t < T; t++) sum[c][t] = all<S>(start[t]);
+    for (int64_t d = 0; d < head_dim; d++) {
+        typename S::V left[C];
+        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
+        for (int t = 0; t < T; t++)
+            for (int c = 0; c < C; c++) sum[c][t] += left[c] * table[t * table_step + d];
+    }
+    for (int c = 0; c < C; c++)
+        for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
+}
+
+// sum[r][j] += Σ_t weights_r[t] (v[j] + table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap too.
+template <class S, int FIRST, int LAST, bool TABLE>
+INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights, int64_t weight_step,
+                     const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
+                     const typename S::Scalar* const* table, int64_t table_step, int64_t taps) {
+    for (int64_t t = 0; t < taps; t++) {
+        typename S::V weight[BAND];
+        for (int r = FIRST; r < LAST; r++) weight[r] = load<S>(weights[r] + t * weight_step);
+        for (int j = 0; j < CHANNELS; j++) {
+            const typename S::V value = load<S>(v + j * v_stride + t * v_step);
+            for (int r = FIRST; r < LAST; r++)
+                sum[r][j] += weight[r] * (TABLE ? value + table[r][t * table_step + j] : value);
+        }
+    }
+}
+
+// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, `sum_step` apart from tap to tap.
+template <class S, int T>
+INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
+                        int64_t weight_step, int64_t weight_row, const typename S::Scalar* a, int64_t a_stride,
+                        int64_t a_row, int64_t rows, int64_t columns) {
+    typename S::V sum[T][4];
+    for (int t = 0; t < T; t++)
+        for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t x = 0; x < columns; x += S::count) {
+            typename S::V right[4];
+            for (int j = 0; j < 4; j++) right[j] = load<S>(a + y * a_row + j * a_stride + x);
+            for (int t = 0; t < T; t++) {
+                const typename S::V left = load<S>(weights + y * weight_row + t * weight_step + x);
+                for (int j = 0; j < 4; j++) sum[t][j] += left * right[j];
+            }
+        }
+    for (int t = 0; t < T; t++)
+        for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
+}
+
+// One thread's work on planes of one case.
+template <class T>
+struct Sliding {
+    typedef Lanes<T, PARADIGMS_VECTOR_BYTES / sizeof(T)> Full;
+    typedef Lanes<T, PARADIGMS_VECTOR_BYTES / sizeof(T) / 2> Half;
+    static constexpr int L = Full::count;
+
+    const SlidingCase& c;
+    const int64_t height, width, head_dim, depth, rows, columns, taps, down, across;
+    const bool backward;
+    int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
+    Plane<T> q, k, v, grad, weights, dlogits;
+    T *rk = nullptr, *rq = nullptr, *rb = nullptr;                    // one head's tables, channels filled up to `depth`
+    T *logits = nullptr, *dweights = nullptr, *band = nullptr;        // of three rows of queries and one vector
+    T *drk = nullptr, *drq = nullptr, *drb = nullptr;                 // sums, a vector each
+    T *first_key = nullptr, *last_key = nullptr, *per_query = nullptr;
+    int64_t band_stride;
+
+    Sliding(const SlidingCase& of, bool is_backward)
+        : c(of), height(of.height), width(of.width), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)),
+          rows(of.kernel[0]), columns(of.kernel[1]), taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]),
+          across(of.dilation[1]), backward(is_backward) {
+        const int64_t centre = columns / 2, reach = (width - 1) / across;
+        const int64_t usable = reach < centre ? reach : centre;
+        first_tap = centre - usable, num_taps = 2 * usable + 1, halo = usable * across;
+        vectors = round_up(width, L);
+        band_stride = vectors;
+    }
+
+    bool create() {
+        bool enough = v.create(height, depth, vectors, halo) && q.create(height, depth, vectors, halo) &&
+                      k.create(height, depth, vectors, halo);
+        const int64_t table = taps * depth;
+        enough = enough && (rk = allocate<T>(table)) && (rq = allocate<T>(table)) && (rb = allocate<T>(taps)) &&
+                 (logits = allocate<T>(BAND * taps * L)) && (band = allocate<T>(BAND * depth * band_stride)) &&
+                 (first_key = allocate<T>(vectors)) && (last_key = allocate<T>(vectors)) &&
+                 (per_query = allocate<T>(2 * BAND * L));
+        if (backward)
+            enough = enough && grad.create(height, depth, vectors, halo) && weights.create(height, taps, vectors, halo) &&
+                     dlogits.create(height, taps, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
+                     (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(taps * L));
+        if (enough && c.counted_columns[0])
+            for (int64_t x = 0; x < vectors; x++) {
+                first_key[x] = x < width ? c.counted_columns[0][x] : 0;
+                last_key[x] = x < width ? c.counted_columns[1][x] : vectors;
+            }
+        return enough;
+    }
+
+    ~Sliding() {
+        T* const blocks[] = {q.memory, k.memory, v.memory, grad.memory, weights.memory, dlogits.memory, rk, rq, rb, logits,
+                             dweights, band, drk, drq, drb, first_key, last_key, per_query};
+        for (T* block : blocks) free(block);
+    }
+
+    // Calls f with the lanes and the column of each vector; half a vector where this is enough for the rest.
+    template <class F>
+    INLINE void over_columns(F f) {
+        int64_t x = 0;
+        for (; width - x > Half::count; x += L) f(Full{}, x);
+        if (x < width) f(Half{}, x);
+    }
+
+    void load_plane(int64_t image, int64_t head) {
+        const T scale = c.has_dot ? c.scale : 1;
+        if (c.q.data) pack<Full, T>(q, c.q, image, head, width, head_dim, scale);
+        if (c.k.data) pack<Full, T>(k, c.k, image, head, width, head_dim, 1);
+        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        if (backward) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
+        for (int64_t o = 0; o < taps; o++) {
+            for (int64_t d = 0; d < head_dim; d++) {
+                const int64_t from = (head * taps + o) * head_dim + d;
+                if (c.rk) rk[o * depth + d] = static_cast<const T*>(c.rk)[from] / scale;
+                if (c.rq) rq[o * depth + d] = static_cast<const T*>(c.rq)[from];
+            }
+            rb[o] = c.rb ? static_cast<const T*>(c.rb)[head * taps + o] : 0;
+        }
+    }
+
+    // The rows of the band that have row `y` of the map as a neighbor, and the row of the kernel of each.
+    struct Meeting {
+        int64_t y;
+        int first, last;  // rows of the band, `last` excluded
+        int64_t kernel_row[BAND];
+    };
+    INLINE int64_t num_meetings() const { return rows + BAND - 1; }
+    INLINE Meeting meet_keys(int64_t y0, int64_t m, int64_t count) const {  // band of queries
+        Meeting meeting{y0 + (m - rows / 2) * down, 0, 0, {}};
+        return limit(meeting, count, [&](int r) { return m - r; });
+    }
+    INLINE Meeting meet_queries(int64_t y0, int64_t m, int64_t count) const {  // band of keys
+        Meeting meeting{y0 + (m - rows / 2) * down, 0, 0, {}};
+        return limit(meeting, count, [&](int r) { return r + rows - 1 - m; });
+    }
+    template <class F>
+    INLINE Meeting limit(Meeting meeting, int64_t count, F kernel_row) const {
+        bool any = false;
+        for (int r = 0; r < count; r++) {
+            const int64_t row = kernel_row(r);
+            meeting.kernel_row[r] = row;
+            if (row < 0 || row >= rows) continue;
+            if (!any) meeting.first = r;
+            meeting.last = r + 1, any = true;
+        }
+        return meeting;
+    }
+    INLINE bool is_inside(int64_t y) const { return y >= 0 && y < height; }
+
+    // into[r][o] += (a_r + table_o)·b_{i+o} for the taps that reach the map.
+    template <class S, bool TABLE>
+    INLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0, int64_t count,
+                    const T* table) {
+        for (int64_t m = 0; m < num_meetings(); m++) {
+            const Meeting meeting = meet_keys(y0, m, count);
+            if (!is_inside(meeting.y)) continue;
+            T* out[BAND];
+            const T *left[BAND], *tables[BAND];
+            const int n = meeting.last - meeting.first;
+            for (int i = 0; i < n; i++) {
+                const int r = meeting.first + i;
+                const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
+                out[i] = into + (r * taps + tap) * S::count;
+                left[i] = a.row(a_is_zero ? -1 : y0 + r * down) + x;
+                tables[i] = TABLE ? table + tap * depth : nullptr;
+            }
+            const T* right = b.row(meeting.y) + x - halo;
+            if (n == 3) dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+            if (n == 2) dot_taps<S, 2, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+            if (n == 1) dot_taps<S, 1, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+        }
+    }
+
+    template <class S>
+    INLINE void make_logits(int64_t x, int64_t y0, int64_t count) {
+        if (c.rk) {
+            const T* left[BAND];
+            T* out[BAND];
+            for (int r = 0; r < BAND; r++) left[r] = q.row(r < count ? y0 + r * down : -1) + x;
+            for (int64_t o = 0; o < taps;) {
+                for (int r = 0; r < BAND; r++) out[r] = logits + (r * taps + o) * S::count;
+                constexpr int block = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
+                if (taps - o >= block) {
+                    project_block<S, BAND, block>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim), o += block;
+                } else {
+                    project_block<S, BAND, 1>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim), o += 1;
+                }
+            }
+        } else {
+            for (int r = 0; r < BAND; r++)
+                for (int64_t o = 0; o < taps; o++) store<S>(logits + (r * taps + o) * S::count, all<S>(rb[o]));
+        }
+        if (c.rq)
+            dot<S, true>(logits, q, !c.has_dot, k, x, y0, count, rq);
+        else if (c.has_dot)
+            dot<S, false>(logits, q, false, k, x, y0, count, nullptr);
+        if (c.counted_rows[0]) exclude<S>(x, y0, count);
+    }
+
+    // Minus infinity for the taps that are not counted.
+    template <class S>
+    INLINE void exclude(int64_t x, int64_t y0, int64_t count) {
+        typedef typename S::V V;
+        const V nothing = all<S>(-INFINITY);
+        V position = all<S>(x);
+        for (int i = 0; i < S::count; i++) position[i] += i;
+        const V first = load<S>(first_key + x), last = load<S>(last_key + x);
+        for (int64_t t = 0; t < columns; t++) {
+            const V key = position + static_cast<T>((t - columns / 2) * across);
+            const typename S::I out = (key < first) | (key > last);
+            for (int r = 0; r < count; r++)
+                for (int64_t s = 0; s < rows; s++) {
+                    const int64_t y = y0 + r * down, seen = y + (s - rows / 2) * down;
+                    T* logit = logits + (r * taps + s * columns + t) * S::count;
+                    const bool counted = seen >= c.counted_rows[0][y] && seen <= c.counted_rows[1][y];
+                    store<S>(logit, counted ? (out ? nothing : load<S>(logit)) : nothing);
+                }
+        }
+    }
+
+    // What dropout multiplies weight o of the queries (y, x...) with: 0 or 1 / keep.
+    template <class S>
+    INLINE typename S::V dropped(int64_t plane, int64_t y, int64_t x, int64_t o) const {
+        typename S::U counter = (typename S::U)lane_numbers<S>() * (uint32_t)taps + (uint32_t)((y * width + x) * taps + o);
+        const uint64_t key = (c.seed + plane + 1) * 0x9e3779b97f4a7c15u;
+        counter = scramble<S>((counter ^ (uint32_t)(key >> 32)) & 0xffffffffu);
+        counter = scramble<S>((counter + (uint32_t)key) & 0xffffffffu);
+        const uint32_t limit = (uint32_t)(c.keep * 4294967295.0);
+        return counter <= limit ? all<S>(1 / c.keep) : typename S::V{};
+    }
+
+    // into[r][j] = Σ over taps of weights (v + table), for all channels; `reversed` gathers what keys hear.
+    template <class S, bool TABLE>
+    INLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step, bool reversed,
+                    const Plane<T>& b, bool b_is_zero, int64_t x, int64_t y0, int64_t count, const T* table) {
+        typedef typename S::V V;
+        const int64_t sign = reversed ? -1 : 1;
+        for (int64_t d = 0; d < depth; d += CHANNELS) {
+            V sum[BAND][CHANNELS] = {};
+            for (int64_t m = 0; m < num_meetings(); m++) {
+                const Meeting meeting = reversed ? meet_queries(y0, m, count) : meet_keys(y0, m, count);
+                const bool inside = is_inside(meeting.y);
+                if (!inside && (reversed || !TABLE)) continue;
+                const T *weight[BAND], *tables[BAND];
+                for (int r = meeting.first; r < meeting.last; r++) {
+                    const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
+                    weight[r] = reversed ? w + meeting.y * w_row + tap * w_step + 2 * halo + x : w + r * w_row + tap * w_step;
+                    tables[r] = TABLE ? table + tap * depth + d : nullptr;
+                }
+                const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
+                const int64_t step = reversed ? w_step - across : w_step;
+#define PARADIGMS_ROWS(A, B)                                                                                       \
+    if (meeting.first == A && meeting.last == B)                                                                   \
+        mix_rows<S, A, B, TABLE>(sum, weight, step, value, b.stride, sign * across, tables, depth, num_taps);
+                PARADIGMS_ROWS(0, 3)
+                PARADIGMS_ROWS(0, 2)
+                PARADIGMS_ROWS(1, 3)
+                PARADIGMS_ROWS(0, 1)
+                PARADIGMS_ROWS(1, 2)
+                PARADIGMS_ROWS(2, 3)
+#undef PARADIGMS_ROWS
+            }
+            if constexpr (TABLE)
+                if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, count);
+            for (int r = 0; r < count; r++)
+                for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
+        }
+    }
+
+    // The table's part of the columns of the kernel that lie outside the map for every query.
+    template <class S>
+    INLINE void add_unseen(typename S::V (&sum)[BAND][CHANNELS], const T* w, int64_t w_row, int64_t w_step, const T* table,
+                           int64_t count) {
+        for (int64_t o = 0; o < taps; o++) {
+            const int64_t t = o % columns;
+            if (t >= first_tap && t < first_tap + num_taps) continue;
+            for (int r = 0; r < count; r++)
+                for (int j = 0; j < CHANNELS; j++)
+                    sum[r][j] += load<S>(w + r * w_row + o * w_step) * table[o * depth + j];
+        }
+    }
+
+    // Calls f(first row, how many rows) for each band; rows of a band are a dilation apart.
+    template <class F>
+    INLINE void over_bands(F f) {
+        for (int64_t phase = 0; phase < down && phase < height; phase++)
+            for (int64_t y = phase; y < height; y += BAND * down) {
+                const int64_t left = (height - y + down - 1) / down;
+                f(y, left < BAND ? left : BAND);
+            }
+    }
+
+    void write_band(const Map& map, int64_t image, int64_t head, int64_t y0, int64_t count, T factor) {
+        for (int64_t r = 0; r < count; r++)
+            unpack_row<Full, T>(band + r * depth * band_stride, band_stride, map, image, head, y0 + r * down, width, head_dim,
+                                factor);
+    }
+
+    INLINE T* lse_of(int64_t image, int64_t head, int64_t y) const {
+        return static_cast<T*>(c.lse) + ((image * height + y) * width) * c.heads + head;
+    }
+
+    void run_forward(int64_t image, int64_t head) {
+        load_plane(image, head);
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) { this->forward_block<decltype(lanes)>(image, head, x, y0, count); });
+            write_band(c.out, image, head, y0, count, 1);
+        });
+    }
+
+    template <class S>
+    __attribute__((noinline)) void forward_block(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
+        typedef typename S::V V;
+        make_logits<S>(x, y0, count);
+        V inverse[BAND];
+        for (int r = 0; r < count; r++) {
+            T* logit = logits + r * taps * S::count;
+            V top = load<S>(logit);
+            for (int64_t o = 1; o < taps; o++) top = larger<S>(top, load<S>(logit + o * S::count));
+            V total = {};
+            for (int64_t o = 0; o < taps; o++) {
+                V weight = exponential<S>(load<S>(logit + o * S::count) - top);
+                total += weight;
+                if (c.keep < 1) weight *= dropped<S>(image * c.heads + head, y0 + r * down, x, o);
+                store<S>(logit + o * S::count, weight);
+            }
+            inverse[r] = 1 / total;
+            T* lse = lse_of(image, head, y0 + r * down);
+            for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = top[i] + log(total[i]);
+        }
+        mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false, x, y0,
+                      count, nullptr);
+        for (int r = 0; r < count; r++)
+            for (int64_t d = 0; d < depth; d++) {
+                T* value = band + (r * depth + d) * band_stride + x;
+                store<S>(value, load<S>(value) * inverse[r]);
+            }
+    }
+
+    void run_backward(int64_t image, int64_t head) {
+        load_plane(image, head);
+        const int64_t table = taps * depth * L * sizeof(T);
+        memset(drk, 0, table), memset(drq, 0, table), memset(drb, 0, taps * L * sizeof(T));
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) { this->backward_of_queries<decltype(lanes)>(image, head, x, y0, count); });
+            if (c.dq.data) write_band(c.dq, image, head, y0, count, c.has_dot ? c.scale : 1);
+        });
+        const bool needs_keys = c.dk.data;
+        over_bands([&](int64_t y0, int64_t count) {
+            if (needs_keys) {
+                over_columns([&](auto lanes, int64_t x) { this->backward_of_keys<decltype(lanes)>(x, y0, count); });
+                write_band(c.dk, image, head, y0, count, 1);
+            }
+            over_columns([&](auto lanes, int64_t x) {
+                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.memory, taps * weights.stride,
+                                            weights.stride, true, grad, false, x, y0, count, nullptr);
+            });
+            write_band(c.dv, image, head, y0, count, 1);
+        });
+        write_tables(image, head);
+    }
+
+    template <class S>
+    __attribute__((noinline)) void backward_of_queries(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
+        typedef typename S::V V;
+        make_logits<S>(x, y0, count);
+        memset(dweights, 0, BAND * taps * S::count * sizeof(T));
+        dot<S, false>(dweights, grad, false, v, x, y0, count, nullptr);
+        for (int r = 0; r < count; r++) {
+            const int64_t y = y0 + r * down;
+            T *weight = logits + r * taps * S::count, *dweight = dweights + r * taps * S::count;
+            V lse = all<S>(INFINITY);  // columns outside the map weigh nothing
+            for (int i = 0; i < S::count && x + i < width; i++) lse[i] = lse_of(image, head, y)[(x + i) * c.heads];
+            V delta = {};
+            for (int64_t o = 0; o < taps; o++) {
+                const V p = exponential<S>(load<S>(weight + o * S::count) - lse);
+                V shown = p;
+                if (c.keep < 1) {
+                    const V factor = dropped<S>(image * c.heads + head, y, x, o);
+                    shown *= factor;
+                    store<S>(dweight + o * S::count, load<S>(dweight + o * S::count) * factor);
+                }
+                delta += p * load<S>(dweight + o * S::count);
+                store<S>(weight + o * S::count, p);
+                store<S>(weights.row(y) + o * weights.stride + x, shown);
+            }
+            for (int64_t o = 0; o < taps; o++) {
+                const V gradient = load<S>(weight + o * S::count) * (load<S>(dweight + o * S::count) - delta);
+                store<S>(weight + o * S::count, gradient);
+                store<S>(dlogits.row(y) + o * dlogits.stride + x, gradient);
+                if (c.drb) store<S>(drb + o * L, load<S>(drb + o * L) + gradient);
+            }
+        }
+        if (!c.dq.data) return;
+        if (c.rk)
+            mix<S, true>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x, y0,
+                         count, rk);
+        else
+            mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, false, x, y0,
+                          count, nullptr);
+    }
+
+    template <class S>
+    __attribute__((noinline)) void backward_of_keys(int64_t x, int64_t y0, int64_t count) {
+        const int64_t row = taps * dlogits.stride;
+        if (c.rq)
+            mix<S, true>(band + x, depth * band_stride, band_stride, dlogits.memory, row, dlogits.stride, true, q, !c.has_dot, x,
+                         y0, count, rq);
+        else
+            mix<S, false>(band + x, depth * band_stride, band_stride, dlogits.memory, row, dlogits.stride, true, q, false, x, y0,
+                          count, nullptr);
+    }
+
+    // sums[o] += Σ dlogits a over rows y to y + n of `a`, for n consecutive taps from `tap`.
+    INLINE void outer(T* sums, int64_t tap, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y, int64_t count) {
+        const int64_t step = depth * L, w_row = taps * dlogits.stride, a_row = a.channels * a.stride;
+        for (int64_t t = 0; t < n;) {
+            const int64_t block = n - t < 4 ? n - t : 4;
+            for (int64_t d = 0; d < depth; d += 4) {
+                T* into = sums + (tap + t) * step + d * L;
+                const T* from = a.row(y) + d * a.stride;
+                const int64_t whole = width - width % L, rest = width - whole;
+                auto run = [&](auto lanes, int64_t x, int64_t extent) {
+                    typedef decltype(lanes) S;
+                    const T* left = w + t * w_step + x;
+                    if (block == 4) outer_block<S, 4>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
+                    if (block == 3) outer_block<S, 3>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
+                    if (block == 2) outer_block<S, 2>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
+                    if (block == 1) outer_block<S, 1>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
+                };
+                if (rest > Half::count) {
+                    run(Full{}, 0, width);
+                } else {
+                    if (whole) run(Full{}, 0, whole);
+                    if (rest) run(Half{}, whole, rest);
+                }
+            }
+            t += block;
+        }
+    }
+
+    void write_tables(int64_t image, int64_t head) {
+        constexpr int64_t slab = 8;  // rows whose logits' gradients stay in the cache
+        const int64_t w_row = taps * dlogits.stride;
+        for (int64_t y = 0; y < height; y += slab) {
+            const int64_t stop = y + slab < height ? y + slab : height;
+            if (c.drk) outer(drk, 0, taps, dlogits.row(y), dlogits.stride, q, y, stop - y);
+            if (c.drq)
+                for (int64_t s = 0; s < rows; s++) {
+                    const int64_t move = (s - rows / 2) * down;  // the key stands so far below the query
+                    const int64_t first = y - move > 0 ? y : move, last = stop - move < height ? stop : height + move;
+                    if (first >= last) continue;
+                    const int64_t tap = s * columns + first_tap;
+                    const T* w = dlogits.memory + (first - move) * w_row + tap * dlogits.stride + 2 * halo;
+                    outer(drq, tap, num_taps, w, dlogits.stride - across, k, first, last - first);
+                }
+        }
+        const T scale = c.has_dot ? c.scale : 1;
+        const int64_t at = (image * c.heads + head) * taps;
+        for (int64_t o = 0; o < taps; o++) {
+            for (int64_t d = 0; d < head_dim; d++) {
+                const int64_t to = (at + o) * head_dim + d, from = (o * depth + d) * L;
+                if (c.drk) static_cast<T*>(c.drk)[to] = sum<Full>(load<Full>(drk + from)) / scale;
+                if (c.drq) static_cast<T*>(c.drq)[to] = sum<Full>(load<Full>(drq + from));
+            }
+            if (c.drb) static_cast<T*>(c.drb)[at + o] = sum<Full>(load<Full>(drb + o * L));
+        }
+    }
+};
+
+template <class T>
+struct SlidingJob {
+    const SlidingCase* problem;
+    bool backward;
+    bool failed;
+
+    static void work(void* context, Queue* queue) {
+        SlidingJob& job = *static_cast<SlidingJob*>(context);
+        Sliding<T> thread(*job.problem, job.backward);
+        if (!thread.create()) {
+            job.failed = true;
+            return;
+        }
+        for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) {
+            const int64_t image = item / job.problem->heads, head = item % job.problem->heads;
+            job.backward ? thread.run_backward(image, head) : thread.run_forward(image, head);
+        }
+    }
+};
+
+// 0, or 1 where there is not enough memory.
+template <class T>
+int32_t run_sliding(const SlidingCase* problem, bool backward) {
+    SlidingJob<T> job{problem, backward, false};
+    paradigms_run(problem->batch * problem->heads, problem->threads, SlidingJob<T>::work, &job);
+    return job.failed;
+}
+
+}  // namespace PARADIGMS_ISA

@@ -1,0 +1,151 @@
+// Vectors of a width that is a template parameter, by the vector extension of GCC and Clang.
+//
+// Every function lives in a namespace named after the instruction set that it is compiled for, so that the linker never
+// takes one object's code for another's. For the same reason no template of the standard library is used below it.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace PARADIGMS_ISA {
+
+template <class T, int N>
+struct Lanes;
+
+template <int N>
+struct Lanes<float, N> {
+    typedef float Scalar;
+    typedef float V __attribute__((vector_size(N * sizeof(float))));
+    typedef int32_t I __attribute__((vector_size(N * sizeof(int32_t))));
+    typedef uint32_t U __attribute__((vector_size(N * sizeof(uint32_t))));
+    static constexpr int count = N;
+};
+
+template <int N>
+struct Lanes<double, N> {
+    typedef double Scalar;
+    typedef double V __attribute__((vector_size(N * sizeof(double))));
+    typedef int64_t I __attribute__((vector_size(N * sizeof(int64_t))));
+    typedef uint64_t U __attribute__((vector_size(N * sizeof(uint64_t))));
+    static constexpr int count = N;
+};
+
+#define INLINE inline __attribute__((always_inline))
+
+template <class S>
+INLINE typename S::V load(const typename S::Scalar* from) {
+    typename S::V v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class S>
+INLINE void store(typename S::Scalar* to, typename S::V v) {
+    memcpy(to, &v, sizeof v);
+}
+
+template <class S>
+INLINE typename S::V all(typename S::Scalar x) {
+    return x - typename S::V{};  // -0 is kept, unlike by a sum
+}
+
+// The first `count` elements, zeros after them.
+template <class S>
+INLINE typename S::V load_some(const typename S::Scalar* from, int64_t count) {
+    if (count >= S::count) return load<S>(from);
+    typename S::Scalar padded[S::count] = {};
+    for (int64_t i = 0; i < count; i++) padded[i] = from[i];
+    return load<S>(padded);
+}
+
+template <class S>
+INLINE void store_some(typename S::Scalar* to, typename S::V v, int64_t count) {
+    if (count >= S::count) return store<S>(to, v);
+    for (int64_t i = 0; i < count; i++) to[i] = v[i];
+}
+
+template <class S>
+INLINE typename S::I lane_numbers() {
+    typename S::I numbers;
+    for (int i = 0; i < S::count; i++) numbers[i] = i;
+    return numbers;
+}
+
+template <class S>
+INLINE typename S::V larger(typename S::V a, typename S::V b) {
+    return a > b ? a : b;
+}
+
+// In a fixed order, pairwise.
+template <class S>
+INLINE typename S::Scalar sum(typename S::V v) {
+    typename S::Scalar part[S::count];
+    store<S>(part, v);
+    for (int width = S::count / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) part[i] += part[i + width];
+    return part[0];
+}
+
+// e^x for x <= 88; exactly zero below -87.3, -inf included. Cephes' polynomial, two units in the last place.
+template <int N>
+INLINE typename Lanes<float, N>::V exponential(typename Lanes<float, N>::V x) {
+    typedef Lanes<float, N> S;
+    typedef typename S::V V;
+    typedef typename S::I I;
+    const I tiny = x < -87.3f;
+    x = tiny ? V{} : x;
+    const V shifted = x * 1.44269504f + 12582912.0f;  // rounds to an integer, which stands in the low bits
+    const V n = shifted - 12582912.0f;
+    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const V y = (V)((I)p + ((I)shifted << 23));
+    return tiny ? V{} : y;
+}
+
+template <class S>
+INLINE typename S::V exponential(typename S::V x) {
+    if constexpr (sizeof(typename S::Scalar) == sizeof(float)) {
+        return exponential<S::count>(x);
+    } else {
+        for (int i = 0; i < S::count; i++) x[i] = exp(x[i]);
+        return x;
+    }
+}
+
+// rows[i][j] becomes rows[j][i], by interleaving halves as often as the width can be halved.
+template <class S>
+INLINE void transpose(typename S::V (&rows)[S::count]) {
+    typedef typename S::V V;
+    constexpr int n = S::count;
+    typename S::I low, high;
+    for (int i = 0; i < n; i++) {
+        low[i] = i / 2 + (i % 2) * n;
+        high[i] = n / 2 + i / 2 + (i % 2) * n;
+    }
+    for (int width = 1; width < n; width *= 2) {
+        V next[n];
+        for (int i = 0; i < n / 2; i++) {
+            next[2 * i] = __builtin_shuffle(rows[i], rows[i + n / 2], low);
+            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + n / 2], high);
+        }
+        for (int i = 0; i < n; i++) rows[i] = next[i];
+    }
+}
+
+// A number in [0, 2^32) for each counter, as random as dropout needs it (the 32-bit finalizer of MurmurHash3).
+template <class S>
+INLINE typename S::U scramble(typename S::U x) {
+    const typename S::Scalar unused = 0;
+    (void)unused;
+    x = (x ^ (x >> 16)) * 0x85ebca6bu & 0xffffffffu;
+    x = (x ^ (x >> 13)) * 0xc2b2ae35u & 0xffffffffu;
+    return x ^ (x >> 16);
+}
+
+}  // namespace PARADIGMS_ISA
