@@ -15,14 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paradigms.functional import Geometry, Terms
-from paradigms.kernels.fused import Case, Operands, lse_dtype
+from paradigms.functional import Geometry
+from paradigms.kernels.fused import Case, Operands, lse_dtype, to_operands
 
 logger = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).with_name("_native.so")
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 """In the order of the library's numbers for them."""
+
+WINDOWS_OF_AN_ITEM = 32
+"""Windows of one head that one thread takes at a time and whose table gradients are one partial sum."""
 
 _chosen: str | None = None
 
@@ -46,11 +49,28 @@ class _SlidingCase(ctypes.Structure):
         ("scale", ctypes.c_double),
         ("keep", ctypes.c_double),
         ("seed", ctypes.c_uint64),
-        ("counted_rows", ctypes.c_void_p * 2),
-        ("counted_columns", ctypes.c_void_p * 2),
+        *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
         *((name, _Map) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")),
         *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb")),
+    )
+
+
+class _WindowCase(ctypes.Structure):
+    """Mirrors `WindowCase` in native/case.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("batch", "height", "width", "heads", "head_dim")),
+        ("window", ctypes.c_int64 * 2),
+        ("count", ctypes.c_int64 * 2),
+        *((name, ctypes.c_int64) for name in ("threads", "group", "has_dot")),
+        ("scale", ctypes.c_double),
+        ("keep", ctypes.c_double),
+        ("seed", ctypes.c_uint64),
+        *((name, ctypes.c_void_p) for name in ("row_at", "column_at", "row_region", "column_region")),
+        *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb", "outside_k", "outside_v")),
+        *((name, _Map) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")),
+        *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb", "doutside_k", "doutside_v")),
     )
 
 
@@ -105,23 +125,10 @@ def _call(name: str, case: ctypes.Structure, dtype: torch.dtype) -> None:
         raise MemoryError(f"not enough memory for {name}")
 
 
-def _to_map(x: Tensor | None) -> _Map:
-    if x is None:
-        return _Map()
-    assert x.stride(-1) == 1 or x.shape[-1] == 1
-    return _Map(x.data_ptr(), *x.stride()[:4])
-
-
-def _prepare(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Of the dtype that is computed in, channels contiguous."""
-    if x is None:
-        return None
+def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of the dtype that is computed in; maps with contiguous channels, tables contiguous."""
     x = x.to(dtype)
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-
-
-def _address(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+    return x if x.ndim == 5 and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
 
 
 def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
@@ -137,68 +144,93 @@ def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
     return torch.stack([phase + dilation * start, phase + dilation * last]).to(torch.int32)
 
 
-class _Sliding:
+def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor]:
+    """What stands at each place of an axis that is moved, filled up and cut, -1 outside; and the place's region."""
+    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
+    padded = -(-length // size) * size
+    place = torch.arange(padded, dtype=torch.int32)
+    position = torch.where(place < length, (place + shift) % length, -1)
+    region = (place >= padded - size).int() + (place >= padded - shift).int() if shift else torch.zeros_like(place)
+    return position, region.where(position >= 0, -1) if geometry.border == "mask" else region
+
+
+class _Problem:
     """A case in C, and the tensors that it points to."""
 
-    def __init__(self, case: Case) -> None:
-        terms, v, geometry, _, dropout = case
+    def __init__(self, case: Case, structure: type[ctypes.Structure]) -> None:
+        terms, v, _, outside, dropout = case
         self.dtype = lse_dtype(v)
-        self.terms = Terms(*(_prepare(x, self.dtype) for x in terms[:2]), *(self._table(x) for x in terms[2:5]), terms.scale)
-        self.v = _prepare(v, self.dtype)
-        self.kept: list[Tensor] = []
-        batch, height, width, heads, head_dim = v.shape
-        self.c = _SlidingCase(batch, height, width, heads, head_dim)
-        self.c.kernel[:] = geometry.offset_span
-        self.c.dilation[:] = geometry.dilation
+        maps = {"q": terms.q, "k": terms.k, "v": v}
+        tables = {"rk": terms.rk, "rq": terms.rq, "rb": terms.rb, "outside_k": outside.k, "outside_v": outside.v}
+        self.tensors = {
+            name: _prepare(tensor, self.dtype) for name, tensor in {**maps, **tables}.items() if tensor is not None
+        }
+        self.c = structure(*v.shape)
         self.c.threads = torch.get_num_threads()
         self.c.has_dot, self.c.scale = terms.scale is not None, terms.scale or 0.0
         self.c.keep, self.c.seed = (1.0, 0) if dropout is None else (1.0 - dropout.p, dropout.seed)
+        for name, tensor in self.tensors.items():
+            self.point(name, tensor)
+
+    def point(self, name: str, tensor: Tensor) -> None:
+        """Let a field of the structure point to a tensor, which is kept alive."""
+        self.tensors[name] = tensor
+        is_map = dict(self.c._fields_)[name] is _Map
+        setattr(self.c, name, _Map(tensor.data_ptr(), *tensor.stride()[:4]) if is_map else tensor.data_ptr())
+
+
+def _make_problem(case: Case) -> tuple[str, _Problem, int]:
+    """The function's name, its argument, and how many partial sums of tables it writes."""
+    geometry, (batch, height, width, heads, _) = case.geometry, case.v.shape
+    if geometry.kind == "sliding":
+        problem = _Problem(case, _SlidingCase)
+        problem.c.kernel[:] = geometry.offset_span
+        problem.c.dilation[:] = geometry.dilation
         if geometry.border != "zero":
-            self.c.counted_rows[:] = self._keep(_count_keys(geometry, height, 0))
-            self.c.counted_columns[:] = self._keep(_count_keys(geometry, width, 1))
-        self.c.q, self.c.k, self.c.v = _to_map(self.terms.q), _to_map(self.terms.k), _to_map(self.v)
-        self.c.rk, self.c.rq, self.c.rb = (_address(x) for x in (self.terms.rk, self.terms.rq, self.terms.rb))
-
-    def _table(self, x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.to(self.dtype).contiguous()
-
-    def _keep(self, pair: Tensor) -> tuple[int, int]:
-        self.kept.append(pair)
-        return pair[0].data_ptr(), pair[1].data_ptr()
+            for dim, axis in enumerate(("row", "column")):
+                first, last = _count_keys(geometry, (height, width)[dim], dim)
+                problem.point(f"first_{axis}", first)
+                problem.point(f"last_{axis}", last)
+        return "sliding", problem, batch
+    problem = _Problem(case, _WindowCase)
+    problem.c.window[:] = geometry.kernel_size
+    problem.c.group = WINDOWS_OF_AN_ITEM
+    for dim, axis in enumerate(("row", "column")):
+        position, region = _cut_axis(geometry, (height, width)[dim], dim)
+        problem.c.count[dim] = len(position) // geometry.kernel_size[dim]
+        problem.point(f"{axis}_at", position)
+        if any(geometry.shift) or geometry.border == "mask":
+            problem.point(f"{axis}_region", region)
+    num_windows = batch * problem.c.count[0] * problem.c.count[1]
+    return "window", problem, -(-num_windows // WINDOWS_OF_AN_ITEM)
 
 
 def attention(case: Case) -> tuple[Tensor, Tensor]:
     """See `fused.FusedBackend`."""
-    sliding = _Sliding(case)
-    v = case.v
-    out = v.new_empty(v.shape, dtype=sliding.dtype)
-    lse = v.new_empty(v.shape[:-1], dtype=sliding.dtype)
-    sliding.c.out, sliding.c.lse = _to_map(out), lse.data_ptr()
+    v, dtype = case.v, lse_dtype(case.v)
+    out, lse = v.new_empty(v.shape, dtype=dtype), v.new_empty(v.shape[:-1], dtype=dtype)
     if v.numel():
-        _call("sliding_forward", sliding.c, sliding.dtype)
+        name, problem, _ = _make_problem(case)
+        problem.point("out", out)
+        problem.point("lse", lse)
+        _call(f"{name}_forward", problem.c, dtype)
     return out.to(v.dtype), lse
 
 
 def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
     """See `fused.FusedBackend`."""
-    sliding = _Sliding(case)
-    terms, v = sliding.terms, case.v
-    grad = _prepare(grad, sliding.dtype)
-    lse = lse.contiguous()
-
-    def empty(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.new_empty(v.shape)
-
-    def partial(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.new_empty(len(v), *x.shape)
-
-    dq, dk, dv = empty(terms.q), empty(terms.k), empty(sliding.v)
-    drk, drq, drb = partial(terms.rk), partial(terms.rq), partial(terms.rb)
-    sliding.c.grad, sliding.c.lse = _to_map(grad), lse.data_ptr()
-    sliding.c.dq, sliding.c.dk, sliding.c.dv = _to_map(dq), _to_map(dk), _to_map(dv)
-    sliding.c.drk, sliding.c.drq, sliding.c.drb = _address(drk), _address(drq), _address(drb)
-    if v.numel():
-        _call("sliding_backward", sliding.c, sliding.dtype)
-    sums = (None if x is None else x.sum(0) for x in (drk, drq, drb))
-    originals = (case.terms.q, case.terms.k, v, *case.terms[2:5])
-    return Operands(*(None if o is None else g.to(o.dtype) for o, g in zip(originals, (dq, dk, dv, *sums), strict=True)))
+    operands = to_operands(case)
+    if not case.v.numel():
+        return Operands(*(None if x is None else torch.zeros_like(x) for x in operands))
+    name, problem, num_sums = _make_problem(case)
+    problem.point("grad", _prepare(grad, problem.dtype))
+    problem.point("lse", lse.contiguous())
+    gradients: dict[str, Tensor] = {}
+    for operand, given in operands._asdict().items():
+        if given is not None:
+            sums = () if operand in ("q", "k", "v") else (num_sums,)
+            gradients[operand] = given.new_empty(*sums, *given.shape, dtype=problem.dtype)
+            problem.point(f"d{operand}", gradients[operand])
+    _call(f"{name}_backward", problem.c, problem.dtype)
+    added = {o: g if o in ("q", "k", "v") else g.sum(0) for o, g in gradients.items()}
+    return Operands(*(None if x is None else added[o].to(x.dtype) for o, x in operands._asdict().items()))

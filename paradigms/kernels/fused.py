@@ -48,6 +48,12 @@ class Operands(NamedTuple):
     outside_v: Tensor | None = None
 
 
+def to_operands(case: Case) -> Operands:
+    """The tensors of a case."""
+    terms, v, _, outside, _ = case
+    return Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)
+
+
 class FusedBackend(Protocol):
     """What a module must offer."""
 

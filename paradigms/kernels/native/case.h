@@ -18,10 +18,30 @@ struct SlidingCase {
     double scale;     // of q·k
     double keep;      // probability of keeping a weight; 1 without dropout
     uint64_t seed;
-    const int32_t* counted_rows[2];     // by row, the first and the last row whose keys are counted; null: all are
-    const int32_t* counted_columns[2];  // by column
+    const int32_t *first_row, *last_row;        // by row of queries: the keys that are counted; null: all are
+    const int32_t *first_column, *last_column;  // by column of queries
     const void *rk, *rq, *rb;
     Map q, k, v, grad, out, dq, dk, dv;
     void* lse;                 // (batch, height, width, heads)
     void *drk, *drq, *drb;     // (batch, ...): one partial sum an image, added up by the caller in this order
+};
+
+// Softmax attention in windows: the map, moved and filled up, is cut into windows of `window` pixels. Tables are
+// (heads, offsets, head_dim) with 2 * window - 1 offsets along each axis.
+struct WindowCase {
+    int64_t batch, height, width, heads, head_dim;
+    int64_t window[2], count[2];  // count: windows along each axis
+    int64_t threads;
+    int64_t group;    // windows that one item takes
+    int64_t has_dot;  // whether q·k is a term
+    double scale;     // of q·k
+    double keep;      // probability of keeping a weight; 1 without dropout
+    uint64_t seed;
+    const int32_t *row_at, *column_at;          // the pixel that stands at each place of the cut map; -1: outside
+    const int32_t *row_region, *column_region;  // places see each other in one region only; null: everywhere
+    const void *rk, *rq, *rb;
+    const void *outside_k, *outside_v;  // (heads, head_dim): what a place outside the map carries; null: zeros
+    Map q, k, v, grad, out, dq, dk, dv;
+    void* lse;                                             // (batch, height, width, heads)
+    void *drk, *drq, *drb, *doutside_k, *doutside_v;       // (items, ...): one partial sum an item, heads innermost
 };

@@ -8,7 +8,8 @@
 
 namespace PARADIGMS_ISA {
 
-INLINE int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+INLINE int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
+INLINE int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
 
 template <class T>
 INLINE T* allocate(int64_t count) {  // zeros; null where there is no memory
@@ -25,8 +26,9 @@ struct Plane {
     int64_t height = 0, channels = 0, left = 0, stride = 0;
 
     bool create(int64_t rows, int64_t depth, int64_t width, int64_t halo) {
-        height = rows, channels = depth, left = halo;
-        stride = round_up(width + 2 * halo, 8);
+        constexpr int64_t line = 64 / sizeof(T);
+        height = rows, channels = depth, left = round_up(halo, line);
+        stride = left + round_up(width + halo, line);
         memory = allocate<T>((height + 1) * channels * stride);
         return memory;
     }
@@ -36,41 +38,62 @@ struct Plane {
     }
 };
 
+// A square of pixels by channels from a map, with zeros beyond its end.
+template <class S, class T>
+INLINE void load_tile(typename S::V (&tile)[S::count], const T* from, int64_t step, int64_t pixels, int64_t channels) {
+    if (pixels >= S::count && channels >= S::count) {
+        UNROLL
+        for (int i = 0; i < S::count; i++) tile[i] = load<S>(from + i * step);
+    } else {
+        for (int i = 0; i < S::count; i++) tile[i] = i < pixels ? load_some<S>(from + i * step, channels) : typename S::V{};
+    }
+}
+
+template <class S, class T>
+INLINE void store_tile(const typename S::V (&tile)[S::count], T* to, int64_t step, int64_t pixels, int64_t channels) {
+    if (pixels >= S::count && channels >= S::count) {
+        UNROLL
+        for (int i = 0; i < S::count; i++) store<S>(to + i * step, tile[i]);
+    } else {
+        for (int i = 0; i < S::count && i < pixels; i++) store_some<S>(to + i * step, tile[i], channels);
+    }
+}
+
 // Copies a head of an image into a plane, times `factor`.
 template <class S, class T>
-void pack(const Plane<T>& plane, const Map& map, int64_t image, int64_t head, int64_t width, int64_t head_dim,
-          T factor) {
-    typedef typename S::V V;
+OUTLINE void pack(const Plane<T>& plane, const Map& map, int64_t image, int64_t head, int64_t width, int64_t head_dim,
+                  T factor) {
     constexpr int n = S::count;
-    const T* from = static_cast<const T*>(map.data) + image * map.batch + head * map.head;
-    for (int64_t y = 0; y < plane.height; y++)
+    const int64_t step = map.column, stride = plane.stride, depth = plane.channels;
+    for (int64_t y = 0; y < plane.height; y++) {
+        const T* from = static_cast<const T*>(map.data) + image * map.batch + head * map.head + y * map.row;
+        T* to = plane.row(y);
         for (int64_t x = 0; x < width; x += n)
             for (int64_t d = 0; d < head_dim; d += n) {
-                V tile[n];
-                for (int i = 0; i < n; i++)
-                    tile[i] = x + i < width
-                                  ? load_some<S>(from + y * map.row + (x + i) * map.column + d, head_dim - d) * factor
-                                  : V{};
+                typename S::V tile[n];
+                for (int i = 0; i < n; i++) __builtin_prefetch(from + (x + 2 * n + i) * step + d);
+                load_tile<S, T>(tile, from + x * step + d, step, width - x, head_dim - d);
                 transpose<S>(tile);
-                T* to = plane.row(y) + d * plane.stride + x;
+                UNROLL
                 for (int j = 0; j < n; j++)
-                    if (d + j < plane.channels) store<S>(to + j * plane.stride, tile[j]);
+                    if (d + j < depth) store<S>(to + (d + j) * stride + x, tile[j] * factor);
             }
+    }
 }
 
 // Copies one row of (channels, columns) back, times `factor`.
 template <class S, class T>
-void unpack_row(const T* row, int64_t stride, const Map& map, int64_t image, int64_t head, int64_t y, int64_t width,
-                int64_t head_dim, T factor) {
-    typedef typename S::V V;
+OUTLINE void unpack_row(const T* row, int64_t stride, const Map& map, int64_t image, int64_t head, int64_t y, int64_t width,
+                        int64_t head_dim, int64_t depth, T factor) {
     constexpr int n = S::count;
     T* to = static_cast<T*>(map.data) + image * map.batch + head * map.head + y * map.row;
     for (int64_t x = 0; x < width; x += n)
         for (int64_t d = 0; d < head_dim; d += n) {
-            V tile[n];
-            for (int j = 0; j < n; j++) tile[j] = d + j < head_dim ? load<S>(row + (d + j) * stride + x) * factor : V{};
+            typename S::V tile[n];
+            UNROLL
+            for (int j = 0; j < n; j++) tile[j] = d + j < depth ? load<S>(row + (d + j) * stride + x) * factor : typename S::V{};
             transpose<S>(tile);
-            for (int i = 0; i < n && x + i < width; i++) store_some<S>(to + (x + i) * map.column + d, tile[i], head_dim - d);
+            store_tile<S, T>(tile, to + x * map.column + d, map.column, width - x, head_dim - d);
         }
 }
 

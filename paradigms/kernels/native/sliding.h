@@ -4,117 +4,10 @@
 // three of them. Position terms cost an addition instead of a product: q·k + rq·k = (q + rq)·k.
 #pragma once
 
-#include "parallel.h"
 #include "plane.h"
+#include "products.h"
 
 namespace PARADIGMS_ISA {
-
-constexpr int BAND = 3;                                      // rows that go together
-constexpr int CHANNELS = PARADIGMS_VECTOR_BYTES == 64 ? 8 : 4;  // that one pass of `mix` holds in registers
-
-// into[c][t] += Σ_d (a_c[d] + table_c[t][d]) b[d] where b moves by `step` from tap to tap.
-template <class S, int C, int T, bool TABLE>
-INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
-                      const typename S::Scalar* b, int64_t b_stride, int64_t step,
-                      const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim) {
-    typename S::V sum[C][T];
-    for (int c = 0; c < C; c++)
-        for (int t = 0; t < T; t++) sum[c][t] = load<S>(into[c] + t * S::count);
-    for (int64_t d = 0; d < head_dim; d++) {
-        typename S::V left[C];
-        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
-        for (int t = 0; t < T; t++) {
-            const typename S::V right = load<S>(b + d * b_stride + t * step);
-            for (int c = 0; c < C; c++)
-                sum[c][t] += (TABLE ? left[c] + table[c][t * table_step + d] : left[c]) * right;
-        }
-    }
-    for (int c = 0; c < C; c++)
-        for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
-}
-
-template <class S, int C, bool TABLE>
-INLINE void dot_taps(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
-                     const typename S::Scalar* b, int64_t b_stride, int64_t step,
-                     const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim, int64_t taps) {
-    typedef typename S::Scalar T;
-    T* out[C];
-    const T* tables[C];
-    for (int64_t t = 0; t < taps;) {
-        for (int c = 0; c < C; c++) out[c] = into[c] + t * S::count, tables[c] = TABLE ? table[c] + t * table_step : nullptr;
-        const T* from = b + t * step;
-#define PARADIGMS_TAPS(N)                                                                                        \
-    if (taps - t >= N) {                                                                                         \
-        dot_block<S, C, N, TABLE>(out, a, a_stride, from, b_stride, step, tables, table_step, head_dim), t += N; \
-        continue;                                                                                                \
-    }
-#if PARADIGMS_VECTOR_BYTES == 64
-        PARADIGMS_TAPS(7)
-        PARADIGMS_TAPS(5)
-        PARADIGMS_TAPS(3)
-#else
-        PARADIGMS_TAPS(4)
-        PARADIGMS_TAPS(3)
-#endif
-        PARADIGMS_TAPS(1)
-#undef PARADIGMS_TAPS
-    }
-}
-
-// into[c][t] = start[t] + Σ_d a_c[d] table[t][d]
-template <class S, int C, int T>
-INLINE void project_block(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
-                          const typename S::Scalar* table, int64_t table_step, const typename S::Scalar* start,
-                          int64_t head_dim) {
-    typename S::V sum[C][T];
-    for (int c = 0; c < C; c++)
-        for (int t = 0; t < T; t++) sum[c][t] = all<S>(start[t]);
-    for (int64_t d = 0; d < head_dim; d++) {
-        typename S::V left[C];
-        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
-        for (int t = 0; t < T; t++)
-            for (int c = 0; c < C; c++) sum[c][t] += left[c] * table[t * table_step + d];
-    }
-    for (int c = 0; c < C; c++)
-        for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
-}
-
-// sum[r][j] += Σ_t weights_r[t] (v[j] + table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap too.
-template <class S, int FIRST, int LAST, bool TABLE>
-INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights, int64_t weight_step,
-                     const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
-                     const typename S::Scalar* const* table, int64_t table_step, int64_t taps) {
-    for (int64_t t = 0; t < taps; t++) {
-        typename S::V weight[BAND];
-        for (int r = FIRST; r < LAST; r++) weight[r] = load<S>(weights[r] + t * weight_step);
-        for (int j = 0; j < CHANNELS; j++) {
-            const typename S::V value = load<S>(v + j * v_stride + t * v_step);
-            for (int r = FIRST; r < LAST; r++)
-                sum[r][j] += weight[r] * (TABLE ? value + table[r][t * table_step + j] : value);
-        }
-    }
-}
-
-// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, `sum_step` apart from tap to tap.
-template <class S, int T>
-INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
-                        int64_t weight_step, int64_t weight_row, const typename S::Scalar* a, int64_t a_stride,
-                        int64_t a_row, int64_t rows, int64_t columns) {
-    typename S::V sum[T][4];
-    for (int t = 0; t < T; t++)
-        for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
-    for (int64_t y = 0; y < rows; y++)
-        for (int64_t x = 0; x < columns; x += S::count) {
-            typename S::V right[4];
-            for (int j = 0; j < 4; j++) right[j] = load<S>(a + y * a_row + j * a_stride + x);
-            for (int t = 0; t < T; t++) {
-                const typename S::V left = load<S>(weights + y * weight_row + t * weight_step + x);
-                for (int j = 0; j < 4; j++) sum[t][j] += left * right[j];
-            }
-        }
-    for (int t = 0; t < T; t++)
-        for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
-}
 
 // One thread's work on planes of one case.
 template <class T>
@@ -157,10 +50,10 @@ struct Sliding {
             enough = enough && grad.create(height, depth, vectors, halo) && weights.create(height, taps, vectors, halo) &&
                      dlogits.create(height, taps, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
                      (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(taps * L));
-        if (enough && c.counted_columns[0])
+        if (enough && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
-                first_key[x] = x < width ? c.counted_columns[0][x] : 0;
-                last_key[x] = x < width ? c.counted_columns[1][x] : vectors;
+                first_key[x] = x < width ? c.first_column[x] : 0;
+                last_key[x] = x < width ? c.last_column[x] : vectors;
             }
         return enough;
     }
@@ -226,14 +119,15 @@ struct Sliding {
 
     // into[r][o] += (a_r + table_o)·b_{i+o} for the taps that reach the map.
     template <class S, bool TABLE>
-    INLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0, int64_t count,
+    OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0, int64_t count,
                     const T* table) {
         for (int64_t m = 0; m < num_meetings(); m++) {
             const Meeting meeting = meet_keys(y0, m, count);
             if (!is_inside(meeting.y)) continue;
-            T* out[BAND];
-            const T *left[BAND], *tables[BAND];
+            T* out[BAND] = {};
+            const T *left[BAND] = {}, *tables[BAND] = {};
             const int n = meeting.last - meeting.first;
+            UNROLL
             for (int i = 0; i < n; i++) {
                 const int r = meeting.first + i;
                 const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
@@ -249,7 +143,7 @@ struct Sliding {
     }
 
     template <class S>
-    INLINE void make_logits(int64_t x, int64_t y0, int64_t count) {
+    OUTLINE void make_logits(int64_t x, int64_t y0, int64_t count) {
         if (c.rk) {
             const T* left[BAND];
             T* out[BAND];
@@ -271,7 +165,7 @@ struct Sliding {
             dot<S, true>(logits, q, !c.has_dot, k, x, y0, count, rq);
         else if (c.has_dot)
             dot<S, false>(logits, q, false, k, x, y0, count, nullptr);
-        if (c.counted_rows[0]) exclude<S>(x, y0, count);
+        if (c.first_row) exclude<S>(x, y0, count);
     }
 
     // Minus infinity for the taps that are not counted.
@@ -289,7 +183,7 @@ struct Sliding {
                 for (int64_t s = 0; s < rows; s++) {
                     const int64_t y = y0 + r * down, seen = y + (s - rows / 2) * down;
                     T* logit = logits + (r * taps + s * columns + t) * S::count;
-                    const bool counted = seen >= c.counted_rows[0][y] && seen <= c.counted_rows[1][y];
+                    const bool counted = seen >= c.first_row[y] && seen <= c.last_row[y];
                     store<S>(logit, counted ? (out ? nothing : load<S>(logit)) : nothing);
                 }
         }
@@ -299,16 +193,12 @@ struct Sliding {
     template <class S>
     INLINE typename S::V dropped(int64_t plane, int64_t y, int64_t x, int64_t o) const {
         typename S::U counter = (typename S::U)lane_numbers<S>() * (uint32_t)taps + (uint32_t)((y * width + x) * taps + o);
-        const uint64_t key = (c.seed + plane + 1) * 0x9e3779b97f4a7c15u;
-        counter = scramble<S>((counter ^ (uint32_t)(key >> 32)) & 0xffffffffu);
-        counter = scramble<S>((counter + (uint32_t)key) & 0xffffffffu);
-        const uint32_t limit = (uint32_t)(c.keep * 4294967295.0);
-        return counter <= limit ? all<S>(1 / c.keep) : typename S::V{};
+        return keep_some<S>(counter, c.seed, plane, c.keep);
     }
 
     // into[r][j] = Σ over taps of weights (v + table), for all channels; `reversed` gathers what keys hear.
     template <class S, bool TABLE>
-    INLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step, bool reversed,
+    OUTLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step, bool reversed,
                     const Plane<T>& b, bool b_is_zero, int64_t x, int64_t y0, int64_t count, const T* table) {
         typedef typename S::V V;
         const int64_t sign = reversed ? -1 : 1;
@@ -318,10 +208,10 @@ struct Sliding {
                 const Meeting meeting = reversed ? meet_queries(y0, m, count) : meet_keys(y0, m, count);
                 const bool inside = is_inside(meeting.y);
                 if (!inside && (reversed || !TABLE)) continue;
-                const T *weight[BAND], *tables[BAND];
+                const T *weight[BAND] = {}, *tables[BAND] = {};
                 for (int r = meeting.first; r < meeting.last; r++) {
                     const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
-                    weight[r] = reversed ? w + meeting.y * w_row + tap * w_step + 2 * halo + x : w + r * w_row + tap * w_step;
+                    weight[r] = reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
                     tables[r] = TABLE ? table + tap * depth + d : nullptr;
                 }
                 const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
@@ -340,6 +230,7 @@ struct Sliding {
             if constexpr (TABLE)
                 if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, count);
             for (int r = 0; r < count; r++)
+                UNROLL
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
         }
     }
@@ -352,6 +243,7 @@ struct Sliding {
             const int64_t t = o % columns;
             if (t >= first_tap && t < first_tap + num_taps) continue;
             for (int r = 0; r < count; r++)
+                UNROLL
                 for (int j = 0; j < CHANNELS; j++)
                     sum[r][j] += load<S>(w + r * w_row + o * w_step) * table[o * depth + j];
         }
@@ -369,12 +261,18 @@ struct Sliding {
 
     void write_band(const Map& map, int64_t image, int64_t head, int64_t y0, int64_t count, T factor) {
         for (int64_t r = 0; r < count; r++)
-            unpack_row<Full, T>(band + r * depth * band_stride, band_stride, map, image, head, y0 + r * down, width, head_dim,
-                                factor);
+            unpack_row<Full, T>(band + r * depth * band_stride, band_stride, map, image, head, y0 + r * down, width,
+                                head_dim, depth, factor);
     }
 
     INLINE T* lse_of(int64_t image, int64_t head, int64_t y) const {
         return static_cast<T*>(c.lse) + ((image * height + y) * width) * c.heads + head;
+    }
+
+    // Item: one head of one image; heads go fastest.
+    void run(int64_t item) {
+        const int64_t image = item / c.heads, head = item % c.heads;
+        backward ? run_backward(image, head) : run_forward(image, head);
     }
 
     void run_forward(int64_t image, int64_t head) {
@@ -386,7 +284,7 @@ struct Sliding {
     }
 
     template <class S>
-    __attribute__((noinline)) void forward_block(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
+    OUTLINE void forward_block(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
         typedef typename S::V V;
         make_logits<S>(x, y0, count);
         V inverse[BAND];
@@ -429,7 +327,7 @@ struct Sliding {
                 write_band(c.dk, image, head, y0, count, 1);
             }
             over_columns([&](auto lanes, int64_t x) {
-                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.memory, taps * weights.stride,
+                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
                                             weights.stride, true, grad, false, x, y0, count, nullptr);
             });
             write_band(c.dv, image, head, y0, count, 1);
@@ -438,7 +336,7 @@ struct Sliding {
     }
 
     template <class S>
-    __attribute__((noinline)) void backward_of_queries(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
+    OUTLINE void backward_of_queries(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
         typedef typename S::V V;
         make_logits<S>(x, y0, count);
         memset(dweights, 0, BAND * taps * S::count * sizeof(T));
@@ -478,13 +376,13 @@ struct Sliding {
     }
 
     template <class S>
-    __attribute__((noinline)) void backward_of_keys(int64_t x, int64_t y0, int64_t count) {
+    OUTLINE void backward_of_keys(int64_t x, int64_t y0, int64_t count) {
         const int64_t row = taps * dlogits.stride;
         if (c.rq)
-            mix<S, true>(band + x, depth * band_stride, band_stride, dlogits.memory, row, dlogits.stride, true, q, !c.has_dot, x,
+            mix<S, true>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, !c.has_dot, x,
                          y0, count, rq);
         else
-            mix<S, false>(band + x, depth * band_stride, band_stride, dlogits.memory, row, dlogits.stride, true, q, false, x, y0,
+            mix<S, false>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, false, x, y0,
                           count, nullptr);
     }
 
@@ -518,7 +416,6 @@ struct Sliding {
 
     void write_tables(int64_t image, int64_t head) {
         constexpr int64_t slab = 8;  // rows whose logits' gradients stay in the cache
-        const int64_t w_row = taps * dlogits.stride;
         for (int64_t y = 0; y < height; y += slab) {
             const int64_t stop = y + slab < height ? y + slab : height;
             if (c.drk) outer(drk, 0, taps, dlogits.row(y), dlogits.stride, q, y, stop - y);
@@ -528,49 +425,16 @@ struct Sliding {
                     const int64_t first = y - move > 0 ? y : move, last = stop - move < height ? stop : height + move;
                     if (first >= last) continue;
                     const int64_t tap = s * columns + first_tap;
-                    const T* w = dlogits.memory + (first - move) * w_row + tap * dlogits.stride + 2 * halo;
+                    const T* w = dlogits.row(first - move) + tap * dlogits.stride + halo;
                     outer(drq, tap, num_taps, w, dlogits.stride - across, k, first, last - first);
                 }
         }
         const T scale = c.has_dot ? c.scale : 1;
         const int64_t at = (image * c.heads + head) * taps;
-        for (int64_t o = 0; o < taps; o++) {
-            for (int64_t d = 0; d < head_dim; d++) {
-                const int64_t to = (at + o) * head_dim + d, from = (o * depth + d) * L;
-                if (c.drk) static_cast<T*>(c.drk)[to] = sum<Full>(load<Full>(drk + from)) / scale;
-                if (c.drq) static_cast<T*>(c.drq)[to] = sum<Full>(load<Full>(drq + from));
-            }
-            if (c.drb) static_cast<T*>(c.drb)[at + o] = sum<Full>(load<Full>(drb + o * L));
-        }
+        if (c.drk) write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, taps, head_dim, depth, 1 / scale);
+        if (c.drq) write_sums<Full, T>(static_cast<T*>(c.drq) + at * head_dim, drq, taps, head_dim, depth, 1);
+        if (c.drb) write_sums<Full, T>(static_cast<T*>(c.drb) + at, drb, taps, 1, 1, 1);
     }
 };
-
-template <class T>
-struct SlidingJob {
-    const SlidingCase* problem;
-    bool backward;
-    bool failed;
-
-    static void work(void* context, Queue* queue) {
-        SlidingJob& job = *static_cast<SlidingJob*>(context);
-        Sliding<T> thread(*job.problem, job.backward);
-        if (!thread.create()) {
-            job.failed = true;
-            return;
-        }
-        for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) {
-            const int64_t image = item / job.problem->heads, head = item % job.problem->heads;
-            job.backward ? thread.run_backward(image, head) : thread.run_forward(image, head);
-        }
-    }
-};
-
-// 0, or 1 where there is not enough memory.
-template <class T>
-int32_t run_sliding(const SlidingCase* problem, bool backward) {
-    SlidingJob<T> job{problem, backward, false};
-    paradigms_run(problem->batch * problem->heads, problem->threads, SlidingJob<T>::work, &job);
-    return job.failed;
-}
 
 }  // namespace PARADIGMS_ISA

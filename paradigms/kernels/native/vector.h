@@ -32,6 +32,8 @@ struct Lanes<double, N> {
 };
 
 #define INLINE inline __attribute__((always_inline))
+#define OUTLINE __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 16")
 
 template <class S>
 INLINE typename S::V load(const typename S::Scalar* from) {
@@ -77,16 +79,6 @@ INLINE typename S::V larger(typename S::V a, typename S::V b) {
     return a > b ? a : b;
 }
 
-// In a fixed order, pairwise.
-template <class S>
-INLINE typename S::Scalar sum(typename S::V v) {
-    typename S::Scalar part[S::count];
-    store<S>(part, v);
-    for (int width = S::count / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) part[i] += part[i + width];
-    return part[0];
-}
-
 // e^x for x <= 88; exactly zero below -87.3, -inf included. Cephes' polynomial, two units in the last place.
 template <int N>
 INLINE typename Lanes<float, N>::V exponential(typename Lanes<float, N>::V x) {
@@ -124,28 +116,38 @@ INLINE void transpose(typename S::V (&rows)[S::count]) {
     typedef typename S::V V;
     constexpr int n = S::count;
     typename S::I low, high;
+    UNROLL
     for (int i = 0; i < n; i++) {
         low[i] = i / 2 + (i % 2) * n;
         high[i] = n / 2 + i / 2 + (i % 2) * n;
     }
+    UNROLL
     for (int width = 1; width < n; width *= 2) {
         V next[n];
+        UNROLL
         for (int i = 0; i < n / 2; i++) {
             next[2 * i] = __builtin_shuffle(rows[i], rows[i + n / 2], low);
             next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + n / 2], high);
         }
+        UNROLL
         for (int i = 0; i < n; i++) rows[i] = next[i];
     }
 }
 
-// A number in [0, 2^32) for each counter, as random as dropout needs it (the 32-bit finalizer of MurmurHash3).
+// What dropout multiplies weights with, 0 or 1 / keep, by their numbers and a key (the finalizer of MurmurHash3, twice).
 template <class S>
 INLINE typename S::U scramble(typename S::U x) {
-    const typename S::Scalar unused = 0;
-    (void)unused;
     x = (x ^ (x >> 16)) * 0x85ebca6bu & 0xffffffffu;
     x = (x ^ (x >> 13)) * 0xc2b2ae35u & 0xffffffffu;
     return x ^ (x >> 16);
+}
+
+template <class S>
+INLINE typename S::V keep_some(typename S::U numbers, uint64_t seed, int64_t stream, double keep) {
+    const uint64_t key = (seed + stream + 1) * 0x9e3779b97f4a7c15u;
+    numbers = scramble<S>((numbers ^ (uint32_t)(key >> 32)) & 0xffffffffu);
+    numbers = scramble<S>((numbers + (uint32_t)key) & 0xffffffffu);
+    return numbers < (uint32_t)(keep * 4294967295.0) ? all<S>(1 / keep) : typename S::V{};
 }
 
 }  // namespace PARADIGMS_ISA

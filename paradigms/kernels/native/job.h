@@ -1,0 +1,34 @@
+// From a case to threads that work on its items.
+#pragma once
+
+#include "parallel.h"
+#include "vector.h"
+
+namespace PARADIGMS_ISA {
+
+template <class Worker, class Case>
+struct Job {
+    const Case* problem;
+    bool backward;
+    bool failed;
+
+    static void work(void* context, Queue* queue) {
+        Job& job = *static_cast<Job*>(context);
+        Worker worker(*job.problem, job.backward);
+        if (!worker.create()) {
+            job.failed = true;
+            return;
+        }
+        for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) worker.run(item);
+    }
+};
+
+// 0, or 1 where there is not enough memory.
+template <class Worker, class Case>
+int32_t run(const Case* problem, int64_t num_items, bool backward) {
+    Job<Worker, Case> job{problem, backward, false};
+    paradigms_run(num_items, problem->threads, Job<Worker, Case>::work, &job);
+    return job.failed;
+}
+
+}  // namespace PARADIGMS_ISA

@@ -1,0 +1,471 @@
+// Softmax attention with every term of Eq. 4 (arXiv:2112.12786) in windows, forward and backward.
+//
+// Lanes are windows: every place of a window is a vector of as many windows, so that no window is too small to fill
+// one, a softmax is vertical, and entries of a table are broadcast.
+#pragma once
+
+#include "products.h"
+
+namespace PARADIGMS_ISA {
+
+constexpr int QUERIES = 3;  // that go together
+
+// What one block of logits is made of; `left` is q, or zeros where q·k is no term.
+template <class T>
+struct LogitOperands {
+    const T *q, *left, *k;
+    int64_t q_row, left_row, left_step, k_row;
+    const T *rk[QUERIES], *rq[QUERIES], *rb[QUERIES];  // by query, from the first key on
+    int64_t table_row, head_dim;
+};
+
+// into[c][t] = rb_c[t] + Σ_d (left_c[d] + rq_c[t][d]) k_t[d] + q_c[d] rk_c[t][d]
+template <class S, int C, int T, bool DOT, bool RK, bool RQ>
+INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of, int64_t key) {
+    typename S::V sum[C][T];
+    UNROLL
+    for (int c = 0; c < C; c++)
+        UNROLL
+        for (int t = 0; t < T; t++) sum[c][t] = all<S>(of.rb[c][key + t]);
+    for (int64_t d = 0; d < of.head_dim; d++) {
+        UNROLL
+        for (int c = 0; c < C; c++) {
+            if constexpr (RK) {
+                const typename S::V query = load<S>(of.q + c * of.q_row + d * S::count);
+                UNROLL
+                for (int t = 0; t < T; t++) sum[c][t] += query * of.rk[c][(key + t) * of.table_row + d];
+            }
+        }
+        if constexpr (DOT || RQ) {
+            typename S::V left[C];
+            UNROLL
+            for (int c = 0; c < C; c++) left[c] = load<S>(of.left + c * of.left_row + d * of.left_step);
+            UNROLL
+            for (int t = 0; t < T; t++) {
+                const typename S::V right = load<S>(of.k + (key + t) * of.k_row + d * S::count);
+                UNROLL
+                for (int c = 0; c < C; c++)
+                    sum[c][t] += (RQ ? left[c] + of.rq[c][(key + t) * of.table_row + d] : left[c]) * right;
+            }
+        }
+    }
+    UNROLL
+    for (int c = 0; c < C; c++)
+        UNROLL
+        for (int t = 0; t < T; t++) store<S>(into + c * into_row + (key + t) * S::count, sum[c][t]);
+}
+
+template <class S, int C, bool DOT, bool RK, bool RQ>
+OUTLINE void logits_row(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of, int64_t keys) {
+    constexpr int wide = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
+    int64_t key = 0;
+    for (; key + wide <= keys; key += wide) logits_block<S, C, wide, DOT, RK, RQ>(into, into_row, of, key);
+    for (; key + 3 <= keys; key += 3) logits_block<S, C, 3, DOT, RK, RQ>(into, into_row, of, key);
+    for (; key < keys; key++) logits_block<S, C, 1, DOT, RK, RQ>(into, into_row, of, key);
+}
+
+// One thread's work on groups of windows of one case.
+template <class T>
+struct Windows {
+    typedef Lanes<T, PARADIGMS_VECTOR_BYTES / sizeof(T)> Full;
+    typedef Lanes<T, PARADIGMS_VECTOR_BYTES / sizeof(T) / 2> Half;
+    static constexpr int L = Full::count;
+
+    const WindowCase& c;
+    const bool backward;
+    const int64_t rows, columns, places, head_dim, depth, span, offsets, num_windows;
+    int64_t head = 0, first = 0, lanes = 0;  // the windows at work
+    bool masked = false;
+    T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr, *mixed = nullptr;  // (places, depth)
+    T *zeros = nullptr, *none = nullptr;  // a vector, a bias for every place
+    T *rk = nullptr, *rq = nullptr, *rb = nullptr;                                  // one head's tables
+    T *weights = nullptr, *dlogits = nullptr, *region = nullptr;                    // (places, places), (places)
+    T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
+
+    Windows(const WindowCase& of, bool is_backward)
+        : c(of), backward(is_backward), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
+          head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
+          offsets((2 * rows - 1) * span), num_windows(of.batch * of.count[0] * of.count[1]) {}
+
+    bool create() {
+        const int64_t map = places * depth * L, table = offsets * depth;
+        bool enough = (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
+                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(L)) && (none = allocate<T>(places)) && (rk = allocate<T>(table)) &&
+                      (rq = allocate<T>(table)) && (rb = allocate<T>(offsets)) && (region = allocate<T>(places * L)) &&
+                      (weights = allocate<T>((backward ? places : QUERIES) * places * L));
+        if (backward)
+            enough = enough && (grad = allocate<T>(map)) && (dlogits = allocate<T>(places * places * L)) &&
+                     (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(offsets * L)) &&
+                     (doutside_k = allocate<T>(depth)) && (doutside_v = allocate<T>(depth));
+        return enough;
+    }
+
+    ~Windows() {
+        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, drk, drq, drb, doutside_k, doutside_v};
+        for (T* block : blocks) free(block);
+    }
+
+    // The row of a table for a query and a key.
+    INLINE int64_t offset(int64_t query, int64_t key) const {
+        return (key / columns - query / columns + rows - 1) * span + key % columns - query % columns + columns - 1;
+    }
+
+    // Where place `place` of the window in a lane stands in a map; -1 outside, and in lanes without a window.
+    INLINE int64_t locate(const Map& map, int64_t lane, int64_t place) const {
+        if (lane >= lanes) return -1;
+        const int64_t window = first + lane, across = window % c.count[1], down = window / c.count[1] % c.count[0];
+        const int64_t y = c.row_at[down * rows + place / columns], x = c.column_at[across * columns + place % columns];
+        if (y < 0 || x < 0) return -1;
+        return window / (c.count[0] * c.count[1]) * map.batch + y * map.row + x * map.column + head * map.head;
+    }
+
+    // Squares of lanes by channels, as large as the channels can fill.
+    template <class F>
+    INLINE void over_tiles(F f) {
+        if (head_dim % L)
+            f(Half{});
+        else
+            f(Full{});
+    }
+
+    template <class S>
+    void gather(T* to, const Map& map, const T* outside, T factor) {
+        over_tiles([&](auto square) {
+            typedef decltype(square) Q;
+            constexpr int n = Q::count;
+            for (int64_t place = 0; place < places; place++)
+                for (int64_t lane = 0; lane < S::count; lane += n) {
+                    const T* from[n];
+                    for (int i = 0; i < n; i++) {
+                        const int64_t at = this->locate(map, lane + i, place);
+                        from[i] = at >= 0 ? static_cast<const T*>(map.data) + at : nullptr;
+                        if (at < 0 && outside && lane + i < lanes) from[i] = outside + head * head_dim;
+                    }
+                    for (int64_t d = 0; d < head_dim; d += n) {
+                        typename Q::V tile[n];
+                        UNROLL
+                        for (int i = 0; i < n; i++) tile[i] = from[i] ? load_some<Q>(from[i] + d, head_dim - d) : typename Q::V{};
+                        transpose<Q>(tile);
+                        UNROLL
+                        for (int j = 0; j < n; j++)
+                            if (d + j < depth) store<Q>(to + (place * depth + d + j) * S::count + lane, tile[j] * factor);
+                    }
+                }
+        });
+    }
+
+    // The inverse of `gather`; what stands outside the map is added to `outside`.
+    template <class S>
+    void scatter(const T* from, const Map& map, T* outside, T factor) {
+        over_tiles([&](auto square) {
+            typedef decltype(square) Q;
+            constexpr int n = Q::count;
+            for (int64_t place = 0; place < places; place++)
+                for (int64_t lane = 0; lane < lanes; lane += n)
+                    for (int64_t d = 0; d < head_dim; d += n) {
+                        typename Q::V tile[n];
+                        UNROLL
+                        for (int j = 0; j < n; j++)
+                            tile[j] = d + j < depth ? load<Q>(from + (place * depth + d + j) * S::count + lane) * factor
+                                                    : typename Q::V{};
+                        transpose<Q>(tile);
+                        for (int i = 0; i < n && lane + i < lanes; i++) {
+                            const int64_t at = this->locate(map, lane + i, place);
+                            if (at >= 0)
+                                store_some<Q>(static_cast<T*>(map.data) + at + d, tile[i], head_dim - d);
+                            else if (outside)
+                                for (int j = 0; j < n && d + j < head_dim; j++) outside[d + j] += tile[i][j];
+                        }
+                    }
+        });
+    }
+
+    template <class S>
+    void load_regions() {
+        masked = false;
+        if (!c.row_region) return;
+        for (int64_t place = 0; place < places; place++)
+            for (int64_t lane = 0; lane < S::count; lane++) {
+                const int64_t window = first + (lane < lanes ? lane : 0);
+                const int64_t across = window % c.count[1], down = window / c.count[1] % c.count[0];
+                const int32_t y = c.row_region[down * rows + place / columns], x = c.column_region[across * columns + place % columns];
+                region[place * S::count + lane] = y < 0 || x < 0 ? -1 : y * 4 + x;
+                masked = masked || region[place * S::count + lane] != region[lane];
+            }
+    }
+
+    void load_tables() {
+        const T scale = c.has_dot ? c.scale : 1;
+        for (int64_t o = 0; o < offsets; o++) {
+            const int64_t from = head * offsets + o;
+            for (int64_t d = 0; d < head_dim; d++) {
+                if (c.rk) rk[o * depth + d] = static_cast<const T*>(c.rk)[from * head_dim + d] / scale;
+                if (c.rq) rq[o * depth + d] = static_cast<const T*>(c.rq)[from * head_dim + d];
+            }
+            if (c.rb) rb[o] = static_cast<const T*>(c.rb)[from];
+        }
+    }
+
+    template <class S>
+    void load_windows() {
+        if (c.q.data) gather<S>(q, c.q, nullptr, c.has_dot ? c.scale : 1);
+        if (c.k.data) gather<S>(k, c.k, static_cast<const T*>(c.outside_k), 1);
+        gather<S>(v, c.v, static_cast<const T*>(c.outside_v), 1);
+        if (backward) gather<S>(grad, c.grad, nullptr, 1);
+        load_regions<S>();
+    }
+
+    // Logits of `count` queries, one or QUERIES.
+    template <class S, int C>
+    INLINE void make_logits(T* into, int64_t query) {
+        const int64_t row = places * S::count;
+        for (int64_t key = 0; key < places; key += columns) {
+            LogitOperands<T> of{};
+            of.q = q + query * depth * S::count, of.q_row = depth * S::count;
+            of.left = c.has_dot ? of.q : zeros, of.left_row = c.has_dot ? of.q_row : 0, of.left_step = c.has_dot ? S::count : 0;
+            of.k = k + key * depth * S::count, of.k_row = depth * S::count;
+            for (int i = 0; i < C; i++) {
+                const int64_t o = offset(query + i, key);
+                of.rk[i] = rk + o * depth, of.rq[i] = rq + o * depth, of.rb[i] = rb + o;
+            }
+            of.table_row = depth, of.head_dim = head_dim;
+            T* to = into + key * S::count;
+            if (c.rk && c.rq) logits_row<S, C, true, true, true>(to, row, of, columns);
+            if (c.rk && !c.rq && c.has_dot) logits_row<S, C, true, true, false>(to, row, of, columns);
+            if (c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, true, false>(to, row, of, columns);
+            if (!c.rk && c.rq) logits_row<S, C, true, false, true>(to, row, of, columns);
+            if (!c.rk && !c.rq && c.has_dot) logits_row<S, C, true, false, false>(to, row, of, columns);
+            if (!c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, false, false>(to, row, of, columns);
+        }
+        if (masked)
+            for (int i = 0; i < C; i++) exclude<S>(into + i * row, query + i);
+    }
+
+    template <class S>
+    void exclude(T* logits, int64_t query) {
+        const typename S::V nothing = all<S>(-INFINITY), own = load<S>(region + query * S::count);
+        for (int64_t key = 0; key < places; key++) {
+            T* logit = logits + key * S::count;
+            store<S>(logit, load<S>(region + key * S::count) != own && key != query ? nothing : load<S>(logit));
+        }
+    }
+
+    // What dropout multiplies a weight of each window with: 0 or 1 / keep.
+    template <class S>
+    INLINE typename S::V dropped(int64_t query, int64_t key) const {
+        typename S::U counter = (typename S::U)lane_numbers<S>() + (uint32_t)first;
+        counter = counter * (uint32_t)(places * places) + (uint32_t)(query * places + key);
+        return keep_some<S>(counter, c.seed, head, c.keep);
+    }
+
+    // Calls f(which, first query) for queries in blocks of QUERIES, then for the rest one by one.
+    template <class F>
+    INLINE void over_queries(F f) {
+        int64_t query = 0;
+        for (; query + QUERIES <= places; query += QUERIES) f(std_int<QUERIES>{}, query);
+        for (; query < places; query++) f(std_int<1>{}, query);
+    }
+    template <int N>
+    struct std_int {
+        static constexpr int value = N;
+    };
+
+    // into[r] = Σ_t w_r[t] (b_t + table_r[t]) over all places t, for C places from `place` on. From w_r[t] to w_r[t + 1] it
+    // is `w_step`, from row to row `w_row`; tables go forward with the key, backward with the query.
+    template <class S, int C, bool TABLE>
+    OUTLINE void mix(T* into, const T* w, int64_t w_row, int64_t w_step, const T* b, bool b_is_zero, int64_t place,
+                     const T* table, bool table_of_keys) {
+        for (int64_t d = 0; d < depth; d += CHANNELS) {
+            typename S::V sum[BAND][CHANNELS] = {};
+            const T *weight[BAND] = {}, *tables[BAND] = {};
+            const int64_t run = TABLE ? columns : places;
+            for (int64_t t = 0; t < places; t += run) {
+                for (int r = 0; r < C; r++) {
+                    weight[r] = w + r * w_row + t * w_step;
+                    if (TABLE) tables[r] = table + (table_of_keys ? offset(place + r, t) : offset(t, place + r)) * depth + d;
+                }
+                const int64_t table_step = table_of_keys ? depth : -depth;
+                if (b_is_zero)
+                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, zeros, 0, 0, tables, table_step, run);
+                else
+                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, b + (t * depth + d) * S::count, S::count, depth * S::count,
+                                             tables, table_step, run);
+            }
+            for (int r = 0; r < C; r++)
+                for (int j = 0; j < CHANNELS; j++) store<S>(into + ((place + r) * depth + d + j) * S::count, sum[r][j]);
+        }
+    }
+
+    INLINE T* lse_of(int64_t lane, int64_t place) const {
+        const Map map{nullptr, c.height * c.width * c.heads, c.width * c.heads, c.heads, 1};
+        const int64_t at = locate(map, lane, place);
+        return at < 0 ? nullptr : static_cast<T*>(c.lse) + at;
+    }
+
+    template <class S>
+    void forward() {
+        typedef typename S::V V;
+        load_windows<S>();
+        const int64_t row = places * S::count;
+        over_queries([&](auto which, int64_t query) {
+            constexpr int C = decltype(which)::value;
+            make_logits<S, C>(weights, query);
+            V inverse[C];
+            for (int i = 0; i < C; i++) {
+                T* logit = weights + i * row;
+                V top = load<S>(logit), total = {};
+                for (int64_t key = 1; key < places; key++) top = larger<S>(top, load<S>(logit + key * S::count));
+                for (int64_t key = 0; key < places; key++) {
+                    V weight = exponential<S>(load<S>(logit + key * S::count) - top);
+                    total += weight;
+                    if (c.keep < 1) weight *= dropped<S>(query + i, key);
+                    store<S>(logit + key * S::count, weight);
+                }
+                inverse[i] = 1 / total;
+                for (int64_t lane = 0; lane < lanes; lane++)
+                    if (T* lse = lse_of(lane, query + i)) *lse = top[lane] + log(total[lane]);
+            }
+            mix<S, C, false>(mixed, weights, row, S::count, v, false, query, nullptr, true);
+            for (int i = 0; i < C; i++)
+                for (int64_t d = 0; d < depth; d++) {
+                    T* value = mixed + ((query + i) * depth + d) * S::count;
+                    store<S>(value, load<S>(value) * inverse[i]);
+                }
+        });
+        scatter<S>(mixed, c.out, nullptr, 1);
+    }
+
+    template <class S>
+    void do_backward() {
+        load_windows<S>();
+        const int64_t row = places * S::count;
+        const T scale = c.has_dot ? c.scale : 1;
+        over_queries([&](auto which, int64_t query) {
+            constexpr int C = decltype(which)::value;
+            make_logits<S, C>(weights + query * row, query);
+            LogitOperands<T> of{};
+            of.left = grad + query * depth * S::count, of.left_row = depth * S::count, of.left_step = S::count;
+            of.k = v, of.k_row = depth * S::count, of.head_dim = head_dim;
+            for (int i = 0; i < C; i++) of.rb[i] = none;
+            logits_row<S, C, true, false, false>(dlogits + query * row, row, of, places);
+            for (int i = 0; i < C; i++) differentiate<S>(query + i);
+            if (!c.dq.data) return;
+            const T* w = dlogits + query * row;
+            if (c.rk)
+                mix<S, C, true>(mixed, w, row, S::count, k, !c.has_dot, query, rk, true);
+            else
+                mix<S, C, false>(mixed, w, row, S::count, k, false, query, nullptr, true);
+        });
+        if (c.dq.data) scatter<S>(mixed, c.dq, nullptr, scale);
+        if (c.dk.data) {
+            over_queries([&](auto which, int64_t key) {
+                constexpr int C = decltype(which)::value;
+                const T* w = dlogits + key * S::count;
+                if (c.rq)
+                    mix<S, C, true>(mixed, w, S::count, row, q, !c.has_dot, key, rq, false);
+                else
+                    mix<S, C, false>(mixed, w, S::count, row, q, false, key, nullptr, false);
+            });
+            scatter<S>(mixed, c.dk, doutside_k, 1);
+        }
+        over_queries([&](auto which, int64_t key) {
+            mix<S, decltype(which)::value, false>(mixed, weights + key * S::count, S::count, row, grad, false, key, nullptr, false);
+        });
+        scatter<S>(mixed, c.dv, doutside_v, 1);
+        if (c.drk) add_to_table<S>(drk, q, true);
+        if (c.drq) add_to_table<S>(drq, k, false);
+        if (c.drb) add_to_biases<S>();
+    }
+
+    // From logits to weights and from their gradients to those of the logits, in place, of one query.
+    template <class S>
+    OUTLINE void differentiate(int64_t query) {
+        typedef typename S::V V;
+        T *weight = weights + query * places * S::count, *gradient = dlogits + query * places * S::count;
+        V lse = all<S>(INFINITY), delta = {};  // what is outside the map weighs nothing
+        for (int64_t lane = 0; lane < lanes; lane++)
+            if (const T* known = lse_of(lane, query)) lse[lane] = *known;
+        for (int64_t key = 0; key < places; key++) {
+            const int64_t at = key * S::count;
+            const V p = exponential<S>(load<S>(weight + at) - lse);
+            if (c.keep < 1) store<S>(gradient + at, load<S>(gradient + at) * dropped<S>(query, key));
+            delta += p * load<S>(gradient + at);
+            store<S>(weight + at, p);
+        }
+        for (int64_t key = 0; key < places; key++) {
+            const int64_t at = key * S::count;
+            const V p = load<S>(weight + at);
+            store<S>(gradient + at, p * (load<S>(gradient + at) - delta));
+            if (c.keep < 1) store<S>(weight + at, p * dropped<S>(query, key));
+        }
+    }
+
+    // sums[o] += Σ dlogits[i][j] b over the pairs that are offset o apart, where b is the query's or the key's.
+    template <class S>
+    OUTLINE void add_to_table(T* sums, const T* b, bool of_queries) {
+        for (int64_t down = 1 - rows; down < rows; down++)
+            for (int64_t across = 1 - columns; across < columns; across++)
+                for (int64_t d = 0; d < depth; d += CHANNELS) {
+                    T* to = sums + (((down + rows - 1) * span + across + columns - 1) * depth + d) * L;
+                    typename S::V sum[CHANNELS];
+                    UNROLL
+                    for (int j = 0; j < CHANNELS; j++) sum[j] = load<S>(to + j * L);
+                    const int64_t last_row = down > 0 ? rows - down : rows, last_column = across > 0 ? columns - across : columns;
+                    for (int64_t y = down < 0 ? -down : 0; y < last_row; y++)
+                        for (int64_t x = across < 0 ? -across : 0; x < last_column; x++) {
+                            const int64_t query = y * columns + x, key = query + down * columns + across;
+                            const typename S::V weight = load<S>(dlogits + (query * places + key) * S::count);
+                            const T* right = b + ((of_queries ? query : key) * depth + d) * S::count;
+                            UNROLL
+                            for (int j = 0; j < CHANNELS; j++) sum[j] += weight * load<S>(right + j * S::count);
+                        }
+                    UNROLL
+                    for (int j = 0; j < CHANNELS; j++) store<S>(to + j * L, sum[j]);
+                }
+    }
+
+    template <class S>
+    OUTLINE void add_to_biases() {
+        for (int64_t query = 0; query < places; query++)
+            for (int64_t key = 0; key < places; key++) {
+                T* to = drb + offset(query, key) * L;
+                store<S>(to, load<S>(to) + load<S>(dlogits + (query * places + key) * S::count));
+            }
+    }
+
+    // Item: `group` windows of one head; heads go fastest.
+    void run(int64_t item) {
+        head = item % c.heads;
+        const int64_t start = item / c.heads * c.group;
+        const int64_t stop = start + c.group < num_windows ? start + c.group : num_windows;
+        load_tables();
+        if (backward) clear_sums();
+        for (first = start; first < stop; first += lanes) {
+            lanes = stop - first < L ? stop - first : L;
+            if (lanes > Half::count)
+                backward ? do_backward<Full>() : forward<Full>();
+            else
+                backward ? do_backward<Half>() : forward<Half>();
+        }
+        if (backward) write_sums_of(item);
+    }
+
+    void clear_sums() {
+        memset(drk, 0, offsets * depth * L * sizeof(T)), memset(drq, 0, offsets * depth * L * sizeof(T));
+        memset(drb, 0, offsets * L * sizeof(T));
+        memset(doutside_k, 0, depth * sizeof(T)), memset(doutside_v, 0, depth * sizeof(T));
+    }
+
+    void write_sums_of(int64_t item) {
+        const T scale = c.has_dot ? c.scale : 1;
+        const int64_t at = item * offsets;
+        if (c.drk) write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, offsets, head_dim, depth, 1 / scale);
+        if (c.drq) write_sums<Full, T>(static_cast<T*>(c.drq) + at * head_dim, drq, offsets, head_dim, depth, 1);
+        if (c.drb) write_sums<Full, T>(static_cast<T*>(c.drb) + at, drb, offsets, 1, 1, 1);
+        const int64_t size = head_dim * sizeof(T);
+        if (c.doutside_k) memcpy(static_cast<T*>(c.doutside_k) + item * head_dim, doutside_k, size);
+        if (c.doutside_v) memcpy(static_cast<T*>(c.doutside_v) + item * head_dim, doutside_v, size);
+    }
+};
+
+}  // namespace PARADIGMS_ISA
