@@ -76,6 +76,13 @@ struct Windows {
     const int64_t rows, columns, places, head_dim, depth, span, offsets, num_windows;
     int64_t head = 0, first = 0, lanes = 0;  // the windows at work
     bool masked = false;
+    struct Pixel {
+        int32_t y, x;  // y is -1 outside the map
+    };
+    Pixel* pixels = nullptr;  // (places, lanes)
+    int64_t image[L];
+    int64_t* positions = nullptr;  // (places, lanes), of maps with the strides of `located`
+    Map located;
     T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr, *mixed = nullptr;  // (places, depth)
     T *zeros = nullptr, *none = nullptr;  // a vector, a bias for every place
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                                  // one head's tables
@@ -89,8 +96,8 @@ struct Windows {
 
     bool create() {
         const int64_t map = places * depth * L, table = offsets * depth;
-        bool enough = (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
-                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(L)) && (none = allocate<T>(places)) && (rk = allocate<T>(table)) &&
+        bool enough = (pixels = allocate<Pixel>(places * L)) && (positions = allocate<int64_t>(places * L)) && (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
+                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(depth + L)) && (none = allocate<T>(places)) && (rk = allocate<T>(table)) &&
                       (rq = allocate<T>(table)) && (rb = allocate<T>(offsets)) && (region = allocate<T>(places * L)) &&
                       (weights = allocate<T>((backward ? places : QUERIES) * places * L));
         if (backward)
@@ -103,6 +110,7 @@ struct Windows {
     ~Windows() {
         T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, drk, drq, drb, doutside_k, doutside_v};
         for (T* block : blocks) free(block);
+        free(pixels), free(positions);
     }
 
     // The row of a table for a query and a key.
@@ -110,13 +118,33 @@ struct Windows {
         return (key / columns - query / columns + rows - 1) * span + key % columns - query % columns + columns - 1;
     }
 
-    // Where place `place` of the window in a lane stands in a map; -1 outside, and in lanes without a window.
-    INLINE int64_t locate(const Map& map, int64_t lane, int64_t place) const {
-        if (lane >= lanes) return -1;
-        const int64_t window = first + lane, across = window % c.count[1], down = window / c.count[1] % c.count[0];
-        const int64_t y = c.row_at[down * rows + place / columns], x = c.column_at[across * columns + place % columns];
-        if (y < 0 || x < 0) return -1;
-        return window / (c.count[0] * c.count[1]) * map.batch + y * map.row + x * map.column + head * map.head;
+    // Where the places of the windows at work stand.
+    OUTLINE void find_places() {
+        located = Map{nullptr, -1, -1, -1, -1};
+        for (int64_t lane = 0; lane < L; lane++) {
+            const int64_t window = first + (lane < lanes ? lane : 0);
+            const int64_t across = window % c.count[1], down = window / c.count[1] % c.count[0];
+            image[lane] = window / (c.count[0] * c.count[1]);
+            for (int64_t y = 0; y < rows; y++)
+                for (int64_t x = 0; x < columns; x++) {
+                    const int32_t row = c.row_at[down * rows + y], column = c.column_at[across * columns + x];
+                    Pixel& at = pixels[(y * columns + x) * L + lane];
+                    at = {row, column};
+                    if (lane >= lanes || row < 0 || column < 0) at.y = -1;
+                }
+        }
+    }
+
+    // Where each place (places, lanes) lies in a map; -1 outside, and in lanes without a window.
+    const int64_t* locate(const Map& map) {
+        const bool known = located.batch == map.batch && located.row == map.row && located.column == map.column && located.head == map.head;
+        if (!known)
+            for (int64_t i = 0; i < places * L; i++) {
+                const Pixel at = pixels[i];
+                positions[i] = at.y < 0 ? -1 : image[i % L] * map.batch + at.y * map.row + at.x * map.column + head * map.head;
+            }
+        located = map;
+        return positions;
     }
 
     // Squares of lanes by channels, as large as the channels can fill.
@@ -129,7 +157,10 @@ struct Windows {
     }
 
     template <class S>
-    void gather(T* to, const Map& map, const T* outside, T factor) {
+    OUTLINE void gather(T* to, const Map& map, const T* outside, T factor) {
+        const int64_t* at = locate(map);
+        constexpr int64_t line = 64 / sizeof(T);
+        const T *data = static_cast<const T*>(map.data), *filler = outside ? outside + head * head_dim : zeros;
         over_tiles([&](auto square) {
             typedef decltype(square) Q;
             constexpr int n = Q::count;
@@ -137,14 +168,19 @@ struct Windows {
                 for (int64_t lane = 0; lane < S::count; lane += n) {
                     const T* from[n];
                     for (int i = 0; i < n; i++) {
-                        const int64_t at = this->locate(map, lane + i, place);
-                        from[i] = at >= 0 ? static_cast<const T*>(map.data) + at : nullptr;
-                        if (at < 0 && outside && lane + i < lanes) from[i] = outside + head * head_dim;
+                        const int64_t here = at[place * L + lane + i];
+                        from[i] = here >= 0 ? data + here : lane + i < lanes ? filler : zeros;
+                        if (place + 2 < places)
+                            for (int64_t d = 0; d < head_dim; d += line) __builtin_prefetch(data + at[(place + 2) * L + lane + i] + d);
                     }
                     for (int64_t d = 0; d < head_dim; d += n) {
                         typename Q::V tile[n];
-                        UNROLL
-                        for (int i = 0; i < n; i++) tile[i] = from[i] ? load_some<Q>(from[i] + d, head_dim - d) : typename Q::V{};
+                        if (head_dim - d >= n) {
+                            UNROLL
+                            for (int i = 0; i < n; i++) tile[i] = load<Q>(from[i] + d);
+                        } else {
+                            for (int i = 0; i < n; i++) tile[i] = load_some<Q>(from[i] + d, head_dim - d);
+                        }
                         transpose<Q>(tile);
                         UNROLL
                         for (int j = 0; j < n; j++)
@@ -156,7 +192,8 @@ struct Windows {
 
     // The inverse of `gather`; what stands outside the map is added to `outside`.
     template <class S>
-    void scatter(const T* from, const Map& map, T* outside, T factor) {
+    OUTLINE void scatter(const T* from, const Map& map, T* outside, T factor) {
+        const int64_t* at = locate(map);
         over_tiles([&](auto square) {
             typedef decltype(square) Q;
             constexpr int n = Q::count;
@@ -170,9 +207,9 @@ struct Windows {
                                                     : typename Q::V{};
                         transpose<Q>(tile);
                         for (int i = 0; i < n && lane + i < lanes; i++) {
-                            const int64_t at = this->locate(map, lane + i, place);
-                            if (at >= 0)
-                                store_some<Q>(static_cast<T*>(map.data) + at + d, tile[i], head_dim - d);
+                            const int64_t here = at[place * L + lane + i];
+                            if (here >= 0)
+                                store_some<Q>(static_cast<T*>(map.data) + here + d, tile[i], head_dim - d);
                             else if (outside)
                                 for (int j = 0; j < n && d + j < head_dim; j++) outside[d + j] += tile[i][j];
                         }
@@ -181,7 +218,7 @@ struct Windows {
     }
 
     template <class S>
-    void load_regions() {
+    OUTLINE void load_regions() {
         masked = false;
         if (!c.row_region) return;
         for (int64_t place = 0; place < places; place++)
@@ -194,7 +231,7 @@ struct Windows {
             }
     }
 
-    void load_tables() {
+    OUTLINE void load_tables() {
         const T scale = c.has_dot ? c.scale : 1;
         for (int64_t o = 0; o < offsets; o++) {
             const int64_t from = head * offsets + o;
@@ -208,6 +245,7 @@ struct Windows {
 
     template <class S>
     void load_windows() {
+        find_places();
         if (c.q.data) gather<S>(q, c.q, nullptr, c.has_dot ? c.scale : 1);
         if (c.k.data) gather<S>(k, c.k, static_cast<const T*>(c.outside_k), 1);
         gather<S>(v, c.v, static_cast<const T*>(c.outside_v), 1);
@@ -242,7 +280,7 @@ struct Windows {
     }
 
     template <class S>
-    void exclude(T* logits, int64_t query) {
+    OUTLINE void exclude(T* logits, int64_t query) {
         const typename S::V nothing = all<S>(-INFINITY), own = load<S>(region + query * S::count);
         for (int64_t key = 0; key < places; key++) {
             T* logit = logits + key * S::count;
@@ -297,9 +335,8 @@ struct Windows {
     }
 
     INLINE T* lse_of(int64_t lane, int64_t place) const {
-        const Map map{nullptr, c.height * c.width * c.heads, c.width * c.heads, c.heads, 1};
-        const int64_t at = locate(map, lane, place);
-        return at < 0 ? nullptr : static_cast<T*>(c.lse) + at;
+        const Pixel at = pixels[place * L + lane];
+        return at.y < 0 ? nullptr : static_cast<T*>(c.lse) + ((image[lane] * c.height + at.y) * c.width + at.x) * c.heads + head;
     }
 
     template <class S>
@@ -450,7 +487,7 @@ struct Windows {
         if (backward) write_sums_of(item);
     }
 
-    void clear_sums() {
+    OUTLINE void clear_sums() {
         memset(drk, 0, offsets * depth * L * sizeof(T)), memset(drq, 0, offsets * depth * L * sizeof(T));
         memset(drb, 0, offsets * L * sizeof(T));
         memset(doutside_k, 0, depth * sizeof(T)), memset(doutside_v, 0, depth * sizeof(T));
