@@ -9,6 +9,7 @@ import ctypes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class _SlidingCase(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
-        *((name, _Map) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")),
+        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv")),
         *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb")),
     )
 
@@ -116,13 +117,14 @@ def use_instruction_set(name: str) -> Iterator[None]:
         _chosen = before
 
 
-def _call(name: str, case: ctypes.Structure, dtype: torch.dtype) -> None:
-    library = _load()
-    assert library is not None
-    suffix = "f64" if dtype == torch.float64 else "f32"
-    function = getattr(library, f"paradigms_{name}_{suffix}_{get_instruction_set()}")
-    if function(ctypes.byref(case)):
-        raise MemoryError(f"not enough memory for {name}")
+class _Task(IntEnum):
+    """Mirrors `Task` in native/case.h."""
+
+    FORWARD = 0
+    BACKWARD = 1
+    DOT = 2
+    MIX = 3
+    REVERSE = 4
 
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -157,52 +159,78 @@ def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor
 class _Problem:
     """A case in C, and the tensors that it points to."""
 
-    def __init__(self, case: Case, structure: type[ctypes.Structure]) -> None:
-        terms, v, _, outside, dropout = case
-        self.dtype = lse_dtype(v)
-        maps = {"q": terms.q, "k": terms.k, "v": v}
-        tables = {"rk": terms.rk, "rq": terms.rq, "rb": terms.rb, "outside_k": outside.k, "outside_v": outside.v}
-        self.tensors = {
-            name: _prepare(tensor, self.dtype) for name, tensor in {**maps, **tables}.items() if tensor is not None
-        }
-        self.c = structure(*v.shape)
+    def __init__(self, name: str, structure: type[ctypes.Structure], shape: torch.Size, dtype: torch.dtype) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.tensors: list[Tensor] = []
+        self.c = structure(*shape)
         self.c.threads = torch.get_num_threads()
-        self.c.has_dot, self.c.scale = terms.scale is not None, terms.scale or 0.0
-        self.c.keep, self.c.seed = (1.0, 0) if dropout is None else (1.0 - dropout.p, dropout.seed)
-        for name, tensor in self.tensors.items():
-            self.point(name, tensor)
 
     def point(self, name: str, tensor: Tensor) -> None:
         """Let a field of the structure point to a tensor, which is kept alive."""
-        self.tensors[name] = tensor
+        self.tensors.append(tensor)
         is_map = dict(self.c._fields_)[name] is _Map
         setattr(self.c, name, _Map(tensor.data_ptr(), *tensor.stride()[:4]) if is_map else tensor.data_ptr())
 
+    def give(self, **tensors: Tensor | None) -> None:
+        """Point to inputs, in the dtype that is computed in."""
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                self.point(name, _prepare(tensor, self.dtype))
 
-def _make_problem(case: Case) -> tuple[str, _Problem, int]:
-    """The function's name, its argument, and how many partial sums of tables it writes."""
-    geometry, (batch, height, width, heads, _) = case.geometry, case.v.shape
-    if geometry.kind == "sliding":
-        problem = _Problem(case, _SlidingCase)
-        problem.c.kernel[:] = geometry.offset_span
-        problem.c.dilation[:] = geometry.dilation
-        if geometry.border != "zero":
-            for dim, axis in enumerate(("row", "column")):
-                first, last = _count_keys(geometry, (height, width)[dim], dim)
-                problem.point(f"first_{axis}", first)
-                problem.point(f"last_{axis}", last)
-        return "sliding", problem, batch
-    problem = _Problem(case, _WindowCase)
+    def run(self, task: _Task) -> None:
+        """Call the library.
+
+        Raises:
+            MemoryError: there is not enough for the threads' work.
+        """
+        library = _load()
+        assert library is not None
+        suffix = "f64" if self.dtype == torch.float64 else "f32"
+        function = getattr(library, f"paradigms_{self.name}_{suffix}_{get_instruction_set()}")
+        if function(ctypes.byref(self.c), int(task)):
+            raise MemoryError(f"not enough memory for {self.name} attention, {task.name.lower()}")
+
+
+def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
+    problem = _Problem("sliding", _SlidingCase, shape, dtype)
+    problem.c.kernel[:] = geometry.offset_span
+    problem.c.dilation[:] = geometry.dilation
+    if geometry.border != "zero":
+        for dim, axis in enumerate(("row", "column")):
+            first, last = _count_keys(geometry, shape[dim + 1], dim)
+            problem.point(f"first_{axis}", first)
+            problem.point(f"last_{axis}", last)
+    return problem
+
+
+def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
+    problem = _Problem("window", _WindowCase, shape, dtype)
     problem.c.window[:] = geometry.kernel_size
     problem.c.group = WINDOWS_OF_AN_ITEM
     for dim, axis in enumerate(("row", "column")):
-        position, region = _cut_axis(geometry, (height, width)[dim], dim)
+        position, region = _cut_axis(geometry, shape[dim + 1], dim)
         problem.c.count[dim] = len(position) // geometry.kernel_size[dim]
         problem.point(f"{axis}_at", position)
         if any(geometry.shift) or geometry.border == "mask":
             problem.point(f"{axis}_region", region)
-    num_windows = batch * problem.c.count[0] * problem.c.count[1]
-    return "window", problem, -(-num_windows // WINDOWS_OF_AN_ITEM)
+    return problem
+
+
+def _make_problem(case: Case) -> tuple[_Problem, int]:
+    """And how many partial sums of tables it writes."""
+    terms, v, geometry, outside, dropout = case
+    dtype = lse_dtype(v)
+    if geometry.kind == "sliding":
+        problem, num_sums = _make_sliding(geometry, v.shape, dtype), len(v)
+    else:
+        problem = _make_windows(geometry, v.shape, dtype)
+        num_sums = -(-len(v) * problem.c.count[0] * problem.c.count[1] // WINDOWS_OF_AN_ITEM)
+        problem.give(outside_k=outside.k, outside_v=outside.v)
+    problem.c.has_dot, problem.c.scale = terms.scale is not None, terms.scale or 0.0
+    problem.c.keep, problem.c.seed = (1.0, 0) if dropout is None else (1.0 - dropout.p, dropout.seed)
+    problem.give(q=terms.q, k=terms.k, v=v, rk=terms.rk, rq=terms.rq, rb=terms.rb)
+    return problem, num_sums
 
 
 def attention(case: Case) -> tuple[Tensor, Tensor]:
@@ -210,10 +238,10 @@ def attention(case: Case) -> tuple[Tensor, Tensor]:
     v, dtype = case.v, lse_dtype(case.v)
     out, lse = v.new_empty(v.shape, dtype=dtype), v.new_empty(v.shape[:-1], dtype=dtype)
     if v.numel():
-        name, problem, _ = _make_problem(case)
+        problem, _ = _make_problem(case)
         problem.point("out", out)
         problem.point("lse", lse)
-        _call(f"{name}_forward", problem.c, dtype)
+        problem.run(_Task.FORWARD)
     return out.to(v.dtype), lse
 
 
@@ -222,15 +250,48 @@ def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
     operands = to_operands(case)
     if not case.v.numel():
         return Operands(*(None if x is None else torch.zeros_like(x) for x in operands))
-    name, problem, num_sums = _make_problem(case)
-    problem.point("grad", _prepare(grad, problem.dtype))
+    problem, num_sums = _make_problem(case)
+    problem.give(grad=grad)
     problem.point("lse", lse.contiguous())
     gradients: dict[str, Tensor] = {}
-    for operand, given in operands._asdict().items():
-        if given is not None:
-            sums = () if operand in ("q", "k", "v") else (num_sums,)
-            gradients[operand] = given.new_empty(*sums, *given.shape, dtype=problem.dtype)
-            problem.point(f"d{operand}", gradients[operand])
-    _call(f"{name}_backward", problem.c, problem.dtype)
-    added = {o: g if o in ("q", "k", "v") else g.sum(0) for o, g in gradients.items()}
-    return Operands(*(None if x is None else added[o].to(x.dtype) for o, x in operands._asdict().items()))
+    for name, operand in operands._asdict().items():
+        if operand is not None:
+            partial = () if name in ("q", "k", "v") else (num_sums,)
+            gradients[name] = operand.new_empty(*partial, *operand.shape, dtype=problem.dtype)
+            problem.point(f"d{name}", gradients[name])
+    problem.run(_Task.BACKWARD)
+    added = {name: x if name in ("q", "k", "v") else x.sum(0) for name, x in gradients.items()}
+    return Operands(*(None if x is None else added[name].to(x.dtype) for name, x in operands._asdict().items()))
+
+
+def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+    """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
+    taps = a.new_empty(*a.shape[:-1], geometry.num_taps, dtype=lse_dtype(a))
+    if a.numel():
+        problem = _make_sliding(geometry, a.shape, taps.dtype)
+        problem.give(q=a, v=b)
+        problem.point("taps", taps)
+        problem.run(_Task.DOT)
+    return taps.to(a.dtype)
+
+
+def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
+    """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
+    out = v.new_empty(v.shape, dtype=lse_dtype(v))
+    if v.numel():
+        problem = _make_sliding(geometry, v.shape, out.dtype)
+        problem.give(taps=weights, v=v)
+        problem.point("out", out)
+        problem.run(_Task.MIX)
+    return out.to(v.dtype)
+
+
+def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
+    """(batch, height, width, heads, taps) to the same."""
+    out = weights.new_empty(weights.shape, dtype=lse_dtype(weights))
+    if weights.numel():
+        problem = _make_sliding(geometry, weights.shape, out.dtype)
+        problem.give(taps=weights)
+        problem.point("out", out)
+        problem.run(_Task.REVERSE)
+    return out.to(weights.dtype)

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
-from paradigms.kernels import offset
+from paradigms.kernels import cpu, offset
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
 
-PRIMITIVES = {"torch": offset}
+PRIMITIVES = {"torch": offset, "cpu": cpu}
 """The modules that compute `dot`, `mix` and `reverse`, by backend."""
 
 

@@ -9,7 +9,10 @@ struct Map {
     int64_t batch, row, column, head;
 };
 
-// Softmax attention over sliding windows. Tables are (heads, taps, head_dim), biases (heads, taps), contiguous.
+// What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out.
+enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE };
+
+// Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps), contiguous.
 struct SlidingCase {
     int64_t batch, height, width, heads, head_dim;
     int64_t kernel[2], dilation[2];
@@ -21,7 +24,7 @@ struct SlidingCase {
     const int32_t *first_row, *last_row;        // by row of queries: the keys that are counted; null: all are
     const int32_t *first_column, *last_column;  // by column of queries
     const void *rk, *rq, *rb;
-    Map q, k, v, grad, out, dq, dk, dv;
+    Map q, k, v, grad, taps, out, dq, dk, dv;  // taps: weights, K channels a head
     void* lse;                 // (batch, height, width, heads)
     void *drk, *drq, *drb;     // (batch, ...): one partial sum an image, added up by the caller in this order
 };

@@ -1,6 +1,7 @@
 // From a case to threads that work on its items.
 #pragma once
 
+#include "case.h"
 #include "parallel.h"
 #include "vector.h"
 
@@ -9,12 +10,12 @@ namespace PARADIGMS_ISA {
 template <class Worker, class Case>
 struct Job {
     const Case* problem;
-    bool backward;
+    Task task;
     bool failed;
 
     static void work(void* context, Queue* queue) {
         Job& job = *static_cast<Job*>(context);
-        Worker worker(*job.problem, job.backward);
+        Worker worker(*job.problem, job.task);
         if (!worker.create()) {
             job.failed = true;
             return;
@@ -25,8 +26,8 @@ struct Job {
 
 // 0, or 1 where there is not enough memory.
 template <class Worker, class Case>
-int32_t run(const Case* problem, int64_t num_items, bool backward) {
-    Job<Worker, Case> job{problem, backward, false};
+int32_t run(const Case* problem, int64_t num_items, Task task) {
+    Job<Worker, Case> job{problem, task, false};
     paradigms_run(num_items, problem->threads, Job<Worker, Case>::work, &job);
     return job.failed;
 }

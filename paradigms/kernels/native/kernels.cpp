@@ -10,21 +10,17 @@
 namespace isa = PARADIGMS_ISA;
 
 template <class T>
-static int32_t run_sliding(const SlidingCase* problem, bool backward) {
-    return isa::run<isa::Sliding<T>>(problem, problem->batch * problem->heads, backward);
+static int32_t run_sliding(const SlidingCase* problem, Task task) {
+    return isa::run<isa::Sliding<T>>(problem, problem->batch * problem->heads, task);
 }
 
 template <class T>
-static int32_t run_windows(const WindowCase* problem, bool backward) {
+static int32_t run_windows(const WindowCase* problem, Task task) {
     const int64_t num_windows = problem->batch * problem->count[0] * problem->count[1];
-    return isa::run<isa::Windows<T>>(problem, isa::divide_up(num_windows, problem->group) * problem->heads, backward);
+    return isa::run<isa::Windows<T>>(problem, isa::divide_up(num_windows, problem->group) * problem->heads, task);
 }
 
-EXPORT(paradigms_sliding_forward_f32_)(const SlidingCase* problem) { return run_sliding<float>(problem, false); }
-EXPORT(paradigms_sliding_forward_f64_)(const SlidingCase* problem) { return run_sliding<double>(problem, false); }
-EXPORT(paradigms_sliding_backward_f32_)(const SlidingCase* problem) { return run_sliding<float>(problem, true); }
-EXPORT(paradigms_sliding_backward_f64_)(const SlidingCase* problem) { return run_sliding<double>(problem, true); }
-EXPORT(paradigms_window_forward_f32_)(const WindowCase* problem) { return run_windows<float>(problem, false); }
-EXPORT(paradigms_window_forward_f64_)(const WindowCase* problem) { return run_windows<double>(problem, false); }
-EXPORT(paradigms_window_backward_f32_)(const WindowCase* problem) { return run_windows<float>(problem, true); }
-EXPORT(paradigms_window_backward_f64_)(const WindowCase* problem) { return run_windows<double>(problem, true); }
+EXPORT(paradigms_sliding_f32_)(const SlidingCase* problem, int32_t task) { return run_sliding<float>(problem, Task(task)); }
+EXPORT(paradigms_sliding_f64_)(const SlidingCase* problem, int32_t task) { return run_sliding<double>(problem, Task(task)); }
+EXPORT(paradigms_window_f32_)(const WindowCase* problem, int32_t task) { return run_windows<float>(problem, Task(task)); }
+EXPORT(paradigms_window_f64_)(const WindowCase* problem, int32_t task) { return run_windows<double>(problem, Task(task)); }

@@ -18,19 +18,19 @@ struct Sliding {
 
     const SlidingCase& c;
     const int64_t height, width, head_dim, depth, rows, columns, taps, down, across;
-    const bool backward;
+    const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
     Plane<T> q, k, v, grad, weights, dlogits;
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                    // one head's tables, channels filled up to `depth`
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;        // of three rows of queries and one vector
     T *drk = nullptr, *drq = nullptr, *drb = nullptr;                 // sums, a vector each
-    T *first_key = nullptr, *last_key = nullptr, *per_query = nullptr;
+    T *first_key = nullptr, *last_key = nullptr;
     int64_t band_stride;
 
-    Sliding(const SlidingCase& of, bool is_backward)
+    Sliding(const SlidingCase& of, Task asked)
         : c(of), height(of.height), width(of.width), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)),
           rows(of.kernel[0]), columns(of.kernel[1]), taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]),
-          across(of.dilation[1]), backward(is_backward) {
+          across(of.dilation[1]), task(asked) {
         const int64_t centre = columns / 2, reach = (width - 1) / across;
         const int64_t usable = reach < centre ? reach : centre;
         first_tap = centre - usable, num_taps = 2 * usable + 1, halo = usable * across;
@@ -39,17 +39,20 @@ struct Sliding {
     }
 
     bool create() {
-        bool enough = v.create(height, depth, vectors, halo) && q.create(height, depth, vectors, halo) &&
-                      k.create(height, depth, vectors, halo);
-        const int64_t table = taps * depth;
-        enough = enough && (rk = allocate<T>(table)) && (rq = allocate<T>(table)) && (rb = allocate<T>(taps)) &&
-                 (logits = allocate<T>(BAND * taps * L)) && (band = allocate<T>(BAND * depth * band_stride)) &&
-                 (first_key = allocate<T>(vectors)) && (last_key = allocate<T>(vectors)) &&
-                 (per_query = allocate<T>(2 * BAND * L));
-        if (backward)
-            enough = enough && grad.create(height, depth, vectors, halo) && weights.create(height, taps, vectors, halo) &&
-                     dlogits.create(height, taps, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
-                     (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(taps * L));
+        const bool attends = task == FORWARD || task == BACKWARD;
+        bool enough = (band = allocate<T>(BAND * depth * band_stride)) && (logits = allocate<T>(BAND * taps * L));
+        if (task != REVERSE) enough = enough && v.create(height, depth, vectors, halo);
+        if (attends || task == DOT) enough = enough && q.create(height, depth, vectors, halo);
+        if (attends)
+            enough = enough && k.create(height, depth, vectors, halo) && (rk = allocate<T>(taps * depth)) &&
+                     (rq = allocate<T>(taps * depth)) && (rb = allocate<T>(taps)) && (first_key = allocate<T>(vectors)) &&
+                     (last_key = allocate<T>(vectors));
+        if (task != FORWARD) enough = enough && weights.create(height, taps, vectors, halo);
+        if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(height, taps, vectors, halo);
+        if (task == BACKWARD)
+            enough = enough && grad.create(height, depth, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
+                     (drk = allocate<T>(taps * depth * L)) && (drq = allocate<T>(taps * depth * L)) &&
+                     (drb = allocate<T>(taps * L));
         if (enough && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
                 first_key[x] = x < width ? c.first_column[x] : 0;
@@ -60,7 +63,7 @@ struct Sliding {
 
     ~Sliding() {
         T* const blocks[] = {q.memory, k.memory, v.memory, grad.memory, weights.memory, dlogits.memory, rk, rq, rb, logits,
-                             dweights, band, drk, drq, drb, first_key, last_key, per_query};
+                             dweights, band, drk, drq, drb, first_key, last_key};
         for (T* block : blocks) free(block);
     }
 
@@ -77,7 +80,7 @@ struct Sliding {
         if (c.q.data) pack<Full, T>(q, c.q, image, head, width, head_dim, scale);
         if (c.k.data) pack<Full, T>(k, c.k, image, head, width, head_dim, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
-        if (backward) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
+        if (task == BACKWARD) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
         for (int64_t o = 0; o < taps; o++) {
             for (int64_t d = 0; d < head_dim; d++) {
                 const int64_t from = (head * taps + o) * head_dim + d;
@@ -272,7 +275,58 @@ struct Sliding {
     // Item: one head of one image; heads go fastest.
     void run(int64_t item) {
         const int64_t image = item / c.heads, head = item % c.heads;
-        backward ? run_backward(image, head) : run_forward(image, head);
+        if (task == FORWARD) run_forward(image, head);
+        if (task == BACKWARD) run_backward(image, head);
+        if (task == DOT) run_dot(image, head);
+        if (task == MIX) run_mix(image, head);
+        if (task == REVERSE) run_reverse(image, head);
+    }
+
+    void run_dot(int64_t image, int64_t head) {
+        pack<Full, T>(q, c.q, image, head, width, head_dim, 1);
+        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) {
+                typedef decltype(lanes) S;
+                memset(logits, 0, BAND * taps * S::count * sizeof(T));
+                this->dot<S, false>(logits, q, false, v, x, y0, count, nullptr);
+                for (int64_t r = 0; r < count; r++)
+                    for (int64_t o = 0; o < taps; o++)
+                        store<S>(weights.row(y0 + r * down) + o * weights.stride + x, load<S>(logits + (r * taps + o) * S::count));
+            });
+        });
+        for (int64_t y = 0; y < height; y++)
+            unpack_row<Full, T>(weights.row(y), weights.stride, c.taps, image, head, y, width, taps, taps, 1);
+    }
+
+    void run_mix(int64_t image, int64_t head) {
+        pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        const int64_t row = taps * weights.stride;
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) {
+                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(y0) + x, down * row,
+                                            weights.stride, false, v, false, x, y0, count, nullptr);
+            });
+            write_band(c.out, image, head, y0, count, 1);
+        });
+    }
+
+    void run_reverse(int64_t image, int64_t head) {
+        pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        for (int64_t y = 0; y < height; y++) {
+            for (int64_t o = 0; o < taps; o++) {
+                const int64_t t = o % columns, seen = y + (o / columns - rows / 2) * down;
+                T* to = dlogits.row(y) + o * dlogits.stride;
+                const bool reached = is_inside(seen) && t >= first_tap && t < first_tap + num_taps;
+                const T* from = weights.row(seen) + (taps - 1 - o) * weights.stride + (t - columns / 2) * across;
+                if (reached)
+                    memcpy(to, from, width * sizeof(T));
+                else
+                    memset(to, 0, width * sizeof(T));
+            }
+            unpack_row<Full, T>(dlogits.row(y), dlogits.stride, c.out, image, head, y, width, taps, taps, 1);
+        }
     }
 
     void run_forward(int64_t image, int64_t head) {

@@ -89,8 +89,8 @@ struct Windows {
     T *weights = nullptr, *dlogits = nullptr, *region = nullptr;                    // (places, places), (places)
     T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
 
-    Windows(const WindowCase& of, bool is_backward)
-        : c(of), backward(is_backward), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
+    Windows(const WindowCase& of, Task task)
+        : c(of), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
           head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
           offsets((2 * rows - 1) * span), num_windows(of.batch * of.count[0] * of.count[1]) {}
 
