@@ -110,24 +110,36 @@ INLINE typename S::V exponential(typename S::V x) {
     }
 }
 
+template <int... I>
+struct Numbers {};
+template <int N, int... I>
+struct CountTo : CountTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct CountTo<0, I...> {
+    typedef Numbers<I...> Type;
+};
+
+template <class V, int... I>
+INLINE V interleave_low(V a, V b, Numbers<I...>) {
+    return __builtin_shufflevector(a, b, (I / 2 + I % 2 * int(sizeof...(I)))...);
+}
+template <class V, int... I>
+INLINE V interleave_high(V a, V b, Numbers<I...>) {
+    return __builtin_shufflevector(a, b, (int(sizeof...(I)) / 2 + I / 2 + I % 2 * int(sizeof...(I)))...);
+}
+
 // rows[i][j] becomes rows[j][i], by interleaving halves as often as the width can be halved.
 template <class S>
 INLINE void transpose(typename S::V (&rows)[S::count]) {
-    typedef typename S::V V;
     constexpr int n = S::count;
-    typename S::I low, high;
-    UNROLL
-    for (int i = 0; i < n; i++) {
-        low[i] = i / 2 + (i % 2) * n;
-        high[i] = n / 2 + i / 2 + (i % 2) * n;
-    }
+    const typename CountTo<n>::Type lanes;
     UNROLL
     for (int width = 1; width < n; width *= 2) {
-        V next[n];
+        typename S::V next[n];
         UNROLL
         for (int i = 0; i < n / 2; i++) {
-            next[2 * i] = __builtin_shuffle(rows[i], rows[i + n / 2], low);
-            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + n / 2], high);
+            next[2 * i] = interleave_low(rows[i], rows[i + n / 2], lanes);
+            next[2 * i + 1] = interleave_high(rows[i], rows[i + n / 2], lanes);
         }
         UNROLL
         for (int i = 0; i < n; i++) rows[i] = next[i];

@@ -1,0 +1,65 @@
+"""Builds the compiled kernels of the CPU: one library for all instruction sets, optional, without Python's interface.
+
+Everything else about the package stands in pyproject.toml. Where there is no compiler the package installs all the
+same, and attention on the CPU runs in torch.
+"""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("paradigms/kernels/native")
+COMMON = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
+X86_64 = {
+    "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
+    "avx2": (32, "-mavx2 -mfma"),
+}
+INSTRUCTION_SETS = {"baseline": (16, ""), **(X86_64 if platform.machine() in ("x86_64", "AMD64") else {})}
+"""Bytes of a vector and the compiler's flags."""
+
+
+class BuildKernels(build_ext):
+    """Compiles the same source once for each instruction set and links the objects."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No tag of a Python: the library is called through ctypes."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
+    def build_extension(self, ext: Extension) -> None:
+        """Called for the one extension that there is."""
+        headers = [str(path) for path in sorted(NATIVE.glob("*.h"))]
+        objects = self._compile("parallel.cpp", [], headers, "parallel")
+        for name, (num_bytes, flags) in INSTRUCTION_SETS.items():
+            macros = [("PARADIGMS_ISA", name), ("PARADIGMS_VECTOR_BYTES", str(num_bytes))]
+            objects += self._compile("kernels.cpp", macros, headers, name, flags.split())
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(objects, target, libraries=["pthread"], target_lang="c++")
+
+    def _compile(
+        self, source: str, macros: list[tuple[str, str]], headers: list[str], folder: str, flags: list[str] | None = None
+    ) -> list[str]:
+        return self.compiler.compile(
+            [str(NATIVE / source)],
+            output_dir=str(Path(self.build_temp) / folder),
+            macros=macros,
+            extra_postargs=COMMON + (flags or []),
+            depends=headers,
+        )
+
+
+class AnyPython(bdist_wheel):
+    """One wheel for every Python and torch on a platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The platform's alone."""
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[Extension("paradigms.kernels._native", sources=[str(NATIVE / "kernels.cpp")], optional=True)],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
+)
