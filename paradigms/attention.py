@@ -45,7 +45,7 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         _check_heads(dim, num_heads)
-        kernels.choose_kernel(neighborhood.geometry, aggregation, backend)
+        kernels.choose_kernel(neighborhood.geometry, normalization, aggregation, backend=backend)
         self.num_heads = num_heads
         self.parameterization = parameterization
         self.normalization = normalization

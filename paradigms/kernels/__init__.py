@@ -5,6 +5,7 @@ A kernel is a fast path of the same function as `reference.attend`, equal to it 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,9 +13,23 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, count_multiply_adds
-from paradigms.kernels import local_window, reference, sliding_window
+from paradigms.kernels import cpu, dense, fused, local_window, reference, sliding_window
 
 Attend = Callable[[Terms, Tensor, Geometry, Normalization, Aggregation, Outside, float], Tensor]
+
+
+def _runs_everywhere(device: torch.device) -> bool:  # noqa: ARG001 - what every kernel is asked
+    return True
+
+
+def _has_library(device: torch.device) -> bool:
+    return device.type == "cpu" and cpu.is_available()
+
+
+def _has_triton(device: torch.device) -> bool:
+    from paradigms.kernels import triton_kernels
+
+    return triton_kernels.is_available(device)
 
 
 @dataclass(frozen=True)
@@ -25,43 +40,75 @@ class Kernel:
     attend: Attend
     kinds: frozenset[str] | None = None
     borders: frozenset[str] | None = None
-    aggregations: frozenset[str] | None = None
+    normalizations: frozenset[str] | None = None
+    aggregations: frozenset[str] | None = frozenset({"weighted_sum"})
+    runs_on: Callable[[torch.device], bool] = _runs_everywhere
 
-    def supports(self, geometry: Geometry, aggregation: Aggregation) -> bool:
+    def supports(self, geometry: Geometry, normalization: Normalization, aggregation: Aggregation) -> bool:
         """Whether this kernel computes this case."""
-        asked = ((self.kinds, geometry.kind), (self.borders, geometry.border), (self.aggregations, aggregation.kind))
+        asked = (
+            (self.kinds, geometry.kind),
+            (self.borders, geometry.border),
+            (self.normalizations, normalization.kind),
+            (self.aggregations, aggregation.kind),
+        )
         return all(known is None or name in known for known, name in asked)
 
 
+_WINDOW, _SLIDING = frozenset({"window"}), frozenset({"sliding"})
+_SOFTMAX = frozenset({"softmax"})
+_CENTRED = frozenset({"zero", "mask", "project"})
+_FUSED = frozenset({"zero", "mask", "shift"})
+
+
+def _attend_fused(backend: str) -> Attend:
+    return partial(fused.attend, backend=backend)
+
+
+def _attend_composed(backend: str) -> Attend:
+    return partial(sliding_window.attend, backend=backend)
+
+
 KERNELS = (
-    Kernel(
-        "torch",
-        local_window.attend,
-        kinds=frozenset({"window"}),
-        aggregations=frozenset({"weighted_sum"}),
-    ),
-    Kernel(
-        "torch",
-        sliding_window.attend,
-        kinds=frozenset({"sliding"}),
-        borders=frozenset({"zero", "mask", "project"}),
-        aggregations=frozenset({"weighted_sum"}),
-    ),
-    Kernel("reference", reference.attend),
+    Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
+    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, runs_on=_has_triton),
+    Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
+    Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
+    Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, runs_on=_has_library),
+    Kernel("torch", local_window.attend, _WINDOW),
+    Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
+    Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED),
+    Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"})),
+    Kernel("reference", reference.attend, aggregations=None),
 )
 """In the order in which `auto` prefers them."""
 
 
-def choose_kernel(geometry: Geometry, aggregation: Aggregation, backend: str = "auto") -> Kernel:
-    """The first kernel of this backend that supports the case.
+def choose_kernel(
+    geometry: Geometry,
+    normalization: Normalization,
+    aggregation: Aggregation,
+    *,
+    backend: str = "auto",
+    device: torch.device | None = None,
+) -> Kernel:
+    """The first kernel of this backend that supports the case and runs on the device (None: never mind).
 
     Raises:
-        ValueError: the backend does not support it; `auto` always does.
+        ValueError: the backend does not support it, or does not run here; `auto` always does.
     """
-    for kernel in KERNELS:
-        if backend in ("auto", kernel.backend) and kernel.supports(geometry, aggregation):
+    case = f"{geometry} with {normalization.kind} and {aggregation.kind}"
+    supporting = [
+        kernel
+        for kernel in KERNELS
+        if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation)
+    ]
+    if not supporting:
+        raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
+    for kernel in supporting:
+        if device is None or kernel.runs_on(device):
             return kernel
-    raise ValueError(f"backend {backend!r} does not support {geometry} with {aggregation.kind}; use 'auto'")
+    raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
 
 
 @torch.library.custom_op("paradigms::counted", mutates_args=())
@@ -108,7 +155,8 @@ def attend(
     Raises:
         ValueError: the backend does not support this case.
     """
-    kernel = choose_kernel(geometry, aggregation, backend)
+    device = None if v.is_meta else v.device
+    kernel = choose_kernel(geometry, normalization, aggregation, backend=backend, device=device)
     if v.is_meta:
         cost = count_multiply_adds(terms, v, geometry, aggregation.products)
         return torch.ops.paradigms.counted(v, cost)  # type: ignore[no-any-return]

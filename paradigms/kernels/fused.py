@@ -4,7 +4,7 @@ It keeps its inputs and one number a query, the logarithm of the softmax's denom
 the backward pass. A backend is a module with two functions, `attention` and `attention_backward`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from paradigms.functional import Geometry, Outside, Terms, count_multiply_adds
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 PerQuery = Float[Tensor, "batch height width heads"]
@@ -66,8 +66,26 @@ class FusedBackend(Protocol):
         ...
 
 
-BACKENDS: dict[str, FusedBackend] = {}
-"""The modules that compute `attention` and `attention_backward`, by name."""
+def _load_torch() -> FusedBackend:
+    from paradigms.kernels import halo
+
+    return halo
+
+
+def _load_cpu() -> FusedBackend:
+    from paradigms.kernels import cpu
+
+    return cpu
+
+
+def _load_triton() -> FusedBackend:
+    from paradigms.kernels.triton_kernels import attention
+
+    return attention
+
+
+BACKENDS: dict[str, Callable[[], FusedBackend]] = {"torch": _load_torch, "cpu": _load_cpu, "triton": _load_triton}
+"""Where the modules come from, imported when they are first used: Triton is not installed everywhere."""
 
 
 def _to_case(  # noqa: PLR0913 - operators of torch take plain values
@@ -108,7 +126,7 @@ def _attention(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    return BACKENDS[backend].attention(case)
+    return BACKENDS[backend]().attention(case)
 
 
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
@@ -128,7 +146,7 @@ def _attention_backward(
     backend: str,
 ) -> list[Tensor]:
     case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    gradients = BACKENDS[backend].attention_backward(grad, lse, case)._asdict()
+    gradients = BACKENDS[backend]().attention_backward(grad, lse, case)._asdict()
     return [gradients[name] for name in names.split()]
 
 
@@ -165,10 +183,65 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...
 _attention.register_autograd(_backward, setup_context=_keep)
 
 
-def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
-    """Softmax attention; draws the dropout's seed from torch's generator where `dropout_p` is not zero."""
-    terms, v, geometry, outside, _ = case
-    operands = Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)._asdict()
+def _refuse(*_: object) -> None:
+    raise NotImplementedError("fused attention has no second derivative; backend 'reference' has all of them")
+
+
+_attention_backward.register_autograd(_refuse)
+
+
+@register_flop_formula(torch.ops.paradigms.attention)
+def _flops(
+    operands: Sequence[Sequence[int]],
+    names: str,
+    seed: object,  # noqa: ARG001
+    dropout_p: float,  # noqa: ARG001
+    scale: float | None,
+    kind: str,
+    kernel_size: Sequence[int],
+    *_: object,
+    **__: object,
+) -> int:
+    return 2 * _count(operands, names, scale, kernel_size)
+
+
+@register_flop_formula(torch.ops.paradigms.attention_backward)
+def _flops_of_backward(
+    grad: object,  # noqa: ARG001
+    lse: object,  # noqa: ARG001
+    operands: Sequence[Sequence[int]],
+    names: str,
+    seed: object,  # noqa: ARG001
+    dropout_p: float,  # noqa: ARG001
+    scale: float | None,
+    kind: str,  # noqa: ARG001
+    kernel_size: Sequence[int],
+    *_: object,
+    **__: object,
+) -> int:
+    """As autograd's: two products for each of the forward pass; what is computed again is not counted."""
+    return 2 * 2 * _count(operands, names, scale, kernel_size)
+
+
+def _count(operands: Sequence[Sequence[int]], names: str, scale: float | None, kernel_size: Sequence[int]) -> int:
+    products = 1 + (scale is not None) + sum(name in names.split() for name in ("rk", "rq"))
+    shape = operands[names.split().index("v")]
+    return products * torch.Size(shape).numel() * kernel_size[0] * kernel_size[1]
+
+
+def attend(
+    terms: Terms,
+    v: Map,
+    geometry: Geometry,
+    normalization: Normalization,  # noqa: ARG001 - the support mapping admits softmax alone
+    aggregation: Aggregation,  # noqa: ARG001 - and the weighted sum
+    outside: Outside,
+    dropout_p: float,
+    *,
+    backend: str,
+) -> Map:
+    """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
+    operands = to_operands(Case(terms, v, geometry, outside, None))._asdict()
     present = {name: tensor for name, tensor in operands.items() if tensor is not None}
     seed = torch.randint(2**62, (), device="cpu") if dropout_p else None
     out, _lse = torch.ops.paradigms.attention(

@@ -6,8 +6,8 @@ the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g
 likes, keep nothing but their inputs, and sum in an order that does not depend on threads.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -15,13 +15,50 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
-from paradigms.kernels import cpu, offset
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
 
-PRIMITIVES = {"torch": offset, "cpu": cpu}
-"""The modules that compute `dot`, `mix` and `reverse`, by backend."""
+class PrimitiveBackend(Protocol):
+    """What a module must offer; nothing of it is differentiated."""
+
+    def dot(self, a: Map, b: Map, geometry: Geometry) -> Taps:
+        """See `primitive.dot`."""
+        ...
+
+    def mix(self, weights: Taps, v: Map, geometry: Geometry) -> Map:
+        """See `primitive.mix`."""
+        ...
+
+    def reverse(self, weights: Taps, geometry: Geometry) -> Taps:
+        """See `primitive.reverse`."""
+        ...
+
+
+def _load_torch() -> PrimitiveBackend:
+    from paradigms.kernels import offset
+
+    return offset
+
+
+def _load_cpu() -> PrimitiveBackend:
+    from paradigms.kernels import cpu
+
+    return cpu
+
+
+def _load_triton() -> PrimitiveBackend:
+    from paradigms.kernels.triton_kernels import primitive
+
+    return primitive
+
+
+PRIMITIVES: dict[str, Callable[[], PrimitiveBackend]] = {
+    "torch": _load_torch,
+    "cpu": _load_cpu,
+    "triton": _load_triton,
+}
+"""Where the modules come from, imported when they are first used: Triton is not installed everywhere."""
 
 
 def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
@@ -30,17 +67,17 @@ def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
 
 @torch.library.custom_op("paradigms::dot", mutates_args=())
 def _dot(a: Tensor, b: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].dot(a, b, _sliding(kernel_size, dilation))
+    return PRIMITIVES[backend]().dot(a, b, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::mix", mutates_args=())
 def _mix(weights: Tensor, v: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].mix(weights, v, _sliding(kernel_size, dilation))
+    return PRIMITIVES[backend]().mix(weights, v, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::reverse", mutates_args=())
 def _reverse(weights: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].reverse(weights, _sliding(kernel_size, dilation))
+    return PRIMITIVES[backend]().reverse(weights, _sliding(kernel_size, dilation))
 
 
 @_dot.register_fake
