@@ -1,15 +1,16 @@
-"""Fused softmax attention over sliding windows as dense products of blocks.
+"""The backend `torch` of fused attention over sliding windows: dense products of blocks of queries with their halos.
 
-The map is cut into blocks of queries, each with its halo: the keys that its taps reach. A batched product q·k of a block
-holds more pairs than there are taps, but at the speed of dense products. Tap o of query a is the key at a + o of the
-halo, so the taps of the product are a strided view, `_skew`: its entries are affine in (a_y, a_x, o_y, o_x). Logits are
-read and weights written through it, and so are the products r^q·k of all keys of the map.
+Such a product holds 3.4 times the pairs that are taps (7x7, blocks of 7x7), and is still the fastest that plain torch
+offers. Logits are read from it, and weights written to it, through the strided view `skew`. Only the blocks of one part
+are held at a time, so that memory beyond the operands does not grow with the map.
 
-Neither the blocks' products nor the weights are ever held for the whole map, but for the blocks of one part at a time.
+A dilated kernel is an undilated one on each phase of the map: the pixels that a step of the dilation connects. A
+clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, of which it counts k.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -17,138 +18,48 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paradigms.functional import Geometry, make_neighbors
-from paradigms.kernels.case import Case, Map, Operands, PerQuery, lse_dtype
+from paradigms.functional import Geometry
+from paradigms.kernels import offset
+from paradigms.kernels.blocks import (
+    Blocks,
+    Cut,
+    Halos,
+    Keys,
+    Part,
+    add_halos,
+    cut_map,
+    cut_parts,
+    gather_halos,
+    skew,
+    skew_rows,
+    take_rows,
+    to_blocks,
+    to_keys,
+    write_blocks,
+    write_keys,
+)
+from paradigms.kernels.case import Case, Dropout, Map, Operands, PerQuery, lse_dtype
 
-Blocks = Float[Tensor, "heads batch rows columns queries channels"]
-Keys = Float[Tensor, "heads batch padded_height padded_width head_dim"]
-Taps = Float[Tensor, "heads batch rows columns queries taps"]
-Part = tuple[slice, slice, slice]
+Taps = Float[Tensor, "blocks queries taps"]
+Area = tuple[slice, slice, slice]
 
-PART_BYTES = {"cpu": 2**20}
+PART_BYTES = {"cpu": 2**22}
+"""Of one dense product: small enough to stay in the cache between its steps."""
+
 PART_BYTES_ELSEWHERE = 2**28
-BLOCK_SIZES = (7, 8)
+"""On an accelerator, large enough to fill it."""
 
+MAX_PAIRS_PER_TAP = 16
+"""Above it blocks are mostly waste, as for 1x1 kernels, and a loop over offsets is faster; see `_wastes_blocks`."""
 
-class _Cut(NamedTuple):
-    """How a map is cut; sizes are (rows, columns)."""
-
-    size: tuple[int, int]
-    kernel: tuple[int, int]
-    block: tuple[int, int]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Blocks along each axis."""
-        return -(-self.size[0] // self.block[0]), -(-self.size[1] // self.block[1])
-
-    @property
-    def halo(self) -> tuple[int, int]:
-        """Keys of one block along each axis."""
-        return self.block[0] + self.kernel[0] - 1, self.block[1] + self.kernel[1] - 1
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """Blocks that one halo touches along each axis."""
-        return -(-self.halo[0] // self.block[0]), -(-self.halo[1] // self.block[1])
-
-    @property
-    def queries(self) -> int:
-        """In one block."""
-        return self.block[0] * self.block[1]
-
-    @property
-    def taps(self) -> int:
-        """Of one query."""
-        return self.kernel[0] * self.kernel[1]
-
-
-def _choose_block(length: int) -> int:
-    """The size that fills the map up least; a smaller map is one block."""
-    if length < BLOCK_SIZES[0]:
-        return max(length, 1)
-    return min(BLOCK_SIZES, key=lambda size: -length % size)
-
-
-def _make_cut(geometry: Geometry, height: int, width: int) -> _Cut:
-    return _Cut((height, width), geometry.offset_span, (_choose_block(height), _choose_block(width)))
-
-
-def _to_blocks(x: Map, cut: _Cut, filler: float = 0.0) -> Blocks:
-    """The map's queries, block by block; what fills the last blocks up is `filler`."""
-    batch, height, width, heads, channels = x.shape
-    (rows, columns), (down, across) = cut.grid, cut.block
-    blocks = x.new_empty(heads, batch, rows, columns, down, across, channels, dtype=lse_dtype(x))
-    whole = blocks.permute(1, 2, 4, 3, 5, 0, 6)  # (B, rows, down, columns, across, heads, channels)
-    if (rows * down, columns * across) != (height, width):
-        padded = x.new_full((batch, rows * down, columns * across, heads, channels), filler)
-        padded[:, :height, :width] = x
-        x = padded
-    whole.copy_(x.view(whole.shape) if x.is_contiguous() else x.unflatten(2, (columns, across)).unflatten(1, (rows, down)))
-    return blocks.flatten(4, 5)
-
-
-def _from_blocks(blocks: Blocks, cut: _Cut, dtype: torch.dtype) -> Map:
-    whole = blocks.unflatten(4, cut.block).permute(1, 2, 4, 3, 5, 0, 6)
-    inside = whole.flatten(3, 4).flatten(1, 2)[:, : cut.size[0], : cut.size[1]]
-    return inside.to(dtype).contiguous()
-
-
-def _key_area(cut: _Cut) -> tuple[slice, slice]:
-    """Where the map lies in the padded one."""
-    top, left = cut.kernel[0] // 2, cut.kernel[1] // 2
-    return slice(top, top + cut.size[0]), slice(left, left + cut.size[1])
-
-
-def _to_keys(x: Map, cut: _Cut) -> Keys:
-    """The map, head by head, in a frame of zeros; a whole number of blocks along each axis."""
-    length = [(count + reach - 1) * size for count, reach, size in zip(cut.grid, cut.reach, cut.block, strict=True)]
-    keys = x.new_zeros(x.shape[3], x.shape[0], *length, x.shape[4], dtype=lse_dtype(x))
-    keys[:, :, *_key_area(cut)] = x.permute(3, 0, 1, 2, 4)
-    return keys
-
-
-def _from_keys(keys: Keys, cut: _Cut, dtype: torch.dtype) -> Map:
-    return keys[:, :, *_key_area(cut)].permute(1, 2, 3, 0, 4).to(dtype).contiguous()
-
-
-def _gather_halos(keys: Keys, cut: _Cut, part: Part) -> Float[Tensor, "blocks keys head_dim"]:
-    halos = keys.unfold(2, cut.halo[0], cut.block[0]).unfold(3, cut.halo[1], cut.block[1])
-    halos = halos[*part, : cut.grid[1]].permute(0, 1, 2, 3, 5, 6, 4)  # (heads, B, rows, columns, halo, head_dim)
-    return halos.flatten(4, 5).flatten(0, 3)
-
-
-def _add_halos(keys: Keys, halos: Float[Tensor, "blocks keys head_dim"], cut: _Cut, part: Part) -> None:
-    """Add what the halos of a part give to the keys, in an order that is always the same."""
-    (down, across), columns = cut.block, cut.grid[1]
-    heads, batch, rows = part
-    target = keys.unflatten(3, (-1, across)).unflatten(2, (-1, down))[heads, batch]
-    source = halos.view(*target.shape[:2], -1, columns, *cut.halo, halos.shape[-1]).transpose(3, 4)
-    for y, x in product(range(cut.reach[0]), range(cut.reach[1])):
-        piece = source[:, :, :, y * down : (y + 1) * down, :, x * across : (x + 1) * across]
-        here = target[:, :, rows.start + y : rows.stop + y, : piece.shape[3], x : columns + x, : piece.shape[5]]
-        here += piece
-
-
-def _skew(dense: Float[Tensor, "blocks queries keys"], cut: _Cut) -> Float[Tensor, "blocks down across *kernel"]:
-    """The taps of each query of a block among the products with its halo."""
-    queries, keys = cut.queries, cut.halo[0] * cut.halo[1]
-    down = cut.block[1] * keys + cut.halo[1]
-    strides = queries * keys, down, keys + 1, cut.halo[1], 1
-    return dense.as_strided((len(dense), *cut.block, *cut.kernel), strides)
-
-
-def _skew_map(scores: Float[Tensor, "heads batch height width taps"], cut: _Cut, rows: int) -> Tensor:
-    """`scores` tells what each key says to each tap; the same by query: what its tap o hears from the key there."""
-    heads, batch, y, x, tap = scores.stride()
-    strides = heads, batch, cut.block[0] * y, cut.block[1] * x, y, x, y + cut.kernel[1] * tap, x + tap
-    return scores.as_strided((*scores.shape[:2], rows, cut.grid[1], *cut.block, *cut.kernel), strides)
+MAX_PHASES = 16
+"""Above it the phases of a dilated kernel are too many and too small."""
 
 
 class _Layout(NamedTuple):
-    """The operands of a case as the products want them."""
+    """The operands of a case as its products want them."""
 
-    cut: _Cut
+    cut: Cut
     q: Blocks | None
     k: Keys | None
     v: Keys
@@ -158,162 +69,225 @@ class _Layout(NamedTuple):
     scale: float | None
     valid: Bool[Tensor, "rows columns queries taps"] | None
 
+    def parts(self) -> Iterator[Part]:
+        """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
+        budget = PART_BYTES.get(self.v.device.type, PART_BYTES_ELSEWHERE)
+        product_bytes = self.cut.num_queries * self.cut.num_keys * self.v.element_size()
+        return cut_parts(self.cut, *self.v.shape[:2], budget // product_bytes)
 
-def _valid_taps(geometry: Geometry, cut: _Cut, device: torch.device) -> Bool[Tensor, "rows columns queries taps"] | None:
-    """Which taps are counted; None for all, and all for the queries that fill a block up."""
-    if geometry.border == "zero":
-        return None
-    _, connected, offset = make_neighbors(geometry, *cut.size, device)
-    valid = torch.zeros(len(offset), cut.taps, dtype=torch.bool, device=device)
-    valid[torch.nonzero(connected)[:, 0], offset[connected]] = True
-    blocks = _to_blocks(valid.view(1, *cut.size, 1, cut.taps).float(), cut, filler=1.0)
-    return blocks[0, 0] > 0
+    def queries(self, part: Part) -> Float[Tensor, "blocks queries head_dim"]:
+        assert self.q is not None
+        return self.q[part].flatten(0, 3)
+
+    def keys(self, part: Part) -> Float[Tensor, "heads keys head_dim"]:
+        assert self.k is not None
+        return take_rows(self.k, self.cut, part).flatten(1, 3)
 
 
-def _lay_out(case: Case, cut: _Cut) -> _Layout:
+def _lay_out(case: Case) -> _Layout:
     terms, v, geometry, _, _ = case
-    tables = (None if table is None else table.to(lse_dtype(v)) for table in (terms.rk, terms.rq, terms.rb))
-    q = None if terms.q is None else _to_blocks(terms.q, cut)
-    k = None if terms.k is None else _to_keys(terms.k, cut)
-    return _Layout(cut, q, k, _to_keys(v, cut), *tables, terms.scale, _valid_taps(geometry, cut, v.device))
+    cut = cut_map((v.shape[1], v.shape[2]), geometry.offset_span)
+    rk, rq, rb = (None if table is None else table.to(lse_dtype(v)) for table in (terms.rk, terms.rq, terms.rb))
+    q = None if terms.q is None else to_blocks(terms.q, cut)
+    k = None if terms.k is None else to_keys(terms.k, cut)
+    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _valid_taps(geometry, cut, v.device))
 
 
-def _cut_parts(layout: _Layout) -> Iterator[Part]:
-    """Parts whose products fit the budget: some heads, or some images of one head, or some rows of one image."""
-    cut, v = layout.cut, layout.v
-    size = cut.queries * cut.halo[0] * cut.halo[1] * v.element_size()
-    budget = PART_BYTES.get(v.device.type, PART_BYTES_ELSEWHERE) // size
-    counts = v.shape[0], v.shape[1], cut.grid[0]
-    costs = counts[1] * counts[2] * cut.grid[1], counts[2] * cut.grid[1], cut.grid[1]
-    steps = [min(count, max(1, budget // max(1, cost))) for count, cost in zip(counts, costs, strict=True)]
-    axes = (range(0, count, max(1, step)) for count, step in zip(counts, steps, strict=True))
-    for starts in product(*axes):
-        ends = (min(start + step, count) for start, step, count in zip(starts, steps, counts, strict=True))
-        yield tuple(map(slice, starts, ends))
+def _valid_taps(geometry: Geometry, cut: Cut, device: torch.device) -> Bool[Tensor, "rows columns queries taps"] | None:
+    """None for all; the queries that fill a block up count all."""
+    valid = offset.counted_taps(geometry, *cut.size, device)
+    if valid is None:
+        return None
+    return to_blocks(valid[None, :, :, None].float(), cut, filler=1.0)[0, 0] > 0
 
 
-def _key_rows(keys: Keys, cut: _Cut, part: Part) -> Keys:
-    """The rows of the map that the halos of a part cover."""
-    heads, batch, rows = part
-    down = cut.block[0]
-    return keys[heads, batch, rows.start * down : (rows.stop + cut.reach[0] - 1) * down]
-
-
-def _make_logits(layout: _Layout, part: Part, halos: Tensor | None) -> Float[Tensor, "blocks down across *kernel"]:
-    cut, q = layout.cut, layout.q
-    heads, batch, rows = part
-    num_heads, num_blocks = heads.stop - heads.start, (batch.stop - batch.start) * (rows.stop - rows.start) * cut.grid[1]
-    tokens = num_blocks * cut.queries
-    rb = layout.v.new_zeros(1, 1, 1) if layout.rb is None else layout.rb[heads, None]
-    if layout.rk is not None:
-        logits = torch.baddbmm(rb, q[part].reshape(num_heads, tokens, -1), layout.rk[heads].mT)
-    else:
-        logits = rb.expand(num_heads, tokens, cut.taps).contiguous()
+def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
+    """Eq. 4's terms for the taps of a part; -inf where a tap is not counted."""
+    logits = _start_logits(layout, part)
     if layout.rq is not None:
-        area = _key_rows(layout.k, cut, part)
-        scores = torch.bmm(area.reshape(num_heads, -1, area.shape[-1]), layout.rq[heads].mT)
-        heard = _skew_map(scores.view(*area.shape[:-1], -1), cut, rows.stop - rows.start)
+        said = torch.bmm(layout.keys(part), layout.rq[part.heads].mT)
+        said = said.view(*take_rows(layout.v, layout.cut, part).shape[:-1], -1)
+        heard = skew_rows(said, layout.cut)
         logits.view(heard.shape).add_(heard)
-    if layout.scale is not None:
-        dense = torch.bmm(q[part].flatten(0, 3), halos.mT)
-        taps = _skew(dense, cut)
+    if halos is not None:
+        assert layout.scale is not None
+        taps = skew(torch.bmm(layout.queries(part), halos.mT), layout.cut)
         logits.view(taps.shape).add_(taps, alpha=layout.scale)
     if layout.valid is not None:
-        logits.view(num_heads * (batch.stop - batch.start), rows.stop - rows.start, cut.grid[1], cut.queries, -1).masked_fill_(~layout.valid[rows], -math.inf)
-    return logits.view(-1, cut.queries, cut.taps)
+        valid = layout.valid[part.rows]
+        logits.view(-1, *valid.shape).masked_fill_(~valid, -math.inf)
+    return logits
 
 
-def _forward(case: Case, generator) -> tuple[Map, PerQuery]:
-    cut = _make_cut(case.geometry, *case.v.shape[1:3])
-    layout = _lay_out(case, cut)
-    out = layout.v.new_empty(layout.v.shape[0], layout.v.shape[1], *cut.grid, cut.queries, case.v.shape[-1])
-    lse = out.new_empty(out.shape[:-1])
-    buffer = None
-    for part in _cut_parts(layout):
-        halos = None if layout.scale is None else _gather_halos(layout.k, cut, part)
-        weights = _make_logits(layout, part, halos)
-        top = weights.amax(-1, keepdim=True)
-        total = weights.sub_(top).exp_().sum(-1, keepdim=True)
-        lse[part] = (total.log() + top).view(lse[part].shape)
-        if generator is not None:
-            weights *= _keep(weights, case.dropout.p, generator)
-        if buffer is None:
-            buffer = weights.new_zeros(len(weights), cut.queries, cut.halo[0] * cut.halo[1])
-        dense = buffer[: len(weights)]
-        taps = _skew(dense, cut)
+def _start_logits(layout: _Layout, part: Part) -> Taps:
+    """What needs no keys: q·r^k + r^b."""
+    cut, heads = layout.cut, part.heads
+    rb = layout.v.new_zeros(1, 1, 1) if layout.rb is None else layout.rb[heads, None]
+    num_blocks = math.prod(length.stop - length.start for length in part) * cut.grid[1]
+    if layout.rk is None:
+        shape = heads.stop - heads.start, num_blocks // (heads.stop - heads.start) * cut.num_queries, cut.num_taps
+        logits = rb.expand(shape).clone(memory_format=torch.contiguous_format)
+    else:
+        rk = layout.rk[heads]
+        logits = torch.baddbmm(rb, layout.queries(part).reshape(len(rk), -1, rk.shape[-1]), rk.mT)
+    return logits.view(num_blocks, cut.num_queries, cut.num_taps)
+
+
+class _Dropped:
+    """Draws which weights are kept, part by part, the same in the forward and the backward pass."""
+
+    def __init__(self, dropout: Dropout | None, device: torch.device) -> None:
+        self.p = 0.0 if dropout is None else dropout.p
+        self.generator = None if dropout is None else torch.Generator(device).manual_seed(dropout.seed)
+
+    def __call__(self, weights: Taps) -> Taps:
+        """The weights that go on, scaled to the same sum on average."""
+        if self.generator is None:
+            return weights
+        draws = torch.rand(weights.shape, generator=self.generator, device=weights.device)
+        return weights * (draws >= self.p) / (1 - self.p)
+
+
+class _Spread:
+    """Weights as matrices of a block's queries and its halo's keys; one buffer, zero where there is no tap."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+        self.buffer: Tensor | None = None
+
+    def __call__(self, weights: Taps) -> Float[Tensor, "blocks queries keys"]:
+        """Overwrites what it returned before."""
+        if self.buffer is None or len(self.buffer) < len(weights):
+            self.buffer = weights.new_zeros(len(weights), self.cut.num_queries, self.cut.num_keys)
+        dense = self.buffer[: len(weights)]
+        taps = skew(dense, self.cut)
         taps.copy_(weights.view(taps.shape))
-        torch.bmm(dense, _gather_halos(layout.v, cut, part), out=out[part].flatten(0, 3)).div_(total)
-    return _from_blocks(out, cut, case.v.dtype), _from_blocks(lse[..., None], cut, lse.dtype)[..., 0]
+        return dense
 
 
-def _backward(grad, lse, case: Case, generator) -> Operands:
-    cut = _make_cut(case.geometry, *case.v.shape[1:3])
-    layout = _lay_out(case, cut)
-    grad = _to_blocks(grad, cut)
-    lse = _to_blocks(lse[..., None], cut, math.inf)
-    dq = None if layout.q is None else torch.zeros_like(layout.q)
-    dk = None if layout.k is None else torch.zeros_like(layout.k)
-    dv = torch.zeros_like(layout.v)
-    drk, drq, drb = (None if t is None else torch.zeros_like(t) for t in (layout.rk, layout.rq, layout.rb))
-    buffer = None
-    for part in _cut_parts(layout):
-        heads, batch, rows = part
-        num_heads = heads.stop - heads.start
-        halos = None if layout.scale is None else _gather_halos(layout.k, cut, part)
+def _attend(case: Case, dropped: _Dropped, out: Map, lse: PerQuery) -> None:
+    """Write the output of an undilated case."""
+    layout = _lay_out(case)
+    cut, spread = layout.cut, _Spread(layout.cut)
+    blocks = layout.v.new_empty(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
+    logarithms = blocks.new_empty(*blocks.shape[:-1], 1)
+    for part in layout.parts():
+        halos = None if layout.scale is None else gather_halos(layout.k, cut, part)
         weights = _make_logits(layout, part, halos)
-        weights.sub_(lse[part].reshape(-1, cut.queries, 1)).exp_()
-        if buffer is None:
-            buffer = weights.new_zeros(len(weights), cut.queries, cut.halo[0] * cut.halo[1])
-        dense = buffer[: len(weights)]
-        taps = _skew(dense, cut)
-        g = grad[part].flatten(0, 3)
-        shown = weights
-        if generator is not None:
-            keep = _keep(weights, case.dropout.p, generator)
-            shown = weights * keep
-        taps.copy_(shown.view(taps.shape))
-        _add_halos(dv, torch.bmm(dense.mT, g), cut, part)
-        dw = torch.empty_like(weights)
-        torch.mul(shown.view(taps.shape), _skew(torch.bmm(g, _gather_halos(layout.v, cut, part).mT), cut), out=dw.view(taps.shape))
-        ds = dw.addcmul_(weights, dw.sum(-1, keepdim=True), value=-1)
-        taken = ds.view(num_heads, -1, cut.taps)
-        if layout.scale is not None:
-            taps.copy_(ds.view(taps.shape))
-            q = layout.q[part].flatten(0, 3)
-            dq_ = torch.bmm(dense, halos, out=dq[part].flatten(0, 3)).mul_(layout.scale)
-            _add_halos(dk, torch.bmm(dense.mT, q).mul_(layout.scale), cut, part)
-        if layout.rk is not None:
-            q = layout.q[part].reshape(num_heads, -1, layout.q.shape[-1])
-            drk[heads] += torch.bmm(taken.mT, q)
-            dq_ = dq[part].view(q.shape)
-            dq_.baddbmm_(taken, layout.rk[heads])
-        if layout.rb is not None:
-            drb[heads] += taken.sum(1)
-        if layout.rq is not None:
-            area = _key_rows(layout.k, cut, part)
-            scores = area.new_zeros(*area.shape[:-1], cut.taps)
-            heard = _skew_map(scores, cut, rows.stop - rows.start)
-            heard.copy_(ds.view(heard.shape))
-            scores = scores.view(num_heads, -1, cut.taps)
-            drq[heads] += torch.bmm(scores.mT, area.reshape(num_heads, -1, area.shape[-1]))
-            _key_rows(dk, cut, part).add_(torch.bmm(scores, layout.rq[heads]).view(area.shape))
-    t = case.terms
-    dt = case.v.dtype
-    return Operands(
-        None if dq is None else _from_blocks(dq, cut, dt),
-        None if dk is None else _from_keys(dk, cut, dt),
-        _from_keys(dv, cut, dt),
-        *(None if x is None else x.to(y.dtype) for x, y in ((drk, t.rk), (drq, t.rq), (drb, t.rb))),
+        top = weights.amax(dim=-1, keepdim=True)
+        total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
+        logarithms[part] = top.add_(total.log()).view(logarithms[part].shape)
+        mixed = torch.bmm(spread(dropped(weights)), gather_halos(layout.v, cut, part))
+        blocks[part] = mixed.div_(total).view(blocks[part].shape)
+    write_blocks(out, blocks, cut)
+    write_blocks(lse[..., None], logarithms, cut)
+
+
+def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gradients: Operands) -> None:
+    """Write the gradients of the maps of an undilated case, and add those of the tables."""
+    layout = _lay_out(case)
+    cut, spread = layout.cut, _Spread(layout.cut)
+    blocks, logarithms = to_blocks(grad, cut), to_blocks(lse[..., None], cut, filler=math.inf)  # what fills up weighs 0
+    to = layout._replace(
+        q=None if layout.q is None else torch.zeros_like(layout.q),
+        k=None if layout.k is None else torch.zeros_like(layout.k),
+        v=torch.zeros_like(layout.v),
+        rk=gradients.rk,
+        rq=gradients.rq,
+        rb=gradients.rb,
     )
+    for part in layout.parts():
+        halos = None if layout.scale is None else gather_halos(layout.k, cut, part)
+        weights = _make_logits(layout, part, halos).sub_(logarithms[part].flatten(0, 3)).exp_()
+        said = blocks[part].flatten(0, 3)
+        kept = dropped(weights)
+        add_halos(to.v, torch.bmm(spread(kept).mT, said), cut, part)
+        heard = skew(torch.bmm(said, gather_halos(layout.v, cut, part).mT), cut)
+        # the softmax's w (h - Σ w h), where h is already times what dropout made of a weight
+        change = torch.mul(kept.view(heard.shape), heard).view_as(weights)
+        change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+        _pass_to_tables(layout, to, part, change)
+        if halos is not None:
+            _pass_to_products(layout, to, part, spread(change), halos)
+    if gradients.q is not None and to.q is not None:
+        write_blocks(gradients.q, to.q, cut)
+    for target, keys in ((gradients.k, to.k), (gradients.v, to.v)):
+        if target is not None and keys is not None:
+            write_keys(target, keys, cut)
 
 
-def _keep(weights, p, generator):
-    return torch.rand(weights.shape, device=weights.device, dtype=weights.dtype, generator=generator).ge_(p).div_(1 - p)
+def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> None:
+    """From the change of the logits to the position tables, and to what they are multiplied by."""
+    per_head = change.view(part.heads.stop - part.heads.start, -1, layout.cut.num_taps)
+    if to.rb is not None:
+        to.rb[part.heads] += per_head.sum(dim=1)
+    if to.rk is not None and to.q is not None and layout.rk is not None:
+        to.rk[part.heads] += torch.bmm(per_head.mT, layout.queries(part).view(*per_head.shape[:2], -1))
+        to.q[part] += torch.bmm(per_head, layout.rk[part.heads]).view(to.q[part].shape)
+    if to.rq is not None and to.k is not None and layout.rq is not None:
+        rows = take_rows(to.k, layout.cut, part)
+        said = rows.new_zeros(*rows.shape[:-1], layout.cut.num_taps)
+        heard = skew_rows(said, layout.cut)
+        heard.copy_(change.view(heard.shape))
+        said = said.flatten(1, 3)
+        to.rq[part.heads] += torch.bmm(said.mT, layout.keys(part))
+        rows += torch.bmm(said, layout.rq[part.heads]).view(rows.shape)
+
+
+def _pass_to_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
+    """From the change of the logits to q and k of q·k."""
+    assert to.q is not None and to.k is not None and layout.scale is not None
+    to.q[part] += torch.bmm(dense, halos).mul_(layout.scale).view(to.q[part].shape)
+    add_halos(to.k, torch.bmm(dense.mT, layout.queries(part)).mul_(layout.scale), layout.cut, part)
+
+
+def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:
+    """The pixels that a dilated kernel connects; a map has as many such sets as it has steps within the dilation."""
+    (down, across), (_, height, width, *_) = geometry.dilation, v.shape
+    for y, x in product(range(min(down, height)), range(min(across, width))):
+        yield slice(None), slice(y, None, down), slice(x, None, across)
+
+
+def _take(case: Case, area: Area) -> Case:
+    """The undilated case of one phase."""
+    q, k = (None if x is None else x[area] for x in (case.terms.q, case.terms.k))
+    geometry = replace(case.geometry, dilation=(1, 1))
+    return case._replace(terms=case.terms._replace(q=q, k=k), v=case.v[area], geometry=geometry)
+
+
+def _wastes_blocks(case: Case) -> bool:
+    """Whether blocks would be mostly waste, so that the loop over offsets is faster."""
+    geometry, (down, across) = case.geometry, case.geometry.dilation
+    cut = cut_map((-(-case.v.shape[1] // down), -(-case.v.shape[2] // across)), geometry.offset_span)
+    return cut.num_keys > MAX_PAIRS_PER_TAP * cut.num_taps or down * across > MAX_PHASES
 
 
 def attention(case: Case) -> tuple[Map, PerQuery]:
-    return _forward(case, None)
+    """The output and the log-sum-exp of the counted logits."""
+    if _wastes_blocks(case):
+        return offset.attention(case)
+    out = case.v.new_empty(case.v.shape)
+    lse = out.new_empty(out.shape[:-1], dtype=lse_dtype(out))
+    dropped = _Dropped(case.dropout, out.device)
+    with torch.autocast(out.device.type, enabled=False):  # 16-bit numbers are computed with in float32
+        for area in _phases(case.geometry, case.v):
+            _attend(_take(case, area), dropped, out[area], lse[area])
+    return out, lse
 
 
-def attention_backward(grad, lse, case):
-    return _backward(grad, lse, case, None)
+def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
+    """The gradients of the sum of `grad` times the output."""
+    if _wastes_blocks(case):
+        return offset.attention_backward(grad, lse, case)
+    terms, v, *_ = case
+    maps = (None if x is None else x.new_empty(x.shape) for x in (terms.q, terms.k, v))
+    tables = (None if x is None else x.new_zeros(x.shape, dtype=lse_dtype(x)) for x in (terms.rk, terms.rq, terms.rb))
+    gradients = Operands(*maps, *tables)
+    dropped = _Dropped(case.dropout, v.device)
+    with torch.autocast(v.device.type, enabled=False):
+        for area in _phases(case.geometry, v):
+            q, k, of_v = (None if x is None else x[area] for x in gradients[:3])
+            _attend_backward(
+                _take(case, area), dropped, grad[area], lse[area], gradients._replace(q=q, k=k, v=of_v)
+            )
+    return offset.round_once(gradients, case)
