@@ -155,13 +155,13 @@ class _Spread:
         self.cut = cut
         self.buffer: Tensor | None = None
 
-    def __call__(self, weights: Taps) -> Float[Tensor, "blocks queries keys"]:
-        """Overwrites what it returned before."""
+    def __call__(self, weights: Taps, factor: float = 1.0) -> Float[Tensor, "blocks queries keys"]:
+        """Times a factor; overwrites what it returned before."""
         if self.buffer is None or len(self.buffer) < len(weights):
             self.buffer = weights.new_zeros(len(weights), self.cut.num_queries, self.cut.num_keys)
         dense = self.buffer[: len(weights)]
         taps = skew(dense, self.cut)
-        taps.copy_(weights.view(taps.shape))
+        torch.mul(weights.view(taps.shape), factor, out=taps)
         return dense
 
 
@@ -177,8 +177,8 @@ def _attend(case: Case, dropped: _Dropped, out: Map, lse: PerQuery) -> None:
         top = weights.amax(dim=-1, keepdim=True)
         total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
         logarithms[part] = top.add_(total.log()).view(logarithms[part].shape)
-        mixed = torch.bmm(spread(dropped(weights)), gather_halos(layout.v, cut, part))
-        blocks[part] = mixed.div_(total).view(blocks[part].shape)
+        mixed = blocks[part].flatten(0, 3)
+        torch.bmm(spread(dropped(weights)), gather_halos(layout.v, cut, part), out=mixed).div_(total)
     write_blocks(out, blocks, cut)
     write_blocks(lse[..., None], logarithms, cut)
 
@@ -208,7 +208,7 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gr
         change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
         _pass_to_tables(layout, to, part, change)
         if halos is not None:
-            _pass_to_products(layout, to, part, spread(change), halos)
+            _pass_to_products(layout, to, part, spread(change, layout.scale), halos)
     if gradients.q is not None and to.q is not None:
         write_blocks(gradients.q, to.q, cut)
     for target, keys in ((gradients.k, to.k), (gradients.v, to.v)):
@@ -222,23 +222,23 @@ def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> N
     if to.rb is not None:
         to.rb[part.heads] += per_head.sum(dim=1)
     if to.rk is not None and to.q is not None and layout.rk is not None:
-        to.rk[part.heads] += torch.bmm(per_head.mT, layout.queries(part).view(*per_head.shape[:2], -1))
-        to.q[part] += torch.bmm(per_head, layout.rk[part.heads]).view(to.q[part].shape)
+        to.rk[part.heads].baddbmm_(per_head.mT, layout.queries(part).view(*per_head.shape[:2], -1))
+        to.q[part].flatten(1, 4).baddbmm_(per_head, layout.rk[part.heads])
     if to.rq is not None and to.k is not None and layout.rq is not None:
         rows = take_rows(to.k, layout.cut, part)
         said = rows.new_zeros(*rows.shape[:-1], layout.cut.num_taps)
         heard = skew_rows(said, layout.cut)
         heard.copy_(change.view(heard.shape))
         said = said.flatten(1, 3)
-        to.rq[part.heads] += torch.bmm(said.mT, layout.keys(part))
+        to.rq[part.heads].baddbmm_(said.mT, layout.keys(part))
         rows += torch.bmm(said, layout.rq[part.heads]).view(rows.shape)
 
 
 def _pass_to_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
     """From the change of the logits to q and k of q·k."""
-    assert to.q is not None and to.k is not None and layout.scale is not None
-    to.q[part] += torch.bmm(dense, halos).mul_(layout.scale).view(to.q[part].shape)
-    add_halos(to.k, torch.bmm(dense.mT, layout.queries(part)).mul_(layout.scale), layout.cut, part)
+    assert to.q is not None and to.k is not None
+    to.q[part].flatten(0, 3).baddbmm_(dense, halos)
+    add_halos(to.k, torch.bmm(dense.mT, layout.queries(part)), layout.cut, part)
 
 
 def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:
