@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +18,7 @@ Keys = Float[Tensor, "heads batch padded_height padded_width channels"]
 Halos = Float[Tensor, "blocks keys channels"]
 
 BLOCK_SIZES = 7, 8
-"""Rows or columns of a block: large enough for dense products, small enough that with its halo it is not mostly waste."""
+"""Rows or columns of a block: enough for dense products, few enough that most of their pairs are not waste."""
 
 
 class Cut(NamedTuple):
@@ -92,7 +91,9 @@ def to_blocks(x: Map, cut: Cut, filler: float = 0.0) -> Blocks:
         padded = x.new_full((len(x), height, width, *x.shape[3:]), filler)
         padded[:, : cut.size[0], : cut.size[1]] = x
         x = padded
-    x = x.unflatten(2, (-1, cut.block[1])).unflatten(1, (-1, cut.block[0]))  # (B, rows, down, columns, across, heads, C)
+    x = x.unflatten(2, (-1, cut.block[1])).unflatten(
+        1, (-1, cut.block[0])
+    )  # (B, rows, down, columns, across, heads, C)
     x = x.permute(5, 0, 1, 3, 2, 4, 6).to(lse_dtype(x))
     return x.contiguous().flatten(4, 5)
 

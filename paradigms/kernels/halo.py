@@ -73,13 +73,19 @@ class _Layout(NamedTuple):
         """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
         budget = PART_BYTES.get(self.v.device.type, PART_BYTES_ELSEWHERE)
         product_bytes = self.cut.num_queries * self.cut.num_keys * self.v.element_size()
-        return cut_parts(self.cut, *self.v.shape[:2], budget // product_bytes)
+        return cut_parts(self.cut, self.v.shape[0], self.v.shape[1], budget // product_bytes)
+
+    def halos(self, part: Part) -> Halos | None:
+        """What q is multiplied by; None without q·k."""
+        return None if self.scale is None or self.k is None else gather_halos(self.k, self.cut, part)
 
     def queries(self, part: Part) -> Float[Tensor, "blocks queries head_dim"]:
+        """The blocks of a part."""
         assert self.q is not None
         return self.q[part].flatten(0, 3)
 
     def keys(self, part: Part) -> Float[Tensor, "heads keys head_dim"]:
+        """Each once, unlike in the halos of a part."""
         assert self.k is not None
         return take_rows(self.k, self.cut, part).flatten(1, 3)
 
@@ -172,7 +178,7 @@ def _attend(case: Case, dropped: _Dropped, out: Map, lse: PerQuery) -> None:
     blocks = layout.v.new_empty(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
     logarithms = blocks.new_empty(*blocks.shape[:-1], 1)
     for part in layout.parts():
-        halos = None if layout.scale is None else gather_halos(layout.k, cut, part)
+        halos = layout.halos(part)
         weights = _make_logits(layout, part, halos)
         top = weights.amax(dim=-1, keepdim=True)
         total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
@@ -197,7 +203,7 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gr
         rb=gradients.rb,
     )
     for part in layout.parts():
-        halos = None if layout.scale is None else gather_halos(layout.k, cut, part)
+        halos = layout.halos(part)
         weights = _make_logits(layout, part, halos).sub_(logarithms[part].flatten(0, 3)).exp_()
         said = blocks[part].flatten(0, 3)
         kept = dropped(weights)
@@ -207,7 +213,7 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gr
         change = torch.mul(kept.view(heard.shape), heard).view_as(weights)
         change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
         _pass_to_tables(layout, to, part, change)
-        if halos is not None:
+        if halos is not None and layout.scale is not None:
             _pass_to_products(layout, to, part, spread(change, layout.scale), halos)
     if gradients.q is not None and to.q is not None:
         write_blocks(gradients.q, to.q, cut)
@@ -287,7 +293,5 @@ def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
     with torch.autocast(v.device.type, enabled=False):
         for area in _phases(case.geometry, v):
             q, k, of_v = (None if x is None else x[area] for x in gradients[:3])
-            _attend_backward(
-                _take(case, area), dropped, grad[area], lse[area], gradients._replace(q=q, k=k, v=of_v)
-            )
+            _attend_backward(_take(case, area), dropped, grad[area], lse[area], gradients._replace(q=q, k=k, v=of_v))
     return offset.round_once(gradients, case)

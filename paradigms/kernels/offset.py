@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from paradigms.functional import Geometry, Terms, make_neighbors
@@ -85,11 +85,15 @@ def _widen(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.to(lse_dtype(x))
 
 
+def _zeros(x: Tensor | None) -> Tensor | None:
+    return None if x is None else torch.zeros_like(x, memory_format=torch.contiguous_format)
+
+
 def _open(case: Case) -> Case:
-    """The case in the type of its sums, with a kernel of all the offsets that a query may count."""
-    terms = Terms(*map(_widen, case.terms[:5]), case.terms.scale)
-    v = case.v.to(lse_dtype(case.v))
-    return case._replace(terms=terms, v=v)
+    """The case in the type of its sums."""
+    q, k, rk, rq, rb, scale = case.terms
+    terms = Terms(_widen(q), _widen(k), _widen(rk), _widen(rq), _widen(rb), scale)
+    return case._replace(terms=terms, v=case.v.to(lse_dtype(case.v)))
 
 
 def _loop(case: Case) -> Iterator[_Tap]:
@@ -145,16 +149,15 @@ def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
     """The gradients of the sum of `grad` times the output."""
     given, case, grad = case, _open(case), grad.to(lse.dtype)
     terms, v, *_ = case
-    maps = (None if x is None else torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (*terms[:2], v))
-    to = Operands(*maps, *(None if table is None else torch.zeros_like(table) for table in terms[2:5]))
-    mean = torch.zeros_like(lse)
+    to_v, mean = torch.zeros(v.shape, dtype=v.dtype, device=v.device), torch.zeros_like(lse)
+    to = Operands(_zeros(terms.q), _zeros(terms.k), to_v, _zeros(terms.rk), _zeros(terms.rq), _zeros(terms.rb))
     for tap in _loop(case):
         weights = (tap.logits - lse).exp_()
         mean[tap.here] += (weights * tap.kept)[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
     for tap in _loop(case):
         weights = (tap.logits - lse).exp_()
         kept = weights * tap.kept
-        to.v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
+        to_v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
         change = weights.mul_(mean).neg_()
         change[tap.here] += kept[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
         _pass_on(terms, to, tap, change)
@@ -182,5 +185,6 @@ def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
 def round_once(gradients: Operands, case: Case) -> Operands:
     """To the operands' own types, once."""
     terms, v, _, outside, _ = case
-    operands = Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, *outside)
-    return Operands(*(None if x is None else x.to(of.dtype) for x, of in zip(gradients, operands, strict=True)))
+    operands = terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, *outside
+    pairs = zip(gradients, operands, strict=True)
+    return Operands(*(None if x is None or of is None else x.to(of.dtype) for x, of in pairs))
