@@ -15,6 +15,7 @@ from paradigms.kernels.case import Map, lse_dtype
 
 Blocks = Float[Tensor, "heads batch rows columns queries channels"]
 Keys = Float[Tensor, "heads batch padded_height padded_width channels"]
+Rows = Float[Tensor, "part_heads part_batch part_height padded_width channels"]
 Halos = Float[Tensor, "blocks keys channels"]
 
 BLOCK_SIZES = 7, 8
@@ -104,7 +105,7 @@ def write_blocks(target: Map, blocks: Blocks, cut: Cut) -> None:
     target.copy_(x.flatten(3, 4).flatten(1, 2)[:, : cut.size[0], : cut.size[1]])
 
 
-def _inside(keys: Keys, cut: Cut) -> Keys:
+def _inside(keys: Keys, cut: Cut) -> Float[Tensor, "heads batch height width channels"]:
     top, left = cut.kernel[0] // 2, cut.kernel[1] // 2
     return keys[:, :, top : top + cut.size[0], left : left + cut.size[1]]
 
@@ -122,7 +123,7 @@ def write_keys(target: Map, keys: Keys, cut: Cut) -> None:
     target.copy_(_inside(keys, cut).permute(1, 2, 3, 0, 4))
 
 
-def take_rows(keys: Keys, cut: Cut, part: Part) -> Keys:
+def take_rows(keys: Keys, cut: Cut, part: Part) -> Rows:
     """The rows of the framed map that the halos of a part cover, as a view."""
     down = cut.block[0]
     return keys[part.heads, part.batch, part.rows.start * down : (part.rows.stop + cut.reach[0] - 1) * down]

@@ -93,7 +93,8 @@ class _Layout(NamedTuple):
 def _lay_out(case: Case) -> _Layout:
     terms, v, geometry, _, _ = case
     cut = cut_map((v.shape[1], v.shape[2]), geometry.offset_span)
-    rk, rq, rb = (None if table is None else table.to(lse_dtype(v)) for table in (terms.rk, terms.rq, terms.rb))
+    tables = terms.rk, terms.rq, terms.rb
+    rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
     q = None if terms.q is None else to_blocks(terms.q, cut)
     k = None if terms.k is None else to_keys(terms.k, cut)
     return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _valid_taps(geometry, cut, v.device))
