@@ -19,7 +19,7 @@ def _copy_taps(x: Map, geometry: Geometry) -> Copies:
     channels_first = x.flatten(3).permute(0, 3, 1, 2)
     halo = tuple(size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True))
     copies = unfold(channels_first, geometry.kernel_size, dilation=geometry.dilation, padding=halo)
-    return copies.view(len(x), *x.shape[3:], geometry.num_taps, -1)
+    return copies.view(len(x), *x.shape[3:], geometry.num_taps, copies.shape[-1])
 
 
 def _make_logits(terms: Terms, geometry: Geometry) -> Float[Tensor, "#batch heads #queries taps"]:

@@ -171,7 +171,7 @@ def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
     if to.rb is not None:
         to.rb[:, row] = change.sum(dim=(0, 1, 2))
     if to.rk is not None and to.q is not None and terms.q is not None and terms.rk is not None:
-        to.rk[:, row] = torch.einsum("byxh,byxhd->hd", change, terms.q)
+        to.rk[:, row] = (change[..., None] * terms.q).sum(dim=(0, 1, 2))
         to.q.addcmul_(change[..., None], terms.rk[:, row])
     if to.rq is not None and terms.k is not None:
         to.rq[:, row] = (inside * terms.k[there]).sum(dim=(0, 1, 2))
