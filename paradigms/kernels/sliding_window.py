@@ -64,7 +64,7 @@ def _mix_shared(weights: Float[Tensor, "1 1 1 heads taps"], v: Map, geometry: Ge
     halo = [size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True)]
     channels_first = v.flatten(3).permute(0, 3, 1, 2)
     mixed: Tensor = conv2d(channels_first, kernel, padding=halo, dilation=geometry.dilation, groups=heads * head_dim)
-    return mixed.permute(0, 2, 3, 1).unflatten(-1, (heads, head_dim))
+    return mixed.permute(0, 2, 3, 1).reshape(v.shape)
 
 
 def _mix(weights: SharedTaps, v: Map, geometry: Geometry, outside: Outside, backend: str) -> Map:
