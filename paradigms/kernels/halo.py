@@ -11,6 +11,7 @@ clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, o
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ class _Layout(NamedTuple):
     rq: Float[Tensor, "heads taps head_dim"] | None
     rb: Float[Tensor, "heads taps"] | None
     scale: float | None
-    valid: Bool[Tensor, "rows columns queries taps"] | None
+    uncounted: Bool[Tensor, "rows columns queries taps"] | None
 
     def parts(self) -> Iterator[Part]:
         """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
@@ -97,15 +98,19 @@ def _lay_out(case: Case) -> _Layout:
     rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
     q = None if terms.q is None else to_blocks(terms.q, cut)
     k = None if terms.k is None else to_keys(terms.k, cut)
-    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _valid_taps(geometry, cut, v.device))
+    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _find_uncounted(geometry, cut, v.device))
 
 
-def _valid_taps(geometry: Geometry, cut: Cut, device: torch.device) -> Bool[Tensor, "rows columns queries taps"] | None:
-    """None for all; the queries that fill a block up count all."""
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def _find_uncounted(
+    geometry: Geometry, cut: Cut, device: torch.device
+) -> Bool[Tensor, "rows columns queries taps"] | None:
+    """The taps that are not counted; None where all are. The queries that fill a block up count all."""
     valid = offset.counted_taps(geometry, *cut.size, device)
     if valid is None:
         return None
-    return to_blocks(valid[None, :, :, None].float(), cut, filler=1.0)[0, 0] > 0
+    return to_blocks(valid[None, :, :, None].float(), cut, filler=1.0)[0, 0] == 0
 
 
 def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
@@ -120,9 +125,9 @@ def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
         assert layout.scale is not None
         taps = skew(torch.bmm(layout.queries(part), halos.mT), layout.cut)
         logits.view(taps.shape).add_(taps, alpha=layout.scale)
-    if layout.valid is not None:
-        valid = layout.valid[part.rows]
-        logits.view(-1, *valid.shape).masked_fill_(~valid, -math.inf)
+    if layout.uncounted is not None:
+        uncounted = layout.uncounted[part.rows]
+        logits.view(-1, *uncounted.shape).masked_fill_(uncounted, -math.inf)
     return logits
 
 

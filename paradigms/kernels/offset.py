@@ -1,7 +1,7 @@
 """A loop over offsets: views of the map, never K copies of its channels.
 
-`dot`, `mix` and `reverse`; and fused attention with the least memory, since not even the weights are held: each loop
-makes the logits of one tap at a time, the forward pass in two loops and the backward pass in two more.
+`dot`, `mix` and `reverse`; and fused attention, which holds no weights: each loop makes the logits of one tap at a
+time, the forward pass in two loops and the backward pass in two more.
 """
 
 import math

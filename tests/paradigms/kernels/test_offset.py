@@ -1,4 +1,4 @@
-"""Fused attention as a loop over offsets: equal to the reference, and hardly any memory."""
+"""Fused attention as a loop over offsets: equal to the reference."""
 
 import pytest
 import torch
