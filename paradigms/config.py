@@ -12,7 +12,7 @@ TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
 NEIGHBORHOODS = ("local_window", "sliding_window")
 AGGREGATIONS = ("weighted_sum",)
-BACKENDS = ("auto", "reference", "torch")
+BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ("swin",)
 
 BORDERS = {
@@ -21,8 +21,18 @@ BORDERS = {
 }
 """The outside rules that each neighborhood knows, its default first."""
 
-BORDERS_WITHOUT_KERNEL = {"torch": frozenset({"shift"})}
-"""The borders that a backend, forced by its name, cannot compute."""
+_WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
+_CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
+_CLAMPED = ("sliding_window", frozenset({"shift"}))
+_ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
+
+KERNEL_CASES = {
+    "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
+    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+}
+"""What a backend, forced by its name, can compute: neighborhoods, their borders, normalizations. Others: everything."""
 
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
@@ -99,10 +109,15 @@ class AttentionConfig:
         _require("backend", self.backend, BACKENDS)
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
-        if self.outside_rule in BORDERS_WITHOUT_KERNEL.get(self.backend, ()):
-            raise ValueError(f"backend {self.backend!r} has no kernel for border {self.outside_rule!r}; use 'auto'")
+        self._check_backend()
         self._check_sizes()
         self._check_taps()
+
+    def _check_backend(self) -> None:
+        asked = (self.neighborhood, self.outside_rule, self.normalization)
+        cases = KERNEL_CASES.get(self.backend)
+        if cases is not None and not any(asked[0] == n and asked[1] in b and asked[2] in m for n, b, m in cases):
+            raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
 
     def _check_taps(self) -> None:
         size = to_pair(self.window_size if self.neighborhood == "local_window" else self.kernel_size)

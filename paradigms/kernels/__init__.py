@@ -70,18 +70,18 @@ def _attend_composed(backend: str) -> Attend:
 
 
 KERNELS = (
-    Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
-    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, runs_on=_has_triton),
     Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, runs_on=_has_library),
     Kernel("torch", local_window.attend, _WINDOW),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED),
+    Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
+    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, runs_on=_has_triton),
     Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"})),
     Kernel("reference", reference.attend, aggregations=None),
 )
-"""In the order in which `auto` prefers them."""
+"""In the order in which `auto` prefers them: what has not been measured comes after what has."""
 
 
 def choose_kernel(

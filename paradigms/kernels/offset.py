@@ -1,11 +1,21 @@
-"""`dot`, `mix` and `reverse` as a loop over offsets: views of the map, never K copies of its channels."""
+"""A loop over offsets: views of the map, never K copies of its channels.
 
+`dot`, `mix` and `reverse`; and fused attention, which holds no weights: each loop makes the logits of one tap at a
+time, the forward pass in two loops and the backward pass in two more.
+"""
+
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from paradigms.functional import Geometry
+from paradigms.functional import Geometry, Terms, make_neighbors
+from paradigms.kernels.case import Case, Map, Operands, PerQuery, lse_dtype
 
 Area = tuple[slice, slice, slice]
 
@@ -23,22 +33,17 @@ def _areas(shape: torch.Size, geometry: Geometry) -> Iterator[tuple[int, Area, A
         yield tap, (here[0], here[1], here[2]), (there[0], there[1], there[2])
 
 
-def _accumulator(x: Tensor) -> torch.dtype:
-    """What sums are held in: 16-bit numbers are added up in float32."""
-    return x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-
-
 def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     out = a.new_zeros(*a.shape[:-1], geometry.num_taps)
     for tap, here, there in _areas(a.shape, geometry):
-        out[here][..., tap] = (a[here] * b[there]).sum(dim=-1, dtype=_accumulator(a))
+        out[here][..., tap] = (a[here] * b[there]).sum(dim=-1, dtype=lse_dtype(a))
     return out
 
 
 def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
-    out = torch.zeros(v.shape, dtype=_accumulator(v), device=v.device)
+    out = torch.zeros(v.shape, dtype=lse_dtype(v), device=v.device)
     for tap, here, there in _areas(v.shape, geometry):
         out[here].addcmul_(weights[here][..., tap, None].to(out.dtype), v[there].to(out.dtype))
     return out.to(v.dtype)
@@ -50,3 +55,136 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     for tap, here, there in _areas(weights.shape, geometry):
         out[here][..., tap] = weights[there][..., geometry.num_taps - 1 - tap]
     return out
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def counted_taps(
+    geometry: Geometry, height: int, width: int, device: torch.device
+) -> Bool[Tensor, "height width offsets"] | None:
+    """Which rows of a position table each query counts as taps; None for all."""
+    if geometry.border == "zero":
+        return None
+    _, valid, offset = make_neighbors(geometry, height, width, device)
+    counted = torch.zeros(height * width, geometry.num_offsets, dtype=torch.bool, device=device)
+    counted[torch.nonzero(valid)[:, 0], offset[valid]] = True
+    return counted.view(height, width, -1)
+
+
+class _Tap(NamedTuple):
+    """One offset: its logits and what it drops, and which queries see a pixel there."""
+
+    row: int
+    here: Area
+    there: Area
+    logits: PerQuery
+    kept: PerQuery | float
+
+
+def _widen(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.to(lse_dtype(x))
+
+
+def _zeros(x: Tensor | None) -> Tensor | None:
+    return None if x is None else torch.zeros_like(x, memory_format=torch.contiguous_format)
+
+
+def _open(case: Case) -> Case:
+    """The case in the type of its sums."""
+    q, k, rk, rq, rb, scale = case.terms
+    terms = Terms(_widen(q), _widen(k), _widen(rk), _widen(rq), _widen(rb), scale)
+    return case._replace(terms=terms, v=case.v.to(lse_dtype(case.v)))
+
+
+def _loop(case: Case) -> Iterator[_Tap]:
+    """Every offset in turn; the same weights are dropped each time."""
+    terms, v, geometry, _, dropout = case
+    counted = counted_taps(geometry, v.shape[1], v.shape[2], v.device)
+    generator = None if dropout is None else torch.Generator(v.device).manual_seed(dropout.seed)
+    for row, here, there in _areas(v.shape, replace(geometry, kernel_size=geometry.offset_span)):
+        logits = _make_logits(terms, v, row, here, there)
+        if counted is not None:
+            logits.masked_fill_(~counted[..., row, None], -math.inf)
+        kept: Tensor | float = 1.0
+        if dropout is not None:
+            draws = torch.rand(logits.shape, generator=generator, device=v.device)
+            kept = (draws >= dropout.p).to(v.dtype) / (1 - dropout.p)
+        yield _Tap(row, here, there, logits, kept)
+
+
+def _ask(terms: Terms, row: int, here: Area) -> Tensor | None:
+    """What a key is multiplied by: the logits' derivative by k."""
+    asked = None if terms.scale is None or terms.q is None else terms.scale * terms.q[here]
+    if terms.rq is None:
+        return asked
+    return terms.rq[:, row] if asked is None else asked + terms.rq[:, row]
+
+
+def _make_logits(terms: Terms, v: Map, row: int, here: Area, there: Area) -> PerQuery:
+    logits = v.new_zeros(v.shape[:-1])
+    if terms.rk is not None and terms.q is not None:
+        logits += (terms.q * terms.rk[:, row]).sum(dim=-1)
+    if terms.rb is not None:
+        logits += terms.rb[:, row]
+    asked = _ask(terms, row, here)
+    if asked is not None and terms.k is not None:
+        logits[here] += (asked * terms.k[there]).sum(dim=-1)
+    return logits
+
+
+def attention(case: Case) -> tuple[Map, PerQuery]:
+    """The output and the log-sum-exp of the counted logits."""
+    dtype, case = case.v.dtype, _open(case)
+    lse = case.v.new_full(case.v.shape[:-1], -math.inf)
+    for tap in _loop(case):
+        lse = torch.logaddexp(lse, tap.logits)
+    out = torch.zeros(case.v.shape, dtype=lse.dtype, device=lse.device)
+    for tap in _loop(case):
+        weights = (tap.logits - lse).exp_() * tap.kept
+        out[tap.here].addcmul_(weights[tap.here][..., None], case.v[tap.there])
+    return out.to(dtype), lse
+
+
+def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
+    """The gradients of the sum of `grad` times the output."""
+    given, case, grad = case, _open(case), grad.to(lse.dtype)
+    terms, v, *_ = case
+    to_v, mean = torch.zeros(v.shape, dtype=v.dtype, device=v.device), torch.zeros_like(lse)
+    to = Operands(_zeros(terms.q), _zeros(terms.k), to_v, _zeros(terms.rk), _zeros(terms.rq), _zeros(terms.rb))
+    for tap in _loop(case):
+        weights = (tap.logits - lse).exp_()
+        mean[tap.here] += (weights * tap.kept)[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
+    for tap in _loop(case):
+        weights = (tap.logits - lse).exp_()
+        kept = weights * tap.kept
+        to_v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
+        change = weights.mul_(mean).neg_()
+        change[tap.here] += kept[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
+        _pass_on(terms, to, tap, change)
+    return round_once(to, given)
+
+
+def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
+    """From the change of one tap's logits to everything that they are made of."""
+    row, here, there, *_ = tap
+    inside = change[here][..., None]
+    if to.rb is not None:
+        to.rb[:, row] = change.sum(dim=(0, 1, 2))
+    if to.rk is not None and to.q is not None and terms.q is not None and terms.rk is not None:
+        to.rk[:, row] = (change[..., None] * terms.q).sum(dim=(0, 1, 2))
+        to.q.addcmul_(change[..., None], terms.rk[:, row])
+    if to.rq is not None and terms.k is not None:
+        to.rq[:, row] = (inside * terms.k[there]).sum(dim=(0, 1, 2))
+    if terms.scale is not None and to.q is not None and terms.k is not None:
+        to.q[here].addcmul_(inside, terms.k[there], value=terms.scale)
+    asked = _ask(terms, row, here)
+    if asked is not None and to.k is not None:
+        to.k[there].addcmul_(inside, asked)
+
+
+def round_once(gradients: Operands, case: Case) -> Operands:
+    """To the operands' own types, once."""
+    terms, v, _, outside, _ = case
+    operands = terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, *outside
+    pairs = zip(gradients, operands, strict=True)
+    return Operands(*(None if x is None or of is None else x.to(of.dtype) for x, of in pairs))

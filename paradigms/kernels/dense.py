@@ -1,0 +1,59 @@
+"""The backend `dense`: K copies of the keys and of the values, as the experiments of arXiv:2112.12786 kept them.
+
+Here to be compared with: `unfold` copies each channel K times, products read the copies, autograd keeps them.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import dropout, unfold
+
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors
+from paradigms.kernels.case import Map
+
+Copies = Float[Tensor, "batch heads head_dim taps queries"]
+
+
+def _copy_taps(x: Map, geometry: Geometry) -> Copies:
+    """Every query's K neighbours; zeros outside the map."""
+    channels_first = x.flatten(3).permute(0, 3, 1, 2)
+    halo = tuple(size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True))
+    copies = unfold(channels_first, geometry.kernel_size, dilation=geometry.dilation, padding=halo)
+    return copies.view(len(x), *x.shape[3:], geometry.num_taps, copies.shape[-1])
+
+
+def _make_logits(terms: Terms, geometry: Geometry) -> Float[Tensor, "#batch heads #queries taps"]:
+    q = None if terms.q is None else terms.q.flatten(1, 2)
+    copies = None if terms.k is None else _copy_taps(terms.k, geometry)
+    parts: list[Tensor] = []
+    if terms.scale is not None:
+        assert q is not None and copies is not None
+        parts.append(torch.einsum("bnhd,bhdkn->bhnk", q * terms.scale, copies))
+    if terms.rk is not None:
+        assert q is not None
+        parts.append(torch.einsum("bnhd,hkd->bhnk", q, terms.rk))
+    if terms.rq is not None:
+        assert copies is not None
+        parts.append(torch.einsum("hkd,bhdkn->bhnk", terms.rq, copies))
+    if terms.rb is not None:
+        parts.append(terms.rb[None, :, None])
+    assert parts
+    return sum(parts[1:], start=parts[0])
+
+
+def attend(
+    terms: Terms,
+    v: Map,
+    geometry: Geometry,
+    normalization: Normalization,
+    aggregation: Aggregation,  # noqa: ARG001 - the support mapping admits the weighted sum alone
+    outside: Outside,  # noqa: ARG001 - nothing lies outside under the borders `zero` and `mask`
+    dropout_p: float,
+) -> Map:
+    """Eq. 4 of arXiv:2112.12786 over the area centred on each query; the borders `zero` and `mask`."""
+    valid = None
+    if geometry.border == "mask":
+        valid = make_neighbors(geometry, v.shape[1], v.shape[2], v.device).valid
+    weights = normalization(_make_logits(terms, geometry), valid)
+    weights = dropout(weights.expand(len(v), -1, v.shape[1] * v.shape[2], -1), dropout_p)
+    return torch.einsum("bhnk,bhdkn->bnhd", weights, _copy_taps(v, geometry)).view(v.shape)

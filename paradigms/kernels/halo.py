@@ -1,0 +1,303 @@
+"""The backend `torch` of fused attention over sliding windows: dense products of blocks of queries with their halos.
+
+Such a product holds 3.4 times the pairs that are taps (7x7, blocks of 7x7), and is still the fastest that plain torch
+offers. Logits are read from it, and weights written to it, through the strided view `skew`. Only the blocks of one part
+are held at a time, so that memory beyond the operands does not grow with the map.
+
+A dilated kernel is an undilated one on each phase of the map: the pixels that a step of the dilation connects. A
+clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, of which it counts k.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from paradigms.functional import Geometry
+from paradigms.kernels import offset
+from paradigms.kernels.blocks import (
+    Blocks,
+    Cut,
+    Halos,
+    Keys,
+    Part,
+    add_halos,
+    cut_map,
+    cut_parts,
+    gather_halos,
+    skew,
+    skew_rows,
+    take_rows,
+    to_blocks,
+    to_keys,
+    write_blocks,
+    write_keys,
+)
+from paradigms.kernels.case import Case, Dropout, Map, Operands, PerQuery, lse_dtype
+
+Taps = Float[Tensor, "blocks queries taps"]
+Area = tuple[slice, slice, slice]
+
+PART_BYTES = {"cpu": 2**22}
+"""Of one dense product: small enough to stay in the cache between its steps."""
+
+PART_BYTES_ELSEWHERE = 2**28
+"""On an accelerator, large enough to fill it."""
+
+MAX_PAIRS_PER_TAP = 16
+"""Above it blocks are mostly waste, as for 1x1 kernels, and a loop over offsets is faster; see `_wastes_blocks`."""
+
+MAX_PHASES = 16
+"""Above it the phases of a dilated kernel are too many and too small."""
+
+
+class _Layout(NamedTuple):
+    """The operands of a case as its products want them."""
+
+    cut: Cut
+    q: Blocks | None
+    k: Keys | None
+    v: Keys
+    rk: Float[Tensor, "heads taps head_dim"] | None
+    rq: Float[Tensor, "heads taps head_dim"] | None
+    rb: Float[Tensor, "heads taps"] | None
+    scale: float | None
+    uncounted: Bool[Tensor, "rows columns queries taps"] | None
+
+    def parts(self) -> Iterator[Part]:
+        """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
+        budget = PART_BYTES.get(self.v.device.type, PART_BYTES_ELSEWHERE)
+        product_bytes = self.cut.num_queries * self.cut.num_keys * self.v.element_size()
+        return cut_parts(self.cut, self.v.shape[0], self.v.shape[1], budget // product_bytes)
+
+    def halos(self, part: Part) -> Halos | None:
+        """What q is multiplied by; None without q·k."""
+        return None if self.scale is None or self.k is None else gather_halos(self.k, self.cut, part)
+
+    def queries(self, part: Part) -> Float[Tensor, "blocks queries head_dim"]:
+        """The blocks of a part."""
+        assert self.q is not None
+        return self.q[part].flatten(0, 3)
+
+    def keys(self, part: Part) -> Float[Tensor, "heads keys head_dim"]:
+        """Each once, unlike in the halos of a part."""
+        assert self.k is not None
+        return take_rows(self.k, self.cut, part).flatten(1, 3)
+
+
+def _lay_out(case: Case) -> _Layout:
+    terms, v, geometry, _, _ = case
+    cut = cut_map((v.shape[1], v.shape[2]), geometry.offset_span)
+    tables = terms.rk, terms.rq, terms.rb
+    rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
+    q = None if terms.q is None else to_blocks(terms.q, cut)
+    k = None if terms.k is None else to_keys(terms.k, cut)
+    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _find_uncounted(geometry, cut, v.device))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def _find_uncounted(
+    geometry: Geometry, cut: Cut, device: torch.device
+) -> Bool[Tensor, "rows columns queries taps"] | None:
+    """The taps that are not counted; None where all are. The queries that fill a block up count all."""
+    valid = offset.counted_taps(geometry, *cut.size, device)
+    if valid is None:
+        return None
+    return to_blocks(valid[None, :, :, None].float(), cut, filler=1.0)[0, 0] == 0
+
+
+def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
+    """Eq. 4's terms for the taps of a part; -inf where a tap is not counted."""
+    logits = _start_logits(layout, part)
+    if layout.rq is not None:
+        said = torch.bmm(layout.keys(part), layout.rq[part.heads].mT)
+        said = said.view(*take_rows(layout.v, layout.cut, part).shape[:-1], -1)
+        heard = skew_rows(said, layout.cut)
+        logits.view(heard.shape).add_(heard)
+    if halos is not None:
+        assert layout.scale is not None
+        taps = skew(torch.bmm(layout.queries(part), halos.mT), layout.cut)
+        logits.view(taps.shape).add_(taps, alpha=layout.scale)
+    if layout.uncounted is not None:
+        uncounted = layout.uncounted[part.rows]
+        logits.view(-1, *uncounted.shape).masked_fill_(uncounted, -math.inf)
+    return logits
+
+
+def _start_logits(layout: _Layout, part: Part) -> Taps:
+    """What needs no keys: q·r^k + r^b."""
+    cut, heads = layout.cut, part.heads
+    rb = layout.v.new_zeros(1, 1, 1) if layout.rb is None else layout.rb[heads, None]
+    num_blocks = math.prod(length.stop - length.start for length in part) * cut.grid[1]
+    if layout.rk is None:
+        shape = heads.stop - heads.start, num_blocks // (heads.stop - heads.start) * cut.num_queries, cut.num_taps
+        logits = rb.expand(shape).clone(memory_format=torch.contiguous_format)
+    else:
+        rk = layout.rk[heads]
+        logits = torch.baddbmm(rb, layout.queries(part).reshape(len(rk), -1, rk.shape[-1]), rk.mT)
+    return logits.view(num_blocks, cut.num_queries, cut.num_taps)
+
+
+class _Dropped:
+    """Draws which weights are kept, part by part, the same in the forward and the backward pass."""
+
+    def __init__(self, dropout: Dropout | None, device: torch.device) -> None:
+        self.p = 0.0 if dropout is None else dropout.p
+        self.generator = None if dropout is None else torch.Generator(device).manual_seed(dropout.seed)
+
+    def __call__(self, weights: Taps) -> Taps:
+        """The weights that go on, scaled to the same sum on average."""
+        if self.generator is None:
+            return weights
+        draws = torch.rand(weights.shape, generator=self.generator, device=weights.device)
+        return weights * (draws >= self.p) / (1 - self.p)
+
+
+class _Spread:
+    """Weights as matrices of a block's queries and its halo's keys; one buffer, zero where there is no tap."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+        self.buffer: Tensor | None = None
+
+    def __call__(self, weights: Taps, factor: float = 1.0) -> Float[Tensor, "blocks queries keys"]:
+        """Times a factor; overwrites what it returned before."""
+        if self.buffer is None or len(self.buffer) < len(weights):
+            self.buffer = weights.new_zeros(len(weights), self.cut.num_queries, self.cut.num_keys)
+        dense = self.buffer[: len(weights)]
+        taps = skew(dense, self.cut)
+        torch.mul(weights.view(taps.shape), factor, out=taps)
+        return dense
+
+
+def _attend(case: Case, dropped: _Dropped, out: Map, lse: PerQuery) -> None:
+    """Write the output of an undilated case."""
+    layout = _lay_out(case)
+    cut, spread = layout.cut, _Spread(layout.cut)
+    blocks = layout.v.new_empty(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
+    logarithms = blocks.new_empty(*blocks.shape[:-1], 1)
+    for part in layout.parts():
+        halos = layout.halos(part)
+        weights = _make_logits(layout, part, halos)
+        top = weights.amax(dim=-1, keepdim=True)
+        total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
+        logarithms[part] = top.add_(total.log()).view(logarithms[part].shape)
+        mixed = blocks[part].flatten(0, 3)
+        torch.bmm(spread(dropped(weights)), gather_halos(layout.v, cut, part), out=mixed).div_(total)
+    write_blocks(out, blocks, cut)
+    write_blocks(lse[..., None], logarithms, cut)
+
+
+def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gradients: Operands) -> None:
+    """Write the gradients of the maps of an undilated case, and add those of the tables."""
+    layout = _lay_out(case)
+    cut, spread = layout.cut, _Spread(layout.cut)
+    blocks, logarithms = to_blocks(grad, cut), to_blocks(lse[..., None], cut, filler=math.inf)  # what fills up weighs 0
+    to = layout._replace(
+        q=None if layout.q is None else torch.zeros_like(layout.q),
+        k=None if layout.k is None else torch.zeros_like(layout.k),
+        v=torch.zeros_like(layout.v),
+        rk=gradients.rk,
+        rq=gradients.rq,
+        rb=gradients.rb,
+    )
+    for part in layout.parts():
+        halos = layout.halos(part)
+        weights = _make_logits(layout, part, halos).sub_(logarithms[part].flatten(0, 3)).exp_()
+        said = blocks[part].flatten(0, 3)
+        kept = dropped(weights)
+        add_halos(to.v, torch.bmm(spread(kept).mT, said), cut, part)
+        heard = skew(torch.bmm(said, gather_halos(layout.v, cut, part).mT), cut)
+        # the softmax's w (h - Σ w h), where h is already times what dropout made of a weight
+        change = torch.mul(kept.view(heard.shape), heard).view_as(weights)
+        change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+        _pass_to_tables(layout, to, part, change)
+        if halos is not None and layout.scale is not None:
+            _pass_to_products(layout, to, part, spread(change, layout.scale), halos)
+    if gradients.q is not None and to.q is not None:
+        write_blocks(gradients.q, to.q, cut)
+    for target, keys in ((gradients.k, to.k), (gradients.v, to.v)):
+        if target is not None and keys is not None:
+            write_keys(target, keys, cut)
+
+
+def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> None:
+    """From the change of the logits to the position tables, and to what they are multiplied by."""
+    per_head = change.view(part.heads.stop - part.heads.start, -1, layout.cut.num_taps)
+    if to.rb is not None:
+        to.rb[part.heads] += per_head.sum(dim=1)
+    if to.rk is not None and to.q is not None and layout.rk is not None:
+        to.rk[part.heads].baddbmm_(per_head.mT, layout.queries(part).view(*per_head.shape[:2], -1))
+        to.q[part].flatten(1, 4).baddbmm_(per_head, layout.rk[part.heads])
+    if to.rq is not None and to.k is not None and layout.rq is not None:
+        rows = take_rows(to.k, layout.cut, part)
+        said = rows.new_zeros(*rows.shape[:-1], layout.cut.num_taps)
+        heard = skew_rows(said, layout.cut)
+        heard.copy_(change.view(heard.shape))
+        said = said.flatten(1, 3)
+        to.rq[part.heads].baddbmm_(said.mT, layout.keys(part))
+        rows += torch.bmm(said, layout.rq[part.heads]).view(rows.shape)
+
+
+def _pass_to_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
+    """From the change of the logits to q and k of q·k."""
+    assert to.q is not None and to.k is not None
+    to.q[part].flatten(0, 3).baddbmm_(dense, halos)
+    add_halos(to.k, torch.bmm(dense.mT, layout.queries(part)), layout.cut, part)
+
+
+def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:
+    """The pixels that a dilated kernel connects; a map has as many such sets as it has steps within the dilation."""
+    (down, across), (_, height, width, *_) = geometry.dilation, v.shape
+    for y, x in product(range(min(down, height)), range(min(across, width))):
+        yield slice(None), slice(y, None, down), slice(x, None, across)
+
+
+def _take(case: Case, area: Area) -> Case:
+    """The undilated case of one phase."""
+    q, k = (None if x is None else x[area] for x in (case.terms.q, case.terms.k))
+    geometry = replace(case.geometry, dilation=(1, 1))
+    return case._replace(terms=case.terms._replace(q=q, k=k), v=case.v[area], geometry=geometry)
+
+
+def _wastes_blocks(case: Case) -> bool:
+    """Whether blocks would be mostly waste, so that the loop over offsets is faster."""
+    geometry, (down, across) = case.geometry, case.geometry.dilation
+    cut = cut_map((-(-case.v.shape[1] // down), -(-case.v.shape[2] // across)), geometry.offset_span)
+    return cut.num_keys > MAX_PAIRS_PER_TAP * cut.num_taps or down * across > MAX_PHASES
+
+
+def attention(case: Case) -> tuple[Map, PerQuery]:
+    """The output and the log-sum-exp of the counted logits."""
+    if _wastes_blocks(case):
+        return offset.attention(case)
+    out = case.v.new_empty(case.v.shape)
+    lse = out.new_empty(out.shape[:-1], dtype=lse_dtype(out))
+    dropped = _Dropped(case.dropout, out.device)
+    with torch.autocast(out.device.type, enabled=False):  # 16-bit numbers are computed with in float32
+        for area in _phases(case.geometry, case.v):
+            _attend(_take(case, area), dropped, out[area], lse[area])
+    return out, lse
+
+
+def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
+    """The gradients of the sum of `grad` times the output."""
+    if _wastes_blocks(case):
+        return offset.attention_backward(grad, lse, case)
+    terms, v, *_ = case
+    maps = (None if x is None else x.new_empty(x.shape) for x in (terms.q, terms.k, v))
+    tables = (None if x is None else x.new_zeros(x.shape, dtype=lse_dtype(x)) for x in (terms.rk, terms.rq, terms.rb))
+    gradients = Operands(*maps, *tables)
+    dropped = _Dropped(case.dropout, v.device)
+    with torch.autocast(v.device.type, enabled=False):
+        for area in _phases(case.geometry, v):
+            q, k, of_v = (None if x is None else x[area] for x in gradients[:3])
+            _attend_backward(_take(case, area), dropped, grad[area], lse[area], gradients._replace(q=q, k=k, v=of_v))
+    return offset.round_once(gradients, case)

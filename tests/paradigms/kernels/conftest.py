@@ -1,0 +1,92 @@
+"""Cases of fused attention, and what the reference makes of them."""
+
+import torch
+from torch import Tensor
+
+from paradigms.aggregation import WeightedSum
+from paradigms.functional import Geometry, Outside, Terms
+from paradigms.kernels import reference
+from paradigms.kernels.case import Case, Dropout, FusedBackend, Operands
+from paradigms.normalization import Softmax
+
+SCALE = 0.7
+ALL_TERMS = "query_key+query_position+position_key+position_bias"
+
+
+def make_case(  # noqa: PLR0913 - everything that a case is made of
+    geometry: Geometry,
+    size: tuple[int, int],
+    *,
+    terms: str = ALL_TERMS,
+    heads: int = 2,
+    head_dim: int = 5,
+    batch: int = 2,
+    dtype: torch.dtype = torch.float64,
+    dropout: Dropout | None = None,
+) -> Case:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, wanted: bool = True) -> Tensor | None:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        return drawn if wanted else None
+
+    present = terms.split("+")
+    shape, table = (batch, *size, heads, head_dim), (heads, geometry.num_offsets)
+    q = draw(*shape, wanted="query_key" in present or "query_position" in present)
+    k = draw(*shape, wanted="query_key" in present or "position_key" in present)
+    rk = draw(*table, head_dim, wanted="query_position" in present)
+    rq = draw(*table, head_dim, wanted="position_key" in present)
+    rb = draw(*table, wanted="position_bias" in present)
+    v = draw(*shape)
+    assert v is not None
+    made = Terms(q, k, rk, rq, rb, SCALE if "query_key" in present else None)
+    return Case(made, v, geometry, Outside(None, None), dropout)
+
+
+def operands_of(case: Case) -> list[Tensor]:
+    terms = case.terms
+    return [x for x in (terms.q, terms.k, case.v, terms.rk, terms.rq, terms.rb) if x is not None]
+
+
+def change_operands(case: Case, new: list[Tensor]) -> Case:
+    left = iter(new)
+    q, k, v, rk, rq, rb = (
+        None if x is None else next(left)
+        for x in (*case.terms[:2], case.v, case.terms.rk, case.terms.rq, case.terms.rb)
+    )
+    assert v is not None
+    return case._replace(terms=case.terms._replace(q=q, k=k, rk=rk, rq=rq, rb=rb), v=v)
+
+
+def run_reference(case: Case, grad: Tensor) -> list[Tensor]:
+    """The output and every gradient, in float64."""
+    leaves = [x.detach().double().requires_grad_() for x in operands_of(case)]
+    wide = change_operands(case, leaves)
+    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), WeightedSum(), case.outside, 0.0)
+    # without q·k, or with the border `zero` on a map of one pixel, some operands say nothing
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad.double(), materialize_grads=True)]
+
+
+def run_backend(backend: FusedBackend, case: Case, grad: Tensor) -> list[Tensor]:
+    """The same from a backend; in the operands' types."""
+    out, lse = backend.attention(case)
+    gradients: Operands = backend.attention_backward(grad, lse, case)
+    found = [out, *(x for x in gradients if x is not None)]
+    assert [x.dtype for x in found[1:]] == [x.dtype for x in operands_of(case)]
+    return found
+
+
+def make_grad(case: Case) -> Tensor:
+    generator = torch.Generator().manual_seed(9)
+    return torch.randn(case.v.shape, generator=generator, dtype=torch.float64).to(case.v.dtype)
+
+
+def assert_close(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    scale = max(1.0, *(float(x.abs().max()) for x in expected if x.numel()))
+    for a, e in zip(actual, expected, strict=True):
+        assert a.shape == e.shape
+        assert bool(((a.double() - e).abs() <= tolerance * scale).all())
+
+
+def relative_errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
+    return [float((a.double() - e).norm() / e.norm()) for a, e in zip(actual, expected, strict=True)]

@@ -1,0 +1,73 @@
+"""Fused attention as a loop over offsets: equal to the reference."""
+
+import pytest
+import torch
+
+from paradigms.functional import Geometry
+from paradigms.kernels import offset
+from paradigms.kernels.case import Dropout
+
+from .conftest import (
+    ALL_TERMS,
+    assert_close,
+    change_operands,
+    make_case,
+    make_grad,
+    operands_of,
+    relative_errors,
+    run_backend,
+    run_reference,
+)
+
+PAIRS = [
+    ("zero", (3, 5), (1, 1), (9, 5)),
+    ("zero", (7, 7), (1, 1), (3, 12)),
+    ("zero", (1, 1), (1, 1), (1, 1)),
+    ("mask", (3, 5), (2, 1), (9, 5)),
+    ("mask", (7, 7), (1, 1), (1, 9)),
+    ("mask", (5, 5), (2, 3), (14, 7)),
+    ("shift", (3, 5), (1, 1), (8, 8)),
+    ("shift", (5, 3), (2, 3), (9, 5)),
+    ("shift", (7, 7), (1, 1), (3, 12)),
+]
+
+
+@pytest.mark.parametrize(("border", "kernel_size", "dilation", "size"), PAIRS, ids=str)
+def test_it_equals_the_reference(
+    border: str, kernel_size: tuple[int, int], dilation: tuple[int, int], size: tuple[int, int]
+) -> None:
+    case = make_case(Geometry("sliding", kernel_size, dilation, border), size)
+    assert_close(run_backend(offset, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+
+
+@pytest.mark.parametrize("terms", [*ALL_TERMS.split("+"), "query_key+position_key", "query_position+position_bias"])
+def test_every_subset_of_the_terms(terms: str) -> None:
+    case = make_case(Geometry("sliding", (3, 3), border="mask"), (4, 6), terms=terms)
+    assert_close(run_backend(offset, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2.5e-3), (torch.float16, 4e-4)], ids=str)
+def test_16_bit_operands_are_computed_with_in_float32(dtype: torch.dtype, bound: float) -> None:
+    case = make_case(Geometry("sliding", (5, 5)), (9, 7), head_dim=8, dtype=dtype)
+    grad = make_grad(case)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run_backend(offset, case, grad)
+    assert max(relative_errors(found, run_reference(case, grad))) <= bound
+
+
+def test_an_empty_batch_gives_empty_maps() -> None:
+    case = make_case(Geometry("sliding", (3, 3)), (4, 5), batch=0)
+    found = run_backend(offset, case, make_grad(case))
+    assert [x.shape for x in found] == [case.v.shape, *(x.shape for x in operands_of(case))]
+
+
+def test_the_backward_pass_drops_what_the_forward_pass_dropped() -> None:
+    case = make_case(Geometry("sliding", (3, 3)), (5, 3), head_dim=2, dropout=Dropout(0.4, 11))
+    operands, grad = operands_of(case), make_grad(case)
+    out, *gradients = run_backend(offset, case, grad)
+    assert not torch.equal(out, offset.attention(case._replace(dropout=None))[0])
+    for index, gradient in enumerate(gradients):
+        step = 1e-6 * torch.randn(gradient.shape, dtype=gradient.dtype, generator=torch.Generator().manual_seed(index))
+        moved = [[x + sign * step if at == index else x for at, x in enumerate(operands)] for sign in (1, -1)]
+        ends = [(offset.attention(change_operands(case, each))[0] * grad).sum() for each in moved]
+        assert float((ends[0] - ends[1]) / 2) == pytest.approx(float((gradient * step).sum()), rel=1e-6, abs=1e-12)
