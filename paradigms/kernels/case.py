@@ -1,6 +1,6 @@
 """What fused attention is computed from and what its backends answer."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,13 @@ class Operands(NamedTuple):
     outside_v: Tensor | None = None
 
 
+def to_operands(case: Case) -> Operands:
+    """The tensors of a case."""
+    terms, v, _, outside, _ = case
+    return Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)
+
+
+@runtime_checkable
 class FusedBackend(Protocol):
     """What a module must offer."""
 

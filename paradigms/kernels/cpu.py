@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paradigms.functional import Geometry
-from paradigms.kernels.fused import Case, Operands, lse_dtype, to_operands
+from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 
 logger = logging.getLogger(__name__)
 

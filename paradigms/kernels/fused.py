@@ -5,66 +5,14 @@ the backward pass. A backend is a module with two functions, `attention` and `at
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms
-
-Map = Float[Tensor, "batch height width heads head_dim"]
-PerQuery = Float[Tensor, "batch height width heads"]
-
-
-class Dropout(NamedTuple):
-    """Which weights are dropped: each with probability `p`, by a generator that starts from `seed`."""
-
-    p: float
-    seed: int
-
-
-class Case(NamedTuple):
-    """Everything that fused attention is computed from; absent tensors are None, as in `Terms` and `Outside`."""
-
-    terms: Terms
-    v: Map
-    geometry: Geometry
-    outside: Outside
-    dropout: Dropout | None
-
-
-class Operands(NamedTuple):
-    """The tensors of a `Case`, or their gradients, in one order."""
-
-    q: Tensor | None
-    k: Tensor | None
-    v: Tensor | None
-    rk: Tensor | None
-    rq: Tensor | None
-    rb: Tensor | None
-    outside_k: Tensor | None = None
-    outside_v: Tensor | None = None
-
-
-def to_operands(case: Case) -> Operands:
-    """The tensors of a case."""
-    terms, v, _, outside, _ = case
-    return Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)
-
-
-class FusedBackend(Protocol):
-    """What a module must offer."""
-
-    def attention(self, case: Case) -> tuple[Map, PerQuery]:
-        """The output, contiguous and of the values' dtype, and the log-sum-exp of the counted logits."""
-        ...
-
-    def attention_backward(self, grad: Map, lse: PerQuery, case: Case) -> Operands:
-        """The gradients of the sum of `grad` times the output; None where the operand is."""
-        ...
-
+from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, lse_dtype, to_operands
 
 def _load_torch() -> FusedBackend:
     from paradigms.kernels import halo
@@ -159,11 +107,6 @@ def _(operands: Sequence[Tensor], names: str, *_: object) -> tuple[Tensor, Tenso
 @_attention_backward.register_fake
 def _(grad: Tensor, lse: Tensor, operands: Sequence[Tensor], *_: object) -> list[Tensor]:  # noqa: ARG001
     return [operand.new_empty(operand.shape) for operand in operands]
-
-
-def lse_dtype(v: Tensor) -> torch.dtype:
-    """Of the log-sum-exp: 16-bit values are computed with in float32."""
-    return torch.float64 if v.dtype == torch.float64 else torch.float32
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

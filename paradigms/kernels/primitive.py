@@ -7,7 +7,7 @@ likes, keep nothing but their inputs, and sum in an order that does not depend o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from paradigms.functional import Geometry
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
 
+@runtime_checkable
 class PrimitiveBackend(Protocol):
     """What a module must offer; nothing of it is differentiated."""
 

@@ -8,6 +8,7 @@ from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
 from paradigms.functional import Geometry
 from paradigms.kernels import KERNELS, choose_kernel
+from paradigms.normalization import NORMALIZATIONS
 
 
 @pytest.mark.parametrize(
@@ -31,21 +32,29 @@ def test_the_backends_are_those_of_the_kernels() -> None:
 
 
 @pytest.mark.parametrize("backend", names.BACKENDS)
+@pytest.mark.parametrize("normalization", names.NORMALIZATIONS)
 @pytest.mark.parametrize(
-    ("kind", "border"),
-    [
-        (kind, border)
-        for kind, known in zip(("window", "sliding"), names.BORDERS.values(), strict=True)
-        for border in known
-    ],
+    ("neighborhood", "border"),
+    [(neighborhood, border) for neighborhood, known in names.BORDERS.items() for border in known],
 )
-def test_the_borders_without_a_kernel_are_those_of_the_kernels(backend: str, kind: str, border: str) -> None:
-    geometry, weighted_sum = Geometry(kind, (3, 3), border=border), aggregation.WeightedSum()
-    if border in names.BORDERS_WITHOUT_KERNEL.get(backend, ()):
-        with pytest.raises(ValueError, match="does not support"):
-            choose_kernel(geometry, weighted_sum, backend)
+def test_a_config_admits_exactly_what_the_kernels_support(
+    backend: str, normalization: str, neighborhood: str, border: str
+) -> None:
+    kind = {"local_window": "window", "sliding_window": "sliding"}[neighborhood]
+    case = (
+        Geometry(kind, (3, 3), border=border),
+        NORMALIZATIONS[normalization](),
+        aggregation.WeightedSum(),
+    )
+    fields = {"backend": backend, "normalization": normalization, "neighborhood": neighborhood, "border": border}
+    try:
+        choose_kernel(*case, backend=backend)
+    except ValueError as error:
+        assert "does not support" in str(error)
+        with pytest.raises(ValueError, match="has no kernel for"):
+            AttentionConfig(**fields)
     else:
-        choose_kernel(geometry, weighted_sum, backend)
+        AttentionConfig(**fields)
 
 
 def test_the_order_of_terms_does_not_matter() -> None:

@@ -12,6 +12,7 @@ from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Geometry, make_neighbors
 from paradigms.kernels import choose_kernel
+from paradigms.normalization import FilterNorm, Softmax
 
 from ..conftest import OF_LEVELS, OF_PRESETS, make_input, make_operator
 
@@ -89,15 +90,18 @@ def test_dropped_weights_are_drawn_in_training_only(neighborhood: str) -> None:
 
 
 def test_a_backend_that_cannot_compute_a_case_says_so() -> None:
-    geometry = Geometry("sliding", (3, 3), border="shift")
+    geometry = Geometry("window", (3, 3), border="zero")
     with pytest.raises(ValueError, match="does not support"):
-        choose_kernel(geometry, WeightedSum(), "torch")
-    assert choose_kernel(geometry, WeightedSum()).backend == "reference"
+        choose_kernel(geometry, FilterNorm(), WeightedSum(), backend="cpu")
+    with pytest.raises(ValueError, match="does not run on meta"):
+        choose_kernel(geometry, Softmax(), WeightedSum(), backend="cpu", device=torch.device("meta"))
 
 
-def test_training_uses_the_fast_paths() -> None:
-    for geometry in (Geometry("window", (7, 7), shift=(3, 3), border="project"), Geometry("sliding", (7, 7))):
-        assert choose_kernel(geometry, WeightedSum()).backend == "torch"
+@pytest.mark.parametrize("kind", ["window", "sliding"])
+def test_training_on_a_cpu_uses_the_compiled_kernels(kind: str) -> None:
+    geometry = Geometry(kind, (7, 7), border="zero")
+    kernel = choose_kernel(geometry, Softmax(), WeightedSum(), device=torch.device("cpu"))
+    assert kernel.backend == "cpu"
 
 
 def _count(operator: LocalAttention, x: Tensor) -> int:
