@@ -66,7 +66,7 @@ def test_every_dilation_on_every_map(border: str, dilation: tuple[int, int], siz
     _assert_equals_the_reference(make_case(Geometry("sliding", (3, 5), dilation, border), size))
 
 
-@pytest.mark.parametrize(("heads", "head_dim"), [(1, 1), (3, 1), (1, 8), (3, 8)])
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 1), (3, 1), (1, 8), (3, 8), (2, 24)])
 def test_any_heads(heads: int, head_dim: int) -> None:
     _assert_equals_the_reference(make_case(Geometry("sliding", (3, 3)), (9, 5), heads=heads, head_dim=head_dim))
 
