@@ -5,7 +5,8 @@ the backward pass. A backend is a module with two functions, `attention` and `at
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -60,8 +61,12 @@ class FusedBackend(Protocol):
         ...
 
 
-BACKENDS: dict[str, FusedBackend] = {}
-"""The modules that compute `attention` and `attention_backward`, by name."""
+BACKENDS = {"triton": "paradigms.kernels.triton_kernels.attention"}
+"""The modules that compute `attention` and `attention_backward`, by backend; imported when they are first used."""
+
+
+def _load(backend: str) -> FusedBackend:
+    return cast(FusedBackend, import_module(BACKENDS[backend]))
 
 
 def _to_case(  # noqa: PLR0913 - operators of torch take plain values
@@ -102,7 +107,7 @@ def _attention(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    return BACKENDS[backend].attention(case)
+    return _load(backend).attention(case)
 
 
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
@@ -122,7 +127,7 @@ def _attention_backward(
     backend: str,
 ) -> list[Tensor]:
     case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    gradients = BACKENDS[backend].attention_backward(grad, lse, case)._asdict()
+    gradients = _load(backend).attention_backward(grad, lse, case)._asdict()
     return [gradients[name] for name in names.split()]
 
 

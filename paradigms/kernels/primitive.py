@@ -7,7 +7,8 @@ likes, keep nothing but their inputs, and sum in an order that does not depend o
 """
 
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -15,13 +16,36 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
-from paradigms.kernels import offset
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
 
-PRIMITIVES = {"torch": offset}
-"""The modules that compute `dot`, `mix` and `reverse`, by backend."""
+
+class PrimitiveBackend(Protocol):
+    """What a module must offer; outside the map is zero."""
+
+    def dot(self, a: Map, b: Map, geometry: Geometry) -> Taps:
+        """dot(a, b)[i, o] = a_i·b_{i+o}, of the dtype of `a`."""
+        ...
+
+    def mix(self, weights: Taps, v: Map, geometry: Geometry) -> Map:
+        """mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}, of the dtype of `v`."""
+        ...
+
+    def reverse(self, weights: Taps, geometry: Geometry) -> Taps:
+        """reverse(w)[j, o] = w[j+o, -o]."""
+        ...
+
+
+PRIMITIVES = {
+    "torch": "paradigms.kernels.offset",
+    "triton": "paradigms.kernels.triton_kernels.primitive",
+}
+"""The modules that compute `dot`, `mix` and `reverse`, by backend; imported when they are first used."""
+
+
+def _load(backend: str) -> PrimitiveBackend:
+    return cast(PrimitiveBackend, import_module(PRIMITIVES[backend]))
 
 
 def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
@@ -30,17 +54,17 @@ def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
 
 @torch.library.custom_op("paradigms::dot", mutates_args=())
 def _dot(a: Tensor, b: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].dot(a, b, _sliding(kernel_size, dilation))
+    return _load(backend).dot(a, b, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::mix", mutates_args=())
 def _mix(weights: Tensor, v: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].mix(weights, v, _sliding(kernel_size, dilation))
+    return _load(backend).mix(weights, v, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::reverse", mutates_args=())
 def _reverse(weights: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend].reverse(weights, _sliding(kernel_size, dilation))
+    return _load(backend).reverse(weights, _sliding(kernel_size, dilation))
 
 
 @_dot.register_fake
