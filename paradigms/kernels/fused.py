@@ -6,7 +6,7 @@ the backward pass. A backend is a module with two functions, `attention` and `at
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,7 @@ class Operands(NamedTuple):
     outside_v: Tensor | None = None
 
 
+@runtime_checkable
 class FusedBackend(Protocol):
     """What a module must offer."""
 
@@ -66,7 +67,7 @@ BACKENDS = {"triton": "paradigms.kernels.triton_kernels.attention"}
 
 
 def _load(backend: str) -> FusedBackend:
-    return cast(FusedBackend, import_module(BACKENDS[backend]))
+    return cast("FusedBackend", import_module(BACKENDS[backend]))
 
 
 def _to_case(  # noqa: PLR0913 - operators of torch take plain values

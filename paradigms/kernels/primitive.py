@@ -8,7 +8,7 @@ likes, keep nothing but their inputs, and sum in an order that does not depend o
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,19 +21,20 @@ Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
 
 
+@runtime_checkable
 class PrimitiveBackend(Protocol):
     """What a module must offer; outside the map is zero."""
 
     def dot(self, a: Map, b: Map, geometry: Geometry) -> Taps:
-        """dot(a, b)[i, o] = a_i·b_{i+o}, of the dtype of `a`."""
+        """Of the dtype of `a`."""
         ...
 
     def mix(self, weights: Taps, v: Map, geometry: Geometry) -> Map:
-        """mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}, of the dtype of `v`."""
+        """Of the dtype of `v`."""
         ...
 
     def reverse(self, weights: Taps, geometry: Geometry) -> Taps:
-        """reverse(w)[j, o] = w[j+o, -o]."""
+        """Of the dtype of `weights`."""
         ...
 
 
@@ -45,7 +46,7 @@ PRIMITIVES = {
 
 
 def _load(backend: str) -> PrimitiveBackend:
-    return cast(PrimitiveBackend, import_module(PRIMITIVES[backend]))
+    return cast("PrimitiveBackend", import_module(PRIMITIVES[backend]))
 
 
 def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:

@@ -6,7 +6,7 @@ tables goes through all queries, a chunk of them a program, whose partial sums t
 depend on the order in which programs run.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import torch
 import triton
@@ -68,6 +68,7 @@ class Plan(NamedTuple):
 
 
 @triton.jit
+@no_type_check
 def _mix_terms(x, table, entry, constants: tl.constexpr):
     """What the other side of a product is multiplied by: scale * x + rows of the table; either may be absent."""
     y = tl.zeros_like(x)
@@ -79,6 +80,7 @@ def _mix_terms(x, table, entry, constants: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _make_logits(inputs, q, k, entry, constants: tl.constexpr):
     """Eq. 4 of arXiv:2112.12786 for queries, keys and their rows in the tables, with one sum over channels."""
     products = k * _mix_terms(q, inputs.rq, entry, constants)
@@ -91,6 +93,7 @@ def _make_logits(inputs, q, k, entry, constants: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
     """Zero for dropped weights, 1 / (1 - p) for others: Philox at the numbers that name a weight, always the same."""
     if constants.dropout_p == 0.0:
@@ -104,6 +107,7 @@ def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["seed"])
+@no_type_check
 def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
     """The output, and the logarithm of the softmax's denominator."""
     window: tl.constexpr = constants.window
@@ -132,6 +136,7 @@ def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["seed"])
+@no_type_check
 def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constants: tl.constexpr):
     """The gradient of q, and delta = Σ P dP, which the other kernels read.
 
@@ -168,6 +173,7 @@ def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constant
 
 
 @triton.jit(do_not_specialize=["seed"])
+@no_type_check
 def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, constants: tl.constexpr):
     """The gradients of k and v: a key goes through the queries that see it."""
     window: tl.constexpr = constants.window
@@ -201,6 +207,7 @@ def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, con
 
 
 @triton.jit(do_not_specialize=["seed"])
+@no_type_check
 def backward_of_tables(
     inputs, extent, seed, grad, lse, delta, grad_rk, grad_rq, grad_rb, blocks_per_chunk, constants: tl.constexpr
 ):

@@ -1,5 +1,7 @@
 """`dot`, `mix` and `reverse` in Triton: what lies outside the map is zero."""
 
+from typing import no_type_check
+
 import torch
 import triton
 import triton.language as tl
@@ -24,6 +26,7 @@ from paradigms.kernels.triton_kernels.tile import (
 
 
 @triton.jit
+@no_type_check
 def dot_taps(a, b, out, extent, window: tl.constexpr, tile: tl.constexpr):
     """Each query with the keys of its taps; a tap outside gives zero, as its key is loaded as zeros."""
     batch, head, pixel, exists = find_block(extent, tile.block)
@@ -36,6 +39,7 @@ def dot_taps(a, b, out, extent, window: tl.constexpr, tile: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def mix_taps(weights, v, out, extent, window: tl.constexpr, tile: tl.constexpr):
     """The sum of what each query's taps see, weighted."""
     batch, head, pixel, exists = find_block(extent, tile.block)
@@ -51,6 +55,7 @@ def mix_taps(weights, v, out, extent, window: tl.constexpr, tile: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def reverse_taps(weights, out, extent, window: tl.constexpr, block: tl.constexpr):
     """Each pixel takes, tap by tap, what the pixel there holds for the opposite tap."""
     batch, head, pixel, exists = find_block(extent, block)

@@ -1,12 +1,13 @@
 """What the kernels share: blocks of pixels, their taps, and how maps are read and written.
 
 A program works on one block of pixels of one map and head, or on one offset of many maps. It computes in float64 for
-float64 inputs and in float32 for all others, and rounds once, when it stores.
+float64 inputs and in float32 for all others, and rounds once, when it stores. What triton compiles is not run by Python:
+`no_type_check` keeps checkers of types away from it.
 
 An *offset* is a row of a position table, a *tap* one of a query's K slots; they differ under the border `shift` alone.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import torch
 import triton
@@ -38,7 +39,7 @@ class Extent(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What a program holds at once, known when it is compiled: `block` pixels, `channels` padded to `padded`, of `dtype`."""
+    """What a program holds at once, known when it is compiled: `block` pixels x `channels`, padded to `padded`."""
 
     block: int
     channels: int
@@ -81,6 +82,7 @@ def make_grid(extent: Extent, block: int) -> tuple[int]:
 
 
 @triton.jit
+@no_type_check
 def find_block(extent, block: tl.constexpr):
     """This program's map, head, pixels and which of them exist; heads go fastest, as in memory."""
     pixels = extent.height * extent.width
@@ -92,12 +94,14 @@ def find_block(extent, block: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def find_row(extent, batch, pixel, head):
     """The row of a contiguous (batch, height, width, heads, ...)."""
     return (tl.cast(batch, tl.int64) * (extent.height * extent.width) + pixel) * extent.heads + head
 
 
 @triton.jit
+@no_type_check
 def load_tile(x, batch, row, column, head, inside, tile: tl.constexpr):
     """Pixels of a map as (pixels, channels); zeros where not `inside`, in channels that do not exist, and for None."""
     if x is None:
@@ -111,6 +115,7 @@ def load_tile(x, batch, row, column, head, inside, tile: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def load_rows(table, row, tile: tl.constexpr):
     """Rows, which exist, of a contiguous (rows, channels)."""
     channel = tl.arange(0, tile.padded)
@@ -119,6 +124,7 @@ def load_rows(table, row, tile: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def store_rows(table, row, values, exists, tile: tl.constexpr):
     """Into rows of a contiguous (rows, channels)."""
     channel = tl.arange(0, tile.padded)
@@ -127,6 +133,7 @@ def store_rows(table, row, values, exists, tile: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _first_key(query, length, size: tl.constexpr, dilation: tl.constexpr):
     """Where a clamped window begins and how many keys there are, counted within the query's phase of the dilation."""
     available = (length - query % dilation + dilation - 1) // dilation
@@ -135,6 +142,7 @@ def _first_key(query, length, size: tl.constexpr, dilation: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _find_key(query, tap, length, size: tl.constexpr, dilation: tl.constexpr, border: tl.constexpr):
     """Along one axis: the key of a query's tap, whether it is inside, and its offset (a single one if all share it)."""
     if border == "shift":
@@ -147,6 +155,7 @@ def _find_key(query, tap, length, size: tl.constexpr, dilation: tl.constexpr, bo
 
 
 @triton.jit
+@no_type_check
 def find_keys(pixel, tap, extent, window: tl.constexpr):
     """The keys (row, column) of the queries' tap, which are inside, and their offsets."""
     down, across = tap // window.size[1], tap % window.size[1]
@@ -161,6 +170,7 @@ def find_keys(pixel, tap, extent, window: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def find_distance(offset, window: tl.constexpr):
     """From the query to the key at an offset, in rows and columns of pixels."""
     down = offset // window.span[1] - window.span[0] // 2
@@ -169,6 +179,7 @@ def find_distance(offset, window: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _sees(query, key, length, size: tl.constexpr, dilation: tl.constexpr, border: tl.constexpr):
     """Along one axis, of two positions as far apart as an offset: whether both are inside and one sees the other."""
     both = (query >= 0) & (query < length) & (key >= 0) & (key < length)
@@ -180,6 +191,7 @@ def _sees(query, key, length, size: tl.constexpr, dilation: tl.constexpr, border
 
 
 @triton.jit
+@no_type_check
 def sees(row, column, key_row, key_column, extent, window: tl.constexpr):
     """Whether queries see keys that lie as far from them as an offset."""
     rows = _sees(row, key_row, extent.height, window.size[0], window.dilation[0], window.border)
