@@ -122,7 +122,7 @@ def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
         k = load_tile(inputs.k, batch, row, column, head, inside, tile)
         v = load_tile(inputs.v, batch, row, column, head, inside, tile)
         logits = _make_logits(inputs, q, k, head * window.offsets + offset, constants)
-        counted = inside | ~exists | (window.border == "zero")
+        counted = inside | (window.border == "zero")
         new_highest = tl.maximum(highest, tl.where(counted, logits, highest))
         fade = tl.exp(highest - new_highest)
         weights = tl.exp(tl.where(counted, logits - new_highest, float("-inf")))
@@ -157,7 +157,7 @@ def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constant
         k = load_tile(inputs.k, batch, row, column, head, inside, tile)
         v = load_tile(inputs.v, batch, row, column, head, inside, tile)
         entry = head * window.offsets + offset
-        counted = exists & (inside | (window.border == "zero"))
+        counted = inside | (window.border == "zero")
         logits = _make_logits(inputs, q, k, entry, constants)
         weights = tl.exp(tl.where(counted, logits - denominator, float("-inf")))
         factors = _draw_factors(seed, pixel, offset, batch * extent.heads + head, constants)

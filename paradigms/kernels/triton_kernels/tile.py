@@ -1,8 +1,8 @@
 """What the kernels share: blocks of pixels, their taps, and how maps are read and written.
 
 A program works on one block of pixels of one map and head, or on one offset of many maps. It computes in float64 for
-float64 inputs and in float32 for all others, and rounds once, when it stores. What triton compiles is not run by Python:
-`no_type_check` keeps checkers of types away from it.
+float64 inputs and in float32 for all others, and rounds once, when it stores. What triton compiles is not Python's to
+run: `no_type_check` keeps checkers of types away from it.
 
 An *offset* is a row of a position table, a *tap* one of a query's K slots; they differ under the border `shift` alone.
 """
@@ -84,13 +84,16 @@ def make_grid(extent: Extent, block: int) -> tuple[int]:
 @triton.jit
 @no_type_check
 def find_block(extent, block: tl.constexpr):
-    """This program's map, head, pixels and which of them exist; heads go fastest, as in memory."""
+    """This program's map, head, pixels, and which of them are its own; heads go fastest, as in memory.
+
+    Past the end it is the last pixel again, so that whatever is found from a pixel exists.
+    """
     pixels = extent.height * extent.width
     blocks = tl.cdiv(pixels, block)
     head = tl.program_id(0) % extent.heads
     rest = tl.program_id(0) // extent.heads
     pixel = rest % blocks * block + tl.arange(0, block)
-    return rest // blocks, head, pixel, pixel < pixels
+    return rest // blocks, head, tl.minimum(pixel, pixels - 1), pixel < pixels
 
 
 @triton.jit
