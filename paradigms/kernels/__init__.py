@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, count_multiply_adds
 from paradigms.kernels import cpu, dense, fused, local_window, reference, sliding_window
+from paradigms.kernels.case import Case
 
 Attend = Callable[[Terms, Tensor, Geometry, Normalization, Aggregation, Outside, float], Tensor]
 
@@ -62,7 +63,18 @@ _FUSED = frozenset({"zero", "mask", "shift"})
 
 
 def _attend_fused(backend: str) -> Attend:
-    return partial(fused.attend, backend=backend)
+    def attend(  # noqa: PLR0913 - the seam
+        terms: Terms,
+        v: Tensor,
+        geometry: Geometry,
+        normalization: Normalization,  # noqa: ARG001 - the support mapping admits softmax alone
+        aggregation: Aggregation,  # noqa: ARG001 - and the weighted sum
+        outside: Outside,
+        dropout_p: float,
+    ) -> Tensor:
+        return fused.attend(Case(terms, v, geometry, outside, None), dropout_p=dropout_p, backend=backend)
+
+    return attend
 
 
 def _attend_composed(backend: str) -> Attend:

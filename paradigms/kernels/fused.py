@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms
+from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, lse_dtype, to_operands
 
 def _load_torch() -> FusedBackend:
@@ -172,19 +172,11 @@ def _count(operands: Sequence[Sequence[int]], names: str, scale: float | None, k
     return products * torch.Size(shape).numel() * kernel_size[0] * kernel_size[1]
 
 
-def attend(
-    terms: Terms,
-    v: Map,
-    geometry: Geometry,
-    normalization: Normalization,  # noqa: ARG001 - the support mapping admits softmax alone
-    aggregation: Aggregation,  # noqa: ARG001 - and the weighted sum
-    outside: Outside,
-    dropout_p: float,
-    *,
-    backend: str,
-) -> Map:
+def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
     """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
-    operands = to_operands(Case(terms, v, geometry, outside, None))._asdict()
+    terms, v, geometry, _, _ = case
+    assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
+    operands = to_operands(case)._asdict()
     present = {name: tensor for name, tensor in operands.items() if tensor is not None}
     seed = torch.randint(2**62, (), device="cpu") if dropout_p else None
     out, _lse = torch.ops.paradigms.attention(

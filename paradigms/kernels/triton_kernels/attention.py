@@ -1,0 +1,320 @@
+"""Fused softmax attention over sliding windows: one pass forward, gathers backward, no atomics.
+
+Forward, a program keeps a block of queries and goes through their taps with an online softmax. Backward there are three
+kernels: queries go through their taps again; keys go through the queries that see them; and each row of the position
+tables goes through all queries, a chunk of them a program, whose partial sums torch adds up. So the results do not
+depend on the order in which programs run.
+"""
+
+from typing import NamedTuple, no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from paradigms.kernels.case import Case, Operands, lse_dtype
+from paradigms.kernels.triton_kernels.tile import (
+    NUM_WARPS,
+    Extent,
+    Strided,
+    Tile,
+    Window,
+    choose_tile,
+    find_block,
+    find_distance,
+    find_keys,
+    find_row,
+    load_rows,
+    load_tile,
+    make_grid,
+    sees,
+    store_rows,
+    to_strided,
+    to_window,
+)
+
+MAX_CHUNKS = 64
+"""Programs that share the sums of one row of the position tables: the partial sums are so many tables."""
+
+
+class Inputs(NamedTuple):
+    """What the output is made of; None for what is absent."""
+
+    q: Strided | None
+    k: Strided | None
+    v: Strided
+    rk: Tensor | None
+    rq: Tensor | None
+    rb: Tensor | None
+
+
+class Constants(NamedTuple):
+    """What is known when a kernel is compiled."""
+
+    window: Window
+    tile: Tile
+    scale: float | None
+    dropout_p: float
+
+
+class Plan(NamedTuple):
+    """How a case is computed."""
+
+    inputs: Inputs
+    extent: Extent
+    seed: int
+    constants: Constants
+
+
+@triton.jit
+@no_type_check
+def _mix_terms(x, table, entry, constants: tl.constexpr):
+    """What the other side of a product is multiplied by: scale * x + rows of the table; either may be absent."""
+    y = tl.zeros_like(x)
+    if constants.scale is not None:
+        y += x * constants.scale
+    if table is not None:
+        y += load_rows(table, entry, constants.tile)
+    return y
+
+
+@triton.jit
+@no_type_check
+def _make_logits(inputs, q, k, entry, constants: tl.constexpr):
+    """Eq. 4 of arXiv:2112.12786 for queries, keys and their rows in the tables, with one sum over channels."""
+    products = k * _mix_terms(q, inputs.rq, entry, constants)
+    if inputs.rk is not None:
+        products += q * load_rows(inputs.rk, entry, constants.tile)
+    logits = tl.sum(products, axis=1)
+    if inputs.rb is not None:
+        logits += tl.load(inputs.rb + entry).to(constants.tile.dtype)
+    return logits
+
+
+@triton.jit
+@no_type_check
+def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
+    """Zero for dropped weights, 1 / (1 - p) for others: Philox at the numbers that name a weight, always the same."""
+    if constants.dropout_p == 0.0:
+        return tl.full([constants.tile.block], 1.0, constants.tile.dtype)
+    else:
+        zero = tl.zeros([constants.tile.block], tl.int32)
+        bits, _, _, _ = tl.philox(seed, zero + pixel, zero + offset, zero + place, zero)
+        kept = tl.uint_to_uniform_float(bits) >= constants.dropout_p
+        factor: tl.constexpr = 1.0 / (1.0 - constants.dropout_p) if constants.dropout_p < 1.0 else 0.0
+        return kept.to(constants.tile.dtype) * factor
+
+
+@triton.jit(do_not_specialize=["seed"])
+@no_type_check
+def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
+    """The output, and the logarithm of the softmax's denominator."""
+    window: tl.constexpr = constants.window
+    tile: tl.constexpr = constants.tile
+    batch, head, pixel, exists = find_block(extent, tile.block)
+    q = load_tile(inputs.q, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
+    highest = tl.full([tile.block], -3e38, tile.dtype)
+    total = tl.zeros([tile.block], tile.dtype)
+    mixed = tl.zeros([tile.block, tile.padded], tile.dtype)
+    for tap in range(window.size[0] * window.size[1]):
+        row, column, inside, offset = find_keys(pixel, tap, extent, window)
+        k = load_tile(inputs.k, batch, row, column, head, inside, tile)
+        v = load_tile(inputs.v, batch, row, column, head, inside, tile)
+        logits = _make_logits(inputs, q, k, head * window.offsets + offset, constants)
+        counted = inside | (window.border == "zero")
+        new_highest = tl.maximum(highest, tl.where(counted, logits, highest))
+        fade = tl.exp(highest - new_highest)
+        weights = tl.exp(tl.where(counted, logits - new_highest, float("-inf")))
+        highest = new_highest
+        total = total * fade + weights
+        weights *= _draw_factors(seed, pixel, offset, batch * extent.heads + head, constants)
+        mixed = mixed * fade[:, None] + weights[:, None] * v
+    here = find_row(extent, batch, pixel, head)
+    store_rows(out, here, mixed / total[:, None], exists, tile)
+    tl.store(lse + here, highest + tl.log(total), mask=exists)
+
+
+@triton.jit(do_not_specialize=["seed"])
+@no_type_check
+def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constants: tl.constexpr):
+    """The gradient of q, and delta = Σ P dP, which the other kernels read.
+
+    One pass over the taps, as Σ P (dP - delta) x = Σ P dP x - delta Σ P x.
+    """
+    window: tl.constexpr = constants.window
+    tile: tl.constexpr = constants.tile
+    batch, head, pixel, exists = find_block(extent, tile.block)
+    here = find_row(extent, batch, pixel, head)
+    q = load_tile(inputs.q, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
+    g = load_tile(grad, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
+    denominator = tl.load(lse + here, mask=exists, other=0.0)
+    sums = tl.zeros([tile.block], tile.dtype)
+    sums_of_x = tl.zeros([tile.block, tile.padded], tile.dtype)
+    means = tl.zeros([tile.block, tile.padded], tile.dtype)
+    for tap in range(window.size[0] * window.size[1]):
+        row, column, inside, offset = find_keys(pixel, tap, extent, window)
+        k = load_tile(inputs.k, batch, row, column, head, inside, tile)
+        v = load_tile(inputs.v, batch, row, column, head, inside, tile)
+        entry = head * window.offsets + offset
+        counted = inside | (window.border == "zero")
+        logits = _make_logits(inputs, q, k, entry, constants)
+        weights = tl.exp(tl.where(counted, logits - denominator, float("-inf")))
+        factors = _draw_factors(seed, pixel, offset, batch * extent.heads + head, constants)
+        shares = weights * factors * tl.sum(g * v, axis=1)
+        sums += shares
+        if inputs.q is not None:
+            x = _mix_terms(k, inputs.rk, entry, constants)
+            sums_of_x += shares[:, None] * x
+            means += weights[:, None] * x
+    tl.store(delta + here, sums, mask=exists)
+    if inputs.q is not None:
+        store_rows(grad_q, here, sums_of_x - sums[:, None] * means, exists, tile)
+
+
+@triton.jit(do_not_specialize=["seed"])
+@no_type_check
+def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, constants: tl.constexpr):
+    """The gradients of k and v: a key goes through the queries that see it."""
+    window: tl.constexpr = constants.window
+    tile: tl.constexpr = constants.tile
+    batch, head, pixel, exists = find_block(extent, tile.block)
+    key_row, key_column = pixel // extent.width, pixel % extent.width
+    k = load_tile(inputs.k, batch, key_row, key_column, head, exists, tile)
+    v = load_tile(inputs.v, batch, key_row, key_column, head, exists, tile)
+    to_k = tl.zeros([tile.block, tile.padded], tile.dtype)
+    to_v = tl.zeros([tile.block, tile.padded], tile.dtype)
+    for offset in range(window.offsets):
+        down, across = find_distance(offset, window)
+        row, column = key_row - down, key_column - across
+        seen = sees(row, column, key_row, key_column, extent, window)
+        there = find_row(extent, batch, row * extent.width + column, head)
+        q = load_tile(inputs.q, batch, row, column, head, seen, tile)
+        g = load_tile(grad, batch, row, column, head, seen, tile)
+        entry = head * window.offsets + offset + tl.zeros([1], tl.int32)
+        logits = _make_logits(inputs, q, k, entry, constants)
+        weights = tl.exp(tl.where(seen, logits - tl.load(lse + there, mask=seen, other=0.0), float("-inf")))
+        place = batch * extent.heads + head
+        factors = _draw_factors(seed, row * extent.width + column, offset, place, constants)
+        to_v += (weights * factors)[:, None] * g
+        if inputs.k is not None:
+            pull = weights * (tl.sum(g * v, axis=1) * factors - tl.load(delta + there, mask=seen, other=0.0))
+            to_k += pull[:, None] * _mix_terms(q, inputs.rq, entry, constants)
+    here = find_row(extent, batch, pixel, head)
+    store_rows(grad_v, here, to_v, exists, tile)
+    if inputs.k is not None:
+        store_rows(grad_k, here, to_k, exists, tile)
+
+
+@triton.jit(do_not_specialize=["seed"])
+@no_type_check
+def backward_of_tables(
+    inputs, extent, seed, grad, lse, delta, grad_rk, grad_rq, grad_rb, blocks_per_chunk, constants: tl.constexpr
+):
+    """Partial sums (chunks, heads, offsets, ...) of the gradients of rk, rq, rb: an offset goes through its queries."""
+    window: tl.constexpr = constants.window
+    tile: tl.constexpr = constants.tile
+    offset, head, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    down, across = find_distance(offset, window)
+    entry = head * window.offsets + offset + tl.zeros([1], tl.int32)
+    pixels = extent.height * extent.width
+    to_rk = tl.zeros([tile.block, tile.padded], tile.dtype)
+    to_rq = tl.zeros([tile.block, tile.padded], tile.dtype)
+    to_rb = tl.zeros([tile.block], tile.dtype)
+    for step in range(blocks_per_chunk):
+        number = (tl.cast(chunk, tl.int64) * blocks_per_chunk + step) * tile.block + tl.arange(0, tile.block)
+        batch, pixel = number // pixels, (number % pixels).to(tl.int32)
+        row, column = pixel // extent.width, pixel % extent.width
+        exists = batch < extent.batch
+        seen = exists & sees(row, column, row + down, column + across, extent, window)
+        counted = (seen | (window.border == "zero")) & exists
+        q = load_tile(inputs.q, batch, row, column, head, exists, tile)
+        g = load_tile(grad, batch, row, column, head, exists, tile)
+        k = load_tile(inputs.k, batch, row + down, column + across, head, seen, tile)
+        v = load_tile(inputs.v, batch, row + down, column + across, head, seen, tile)
+        here = find_row(extent, batch, pixel, head)
+        logits = _make_logits(inputs, q, k, entry, constants)
+        weights = tl.exp(tl.where(counted, logits - tl.load(lse + here, mask=exists, other=0.0), float("-inf")))
+        place = (batch * extent.heads + head).to(tl.int32)
+        factors = _draw_factors(seed, pixel, offset, place, constants)
+        pull = weights * (tl.sum(g * v, axis=1) * factors - tl.load(delta + here, mask=exists, other=0.0))
+        to_rk += pull[:, None] * q
+        to_rq += pull[:, None] * k
+        to_rb += pull
+    entry = (chunk * extent.heads).to(tl.int64) * window.offsets + entry
+    always = tl.full([1], 1, tl.int1)
+    if grad_rk is not None:
+        store_rows(grad_rk, entry, tl.sum(to_rk, axis=0)[None, :], always, tile)
+    if grad_rq is not None:
+        store_rows(grad_rq, entry, tl.sum(to_rq, axis=0)[None, :], always, tile)
+    if grad_rb is not None:
+        tl.store(grad_rb + entry, tl.sum(to_rb, axis=0)[None])
+
+
+def _make_plan(case: Case) -> Plan:
+    terms, v = case.terms, case.v
+    q = terms.q if terms.scale is not None or terms.rk is not None else None
+    k = terms.k if terms.scale is not None or terms.rq is not None else None
+    inputs = Inputs(
+        None if q is None else to_strided(q),
+        None if k is None else to_strided(k),
+        to_strided(v),
+        *(None if table is None else table.contiguous() for table in (terms.rk, terms.rq, terms.rb)),
+    )
+    dropout_p, seed = (0.0, 0) if case.dropout is None else case.dropout
+    constants = Constants(to_window(case.geometry), choose_tile(v), terms.scale, dropout_p)
+    return Plan(inputs, Extent(*v.shape[:4]), seed, constants)
+
+
+def attention(case: Case) -> tuple[Tensor, Tensor]:
+    """The output, contiguous and of the values' dtype, and the log-sum-exp of the counted logits."""
+    plan = _make_plan(case)
+    out = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
+    lse = torch.empty(case.v.shape[:-1], dtype=lse_dtype(case.v), device=case.v.device)
+    grid = make_grid(plan.extent, plan.constants.tile.block)
+    with torch.cuda.device_of(case.v):
+        forward[grid](plan.inputs, plan.extent, plan.seed, out, lse, plan.constants, num_warps=NUM_WARPS)
+    return out, lse
+
+
+def _make_gradient(x: Tensor | None, used: Strided | None) -> Tensor | None:
+    """Where a kernel writes; zeros for an operand that the output does not depend on."""
+    if x is None:
+        return None
+    return (torch.zeros if used is None else torch.empty)(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _sum_tables(plan: Plan, grad: Strided, lse: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of rk, rq and rb."""
+    inputs, extent, seed, constants = plan
+    tables = inputs.rk, inputs.rq, inputs.rb
+    if tables == (None, None, None):
+        return tables
+    blocks = triton.cdiv(lse.numel() // extent.heads, constants.tile.block)
+    chunks = max(1, min(MAX_CHUNKS, blocks))
+    partial = [None if table is None else lse.new_empty(chunks, *table.shape) for table in tables]
+    grid = constants.window.offsets, extent.heads, chunks
+    per_chunk = triton.cdiv(blocks, chunks)
+    backward_of_tables[grid](
+        inputs, extent, seed, grad, lse, delta, *partial, per_chunk, constants, num_warps=NUM_WARPS
+    )
+    return tuple(
+        None if table is None or sums is None else sums.sum(0).to(table.dtype)
+        for table, sums in zip(tables, partial, strict=True)
+    )
+
+
+def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
+    """The gradients of the sum of `grad` times the output; None where the operand is."""
+    plan = _make_plan(case)
+    inputs, extent, seed, constants = plan
+    to_q, to_k = _make_gradient(case.terms.q, inputs.q), _make_gradient(case.terms.k, inputs.k)
+    to_v = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
+    lse, delta, given = lse.contiguous(), torch.empty_like(lse, memory_format=torch.contiguous_format), to_strided(grad)
+    grid = make_grid(extent, constants.tile.block)
+    with torch.cuda.device_of(case.v):
+        read = inputs, extent, seed, given, lse, delta
+        backward_of_queries[grid](*read, to_q, constants, num_warps=NUM_WARPS)
+        backward_of_keys[grid](*read, to_k, to_v, constants, num_warps=NUM_WARPS)
+        to_tables = _sum_tables(plan, given, lse, delta)
+    return Operands(to_q, to_k, to_v, *to_tables)
