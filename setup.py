@@ -4,7 +4,9 @@ Everything else about the package stands in pyproject.toml. Where there is no co
 same, and attention on the CPU runs in torch.
 """
 
+import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -12,13 +14,16 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("paradigms/kernels/native")
-COMMON = ["-O3", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
+COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
 X86_64 = {
     "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
     "avx2": (32, "-mavx2 -mfma"),
 }
 INSTRUCTION_SETS = {"baseline": (16, ""), **(X86_64 if platform.machine() in ("x86_64", "AMD64") else {})}
-"""Bytes of a vector and the compiler's flags."""
+"""Bytes of a vector and the compiler's flags. The best that a machine has is chosen when the library is loaded."""
+
+WANTED = os.environ.get("PARADIGMS_INSTRUCTION_SETS", " ".join(INSTRUCTION_SETS)).split()
+"""Fewer build faster; `baseline` must be among them."""
 
 
 class BuildKernels(build_ext):
@@ -30,24 +35,26 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Called for the one extension that there is."""
-        headers = [str(path) for path in sorted(NATIVE.glob("*.h"))]
-        objects = self._compile("parallel.cpp", [], headers, "parallel")
-        for name, (num_bytes, flags) in INSTRUCTION_SETS.items():
-            macros = [("PARADIGMS_ISA", name), ("PARADIGMS_VECTOR_BYTES", str(num_bytes))]
-            objects += self._compile("kernels.cpp", macros, headers, name, flags.split())
+        objects = self._compile("parallel.cpp", "parallel")
+        with ThreadPoolExecutor() as pool:  # each waits for a process of the compiler
+            objects += [made for part in pool.map(self._compile_kernels, WANTED) for made in part]
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, target, libraries=["pthread"], target_lang="c++")
 
+    def _compile_kernels(self, instruction_set: str) -> list[str]:
+        num_bytes, flags = INSTRUCTION_SETS[instruction_set]
+        macros = [("PARADIGMS_ISA", instruction_set), ("PARADIGMS_VECTOR_BYTES", str(num_bytes))]
+        return self._compile("kernels.cpp", instruction_set, macros, flags.split())
+
     def _compile(
-        self, source: str, macros: list[tuple[str, str]], headers: list[str], folder: str, flags: list[str] | None = None
+        self, source: str, folder: str, macros: list[tuple[str, str]] | None = None, flags: list[str] | None = None
     ) -> list[str]:
         return self.compiler.compile(
             [str(NATIVE / source)],
             output_dir=str(Path(self.build_temp) / folder),
             macros=macros,
             extra_postargs=COMMON + (flags or []),
-            depends=headers,
         )
 
 

@@ -63,7 +63,7 @@ _FUSED = frozenset({"zero", "mask", "shift"})
 
 
 def _attend_fused(backend: str) -> Attend:
-    def attend(  # noqa: PLR0913 - the seam
+    def attend(
         terms: Terms,
         v: Tensor,
         geometry: Geometry,

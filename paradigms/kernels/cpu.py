@@ -91,11 +91,19 @@ def is_available() -> bool:
     return _load() is not None
 
 
-def get_instruction_set() -> str:
-    """The one in use: the machine's best, or what `use_instruction_set` says."""
+@cache
+def list_instruction_sets() -> tuple[str, ...]:
+    """Those that the library was built for and the machine has; the best one last."""
     library = _load()
-    assert library is not None
-    return _chosen or INSTRUCTION_SETS[library.paradigms_best_instruction_set()]
+    if library is None:
+        return ()
+    known = INSTRUCTION_SETS[: library.paradigms_best_instruction_set() + 1]
+    return tuple(name for name in known if hasattr(library, f"paradigms_sliding_f32_{name}"))
+
+
+def get_instruction_set() -> str:
+    """The one in use: the best, or what `use_instruction_set` says."""
+    return _chosen or list_instruction_sets()[-1]
 
 
 @contextmanager
@@ -103,13 +111,11 @@ def use_instruction_set(name: str) -> Iterator[None]:
     """Compute with another instruction set than the machine's best, to compare them.
 
     Raises:
-        ValueError: the machine does not have it.
+        ValueError: the machine does not have it, or the library was not built for it.
     """
     global _chosen  # noqa: PLW0603 - what is in use belongs to the process, as torch's threads do
-    library = _load()
-    best = -1 if library is None else library.paradigms_best_instruction_set()
-    if name not in INSTRUCTION_SETS[: best + 1]:
-        raise ValueError(f"this machine computes with {', '.join(INSTRUCTION_SETS[: best + 1]) or 'none'}, got {name!r}")
+    if name not in list_instruction_sets():
+        raise ValueError(f"the instruction sets are {', '.join(list_instruction_sets()) or 'none'}, got {name!r}")
     before, _chosen = _chosen, name
     try:
         yield
@@ -169,7 +175,7 @@ class _Problem:
     def point(self, name: str, tensor: Tensor) -> None:
         """Let a field of the structure point to a tensor, which is kept alive."""
         self.tensors.append(tensor)
-        is_map = dict(self.c._fields_)[name] is _Map
+        is_map = isinstance(getattr(self.c, name), _Map)
         setattr(self.c, name, _Map(tensor.data_ptr(), *tensor.stride()[:4]) if is_map else tensor.data_ptr())
 
     def give(self, **tensors: Tensor | None) -> None:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, lse_dtype, to_operands
 
+
 def _load_torch() -> FusedBackend:
     from paradigms.kernels import halo
 
@@ -36,7 +37,7 @@ BACKENDS: dict[str, Callable[[], FusedBackend]] = {"torch": _load_torch, "cpu": 
 """Where the modules come from, imported when they are first used: Triton is not installed everywhere."""
 
 
-def _to_case(  # noqa: PLR0913 - operators of torch take plain values
+def _to_case(
     operands: Sequence[Tensor],
     names: str,
     seed: Tensor | None,
@@ -50,7 +51,8 @@ def _to_case(  # noqa: PLR0913 - operators of torch take plain values
 ) -> Case:
     given = dict(zip(names.split(), operands, strict=True))
     geometry = Geometry(kind, _pair(kernel_size), _pair(dilation), border, _pair(shift))
-    terms = Terms(*(given.get(name) for name in ("q", "k", "rk", "rq", "rb")), scale)
+    q, k, rk, rq, rb = (given.get(name) for name in ("q", "k", "rk", "rq", "rb"))
+    terms = Terms(q, k, rk, rq, rb, scale)
     outside = Outside(given.get("outside_k"), given.get("outside_v"))
     return Case(terms, given["v"], geometry, outside, None if seed is None else Dropout(dropout_p, int(seed)))
 

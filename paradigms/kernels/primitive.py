@@ -1,9 +1,9 @@
 """Two products and one map that carry every sliding neighborhood, as operators of torch.
 
-`dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`; what lies outside
-the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g, b), ∂dot/∂b = mix(reverse(g), a),
-∂mix/∂w = dot(g, v), ∂mix/∂v = mix(reverse(w), g), ∂reverse/∂w = reverse(g). So they can be differentiated as often as one
-likes, keep nothing but their inputs, and sum in an order that does not depend on threads.
+`dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`; what lies
+outside the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g, b), ∂dot/∂b = mix(reverse(g), a),
+∂mix/∂w = dot(g, v), ∂mix/∂v = mix(reverse(w), g), ∂reverse/∂w = reverse(g). So they can be differentiated as often as
+one likes, keep nothing but their inputs, and sum in an order that does not depend on threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from paradigms.functional import Geometry
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
+
 
 @runtime_checkable
 class PrimitiveBackend(Protocol):
@@ -145,15 +146,15 @@ def _flops_of_reverse(*_: object, **__: object) -> int:
 
 
 def dot(a: Map, b: Map, geometry: Geometry, *, backend: str) -> Taps:
-    """dot(a, b)[i, o] = a_i·b_{i+o}, zero where i+o lies outside the map."""
+    """Scores of neighbors: out[i, o] = a_i·b_{i+o}, zero where i+o lies outside the map."""
     return torch.ops.paradigms.dot(a, b, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]
 
 
 def mix(weights: Taps, v: Map, geometry: Geometry, *, backend: str) -> Map:
-    """mix(w, v)[i] = Σ_o w_{i,o} v_{i+o} over the taps inside the map."""
+    """Weighted sums of neighbors: out[i] = Σ_o w_{i,o} v_{i+o} over the taps inside the map."""
     return torch.ops.paradigms.mix(weights, v, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]
 
 
 def reverse(weights: Taps, geometry: Geometry, *, backend: str) -> Taps:
-    """reverse(w)[j, o] = w[j+o, -o], zero where j+o lies outside the map: from what queries say to what keys hear."""
+    """From what queries say to what keys hear: out[j, o] = w[j+o, -o], zero where j+o lies outside the map."""
     return torch.ops.paradigms.reverse(weights, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]

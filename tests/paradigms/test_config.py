@@ -75,7 +75,10 @@ def test_the_order_of_terms_does_not_matter() -> None:
         ({"shift_size": 7}, "shift_size must be in"),
         ({"kernel": 3}, "did you mean 'kernel_size'"),
         ({"backend": "cuda"}, "unknown backend"),
-        ({"neighborhood": "sliding_window", "border": "shift", "backend": "dense"}, "has no kernel for sliding_window, shift"),
+        (
+            {"neighborhood": "sliding_window", "border": "shift", "backend": "dense"},
+            "has no kernel for sliding_window, shift",
+        ),
         ({"normalization": "filter_norm", "window_size": 1}, "filter_norm needs at least 2 taps"),
     ],
     ids=str,
