@@ -1,0 +1,134 @@
+"""Times cases in turn, round after round, in this process; `torch.utils.benchmark` does the timing."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from torch.utils.benchmark import Timer
+
+from harness.commands.bench.case import Setting, Workload
+from harness.commands.bench.load import MAX_FOREIGN_CORES, MAX_WAITING, ReadMachine, foreign_cores
+from harness.commands.bench.probe import run_forward
+from harness.commands.bench.result import Lap, Result
+
+MIN_RUN_SECONDS = 0.1
+"""How long a quick case is repeated within a round."""
+
+SLOW_SECONDS, SLOW_ROUNDS = 1.0, 3
+"""A case that takes longer than this is timed in so many rounds only."""
+
+
+class Clock:
+    """What `Timer` reads: the CPU time of this process, on all its threads; notes the wall clock beside it."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._walls: list[float] = []
+
+    def __call__(self) -> float:
+        """The timer's reading."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        self._walls.append(time.perf_counter())
+        return time.process_time()
+
+    def list_walls(self) -> list[float]:
+        """Seconds between the two readings of each measurement."""
+        return [end - start for start, end in zip(self._walls[::2], self._walls[1::2], strict=True)]
+
+
+def time_call(
+    call: Callable[[], object], *, device: str = "cpu", threads: int = 1, seconds: float = MIN_RUN_SECONDS
+) -> tuple[float, float]:
+    """CPU and wall seconds of one call, the median over as many as fit, after one or more to warm up."""
+    clock = Clock(device)
+    timer = Timer("call()", globals={"call": call}, timer=clock, num_threads=threads)
+    measured = timer.blocked_autorange(min_run_time=seconds)
+    walls = clock.list_walls()[-len(measured.raw_times) :]
+    return measured.median, median(walls) / measured.number_per_run
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A case was timed once more; `done` and `total` are expected seconds of all turns."""
+
+    case_id: str
+    round: int
+    done: float
+    total: float
+
+
+@dataclass
+class Rounds:
+    """Which rounds others disturbed: repeated while there are spare ones, then kept and told."""
+
+    repeats: int
+    spare: int
+    foreign: list[float] = field(default_factory=list)
+    repeated: int = 0
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether a round counts that should not."""
+        return any(cores > MAX_FOREIGN_CORES for cores in self.foreign)
+
+
+def time_rounds(
+    results: Sequence[Result],
+    workloads: Sequence[Workload],
+    rounds: Rounds,
+    *,
+    setting: Setting,
+    read: ReadMachine,
+) -> Generator[Turn, None, None]:
+    """Add laps to the results until every case has its rounds; a disturbed round is done again."""
+    pairs = list(zip(results, workloads, strict=True))
+    total = sum(_expect(result) * _count_rounds(result, rounds.repeats) for result in results)
+    done, number = 0.0, 0
+    while number < rounds.repeats:
+        before, laps = read(), []
+        for result, workload in pairs:
+            if number < _count_rounds(result, rounds.repeats):
+                laps.append((result, *_time_workload(result, workload, number, setting)))
+                done += _expect(result)
+                yield Turn(result.case.id, number + 1, min(done, total), total)
+        foreign = _estimate_load(foreign_cores(before, read()), [lap for _, *both in laps for lap in both if lap])
+        if foreign > MAX_FOREIGN_CORES and rounds.repeated < rounds.spare:
+            rounds.repeated += 1
+            total += sum(_expect(result) for result, *_ in laps)
+            continue
+        rounds.foreign.append(foreign)
+        for result, forward, train in laps:
+            result.forward.append(forward)
+            result.train += [train] if train else []
+        number += 1
+
+
+def _expect(result: Result) -> float:
+    """Roughly the seconds of a turn: each pass once to warm up and once to count."""
+    assert result.probe is not None
+    return 2 * max(MIN_RUN_SECONDS, 1.3 * result.probe.seconds)
+
+
+def _count_rounds(result: Result, repeats: int) -> int:
+    assert result.probe is not None
+    return min(SLOW_ROUNDS, repeats) if result.probe.seconds > SLOW_SECONDS else repeats
+
+
+def _time_workload(result: Result, workload: Workload, number: int, setting: Setting) -> tuple[Lap, Lap | None]:
+    threads = result.case.threads
+    with workload.context():
+        forward = time_call(lambda: run_forward(workload), device=setting.device, threads=threads)
+        if workload.train is None:
+            return Lap(number, *forward), None
+        train = time_call(workload.train, device=setting.device, threads=threads)
+    return Lap(number, *forward), Lap(number, *train)
+
+
+def _estimate_load(foreign: float, laps: Sequence[Lap]) -> float:
+    """What others were seen to use, or what threads that waited for a core tell, whichever is more."""
+    cpu, wall = sum(lap.cpu for lap in laps), sum(lap.wall for lap in laps)
+    waited = wall > MAX_WAITING * cpu if cpu else False
+    return max(foreign, wall / cpu - 1) if waited else foreign
