@@ -32,7 +32,7 @@ def open_display(stream: TextIO) -> Iterator[Show]:
 
 
 def _to_left(turn: Turn) -> str:
-    minutes, seconds = divmod(round(max(0.0, turn.total - turn.done)), 60)
+    minutes, seconds = divmod(round(turn.seconds_left), 60)
     return f"about {minutes}:{seconds:02} left"
 
 

@@ -17,9 +17,7 @@ def unfold(x: Tensor, size: int) -> Tensor:
     return views.flatten(-2)
 
 
-def attend_net7(  # noqa: PLR0913 - all that the operator has
-    q: Tensor, k: Tensor, v: Tensor, rk: Tensor, rq: Tensor, rb: Tensor, *, size: int = 7
-) -> Tensor:
+def attend_net7(q: Tensor, k: Tensor, v: Tensor, rk: Tensor, rq: Tensor, rb: Tensor, *, size: int = 7) -> Tensor:
     """All four terms of Eq. 4 (arXiv:2112.12786) and softmax; tables are (heads, taps, head_dim) and (heads, taps)."""
     keys = unfold(k, size)
     logits = torch.matmul((q * q.shape[-1] ** -0.5).unsqueeze(-2), keys).squeeze(-2)

@@ -134,7 +134,10 @@ GOALS = (
         "Net7-N `torch` / eager window Net7",
         _TIME, _LESS, "net7_n/torch/{}", _EAGER_WINDOW, _both((4, 2.2), (2.5, 1.6)),
     ),
-    Goal("saved for backward by Net7-N `cpu`, of unfold's", Quantity.SAVED, _LESS, _NET7_N, _UNFOLD, _same(1 / 60, None)),
+    Goal(
+        "saved for backward by Net7-N `cpu`, of unfold's",
+        Quantity.SAVED, _LESS, _NET7_N, _UNFOLD, _same(1 / 60, None),
+    ),
     Goal(
         "saved for backward by Net7-N `cpu`, of eager window Net7's",
         Quantity.SAVED, _LESS, _NET7_N, _EAGER_WINDOW, _same(0.35, None),
@@ -143,7 +146,10 @@ GOALS = (
         "the aim of both: numbers kept beyond the inputs, a query and head",
         Quantity.KEPT_NUMBERS, _LESS, _NET7_N, "", _same(None, 1.0),
     ),
-    Goal("peak memory growth of Net7-N `cpu`, of unfold's", Quantity.PEAK, _LESS, _NET7_N, _UNFOLD, _same(1 / 30, 1 / 50)),
+    Goal(
+        "peak memory growth of Net7-N `cpu`, of unfold's",
+        Quantity.PEAK, _LESS, _NET7_N, _UNFOLD, _same(1 / 30, 1 / 50),
+    ),
     Goal("`mix` alone, times faster than unfold", _TIME, _MORE, "mix/unfold/{}", "mix/cpu/{}", _same(18, 30)),
     Goal("AVX2 build / eager window Net7", _TIME, _LESS, f"{_NET7_N}/avx2", _EAGER_WINDOW, {"s1": Bounds(1.5, 1.0)}),
     Goal("2 threads, times faster than 1 (wall)", _WALL, _MORE, _NET7_N, f"{_NET7_N}/2-threads", _same(1.8, 1.9)),

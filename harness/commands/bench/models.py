@@ -43,7 +43,7 @@ def _load_laptop() -> Cell:
 
 
 def build_swin_t(case: Case, setting: Setting) -> Workload:
-    """timm's Swin-T."""
+    """Swin-T as timm has it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("bench", "swin_t"))
         model = timm_swin.SwinTransformer(num_classes=1000, drop_path_rate=0.0, **SWIN_T)
@@ -67,7 +67,7 @@ def build_laptop(case: Case, setting: Setting) -> Workload:
 
 
 def build_timm_laptop(case: Case, setting: Setting) -> Workload:
-    """timm's own Swin at the same sizes, under the same optimizer; its tables are treated as ours are."""
+    """The same sizes and optimizer in timm's own Swin; its tables are treated as ours are."""
     cell = _load_laptop()
     sizes = {**cell.sizes.model_dump(), "num_heads": cell.num_heads}
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
 """What ours is measured against: frozen forms, timm's windows, torch's depthwise convolution, NATTEN, FlexAttention."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
@@ -33,10 +33,14 @@ def build_unfold_mix(case: Case, setting: Setting) -> Workload:
 def build_window(case: Case, setting: Setting) -> Workload:
     """Net7 in windows, eager."""
     draw, size = Draw(case.shape, setting), case.shape.map_size
-    operands = [draw(*size) for _ in "qkv"] + _draw_tables(draw, size, (2 * WINDOW - 1) ** 2)
+    q, k, v = (draw(*size) for _ in "qkv")
+    rk, rq, rb = _draw_tables(draw, size, (2 * WINDOW - 1) ** 2)
     offsets = frozen_window.make_offsets(WINDOW).to(setting.device)
-    cost = 4 * operands[2].numel() * TAPS
-    return build_differentiable(lambda: frozen_window.attend_net7(*operands, offsets), operands, draw(*size), cost)
+
+    def forward() -> Tensor:
+        return frozen_window.attend_net7(q, k, v, rk, rq, rb, offsets)
+
+    return build_differentiable(forward, [q, k, v, rk, rq, rb], draw(*size), 4 * v.numel() * TAPS)
 
 
 def _draw_tables(draw: Draw, size: tuple[int, ...], offsets: int) -> list[Tensor]:
@@ -45,13 +49,15 @@ def _draw_tables(draw: Draw, size: tuple[int, ...], offsets: int) -> list[Tensor
 
 
 def build_timm(case: Case, setting: Setting) -> Workload:
-    """timm's WindowAttention between its two linear layers, not fused: q·k + r^b on windows that are already cut.
+    """WindowAttention of timm between its two linear layers, not fused: q·k + r^b on windows that are already cut.
 
     The partition of the map and, where shifted, its move are left out; the mask of shifted windows is in.
     """
     shape, draw = case.shape, Draw(case.shape, setting)
     core = WindowAttention(shape.channels, shape.heads, window_size=WINDOW).to(setting.device, setting.dtype)
-    core.qkv, core.proj, core.fused_attn = nn.Identity(), nn.Identity(), False
+    for name in ("qkv", "proj"):
+        setattr(core, name, nn.Identity())
+    core.fused_attn = False
     mask = _make_mask(case, setting) if case.variant else None
     windows = shape.num_queries // TAPS
     x, grad = draw(windows, TAPS, 3 * shape.channels), draw(windows, TAPS, shape.channels)
@@ -59,18 +65,17 @@ def build_timm(case: Case, setting: Setting) -> Workload:
     return build_differentiable(lambda: core(x, mask), [x, core.relative_position_bias_table], grad, cost)
 
 
-def _make_mask(case: Case, setting: Setting) -> Tensor | None:
+def _make_mask(case: Case, setting: Setting) -> Tensor:
     """What timm's block adds to the logits of shifted windows."""
     shape = case.shape
     block = SwinTransformerBlock(
         shape.channels, (shape.height, shape.width), shape.heads, window_size=WINDOW, shift_size=WINDOW // 2
     )
-    mask: Tensor | None = block.attn_mask
-    return None if mask is None else mask.to(setting.device, setting.dtype)
+    return cast("Tensor", block.attn_mask).to(setting.device, setting.dtype)
 
 
 def build_depthwise(case: Case, setting: Setting) -> Workload:
-    """torch's depthwise convolution, channels last."""
+    """The depthwise convolution of torch, channels last."""
     shape, draw = case.shape, Draw(case.shape, setting)
     x, grad = (_draw_channels_last(shape.batch, shape.channels, shape.height, shape.width, draw=draw) for _ in "xg")
     weight, bias = draw(shape.channels, 1, WINDOW, WINDOW, scale=0.02), draw(shape.channels, scale=0.02)
@@ -98,7 +103,7 @@ def build_natten(case: Case, setting: Setting) -> Workload:
 
 
 def build_flex(case: Case, setting: Setting) -> Workload:
-    """torch's FlexAttention, compiled: q·k alone, taps outside the map not counted; no backward pass on a CPU."""
+    """FlexAttention of torch, compiled: q·k alone, taps outside the map not counted; no backward pass on a CPU."""
     flex: Any = import_module("torch.nn.attention.flex_attention")
     shape, draw, (batch, height, width, heads, head_dim) = case.shape, Draw(case.shape, setting), case.shape.map_size
     operands = [draw(batch, heads, height * width, head_dim) for _ in "qkv"]
@@ -110,7 +115,7 @@ def build_flex(case: Case, setting: Setting) -> Workload:
 
     pixels = shape.height * shape.width
     mask = flex.create_block_mask(sees, None, None, pixels, pixels, device=setting.device)
-    attention = torch.compile(flex.flex_attention)
+    attention: Any = torch.compile(flex.flex_attention)
     cost = 2 * operands[2].numel() * TAPS
     if setting.device == "cpu":
         plain = [operand.detach() for operand in operands]

@@ -40,9 +40,7 @@ def _draw_roof(panel: Axes, ceiling: Ceiling, points: pd.DataFrame) -> None:
     intensity = np.geomspace(min(lowest, peak / slope) / 2, 4 * max(highest, peak / slope), 200)
     panel.plot(intensity, np.minimum(peak, slope * intensity), color="#222222", linewidth=1.5)
     panel.text(intensity[-1], peak * 1.05, f"matrix product {peak:,.0f} GFLOP/s", ha="right", va="bottom", fontsize=9)
-    panel.text(
-        intensity[0] * 1.05, slope * intensity[0] * 1.6, f"copy {slope:,.1f} GB/s", ha="left", va="bottom", fontsize=9
-    )
+    panel.text(intensity[0], slope * intensity[0] * 0.8, f"copy {slope:,.1f} GB/s", ha="left", va="top", fontsize=9)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)

@@ -15,7 +15,4 @@ def read_training_minutes(path: Path) -> tuple[float | None, str]:
     known = frame[frame["n"] > 0]
     minutes = float((known["n"] * known["seconds"]).sum()) / 60 / WORKERS
     devices = ", ".join(sorted({str(device) for device in known["device"]}))
-    return (
-        minutes,
-        f"not measured by this run: as {path.with_suffix('.md').name} of `laptop` has it, {devices}, last run {max(known['last_run'])}",
-    )
+    return minutes, f"from `results/laptop/table1.md`: {devices}, last run {max(known['last_run'])}"

@@ -52,12 +52,13 @@ def time_call(
 
 @dataclass(frozen=True)
 class Turn:
-    """A case was timed once more; `done` and `total` are expected seconds of all turns."""
+    """A case was timed once more; `done` of `total` is behind us, by what the first runs took."""
 
     case_id: str
     round: int
     done: float
     total: float
+    seconds_left: float
 
 
 @dataclass
@@ -86,14 +87,15 @@ def time_rounds(
     """Add laps to the results until every case has its rounds; a disturbed round is done again."""
     pairs = list(zip(results, workloads, strict=True))
     total = sum(_expect(result) * _count_rounds(result, rounds.repeats) for result in results)
-    done, number = 0.0, 0
+    start, done, number = time.perf_counter(), 0.0, 0
     while number < rounds.repeats:
         before, laps = read(), []
         for result, workload in pairs:
             if number < _count_rounds(result, rounds.repeats):
                 laps.append((result, *_time_workload(result, workload, number, setting)))
                 done += _expect(result)
-                yield Turn(result.case.id, number + 1, min(done, total), total)
+                left = (time.perf_counter() - start) * (total - done) / done
+                yield Turn(result.case.id, number + 1, done, total, left)
         foreign = _estimate_load(foreign_cores(before, read()), [lap for _, *both in laps for lap in both if lap])
         if foreign > MAX_FOREIGN_CORES and rounds.repeated < rounds.spare:
             rounds.repeated += 1
