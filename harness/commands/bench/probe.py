@@ -5,6 +5,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -29,9 +30,10 @@ def probe_cases(cases: Iterable[Case], setting: Setting) -> Generator[tuple[str,
     """Each case's id with what was found, or with the reason why it does not run."""
     engine = ENGINES["local"](workers=1, preload=PRELOAD)
     tasks = (Task(case.id, probe_case, (case, setting), TIME_LIMIT_SECONDS) for case in cases)
-    for event in engine.execute(tasks):
-        if isinstance(event, Returned | Died | TimedOut):
-            yield event.name, _to_finding(event)
+    with closing(engine.execute(tasks)) as events:
+        for event in events:
+            if isinstance(event, Returned | Died | TimedOut):
+                yield event.name, _to_finding(event)
 
 
 def _to_finding(outcome: Outcome) -> Probe | str:

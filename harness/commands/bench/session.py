@@ -1,7 +1,8 @@
 """One benchmark from the first look at the machine to the judged figures, as a stream of events."""
 
 import platform
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +23,13 @@ from harness.commands.bench.load import (
     look,
     read_machine,
 )
-from harness.commands.bench.probe import REFUSALS, probe_cases, to_reason
+from harness.commands.bench.probe import REFUSALS, probe_cases, run_forward, to_reason
 from harness.commands.bench.result import Probe, Result
 from harness.commands.bench.table1 import read_training_minutes
 from harness.commands.bench.timing import Rounds, Turn, time_rounds
 from harness.errors import LoadError, SpecError
 
 REPEATS, QUICK_REPEATS = 7, 3
-ON_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class BenchOptions:
             raise SpecError("--device cuda: torch sees no CUDA device")
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return Setting(device, torch.float32 if device == "cpu" else torch.bfloat16)
+
+    def count_rounds(self) -> int:
+        """As asked for, or enough for quartiles."""
+        return self.repeats or (QUICK_REPEATS if self.quick else REPEATS)
 
     def list_cases(self) -> tuple[Case, ...]:
         """Those that are asked for."""
@@ -141,37 +145,32 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
     setting, cases = options.make_setting(), options.list_cases()
     foreign = look(read, seconds=options.look_seconds)
     if foreign > MAX_FOREIGN_CORES and not options.allow_load:
-        raise LoadError(
-            f"the machine is busy, {describe_load(foreign)}; wait, or --allow-load for figures that are none"
-        )
+        raise LoadError(f"the machine is busy, {describe_load(foreign)}; wait, or --allow-load for a mere look")
     yield Chosen(cases)
     results = {case.id: Result(case) for case in cases}
-    for case_id, finding in probe_cases(cases, setting):
-        _keep(results[case_id], finding)
-        yield Probed(case_id, results[case_id].reason)
-    repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
-    rounds = Rounds(repeats, spare=repeats)
-    ready, workloads = _build_all(list(results.values()), setting)
+    with closing(probe_cases(cases, setting)) as findings:
+        for case_id, finding in findings:
+            _keep(results[case_id], finding)
+            yield Probed(case_id, results[case_id].reason)
+    ready, workloads = _build_all(results.values(), setting)
+    rounds = Rounds(options.count_rounds(), spare=(options.count_rounds() + 1) // 2)
     yield from time_rounds(ready, workloads, rounds, setting=setting, read=read)
-    loaded = rounds.was_loaded or foreign > MAX_FOREIGN_CORES
-    yield Finished(
-        Report(
-            setting=setting,
-            results=tuple(results.values()),
-            judgements=tuple(
-                judge_all(
-                    list(results.values()),
-                    device=setting.device,
-                    loaded=loaded,
-                    reported=read_training_minutes(options.results / "laptop" / "table1.csv"),
-                )
-            ),
-            ceiling=measure_ceiling(setting),
-            machine=_describe_machine(setting, max([foreign, *rounds.foreign]), rounds.repeated),
-            repeats=repeats,
-            is_whole=options.is_whole,
-            loaded=loaded,
-        )
+    rounds.foreign.append(foreign)
+    yield Finished(_make_report(options, setting, tuple(results.values()), rounds))
+
+
+def _make_report(options: BenchOptions, setting: Setting, results: tuple[Result, ...], rounds: Rounds) -> Report:
+    table1 = read_training_minutes(options.results / "laptop" / "table1.csv")
+    judged = judge_all(results, device=setting.device, loaded=rounds.was_loaded, reported=table1)
+    return Report(
+        setting=setting,
+        results=results,
+        judgements=tuple(judged),
+        ceiling=measure_ceiling(setting),
+        machine=_describe_machine(setting, max(rounds.foreign), rounds.repeated),
+        repeats=rounds.repeats,
+        is_whole=options.is_whole,
+        loaded=rounds.was_loaded,
     )
 
 
@@ -182,14 +181,17 @@ def _keep(result: Result, finding: Probe | str) -> None:
         result.probe = finding
 
 
-def _build_all(results: Sequence[Result], setting: Setting) -> tuple[list[Result], list[Workload]]:
+def _build_all(results: Iterable[Result], setting: Setting) -> tuple[list[Result], list[Workload]]:
     """The cases that ran in their own process, ready in this one."""
     torch.set_num_threads(1)
     ready, workloads = [], []
     for result in results:
         if result.probe is not None:
             try:
-                workloads.append(result.case.build(result.case, setting))
+                workload = result.case.build(result.case, setting)
+                with workload.context():
+                    run_forward(workload)  # what is compiled at the first call is compiled before the rounds
+                workloads.append(workload)
                 ready.append(result)
             except REFUSALS as error:
                 result.reason = to_reason(error)

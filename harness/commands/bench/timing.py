@@ -21,22 +21,24 @@ SLOW_SECONDS, SLOW_ROUNDS = 1.0, 3
 
 
 class Clock:
-    """What `Timer` reads: the CPU time of this process, on all its threads; notes the wall clock beside it."""
+    """What `Timer` reads: the CPU time of this process on all its threads, on CUDA the wall clock; notes both."""
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._walls: list[float] = []
+        self._readings: list[tuple[float, float]] = []
 
     def __call__(self) -> float:
         """The timer's reading."""
         if self._device == "cuda":
             torch.cuda.synchronize()
-        self._walls.append(time.perf_counter())
-        return time.process_time()
+        cpu, wall = time.process_time(), time.perf_counter()
+        self._readings.append((cpu, wall))
+        return wall if self._device == "cuda" else cpu
 
-    def list_walls(self) -> list[float]:
-        """Seconds between the two readings of each measurement."""
-        return [end - start for start, end in zip(self._walls[::2], self._walls[1::2], strict=True)]
+    def take_medians(self, measurements: int) -> tuple[float, float]:
+        """CPU and wall seconds of the last measurements; each has two readings."""
+        pairs = list(zip(self._readings[::2], self._readings[1::2], strict=True))[-measurements:]
+        return median(end[0] - start[0] for start, end in pairs), median(end[1] - start[1] for start, end in pairs)
 
 
 def time_call(
@@ -46,8 +48,8 @@ def time_call(
     clock = Clock(device)
     timer = Timer("call()", globals={"call": call}, timer=clock, num_threads=threads)
     measured = timer.blocked_autorange(min_run_time=seconds)
-    walls = clock.list_walls()[-len(measured.raw_times) :]
-    return measured.median, median(walls) / measured.number_per_run
+    cpu, wall = clock.take_medians(len(measured.raw_times))
+    return cpu / measured.number_per_run, wall / measured.number_per_run
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ def time_rounds(
                 done += _expect(result)
                 left = (time.perf_counter() - start) * (total - done) / done
                 yield Turn(result.case.id, number + 1, done, total, left)
-        foreign = _estimate_load(foreign_cores(before, read()), [lap for _, *both in laps for lap in both if lap])
+        foreign = foreign_cores(before, read())
+        if setting.device == "cpu":
+            alone = [lap for result, *both in laps for lap in both if lap and result.case.threads == 1]
+            foreign = max(foreign, _estimate_waiting(alone))
         if foreign > MAX_FOREIGN_CORES and rounds.repeated < rounds.spare:
             rounds.repeated += 1
             total += sum(_expect(result) for result, *_ in laps)
@@ -129,8 +134,7 @@ def _time_workload(result: Result, workload: Workload, number: int, setting: Set
     return Lap(number, *forward), Lap(number, *train)
 
 
-def _estimate_load(foreign: float, laps: Sequence[Lap]) -> float:
-    """What others were seen to use, or what threads that waited for a core tell, whichever is more."""
+def _estimate_waiting(laps: Sequence[Lap]) -> float:
+    """What others took of a core that one thread was to have: where it waited longer than for its own pages."""
     cpu, wall = sum(lap.cpu for lap in laps), sum(lap.wall for lap in laps)
-    waited = wall > MAX_WAITING * cpu if cpu else False
-    return max(foreign, wall / cpu - 1) if waited else foreign
+    return wall / cpu - 1 if wall > MAX_WAITING * cpu > 0 else 0.0
