@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from harness.commands.bench.goals import Judgement, Sense
+from harness.commands.bench.goals import Judgement, Ratio, Sense
 from harness.commands.bench.result import Result, to_median
 from harness.table.display import NOTHING
 
@@ -25,21 +25,20 @@ def to_goal_row(judgement: Judgement) -> dict[str, str]:
     return {
         "goal": judgement.goal,
         "shape": judgement.shape or NOTHING,
-        "measured": _show_measured(judgement),
+        "measured": _show_measured(judgement.ratio),
         "must": _show_bound(judgement.sense, judgement.bounds.must),
         "aim": _show_bound(judgement.sense, judgement.bounds.aim),
         "verdict": judgement.verdict.value,
-        "note": judgement.note,
+        "note": judgement.ratio.note,
     }
 
 
-def _show_measured(judgement: Judgement) -> str:
-    if judgement.value is None:
+def _show_measured(ratio: Ratio) -> str:
+    if ratio.value is None:
         return NOTHING
-    spread = ""
-    if judgement.low is not None and judgement.high is not None:
-        spread = f" [{_show_ratio(judgement.low)}, {_show_ratio(judgement.high)}]"
-    return _show_ratio(judgement.value) + spread
+    if ratio.low is None or ratio.high is None:
+        return _show_ratio(ratio.value)
+    return f"{_show_ratio(ratio.value)} [{_show_ratio(ratio.low)}, {_show_ratio(ratio.high)}]"
 
 
 def _show_bound(sense: Sense, bound: float | None) -> str:

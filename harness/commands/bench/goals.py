@@ -1,9 +1,10 @@
 """What the kernels are meant to reach, as data, and how a measurement is judged."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class Goal:
         numerator: a case's id with `{}` for the shape.
         denominator: likewise; empty: the numerator's value itself.
         bounds: by the shape's name.
-        devices: where it can be measured.
+        device: where it is measured.
     """
 
     name: str
@@ -89,20 +90,26 @@ class Goal:
     device: str = "cpu"
 
 
+class Ratio(NamedTuple):
+    """A measured value, the quartiles of the same round by round, and why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """One goal on one shape; `low` and `high` are the quartiles of the ratio round by round."""
+    """One goal on one shape."""
 
     goal: str
     shape: str
     quantity: Quantity
     sense: Sense
     bounds: Bounds
-    value: float | None
+    ratio: Ratio
     verdict: Verdict
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
 
 
 def _both(must: tuple[float, float], aim: tuple[float, float]) -> dict[str, Bounds]:
@@ -186,53 +193,42 @@ def judge(value: float | None, sense: Sense, bounds: Bounds, *, loaded: bool = F
     return Verdict.MET_MUST if bounds.must is not None and meets(value, bounds.must) else Verdict.UNMET
 
 
+Reported = tuple[float | None, str]
+"""What stands in for a goal that is not measured here, and where it comes from."""
+
+
 def judge_all(
-    results: Sequence[Result],
-    *,
-    device: str = "cpu",
-    loaded: bool = False,
-    reported: tuple[float | None, str] = (None, ""),
+    results: Sequence[Result], *, device: str = "cpu", loaded: bool = False, reported: Reported = (None, "")
 ) -> list[Judgement]:
-    """Every goal on every shape; `reported` is what stands in for the goal that is not measured here, and its note."""
+    """Every goal on every shape."""
     found = {result.case.id: result for result in results}
-    return [judgement for goal in GOALS for judgement in _judge_goal(goal, found, device, loaded, reported)]
+    judgements = []
+    for goal in GOALS:
+        is_reported = goal.quantity == Quantity.REPORTED
+        for shape, bounds in goal.bounds.items():
+            ratio = Ratio(reported[0], note=reported[1]) if is_reported else _divide(goal, shape, found, device)
+            verdict = judge(ratio.value, goal.sense, bounds, loaded=loaded and not is_reported)
+            judgements.append(Judgement(goal.name, shape, goal.quantity, goal.sense, bounds, ratio, verdict))
+    return judgements
 
 
-def _judge_goal(
-    goal: Goal, found: Mapping[str, Result], device: str, loaded: bool, reported: tuple[float | None, str]
-) -> Iterator[Judgement]:
-    for shape, bounds in goal.bounds.items():
-        if goal.quantity == Quantity.REPORTED:
-            value, note = reported
-            verdict = judge(value, goal.sense, bounds)
-            yield Judgement(goal.name, shape, goal.quantity, goal.sense, bounds, value, verdict, note=note)
-            continue
-        if goal.device != device:
-            note = "no CUDA device" if goal.device == "cuda" else "is measured on a CPU"
-            value, low, high = None, None, None
-        else:
-            value, low, high, note = _divide(goal, shape, found)
-        verdict = judge(value, goal.sense, bounds, loaded=loaded)
-        yield Judgement(goal.name, shape, goal.quantity, goal.sense, bounds, value, verdict, low, high, note)
-
-
-def _divide(
-    goal: Goal, shape: str, found: Mapping[str, Result]
-) -> tuple[float | None, float | None, float | None, str]:
-    """Value, quartiles round by round, and why there is none."""
+def _divide(goal: Goal, shape: str, found: Mapping[str, Result], device: str) -> Ratio:
+    """The numerator's median by the denominator's, or the numerator's alone where there is no other."""
+    if goal.device != device:
+        return Ratio(None, note="no CUDA device" if goal.device == "cuda" else "is measured on a CPU")
     ids = [name.format(shape) for name in (goal.numerator, goal.denominator) if name]
     values = []
     for name in ids:
         value = MEASURES[goal.quantity](found[name]) if name in found else None
         if value is None:
             reason = found[name].reason if name in found else ""
-            return None, None, None, f"`{name}`: {reason or 'was not measured'}"
+            return Ratio(None, note=f"`{name}`: {reason or 'was not measured'}")
         values.append(value)
     if len(values) == 1:
-        return values[0], None, None, ""
+        return Ratio(values[0])
     if not values[1]:
-        return None, None, None, f"`{ids[1]}` is 0"
-    return values[0] / values[1], *_find_quartiles(goal, *(found[name] for name in ids)), ""
+        return Ratio(None, note=f"`{ids[1]}` is 0")
+    return Ratio(values[0] / values[1], *_find_quartiles(goal, *(found[name] for name in ids)))
 
 
 def _find_quartiles(goal: Goal, numerator: Result, denominator: Result) -> tuple[float | None, float | None]:

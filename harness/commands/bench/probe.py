@@ -1,7 +1,6 @@
 """One run of a case in a process of its own: does it run, what does it keep, how far does memory grow?"""
 
 import ctypes
-import gc
 import resource
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -114,7 +113,6 @@ def _measure_saved(workload: Workload) -> tuple[int, int, int]:
 
 
 def _measure_peak(run: Callable[[], None], device: str) -> int:
-    gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -192,9 +192,9 @@ def make_result(case_id: str, *seconds: float, saved: int = 0, beyond: int = 0) 
 
 def test_a_ratio_is_of_medians_with_the_quartiles_round_by_round() -> None:
     results = [make_result("net7_n/torch/s1", 2.0, 4.0, 6.0), make_result("net7/frozen/s1", 1.0, 2.0, 2.0)]
-    (found,) = (each for each in judge_all(results) if each.value is not None)
+    (found,) = (each for each in judge_all(results) if each.ratio.value is not None)
     assert (found.goal, found.shape) == ("Net7-N `torch` / eager window Net7", "s1")
-    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.5)
+    assert found.ratio == (2.0, 2.0, 2.5, "")
     assert found.verdict == Verdict.MET_AIM
 
 
@@ -202,7 +202,7 @@ def test_kept_numbers_are_counted_for_each_query_and_head() -> None:
     queries_and_heads = TINY.num_queries * TINY.heads
     results = [make_result("net7_n/cpu/s1", 1.0, beyond=4 * queries_and_heads)]
     found = next(each for each in judge_all(results) if each.quantity == Quantity.KEPT_NUMBERS)
-    assert (found.value, found.verdict) == (1.0, Verdict.MET_AIM)
+    assert (found.ratio.value, found.verdict) == (1.0, Verdict.MET_AIM)
 
 
 def test_a_goal_that_is_not_measured_says_why() -> None:
@@ -210,8 +210,8 @@ def test_a_goal_that_is_not_measured_says_why() -> None:
     missing.probe, missing.reason = None, "not supported: no compiler"
     judged = judge_all([missing], reported=(12.0, "from the results"))
     assert {each.verdict for each in judged} == {Verdict.NOT_MEASURED, Verdict.MET_MUST}
-    assert "`net7_n/cpu/s1`: not supported: no compiler" in {each.note for each in judged}
-    assert "no CUDA device" in {each.note for each in judged}
+    assert "`net7_n/cpu/s1`: not supported: no compiler" in {each.ratio.note for each in judged}
+    assert "no CUDA device" in {each.ratio.note for each in judged}
 
 
 def test_every_case_that_a_goal_names_is_known_or_waits_for_a_backend() -> None:
