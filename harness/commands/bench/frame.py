@@ -9,7 +9,7 @@ from harness.commands.bench.session import Report
 
 FACTS = (
     *("device", "cores", "isa", "dtype", "system"),
-    *("commit", "dirty", "python", "torch", "torchvision", "timm", "numpy", "date"),
+    *("code_digest", "commit", "dirty", "python", "torch", "torchvision", "timm", "numpy", "date"),
 )
 
 PASSES = ("forward", "train")

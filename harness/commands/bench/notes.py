@@ -53,10 +53,11 @@ def list_case_notes() -> Iterable[str]:
     )
 
 
-def describe_ceiling(ceiling: Ceiling) -> str:
+def describe_ceiling(ceiling: Ceiling, device: str) -> str:
     """What the lines of the plot are."""
+    who = "One thread" if device == "cpu" else "The device"
     return (
-        f"One thread multiplies large matrices at {ceiling.flops / 1e9:,.0f} GFLOP/s and copies at "
+        f"{who} multiplies large matrices at {ceiling.flops / 1e9:,.0f} GFLOP/s and copies at "
         f"{ceiling.bandwidth / 1e9:,.1f} GB/s, every byte counted as read and as written; both were measured with the "
         "cases. FLOP per byte counts each input, output and gradient as if it moved once, so that all forms of one "
         "operator stand one above the other, and the distance to the roof is what a form leaves unused."

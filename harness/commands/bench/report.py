@@ -62,7 +62,7 @@ def to_markdown(report: Report, frame: pd.DataFrame, plot: str) -> str:
         _list_lines([*list_case_notes(), *_list_reasons(frame)]),
         "## How far from the machine's limits",
         f"![GFLOP/s of every case over its FLOP per byte]({plot})",
-        describe_ceiling(report.ceiling),
+        describe_ceiling(report.ceiling, device),
         "## Where it comes from",
         _to_provenance(report),
     ]
@@ -100,6 +100,7 @@ def _to_provenance(report: Report) -> str:
         "rounds": f"{report.repeats}; {machine.repeated_rounds} more were disturbed and repeated",
         "load": f"others used at most {machine.foreign:.2f} of a core in a round (limit {MAX_FOREIGN_CORES:g})",
         "commit": f"{facts['commit']}{dirty}",
+        "code digest": f"`{facts['code_digest']}` (the operators and the benchmark)",
         "versions": ", ".join(f"{name} {facts[name]}" for name in VERSIONS),
         "date": facts["date"],
     }

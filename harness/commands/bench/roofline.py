@@ -15,7 +15,7 @@ COLORS = ("#1b6ca8", "#c44e52", "#4c9f70", "#8b5fbf", "#d08c2e", "#555555", "#2a
 
 def draw_roofline(frame: pd.DataFrame, report: Report, path: Path) -> None:
     """Forward and backward of every operator; one panel a shape, a color for whose code it is."""
-    known = frame[frame["train_gflops"].notna()]
+    known = frame[frame["train_gflops"].notna() & (frame["threads"] == 1)]
     shapes = list(dict.fromkeys(known["shape"])) or [""]
     figure = Figure(figsize=(7.5 * len(shapes), 6.2), layout="constrained")
     panels = figure.subplots(1, len(shapes), squeeze=False, sharey=True)[0]
@@ -26,7 +26,7 @@ def draw_roofline(frame: pd.DataFrame, report: Report, path: Path) -> None:
         _draw_points(panel, points, colors)
         panel.set_title(f"{shape}: forward + backward", loc="left")
         panel.set_xlabel("FLOP per byte, each input, output and gradient moved once")
-    panels[0].set_ylabel("GFLOP/s on one thread")
+    panels[0].set_ylabel("GFLOP/s on one thread" if report.setting.device == "cpu" else "GFLOP/s")
     marked = " - LOADED: NOT A RESULT" if report.loaded else ""
     figure.suptitle(f"{report.machine.name}, {report.machine.facts['dtype']}{marked}", x=0.01, ha="left")
     figure.savefig(path, dpi=110)

@@ -206,6 +206,7 @@ def _describe_machine(setting: Setting, foreign: float, repeated: int) -> Machin
     name = facts["device"] if gpu else f"{facts['device']} {cores} cores {capability}"
     described = {
         **facts,
+        "code_digest": provenance.tree_digest("paradigms", "harness/commands/bench"),
         "cores": str(cores),
         "isa": capability,
         "dtype": str(setting.dtype).removeprefix("torch."),

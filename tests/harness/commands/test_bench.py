@@ -307,7 +307,7 @@ def test_a_benchmark_goes_from_cases_to_files(tmp_path: Path, monkeypatch: pytes
 
 def test_a_loaded_report_says_so_everywhere(tmp_path: Path) -> None:
     results = (make_result("net7_n/torch/s1", 2.0, 4.0), make_result("net7/frozen/s1", 1.0, 2.0))
-    facts = dict.fromkeys(("device", "isa", "dtype", "system", "commit", "python", "torch"), "x")
+    facts = dict.fromkeys(("device", "isa", "dtype", "system", "code_digest", "commit", "python", "torch"), "x")
     facts |= {"cores": "2", "dirty": "false", "torchvision": "x", "timm": "x", "numpy": "x", "date": "today"}
     report = Report(
         SETTING, results, tuple(judge_all(list(results), loaded=True)), Ceiling(1e11, 2e10),
