@@ -221,8 +221,8 @@ def _divide(goal: Goal, shape: str, found: Mapping[str, Result], device: str) ->
     for name in ids:
         value = MEASURES[goal.quantity](found[name]) if name in found else None
         if value is None:
-            reason = found[name].reason if name in found else ""
-            return Ratio(None, note=f"`{name}`: {reason or 'was not measured'}")
+            was_tried = name in found and found[name].reason
+            return Ratio(None, note=f"`{name}` {'did not run, see its note' if was_tried else 'was not measured'}")
         values.append(value)
     if len(values) == 1:
         return Ratio(values[0])

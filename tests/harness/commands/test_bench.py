@@ -210,7 +210,7 @@ def test_a_goal_that_is_not_measured_says_why() -> None:
     missing.probe, missing.reason = None, "not supported: no compiler"
     judged = judge_all([missing], reported=(12.0, "from the results"))
     assert {each.verdict for each in judged} == {Verdict.NOT_MEASURED, Verdict.MET_MUST}
-    assert "`net7_n/cpu/s1`: not supported: no compiler" in {each.ratio.note for each in judged}
+    assert "`net7_n/cpu/s1` did not run, see its note" in {each.ratio.note for each in judged}
     assert "no CUDA device" in {each.ratio.note for each in judged}
 
 
