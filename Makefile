@@ -1,5 +1,6 @@
 # make table1   the study: Table 1 on real images, about half an hour on 2 cores
 # make test     the fast tests
+# make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make check    formatting, lint, types, arrows between modules
 #
 # All of them first create .venv where it is missing or older than pyproject.toml or constraints.txt.
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup table1 check test test-slow clean
+.PHONY: setup table1 bench check test test-slow clean
 
 setup: $(READY)
 
@@ -21,6 +22,9 @@ $(READY): pyproject.toml constraints.txt
 
 table1: $(READY)
 	$(BIN)/harness run experiments/table1.yaml
+
+bench: $(READY)
+	$(BIN)/harness bench
 
 check: $(READY)
 	$(BIN)/ruff format --check .

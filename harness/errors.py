@@ -4,6 +4,7 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── SpecError               an experiment, a recipe or an option: file, line, key path
 ├── DataError               a dataset that is missing or damaged
 ├── StoreError              the tracking store cannot be used
+├── LoadError               the machine is too busy to time anything
 └── RunError                a run ended without a result; its `status` says how
 └── Diverged            a non-finite number, or no better than chance after half the steps
 """
@@ -32,6 +33,10 @@ class DataError(HarnessError):
 
 class StoreError(HarnessError):
     """The tracking store cannot be opened or written."""
+
+
+class LoadError(HarnessError):
+    """Others use the machine, so that nothing timed now would be a result."""
 
 
 class RunError(HarnessError):

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DISTRIBUTION = "elsa-ablation"
 SOURCES = ("harness", "paradigms", "experiments")
+SOURCE_SUFFIXES = (".py", ".c", ".cpp", ".cu", ".h", ".hpp")
 PACKAGES = ("torch", "torchvision", "timm", "mlflow", "numpy")
 
 TRAINING_MODULES = (
@@ -56,6 +57,17 @@ def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for module in reached_modules(cell, root=root):
         digest.update(f"{module}\n{_parse(_read(module, root))}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def tree_digest(*folders: str, root: Path = ROOT) -> str:
+    """Twelve hexadecimal digits of all code in some folders; of Python without comments and formatting."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in root.joinpath(folder).rglob("*")):
+        if path.suffix in SOURCE_SUFFIXES:
+            source = path.read_text(encoding="utf-8")
+            content = _parse(source) if path.suffix == ".py" else source
+            digest.update(f"{path.relative_to(root).as_posix()}\n{content}\n".encode())
     return digest.hexdigest()[:12]
 
 

@@ -42,7 +42,9 @@ def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return output.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"], ["run", "--help"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "--help"], ["run", "--help"], ["data", "--help"], ["bench", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom harness.cli import main\n"

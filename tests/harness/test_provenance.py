@@ -9,7 +9,7 @@ import pytest
 from harness import provenance
 from harness.errors import DataError
 from harness.plan import Plan
-from harness.provenance import ROOT, code_digest, collect, reached_modules
+from harness.provenance import ROOT, code_digest, collect, reached_modules, tree_digest
 
 
 @pytest.fixture
@@ -91,6 +91,15 @@ def test_an_unknown_dataset_is_one_clear_error(small_plan):
     spec = row.cell.data.model_copy(update={"name": "imagenet22k"})
     with pytest.raises(DataError, match="unknown dataset 'imagenet22k'"):
         code_digest(type(row.cell)(**{**vars(row.cell), "data": spec}))
+
+
+def test_the_digest_of_folders_covers_their_code_of_every_language_and_no_words(tree: Path) -> None:
+    before = tree_digest("paradigms", root=tree)
+    module = tree / "paradigms/aggregation.py"
+    module.write_text(f"# words\n{module.read_text()}")
+    assert tree_digest("paradigms", root=tree) == before
+    (tree / "paradigms/kernels/fast.cpp").write_text("int main() {}")
+    assert tree_digest("paradigms", root=tree) != before
 
 
 def test_provenance_names_commit_versions_and_machine():

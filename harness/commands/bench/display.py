@@ -1,0 +1,91 @@
+"""What `harness bench` shows while it goes on: a bar on a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from harness.commands.bench.session import Chosen, Event, Probed
+from harness.commands.bench.timing import Turn
+from harness.table.display import count_noun
+
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def open_display(stream: TextIO) -> Iterator[Show]:
+    """Give the function that shows an event in the way that fits `stream`."""
+    if not stream.isatty():
+        yield _PlainDisplay(stream).show
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(file=stream),
+        transient=True,
+    ) as progress:
+        yield _LiveDisplay(progress).show
+
+
+def _to_left(turn: Turn) -> str:
+    minutes, seconds = divmod(round(turn.seconds_left), 60)
+    return f"about {minutes}:{seconds:02} left"
+
+
+class _PlainDisplay:
+    """A line a case that is tried, a line a round."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tried, self._total, self._round = 0, 0, 0
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Chosen():
+                self._total = len(event.cases)
+                self._write(
+                    f"{count_noun(self._total, 'case')}: each runs once in a process of its own, then in rounds"
+                )
+            case Probed():
+                self._tried += 1
+                self._write(f"[{self._tried}/{self._total}] {event.case_id}: {event.reason or 'runs'}")
+            case Turn() if event.round != self._round:
+                self._round = event.round
+                self._write(f"round {event.round}: {_to_left(event)}")
+            case _:
+                pass
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+class _LiveDisplay:
+    """One bar, first over the cases that are tried, then over the expected seconds of the rounds."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar = TaskID(0)
+        self._round = 0
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Chosen():
+                self._bar = self._progress.add_task("trying", total=len(event.cases), count="")
+            case Probed():
+                self._progress.update(self._bar, advance=1, count=event.case_id)
+                if event.reason:
+                    line = f"{event.case_id}: {event.reason}"
+                    self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            case Turn():
+                description = f"round {event.round}"
+                count = f"{_to_left(event)}, {event.case_id}"
+                self._progress.update(
+                    self._bar, description=description, total=event.total, completed=event.done, count=count
+                )
+            case _:
+                pass

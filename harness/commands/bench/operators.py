@@ -1,0 +1,107 @@
+"""Our operators as cases: presets, and `mix` alone, by any backend."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
+from paradigms.aggregation import AGGREGATIONS
+from paradigms.config import AttentionConfig
+from paradigms.functional import Geometry, Terms, count_multiply_adds
+from paradigms.kernels import attend
+from paradigms.kernels.primitive import mix
+from paradigms.neighborhood import NEIGHBORHOODS
+from paradigms.normalization import NORMALIZATIONS
+from paradigms.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A point of Eq. 4; `per_channel` gives every channel its own head."""
+
+    config: AttentionConfig
+    per_channel: bool = False
+
+
+OPERATORS = {
+    "net7_n": Operator(PRESETS["net7_n"].config),
+    "swin_n": Operator(PRESETS["swin_n"].config),
+    "net7": Operator(PRESETS["net7"].config),
+    "swin": Operator(PRESETS["swin"].config),
+    "swin_shifted": Operator(replace(PRESETS["swin"].config, shift_size=WINDOW // 2)),
+    "dwconv": Operator(PRESETS["dwconv"].config, per_channel=True),
+}
+
+
+def build_operator(case: Case, setting: Setting) -> Workload:
+    """One of `OPERATORS` between its projections: from queries, keys and values to the output."""
+    operator = OPERATORS[case.operator]
+    config = operator.config
+    shape = replace(case.shape, heads=case.shape.channels) if operator.per_channel else case.shape
+    draw = Draw(shape, setting)
+    geometry = NEIGHBORHOODS[config.neighborhood].from_config(config).geometry
+    terms, v, grad = _draw_terms(config, geometry, shape.map_size, draw), draw(*shape.map_size), draw(*shape.map_size)
+    aggregation = AGGREGATIONS[config.aggregation]()
+    normalization = NORMALIZATIONS[config.normalization]()
+
+    def forward() -> Tensor:
+        return attend(terms, v, geometry, normalization, aggregation, backend=case.backend)
+
+    leaves = [leaf for leaf in (*terms, v) if isinstance(leaf, Tensor)]
+    cost = count_multiply_adds(terms, v, geometry, aggregation.products)
+    return build_differentiable(forward, leaves, grad, cost, context=_force(case.isa))
+
+
+def _draw_terms(config: AttentionConfig, geometry: Geometry, size: tuple[int, ...], draw: Draw) -> Terms:
+    """Tensors of the terms that the parameterization names; tables as small as they start."""
+    names, (heads, head_dim) = config.parameterization, size[-2:]
+    needs_q = "query_key" in names or "query_position" in names
+    needs_k = "query_key" in names or "position_key" in names
+    table = partial(draw, heads, geometry.num_offsets, scale=0.02)
+    return Terms(
+        q=draw(*size) if needs_q else None,
+        k=draw(*size) if needs_k else None,
+        rk=table(head_dim) if "query_position" in names else None,
+        rq=table(head_dim) if "position_key" in names else None,
+        rb=table() if "position_bias" in names else None,
+        scale=head_dim**-0.5 if "query_key" in names else None,
+    )
+
+
+def build_mix(case: Case, setting: Setting) -> Workload:
+    """Given weights meet values: the step that Involution, DDF and ELSA share."""
+    draw, size = Draw(case.shape, setting), case.shape.map_size
+    geometry = Geometry("sliding", (WINDOW, WINDOW))
+    weights, v, grad = draw(*size[:-1], geometry.num_taps), draw(*size), draw(*size)
+    if case.backend not in _list_primitives():
+        raise ValueError(f"backend {case.backend!r} has no mix of its own")
+
+    def forward() -> Tensor:
+        return mix(weights, v, geometry, backend=case.backend)
+
+    cost = v.numel() * geometry.num_taps
+    return build_differentiable(forward, [weights, v], grad, cost, context=_force(case.isa))
+
+
+def _list_primitives() -> tuple[str, ...]:
+    return tuple(import_module("paradigms.kernels.primitive").PRIMITIVES)
+
+
+def _force(isa: str | None) -> Callable[[], AbstractContextManager[object]]:
+    """Hold the C++ kernels to an instruction set.
+
+    Raises:
+        ValueError: they are not there, or cannot be held.
+    """
+    if isa is None:
+        return nullcontext
+    try:
+        cpu: Any = import_module("paradigms.kernels.cpu")
+        return partial(cpu.use_isa, isa)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there are no C++ kernels that can be held to {isa}") from error
