@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -139,6 +139,8 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.ndim == 5 and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
 def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
     """The first and the last position that the queries of an axis count, (2, length)."""
     position = torch.arange(length, dtype=torch.int32)
@@ -152,6 +154,8 @@ def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
     return torch.stack([phase + dilation * start, phase + dilation * last]).to(torch.int32)
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor]:
     """What stands at each place of an axis that is moved, filled up and cut, -1 outside; and the place's region."""
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length

@@ -355,7 +355,8 @@ struct Sliding {
             }
             inverse[r] = 1 / total;
             T* lse = lse_of(image, head, y0 + r * down);
-            for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = top[i] + log(total[i]);
+            const V sum = top + logarithm<S>(total);
+            for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = sum[i];
         }
         mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false, x, y0,
                       count, nullptr);

@@ -86,7 +86,8 @@ struct Windows {
     T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr, *mixed = nullptr;  // (places, depth)
     T *zeros = nullptr, *none = nullptr;  // a vector, a bias for every place
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                                  // one head's tables
-    T *weights = nullptr, *dlogits = nullptr, *region = nullptr;                    // (places, places), (places)
+    T *weights = nullptr, *dlogits = nullptr;  // (places, places)
+    T *region = nullptr, *regions = nullptr;    // of the windows at work, of all of an image
     T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
 
     Windows(const WindowCase& of, Task task)
@@ -104,11 +105,13 @@ struct Windows {
             enough = enough && (grad = allocate<T>(map)) && (dlogits = allocate<T>(places * places * L)) &&
                      (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(offsets * L)) &&
                      (doutside_k = allocate<T>(depth)) && (doutside_v = allocate<T>(depth));
+        if (c.row_region) enough = enough && (regions = allocate<T>(c.count[0] * c.count[1] * places));
+        if (enough && regions) find_regions();
         return enough;
     }
 
     ~Windows() {
-        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, drk, drq, drb, doutside_k, doutside_v};
+        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, regions, drk, drq, drb, doutside_k, doutside_v};
         for (T* block : blocks) free(block);
         free(pixels), free(positions);
     }
@@ -217,18 +220,27 @@ struct Windows {
         });
     }
 
+    // The regions of the places of every window of an image, (windows, places).
+    void find_regions() {
+        for (int64_t window = 0; window < c.count[0] * c.count[1]; window++)
+            for (int64_t place = 0; place < places; place++) {
+                const int32_t y = c.row_region[window / c.count[1] * rows + place / columns];
+                const int32_t x = c.column_region[window % c.count[1] * columns + place % columns];
+                regions[window * places + place] = y < 0 || x < 0 ? -1 : y * 4 + x;
+            }
+    }
+
     template <class S>
     OUTLINE void load_regions() {
         masked = false;
-        if (!c.row_region) return;
-        for (int64_t place = 0; place < places; place++)
-            for (int64_t lane = 0; lane < S::count; lane++) {
-                const int64_t window = first + (lane < lanes ? lane : 0);
-                const int64_t across = window % c.count[1], down = window / c.count[1] % c.count[0];
-                const int32_t y = c.row_region[down * rows + place / columns], x = c.column_region[across * columns + place % columns];
-                region[place * S::count + lane] = y < 0 || x < 0 ? -1 : y * 4 + x;
-                masked = masked || region[place * S::count + lane] != region[lane];
+        if (!regions) return;
+        for (int64_t lane = 0; lane < S::count; lane++) {
+            const T* from = regions + (first + (lane < lanes ? lane : 0)) % (c.count[0] * c.count[1]) * places;
+            for (int64_t place = 0; place < places; place++) {
+                region[place * S::count + lane] = from[place];
+                masked = masked || from[place] != from[0];
             }
+        }
     }
 
     OUTLINE void load_tables() {
@@ -359,8 +371,9 @@ struct Windows {
                     store<S>(logit + key * S::count, weight);
                 }
                 inverse[i] = 1 / total;
+                const V sum = top + logarithm<S>(total);
                 for (int64_t lane = 0; lane < lanes; lane++)
-                    if (T* lse = lse_of(lane, query + i)) *lse = top[lane] + log(total[lane]);
+                    if (T* lse = lse_of(lane, query + i)) *lse = sum[lane];
             }
             mix<S, C, false>(mixed, weights, row, S::count, v, false, query, nullptr, true);
             for (int i = 0; i < C; i++)
@@ -463,10 +476,11 @@ struct Windows {
 
     template <class S>
     OUTLINE void add_to_biases() {
+        const T* from = dlogits;
         for (int64_t query = 0; query < places; query++)
-            for (int64_t key = 0; key < places; key++) {
-                T* to = drb + offset(query, key) * L;
-                store<S>(to, load<S>(to) + load<S>(dlogits + (query * places + key) * S::count));
+            for (int64_t y = 0; y < rows; y++) {
+                T* to = drb + offset(query, y * columns) * L;
+                for (int64_t x = 0; x < columns; x++, from += S::count, to += L) store<S>(to, load<S>(to) + load<S>(from));
             }
     }
 
