@@ -10,6 +10,8 @@ from torch import nn
 from harness.floors import FLOORS
 from harness.plan import Cell
 from harness.seeding import seed_for
+from harness.spec import SwinSpec
+from paradigms import kernels
 from paradigms.backbones import BACKBONES, SwinTransformer
 from paradigms.functional import make_neighbors
 
@@ -54,7 +56,7 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
         is_floor = cell.backbone in FLOORS
         model = _build_floor(cell) if is_floor else _build_backbone(cell)
         if replicate is not None:
-            initialize(model, replicate, TORCH_RULE if is_floor else cell.sizes.model_dump()["weight_init"])
+            initialize(model, replicate, TORCH_RULE if is_floor else cast("SwinSpec", cell.sizes).weight_init)
     return model if str(device) == "meta" else model.to(device)
 
 
@@ -90,6 +92,11 @@ def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:
                 drawn[name] = parameter.clone()
             for name, values in drawn.items():
                 parameters[name].copy_(values)
+
+
+def describe_kernels(device: torch.device) -> str:
+    """Which kernels `auto` prefers on a device: their rounding is part of a run's numbers."""
+    return kernels.describe_preferred(device)
 
 
 def describe_stages(cell: Cell) -> list[StageInfo]:

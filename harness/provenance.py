@@ -34,6 +34,9 @@ TRAINING_MODULES = (
 )
 """What every run executes. Their own imports are not followed: what tracks, plans or prints changes no number."""
 
+COMPILED = {"paradigms.kernels.cpu": "paradigms/kernels/native"}
+"""Where the sources lie that a module calls compiled."""
+
 CONFIGURATION = frozenset({"paradigms.config", "paradigms.presets", "paradigms.models"})
 """Names and defaults; what a cell resolves to is its id already."""
 
@@ -55,8 +58,13 @@ def collect(*, device: str | None = None, threads: int | None = None) -> dict[st
 def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
     """Twelve hexadecimal digits of all code that can change a cell's numbers; comments and formatting cannot."""
     digest = hashlib.sha256()
-    for module in reached_modules(cell, root=root):
+    modules = reached_modules(cell, root=root)
+    for module in modules:
         digest.update(f"{module}\n{_parse(_read(module, root))}\n".encode())
+    for path in sorted(
+        path for module in modules if module in COMPILED for path in (root / COMPILED[module]).iterdir()
+    ):
+        digest.update(f"{path.name}\n{_strip(path.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -133,6 +141,12 @@ def _parse(source: str) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_docstring(statement)]
     return ast.unparse(tree)  # unlike a dump, the same text in every version of Python
+
+
+def _strip(source: str) -> str:
+    """C++ without comments and with single spaces."""
+    lines = (line.partition("//")[0] for line in source.splitlines())
+    return " ".join(word for line in lines for word in line.split())
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

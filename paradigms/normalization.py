@@ -41,14 +41,17 @@ class FilterNorm:
     ignores_constant: ClassVar[bool] = True
     weight_sum: ClassVar[float | None] = 0.0
     epsilon: ClassVar[float] = 1e-10
+    minimum_taps: ClassVar[int] = 2
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
         """Normalize over the last axis."""
         num_taps = logits.shape[-1]
         counted = torch.ones_like(logits, dtype=torch.bool) if valid is None else valid
         count = counted.sum(dim=-1, keepdim=True)
-        if count.numel() and int(count.min()) < 2:
-            raise ValueError(f"filter_norm needs at least two counted taps, got {int(count.min())} of {num_taps}")
+        if count.numel() and int(count.min()) < self.minimum_taps:
+            raise ValueError(
+                f"filter_norm needs at least {self.minimum_taps} counted taps, got {int(count.min())} of {num_taps}"
+            )
         shown = torch.where(counted, logits, 0)
         mean = shown.sum(dim=-1, keepdim=True) / count
         centred = torch.where(counted, logits - mean, 0)

@@ -22,25 +22,43 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+LIBRARY = "paradigms/kernels/_native.so"
+
+
+def build_wheel(folder: Path, **environment: str) -> Path:
     """The wheel, built from a copy so that the checkout stays as it is."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    source, target = folder / "source", folder / "wheel"
     for part in PARTS:
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(target))
-    run(sys.executable, "-m", "pip", "wheel", *options, str(source), cwd=source)
+    run(sys.executable, "-m", "pip", "wheel", *options, str(source), cwd=source, **environment)
     (path,) = target.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the compiled kernels of one instruction set, which takes less time than all."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"), PARADIGMS_INSTRUCTION_SETS="baseline")
 
 
 def test_the_wheel_holds_every_file_of_the_tree(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = (path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file())
-    tree = {path.as_posix() for path in files if "__pycache__" not in path.parts}
+    tree = {path.as_posix() for path in files if "__pycache__" not in path.parts} | {LIBRARY}
     assert held == {f"harness/{name}" if name.startswith("experiments/") else name for name in tree}
+
+
+def test_the_wheel_serves_every_python_on_its_platform(wheel: Path) -> None:
+    assert "-py3-none-" in wheel.name
+    assert not wheel.name.endswith("-any.whl")
+
+
+def test_without_a_compiler_the_wheel_lacks_the_compiled_kernels_alone(tmp_path: Path, wheel: Path) -> None:
+    poor = build_wheel(tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
+    assert set(zipfile.ZipFile(wheel).namelist()) - set(zipfile.ZipFile(poor).namelist()) == {LIBRARY}
 
 
 def test_the_wheel_holds_both_licences(wheel: Path) -> None:
@@ -60,5 +78,7 @@ def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(whee
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # only those: its own .pth files are not read
     where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=empty)
     assert Path(where.strip()).is_relative_to(site)
+    sets = "from paradigms.kernels import cpu; print(cpu.list_instruction_sets())"
+    assert run(str(python), "-c", sets, cwd=empty, OMP_NUM_THREADS="1").strip() == "('baseline',)"
     plan = run(str(harness), "plan", "experiments/table1.yaml", cwd=empty, OMP_NUM_THREADS="1")
     assert all(row in plan for row in ("Swin-T", "Net1", "Net2", "Net3", "Net4", "Net5", "Net6", "Net7"))

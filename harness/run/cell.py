@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.build import build_model
+from harness.build import build_model, describe_kernels
 from harness.data import load_data
 from harness.errors import Diverged, StoreError
 from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
@@ -34,7 +34,7 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
     """
     torch.set_num_threads(context.threads)
     device = _choose_device(context.spec)
-    provenance = {**context.provenance, **_name_accelerator(device)}
+    provenance = {**context.provenance, **_name_accelerator(device), "kernels": describe_kernels(device)}
     run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
     open_run = OpenRun(run, context.spec.recipe.limits, provenance)
 

@@ -40,6 +40,7 @@ PROVENANCE = (
     "numpy",
     "device",
     "threads",
+    "kernels",
 )
 
 COLUMNS = (

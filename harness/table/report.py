@@ -181,6 +181,7 @@ def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
         "data digest": _list_by_row(frame, "data_digest"),
         "versions": ", ".join(f"{name} {_list(frame, name)}" for name in VERSIONS),
         "device": f"{_list(frame, 'device')}, torch threads a run: {_list(frame, 'threads')}",
+        "kernels": _list(frame, "kernels"),
         "last run": max(frame["last_run"]) or NOTHING,
     }
     return tabulate(facts.items(), headers=["", ""], tablefmt="github", disable_numparse=True)

@@ -123,6 +123,12 @@ def choose_kernel(
     raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
 
 
+def describe_preferred(device: torch.device) -> str:
+    """The backend that `auto` prefers on a device, with its instruction set where it is compiled."""
+    kernel = next(kernel for kernel in KERNELS if kernel.runs_on(device))
+    return f"{kernel.backend} ({cpu.get_instruction_set()})" if kernel.backend == "cpu" else kernel.backend
+
+
 @torch.library.custom_op("paradigms::counted", mutates_args=())
 def _counted(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - read by the flop formula
     """What `attend` is on the meta device: a result without numbers, and its cost."""

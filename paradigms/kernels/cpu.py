@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paradigms.functional import Geometry
+from paradigms.functional import CPU, Geometry
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
 @torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
 def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
     """The first and the last position that the queries of an axis count, (2, length)."""
-    position = torch.arange(length, dtype=torch.int32)
+    position = torch.arange(length, dtype=torch.int32, device=CPU)
     if geometry.border == "mask":
         return torch.stack([torch.zeros_like(position), torch.full_like(position, length - 1)])
     size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
@@ -160,7 +160,7 @@ def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor
     """What stands at each place of an axis that is moved, filled up and cut, -1 outside; and the place's region."""
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     padded = -(-length // size) * size
-    place = torch.arange(padded, dtype=torch.int32)
+    place = torch.arange(padded, dtype=torch.int32, device=CPU)
     position = torch.where(place < length, (place + shift) % length, -1)
     region = (place >= padded - size).int() + (place >= padded - shift).int() if shift else torch.zeros_like(place)
     return position, region.where(position >= 0, -1) if geometry.border == "mask" else region

@@ -38,6 +38,7 @@ FLOORS = {"Linear classifier", "One hidden layer"}
         pytest.param("paradigms/normalization.py", ATTENTION, id="a room"),
         pytest.param("paradigms/kernels/sliding_window.py", {"Net7-N"}, id="a kernel of some cells"),
         pytest.param("paradigms/kernels/__init__.py", ATTENTION, id="a package"),
+        pytest.param("paradigms/kernels/native/window.h", ATTENTION, id="a compiled kernel"),
         pytest.param("harness/train.py", ATTENTION | FLOORS, id="training"),
         pytest.param("harness/data/fashion_mnist.py", ATTENTION | FLOORS, id="the dataset"),
         pytest.param("harness/data/memory.py", ATTENTION | FLOORS, id="what the dataset imports"),
@@ -62,6 +63,11 @@ def test_changed_code_makes_stale_exactly_what_reaches_it(small_plan, tree, modu
 )
 def test_a_change_of_words_and_layout_makes_nothing_stale(small_plan, tree, old, new):
     assert rows_that_a_change_reaches(small_plan, tree, "paradigms/normalization.py", old, new) == set()
+
+
+def test_words_and_layout_of_compiled_kernels_make_nothing_stale(small_plan, tree):
+    module = "paradigms/kernels/native/window.h"
+    assert rows_that_a_change_reaches(small_plan, tree, module, r"\Z", "\n\n  // a comment\n") == set()
 
 
 def test_the_digest_depends_on_content_alone(small_plan, tree):

@@ -57,6 +57,12 @@ def test_a_config_admits_exactly_what_the_kernels_support(
         AttentionConfig(**fields)
 
 
+def test_the_least_number_of_taps_is_the_normalizations_own() -> None:
+    assert {
+        name: level.minimum_taps for name, level in NORMALIZATIONS.items() if hasattr(level, "minimum_taps")
+    } == names.MINIMUM_TAPS
+
+
 def test_the_order_of_terms_does_not_matter() -> None:
     assert make_config({"parameterization": ["position_bias", "query_key"]}) == AttentionConfig()
 

@@ -148,7 +148,7 @@ def test_filter_norm_of_a_constant_is_zero_with_finite_gradients(value: float, d
 
 
 def test_filter_norm_refuses_a_single_tap() -> None:
-    with pytest.raises(ValueError, match="at least two counted taps"):
+    with pytest.raises(ValueError, match="at least 2 counted taps"):
         NORMALIZATIONS["filter_norm"]()(torch.ones(2, 1), None)
 
 

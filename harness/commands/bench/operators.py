@@ -102,6 +102,6 @@ def _force(isa: str | None) -> Callable[[], AbstractContextManager[object]]:
         return nullcontext
     try:
         cpu: Any = import_module("paradigms.kernels.cpu")
-        return partial(cpu.use_isa, isa)
+        return partial(cpu.use_instruction_set, isa)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"there are no C++ kernels that can be held to {isa}") from error

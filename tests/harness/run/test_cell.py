@@ -10,7 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from harness.build import build_model
+from harness.build import build_model, describe_kernels
 from harness.errors import Diverged, StoreError
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import EpochMetrics, Record, RunStatus
@@ -75,7 +75,7 @@ def test_a_run_becomes_a_record_that_the_store_has_too(
     )
     assert record.metrics["test/images"] == 50
     assert len(record.curve) == 2
-    assert record.provenance == PROVENANCE
+    assert record.provenance == {**PROVENANCE, "kernels": describe_kernels(torch.device("cpu"))}
     assert record.limits == {"time_limit_minutes": 5.0}
     assert isinstance(notes[0], Opened)
     assert [note for note in notes if isinstance(note, EpochMetrics)] == list(record.curve)

@@ -17,6 +17,7 @@ PROVENANCE = {
     "torch": "2.14.1",
     "device": "AMD EPYC",
     "threads": "1",
+    "kernels": "cpu (avx512)",
 }
 
 TOP1 = {

@@ -47,7 +47,7 @@ def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple
     counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
     if config.normalization == "filter_norm" and counted.min() < 2:
         for backend in ("auto", "reference"):
-            with pytest.raises(ValueError, match="at least two counted taps"):
+            with pytest.raises(ValueError, match="at least 2 counted taps"):
                 _run(operator, x, backend)
         return
     _assert_equal(_run(operator, x, "auto"), _run(operator, x, "reference"), 1e-12)
