@@ -41,9 +41,10 @@ struct Plane {
 // A square of pixels by channels from a map, with zeros beyond its end.
 template <class S, class T>
 INLINE void load_tile(typename S::V (&tile)[S::count], const T* from, int64_t step, int64_t pixels, int64_t channels) {
-    if (pixels >= S::count && channels >= S::count) {
+    static const T nothing[S::count] = {};
+    if (channels >= S::count) {
         UNROLL
-        for (int i = 0; i < S::count; i++) tile[i] = load<S>(from + i * step);
+        for (int i = 0; i < S::count; i++) tile[i] = load<S>(i < pixels ? from + i * step : nothing);
     } else {
         for (int i = 0; i < S::count; i++) tile[i] = i < pixels ? load_some<S>(from + i * step, channels) : typename S::V{};
     }
@@ -51,9 +52,10 @@ INLINE void load_tile(typename S::V (&tile)[S::count], const T* from, int64_t st
 
 template <class S, class T>
 INLINE void store_tile(const typename S::V (&tile)[S::count], T* to, int64_t step, int64_t pixels, int64_t channels) {
-    if (pixels >= S::count && channels >= S::count) {
+    if (channels >= S::count) {
         UNROLL
-        for (int i = 0; i < S::count; i++) store<S>(to + i * step, tile[i]);
+        for (int i = 0; i < S::count; i++)
+            if (i < pixels) store<S>(to + i * step, tile[i]);
     } else {
         for (int i = 0; i < S::count && i < pixels; i++) store_some<S>(to + i * step, tile[i], channels);
     }
