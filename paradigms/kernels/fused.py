@@ -12,19 +12,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry, Outside, Terms
+from paradigms.kernels import cpu, halo
 from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, lse_dtype, to_operands
-
-
-def _load_torch() -> FusedBackend:
-    from paradigms.kernels import halo
-
-    return halo
-
-
-def _load_cpu() -> FusedBackend:
-    from paradigms.kernels import cpu
-
-    return cpu
 
 
 def _load_triton() -> FusedBackend:
@@ -33,8 +22,12 @@ def _load_triton() -> FusedBackend:
     return attention
 
 
-BACKENDS: dict[str, Callable[[], FusedBackend]] = {"torch": _load_torch, "cpu": _load_cpu, "triton": _load_triton}
-"""Where the modules come from, imported when they are first used: Triton is not installed everywhere."""
+BACKENDS: dict[str, Callable[[], FusedBackend]] = {
+    "torch": lambda: halo,
+    "cpu": lambda: cpu,
+    "triton": _load_triton,
+}
+"""The modules, by backend; Triton, which is not installed everywhere, is imported when it is first used."""
 
 
 def _to_case(

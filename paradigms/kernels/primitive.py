@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
+from paradigms.kernels import cpu, offset
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
@@ -37,18 +38,6 @@ class PrimitiveBackend(Protocol):
         ...
 
 
-def _load_torch() -> PrimitiveBackend:
-    from paradigms.kernels import offset
-
-    return offset
-
-
-def _load_cpu() -> PrimitiveBackend:
-    from paradigms.kernels import cpu
-
-    return cpu
-
-
 def _load_triton() -> PrimitiveBackend:
     from paradigms.kernels.triton_kernels import primitive
 
@@ -56,11 +45,11 @@ def _load_triton() -> PrimitiveBackend:
 
 
 PRIMITIVES: dict[str, Callable[[], PrimitiveBackend]] = {
-    "torch": _load_torch,
-    "cpu": _load_cpu,
+    "torch": lambda: offset,
+    "cpu": lambda: cpu,
     "triton": _load_triton,
 }
-"""Where the modules come from, imported when they are first used: Triton is not installed everywhere."""
+"""The modules, by backend; Triton, which is not installed everywhere, is imported when it is first used."""
 
 
 def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
@@ -145,16 +134,26 @@ def _flops_of_reverse(*_: object, **__: object) -> int:
     return 0
 
 
-def dot(a: Map, b: Map, geometry: Geometry, *, backend: str) -> Taps:
+def _choose(backend: str, device: torch.device) -> str:
+    """`auto`: compiled on a CPU where that was built, else torch."""
+    if backend != "auto":
+        return backend
+    return "cpu" if device.type == "cpu" and cpu.is_available() else "torch"
+
+
+def dot(a: Map, b: Map, geometry: Geometry, *, backend: str = "auto") -> Taps:
     """Scores of neighbors: out[i, o] = a_i·b_{i+o}, zero where i+o lies outside the map."""
-    return torch.ops.paradigms.dot(a, b, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]
+    how = geometry.kernel_size, geometry.dilation, _choose(backend, a.device)
+    return torch.ops.paradigms.dot(a, b, *how)  # type: ignore[no-any-return]
 
 
-def mix(weights: Taps, v: Map, geometry: Geometry, *, backend: str) -> Map:
+def mix(weights: Taps, v: Map, geometry: Geometry, *, backend: str = "auto") -> Map:
     """Weighted sums of neighbors: out[i] = Σ_o w_{i,o} v_{i+o} over the taps inside the map."""
-    return torch.ops.paradigms.mix(weights, v, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]
+    how = geometry.kernel_size, geometry.dilation, _choose(backend, v.device)
+    return torch.ops.paradigms.mix(weights, v, *how)  # type: ignore[no-any-return]
 
 
-def reverse(weights: Taps, geometry: Geometry, *, backend: str) -> Taps:
+def reverse(weights: Taps, geometry: Geometry, *, backend: str = "auto") -> Taps:
     """From what queries say to what keys hear: out[j, o] = w[j+o, -o], zero where j+o lies outside the map."""
-    return torch.ops.paradigms.reverse(weights, geometry.kernel_size, geometry.dilation, backend)  # type: ignore[no-any-return]
+    how = geometry.kernel_size, geometry.dilation, _choose(backend, weights.device)
+    return torch.ops.paradigms.reverse(weights, *how)  # type: ignore[no-any-return]
