@@ -34,7 +34,7 @@ class LocalEngine:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         resource_tracker.ensure_running()  # it unblocks interrupts at its start
-        with _environment(_thread_environment(self.threads)), _interrupts_blocked():
+        with _environment(_worker_environment(self.threads)), _interrupts_blocked():
             forkserver.ensure_running()
 
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
@@ -172,14 +172,20 @@ def _limit_memory(gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + int(gigabytes * 1e9), hard))
 
 
-def _thread_environment(threads: int) -> dict[str, str]:
-    """Two processes with two threads each on two cores collapse: a waiting thread must not spin."""
+def _worker_environment(threads: int) -> dict[str, str]:
+    """What a worker must find when it starts.
+
+    Two processes with two threads each on two cores collapse: a waiting thread must not spin. And glibc gives large
+    blocks back to the system and takes them again page by page, in every step, unless it is told to keep them.
+    """
     count = str(threads)
     return {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
         "OMP_WAIT_POLICY": "passive",
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
     }
 
 
