@@ -3,7 +3,8 @@
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make check    formatting, lint, types, arrows between modules
 #
-# All of them first create .venv where it is missing or older than pyproject.toml or constraints.txt.
+# All of them first create .venv where it is missing or older than pyproject.toml,
+# constraints.txt, setup.py or the C++ sources.
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -14,7 +15,7 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard paradigms/kernels/native/*)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable '.[dev]' --constraint constraints.txt

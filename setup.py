@@ -6,6 +6,7 @@ same, and attention on the CPU runs in torch.
 
 import os
 import platform
+import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("paradigms/kernels/native")
+SOURCES = runpy.run_path("paradigms/kernels/sources.py")["digest_sources"]()
 COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
 X86_64 = {
     "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
@@ -35,7 +37,7 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Called for the one extension that there is."""
-        objects = self._compile("parallel.cpp", "parallel")
+        objects = self._compile("library.cpp", "library", [("PARADIGMS_SOURCES", f'"{SOURCES}"')])
         with ThreadPoolExecutor() as pool:  # each waits for a process of the compiler
             objects += [made for part in pool.map(self._compile_kernels, WANTED) for made in part]
         target = self.get_ext_fullpath(ext.name)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from paradigms.functional import CPU, Geometry
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
+from paradigms.kernels.sources import digest_sources
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +78,19 @@ class _WindowCase(ctypes.Structure):
 
 @cache
 def _load() -> ctypes.CDLL | None:
-    """The library; None, with one line in the log, where it was not built."""
+    """The library; None, with one line in the log, where it was not built, or of other sources than these."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        logger.warning("compiled kernels are missing (%s); attention on the CPU runs in torch, slower", error)
-        return None
-    return library
+        library.paradigms_sources.restype = ctypes.c_char_p
+        made_of = library.paradigms_sources().decode()
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    else:
+        if made_of == digest_sources():
+            return library
+        reason = f"{LIBRARY.name} is older than its sources; install the package again"
+    logger.warning("attention on the CPU runs in torch, slower: no compiled kernels (%s)", reason)
+    return None
 
 
 def is_available() -> bool:

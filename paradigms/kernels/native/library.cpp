@@ -1,3 +1,4 @@
+// What is one for all instruction sets: threads, and what the library says about itself.
 #include "parallel.h"
 
 #include <atomic>
@@ -29,8 +30,10 @@ extern "C" void paradigms_run(int64_t num_items, int64_t num_threads, void (*wor
     for (std::thread& other : others) other.join();
 }
 
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
 // What the machine can run: 2 for AVX-512, 1 for AVX2, 0 for everything else.
-extern "C" __attribute__((visibility("default"))) int32_t paradigms_best_instruction_set(void) {
+EXPORT int32_t paradigms_best_instruction_set(void) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw"))
@@ -39,3 +42,6 @@ extern "C" __attribute__((visibility("default"))) int32_t paradigms_best_instruc
 #endif
     return 0;
 }
+
+// Of which sources it was made, so that nobody calls a library older than they are.
+EXPORT const char* paradigms_sources(void) { return PARADIGMS_SOURCES; }
