@@ -142,6 +142,8 @@ class _Task(IntEnum):
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Of the dtype that is computed in; maps with contiguous channels, tables contiguous."""
+    if not x.is_floating_point():
+        raise TypeError(f"the compiled kernels take floating-point tensors, got {x.dtype}")
     x = x.to(dtype)
     return x if x.ndim == 5 and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
 
@@ -281,11 +283,16 @@ def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
     return Operands(*(None if x is None else added[name].to(x.dtype) for name, x in operands._asdict().items()))
 
 
+def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
+    """Outside the map all is zero, whatever the border: under `shift` the library counts more offsets than taps."""
+    return _make_sliding(Geometry("sliding", geometry.kernel_size, geometry.dilation), shape, dtype)
+
+
 def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     taps = a.new_empty(*a.shape[:-1], geometry.num_taps, dtype=lse_dtype(a))
     if a.numel():
-        problem = _make_sliding(geometry, a.shape, taps.dtype)
+        problem = _make_primitive(geometry, a.shape, taps.dtype)
         problem.give(q=a, v=b)
         problem.point("taps", taps)
         problem.run(_Task.DOT)
@@ -296,7 +303,7 @@ def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
     out = v.new_empty(v.shape, dtype=lse_dtype(v))
     if v.numel():
-        problem = _make_sliding(geometry, v.shape, out.dtype)
+        problem = _make_primitive(geometry, v.shape, out.dtype)
         problem.give(taps=weights, v=v)
         problem.point("out", out)
         problem.run(_Task.MIX)
@@ -307,7 +314,7 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) to the same."""
     out = weights.new_empty(weights.shape, dtype=lse_dtype(weights))
     if weights.numel():
-        problem = _make_sliding(geometry, weights.shape, out.dtype)
+        problem = _make_primitive(geometry, weights.shape, out.dtype)
         problem.give(taps=weights)
         problem.point("out", out)
         problem.run(_Task.REVERSE)

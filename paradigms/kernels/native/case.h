@@ -12,7 +12,8 @@ struct Map {
 // What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out.
 enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE };
 
-// Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps), contiguous.
+// Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps),
+// contiguous.
 struct SlidingCase {
     int64_t batch, height, width, heads, head_dim;
     int64_t kernel[2], dilation[2];

@@ -17,7 +17,7 @@ struct Job {
         Job& job = *static_cast<Job*>(context);
         Worker worker(*job.problem, job.task);
         if (!worker.create()) {
-            job.failed = true;
+            __atomic_store_n(&job.failed, true, __ATOMIC_RELAXED);  // several threads may say so
             return;
         }
         for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) worker.run(item);

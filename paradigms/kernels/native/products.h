@@ -137,7 +137,6 @@ INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_ste
         for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
 }
 
-
 // to[row][column] = factor times the sum of the lanes of vector (row, column) of `sums`, whose rows are `stride` long.
 template <class S, class T>
 OUTLINE void write_sums(T* to, const T* sums, int64_t rows, int64_t columns, int64_t stride, T factor) {

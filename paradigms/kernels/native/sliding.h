@@ -53,7 +53,7 @@ struct Sliding {
             enough = enough && grad.create(height, depth, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
                      (drk = allocate<T>(taps * depth * L)) && (drq = allocate<T>(taps * depth * L)) &&
                      (drb = allocate<T>(taps * L));
-        if (enough && c.first_column)
+        if (enough && attends && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
                 first_key[x] = x < width ? c.first_column[x] : 0;
                 last_key[x] = x < width ? c.last_column[x] : vectors;
@@ -292,7 +292,8 @@ struct Sliding {
                 this->dot<S, false>(logits, q, false, v, x, y0, count, nullptr);
                 for (int64_t r = 0; r < count; r++)
                     for (int64_t o = 0; o < taps; o++)
-                        store<S>(weights.row(y0 + r * down) + o * weights.stride + x, load<S>(logits + (r * taps + o) * S::count));
+                        store<S>(weights.row(y0 + r * down) + o * weights.stride + x,
+                                 load<S>(logits + (r * taps + o) * S::count));
             });
         });
         for (int64_t y = 0; y < height; y++)
@@ -319,9 +320,9 @@ struct Sliding {
                 const int64_t t = o % columns, seen = y + (o / columns - rows / 2) * down;
                 T* to = dlogits.row(y) + o * dlogits.stride;
                 const bool reached = is_inside(seen) && t >= first_tap && t < first_tap + num_taps;
-                const T* from = weights.row(seen) + (taps - 1 - o) * weights.stride + (t - columns / 2) * across;
                 if (reached)
-                    memcpy(to, from, width * sizeof(T));
+                    memcpy(to, weights.row(seen) + (taps - 1 - o) * weights.stride + (t - columns / 2) * across,
+                           width * sizeof(T));
                 else
                     memset(to, 0, width * sizeof(T));
             }
@@ -382,8 +383,9 @@ struct Sliding {
                 write_band(c.dk, image, head, y0, count, 1);
             }
             over_columns([&](auto lanes, int64_t x) {
-                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
-                                            weights.stride, true, grad, false, x, y0, count, nullptr);
+                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0),
+                                                  taps * weights.stride, weights.stride, true, grad, false, x, y0, count,
+                                                  nullptr);
             });
             write_band(c.dv, image, head, y0, count, 1);
         });
@@ -423,8 +425,8 @@ struct Sliding {
         }
         if (!c.dq.data) return;
         if (c.rk)
-            mix<S, true>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x, y0,
-                         count, rk);
+            mix<S, true>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x,
+                         y0, count, rk);
         else
             mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, false, x, y0,
                           count, nullptr);
@@ -453,10 +455,11 @@ struct Sliding {
                 auto run = [&](auto lanes, int64_t x, int64_t extent) {
                     typedef decltype(lanes) S;
                     const T* left = w + t * w_step + x;
-                    if (block == 4) outer_block<S, 4>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
-                    if (block == 3) outer_block<S, 3>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
-                    if (block == 2) outer_block<S, 2>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
-                    if (block == 1) outer_block<S, 1>(into, L, step, left, w_step, w_row, from + x, a.stride, a_row, count, extent);
+                    const T* right = from + x;
+                    if (block == 4) outer_block<S, 4>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 3) outer_block<S, 3>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 2) outer_block<S, 2>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 1) outer_block<S, 1>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
                 };
                 if (rest > Half::count) {
                     run(Full{}, 0, width);

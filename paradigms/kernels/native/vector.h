@@ -69,7 +69,7 @@ INLINE void store_some(typename S::Scalar* to, typename S::V v, int64_t count) {
 
 template <class S>
 INLINE typename S::I lane_numbers() {
-    typename S::I numbers;
+    typename S::I numbers{};
     for (int i = 0; i < S::count; i++) numbers[i] = i;
     return numbers;
 }
@@ -145,13 +145,14 @@ struct CountTo<0, I...> {
     typedef Numbers<I...> Type;
 };
 
-template <class V, int... I>
-INLINE V interleave_low(V a, V b, Numbers<I...>) {
-    return __builtin_shufflevector(a, b, (I / 2 + I % 2 * int(sizeof...(I)))...);
-}
-template <class V, int... I>
-INLINE V interleave_high(V a, V b, Numbers<I...>) {
-    return __builtin_shufflevector(a, b, (int(sizeof...(I)) / 2 + I / 2 + I % 2 * int(sizeof...(I)))...);
+// The elements of a and b, one from each in turn, from element `from` on.
+template <class S, int from, int... I>
+INLINE typename S::V interleave(typename S::V a, typename S::V b, Numbers<I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, (from + I / 2 + I % 2 * S::count)...);
+#else
+    return __builtin_shuffle(a, b, typename S::I{(from + I / 2 + I % 2 * S::count)...});
+#endif
 }
 
 // rows[i][j] becomes rows[j][i], by interleaving halves as often as the width can be halved.
@@ -164,15 +165,15 @@ INLINE void transpose(typename S::V (&rows)[S::count]) {
         typename S::V next[n];
         UNROLL
         for (int i = 0; i < n / 2; i++) {
-            next[2 * i] = interleave_low(rows[i], rows[i + n / 2], lanes);
-            next[2 * i + 1] = interleave_high(rows[i], rows[i + n / 2], lanes);
+            next[2 * i] = interleave<S, 0>(rows[i], rows[i + n / 2], lanes);
+            next[2 * i + 1] = interleave<S, n / 2>(rows[i], rows[i + n / 2], lanes);
         }
         UNROLL
         for (int i = 0; i < n; i++) rows[i] = next[i];
     }
 }
 
-// What dropout multiplies weights with, 0 or 1 / keep, by their numbers and a key (the finalizer of MurmurHash3, twice).
+// The finalizer of MurmurHash3, of 32 bits in lanes of any width.
 template <class S>
 INLINE typename S::U scramble(typename S::U x) {
     x = (x ^ (x >> 16)) * 0x85ebca6bu & 0xffffffffu;
@@ -180,6 +181,7 @@ INLINE typename S::U scramble(typename S::U x) {
     return x ^ (x >> 16);
 }
 
+// What dropout multiplies weights with, 0 or 1 / keep, by their numbers and a key.
 template <class S>
 INLINE typename S::V keep_some(typename S::U numbers, uint64_t seed, int64_t stream, double keep) {
     const uint64_t key = (seed + stream + 1) * 0x9e3779b97f4a7c15u;

@@ -97,9 +97,11 @@ struct Windows {
 
     bool create() {
         const int64_t map = places * depth * L, table = offsets * depth;
-        bool enough = (pixels = allocate<Pixel>(places * L)) && (positions = allocate<int64_t>(places * L)) && (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
-                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(depth + L)) && (none = allocate<T>(places)) && (rk = allocate<T>(table)) &&
-                      (rq = allocate<T>(table)) && (rb = allocate<T>(offsets)) && (region = allocate<T>(places * L)) &&
+        bool enough = (pixels = allocate<Pixel>(places * L)) && (positions = allocate<int64_t>(places * L)) &&
+                      (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
+                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(depth + L)) && (none = allocate<T>(places)) &&
+                      (rk = allocate<T>(table)) && (rq = allocate<T>(table)) && (rb = allocate<T>(offsets)) &&
+                      (region = allocate<T>(places * L)) &&
                       (weights = allocate<T>((backward ? places : QUERIES) * places * L));
         if (backward)
             enough = enough && (grad = allocate<T>(map)) && (dlogits = allocate<T>(places * places * L)) &&
@@ -111,7 +113,8 @@ struct Windows {
     }
 
     ~Windows() {
-        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, regions, drk, drq, drb, doutside_k, doutside_v};
+        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, regions,
+                             drk, drq, drb, doutside_k, doutside_v};
         for (T* block : blocks) free(block);
         free(pixels), free(positions);
     }
@@ -140,7 +143,8 @@ struct Windows {
 
     // Where each place (places, lanes) lies in a map; -1 outside, and in lanes without a window.
     const int64_t* locate(const Map& map) {
-        const bool known = located.batch == map.batch && located.row == map.row && located.column == map.column && located.head == map.head;
+        const bool known = located.batch == map.batch && located.row == map.row && located.column == map.column &&
+                           located.head == map.head;
         if (!known)
             for (int64_t i = 0; i < places * L; i++) {
                 const Pixel at = pixels[i];
@@ -150,7 +154,8 @@ struct Windows {
         return positions;
     }
 
-    // Squares of lanes by channels, as large as the channels can fill.
+    // Squares of lanes by channels, as large as the channels can fill. One wider than the vectors at work spills over into
+    // what is written after it: its lanes beyond them hold zeros.
     template <class F>
     INLINE void over_tiles(F f) {
         if (head_dim % L)
@@ -174,7 +179,8 @@ struct Windows {
                         const int64_t here = at[place * L + lane + i];
                         from[i] = here >= 0 ? data + here : lane + i < lanes ? filler : zeros;
                         if (place + 2 < places)
-                            for (int64_t d = 0; d < head_dim; d += line) __builtin_prefetch(data + at[(place + 2) * L + lane + i] + d);
+                            for (int64_t d = 0; d < head_dim; d += line)
+                                __builtin_prefetch(data + at[(place + 2) * L + lane + i] + d);
                     }
                     for (int64_t d = 0; d < head_dim; d += n) {
                         typename Q::V tile[n];
@@ -312,11 +318,11 @@ struct Windows {
     template <class F>
     INLINE void over_queries(F f) {
         int64_t query = 0;
-        for (; query + QUERIES <= places; query += QUERIES) f(std_int<QUERIES>{}, query);
-        for (; query < places; query++) f(std_int<1>{}, query);
+        for (; query + QUERIES <= places; query += QUERIES) f(Count<QUERIES>{}, query);
+        for (; query < places; query++) f(Count<1>{}, query);
     }
     template <int N>
-    struct std_int {
+    struct Count {
         static constexpr int value = N;
     };
 
@@ -419,7 +425,8 @@ struct Windows {
             scatter<S>(mixed, c.dk, doutside_k, 1);
         }
         over_queries([&](auto which, int64_t key) {
-            mix<S, decltype(which)::value, false>(mixed, weights + key * S::count, S::count, row, grad, false, key, nullptr, false);
+            constexpr int C = decltype(which)::value;
+            mix<S, C, false>(mixed, weights + key * S::count, S::count, row, grad, false, key, nullptr, false);
         });
         scatter<S>(mixed, c.dv, doutside_v, 1);
         if (c.drk) add_to_table<S>(drk, q, true);
