@@ -142,7 +142,7 @@ def _flops(
     seed: object,  # noqa: ARG001
     dropout_p: float,  # noqa: ARG001
     scale: float | None,
-    kind: str,
+    kind: str,  # noqa: ARG001
     kernel_size: Sequence[int],
     *_: object,
     **__: object,

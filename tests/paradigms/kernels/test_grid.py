@@ -60,17 +60,18 @@ class Point(NamedTuple):
 
 def _cover_pairs(*factors: Sequence[Any], impossible: set[frozenset[tuple[int, Any]]]) -> list[Point]:
     """Greedily, few points in which every two possible levels of every two factors meet."""
-    choices = [[(at, level) for level in levels] for at, levels in enumerate(factors)]
-    pairs = (frozenset(pair) for a, b in combinations(choices, 2) for pair in product(a, b))
+    factors_of = [[(at, level) for level in levels] for at, levels in enumerate(factors)]
+    pairs = (frozenset(pair) for a, b in combinations(factors_of, 2) for pair in product(a, b))
     missing = dict.fromkeys(pair for pair in pairs if pair not in impossible)
     points = []
     while missing:
         chosen = dict(next(iter(missing)))
-        for at in range(len(factors)):
+        for at, choices in enumerate(factors_of):
             if at not in chosen:
-                met = {choice: [frozenset((choice, other)) for other in chosen.items()] for choice in choices[at]}
-                possible = [choice for choice in choices[at] if impossible.isdisjoint(met[choice])]
-                at, chosen[at] = max(possible, key=lambda choice: sum(pair in missing for pair in met[choice]))  # noqa: B023, PLW2901
+                met = {choice: [frozenset((choice, other)) for other in chosen.items()] for choice in choices}
+                possible = {choice: new for choice, new in met.items() if impossible.isdisjoint(new)}
+                best = max(possible, key=lambda choice: sum(pair in missing for pair in met[choice]))
+                chosen[at] = best[1]
         for pair in combinations(chosen.items(), 2):
             missing.pop(frozenset(pair), None)
         points.append(Point(*(level for _, level in sorted(chosen.items()))))
