@@ -120,10 +120,6 @@ def _make(point: Point) -> Case:
     case = make_case(
         geometry, point.size, terms=point.terms, heads=point.heads, head_dim=point.head_dim, dtype=point.dtype
     )
-    if border == "project":
-        generator = torch.Generator().manual_seed(5)
-        k, v = torch.randn(2, point.heads, point.head_dim, generator=generator, dtype=torch.float64).to(point.dtype)
-        case = case._replace(outside=Outside(None if case.terms.k is None else k, v))
     if point.layout == "expanded":
         case = _replace(case, {name: _same_for_all(x) if x.ndim == 5 else x for name, x in _operands(case).items()})
     return case
