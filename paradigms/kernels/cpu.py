@@ -86,8 +86,9 @@ def _load() -> ctypes.CDLL | None:
     return library
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_available() -> bool:
-    """Whether the library was built and can be loaded."""
+    """Whether the library was built and can be loaded; torch.compile asks once and cannot trace how."""
     return _load() is not None
 
 

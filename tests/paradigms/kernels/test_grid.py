@@ -396,6 +396,21 @@ def test_logits_of_any_height_neither_overflow_nor_vanish(point: Point, backend:
             assert bool(((found[name] - e).abs() <= bound).all()), name
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["one-thread", "two-threads"])
+@pytest.mark.parametrize(("point", "backend"), _with_backends(CORNERS.values(), "reference"))
+def test_runs_are_equal_to_the_last_bit(point: Point, backend: str, number: int) -> None:
+    """The reference and the compiled kernels on any number of threads, the others on as many."""
+    case, before = _make(point._replace(size=(14, 17), head_dim=8, dtype=torch.float32)), torch.get_num_threads()
+    runs = []
+    for threads in (1 if backend in ("reference", "cpu") else number, number):
+        torch.set_num_threads(threads)
+        try:
+            runs.append(_run(case, point.route[2], backend))
+        finally:
+            torch.set_num_threads(before)
+    assert all(torch.equal(x, runs[1][name]) for name, x in runs[0].items())
+
+
 @pytest.mark.parametrize(("point", "backend"), IN_CORNERS)
 def test_what_is_not_a_number_is_not_hidden(point: Point, backend: str) -> None:
     case = _make(point)
