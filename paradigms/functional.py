@@ -225,7 +225,7 @@ def make_logits(
         parts.append(torch.einsum("hnkd,bnkhd->bhnk", terms.rq[:, offset], keys))
     if terms.rb is not None:
         parts.append(terms.rb[:, offset][None])
-    assert parts
+    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 
 

@@ -48,10 +48,9 @@ class FilterNorm:
         num_taps = logits.shape[-1]
         counted = torch.ones_like(logits, dtype=torch.bool) if valid is None else valid
         count = counted.sum(dim=-1, keepdim=True)
-        if count.numel() and int(count.min()) < self.minimum_taps:
-            raise ValueError(
-                f"filter_norm needs at least {self.minimum_taps} counted taps, got {int(count.min())} of {num_taps}"
-            )
+        fewest = num_taps if valid is None or not valid.numel() else int(count.min())
+        if fewest < self.minimum_taps:
+            raise ValueError(f"filter_norm needs at least {self.minimum_taps} counted taps, got {fewest} of {num_taps}")
         shown = torch.where(counted, logits, 0)
         mean = shown.sum(dim=-1, keepdim=True) / count
         centred = torch.where(counted, logits - mean, 0)

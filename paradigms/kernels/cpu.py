@@ -93,8 +93,9 @@ def _load() -> ctypes.CDLL | None:
     return None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_available() -> bool:
-    """Whether the library was built and can be loaded."""
+    """Whether the library was built and can be loaded; torch.compile asks once and cannot trace how."""
     return _load() is not None
 
 
@@ -252,6 +253,12 @@ def _make_problem(case: Case) -> tuple[_Problem, int]:
     return problem, num_sums
 
 
+def _is_read(name: str, terms: Terms) -> bool:
+    """Whether the output depends on an operand: on queries and keys only where a term is made of them."""
+    tables = {"q": terms.rk, "k": terms.rq}
+    return name not in tables or terms.scale is not None or tables[name] is not None
+
+
 def attention(case: Case) -> tuple[Tensor, Tensor]:
     """See `fused.FusedBackend`."""
     v, dtype = case.v, lse_dtype(case.v)
@@ -277,7 +284,10 @@ def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
         if operand is not None:
             partial = () if name in ("q", "k", "v") else (num_sums,)
             gradients[name] = operand.new_empty(*partial, *operand.shape, dtype=problem.dtype)
-            problem.point(f"d{name}", gradients[name])
+            if _is_read(name, case.terms):
+                problem.point(f"d{name}", gradients[name])
+            else:
+                gradients[name].zero_()
     problem.run(_Task.BACKWARD)
     added = {name: x if name in ("q", "k", "v") else x.sum(0) for name, x in gradients.items()}
     return Operands(*(None if x is None else added[name].to(x.dtype) for name, x in operands._asdict().items()))

@@ -37,7 +37,7 @@ def _make_logits(terms: Terms, geometry: Geometry) -> Float[Tensor, "#batch head
         parts.append(torch.einsum("hkd,bhdkn->bhnk", terms.rq, copies))
     if terms.rb is not None:
         parts.append(terms.rb[None, :, None])
-    assert parts
+    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 
 

@@ -25,9 +25,11 @@ def _valid_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "windows 1 taps taps"] | None:
     """Which keys each query counts, window by window; None where all count all. Queries outside the map count all."""
-    valid = make_neighbors(geometry, height, width, device).valid
-    if bool(valid.all()):
+    lengths = tuple(zip((height, width), geometry.kernel_size, geometry.shift, strict=True))
+    moved = any(shift % length for length, _, shift in lengths)
+    if not moved and (geometry.border != "mask" or not any(length % size for length, size, _ in lengths)):
         return None
+    valid = make_neighbors(geometry, height, width, device).valid
     per_pixel = valid.view(1, height, width, 1, geometry.num_taps)
     filler = torch.ones(1, geometry.num_taps, dtype=torch.bool, device=device)
     return _partition(per_pixel, geometry, filler).permute(1, 3, 2, 0, 4).squeeze(3)
@@ -80,7 +82,7 @@ def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, device: tor
         parts.append(torch.einsum("bwjhd,hijd->bwhij", k, terms.rq[:, offset]))
     if terms.rb is not None:
         parts.append(terms.rb[:, offset][None, None])
-    assert parts
+    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 
 

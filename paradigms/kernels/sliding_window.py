@@ -46,7 +46,7 @@ def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, backend: st
             parts.append(torch.einsum("hkd,hd->hk", terms.rq, outside.k.to(terms.rq.dtype))[None, None, None])
     if terms.rb is not None:
         parts.append(terms.rb[None, None, None])
-    assert parts
+    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 
 

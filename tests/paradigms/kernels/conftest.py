@@ -6,7 +6,7 @@ from torch import Tensor
 from paradigms.aggregation import WeightedSum
 from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels import reference
-from paradigms.kernels.case import Case, Dropout, FusedBackend, Operands
+from paradigms.kernels.case import Case, Dropout, FusedBackend, Operands, to_operands
 from paradigms.normalization import Softmax
 
 SCALE = 0.7
@@ -39,30 +39,29 @@ def make_case(  # noqa: PLR0913 - everything that a case is made of
     rb = draw(*table, wanted="position_bias" in present)
     v = draw(*shape)
     assert v is not None
+    carries = geometry.border == "project"
+    outside = Outside(draw(heads, head_dim, wanted=carries and k is not None), draw(heads, head_dim, wanted=carries))
     made = Terms(q, k, rk, rq, rb, SCALE if "query_key" in present else None)
-    return Case(made, v, geometry, Outside(None, None), dropout)
+    return Case(made, v, geometry, outside, dropout)
 
 
 def operands_of(case: Case) -> list[Tensor]:
-    terms = case.terms
-    return [x for x in (terms.q, terms.k, case.v, terms.rk, terms.rq, terms.rb) if x is not None]
+    return [x for x in to_operands(case) if x is not None]
 
 
 def change_operands(case: Case, new: list[Tensor]) -> Case:
+    """By what stands in the order of `operands_of`."""
     left = iter(new)
-    q, k, v, rk, rq, rb = (
-        None if x is None else next(left)
-        for x in (*case.terms[:2], case.v, case.terms.rk, case.terms.rq, case.terms.rb)
-    )
+    q, k, v, rk, rq, rb, *outside = (None if x is None else next(left) for x in to_operands(case))
     assert v is not None
-    return case._replace(terms=case.terms._replace(q=q, k=k, rk=rk, rq=rq, rb=rb), v=v)
+    return case._replace(terms=case.terms._replace(q=q, k=k, rk=rk, rq=rq, rb=rb), v=v, outside=Outside(*outside))
 
 
 def run_reference(case: Case, grad: Tensor) -> list[Tensor]:
     """The output and every gradient, in float64."""
     leaves = [x.detach().double().requires_grad_() for x in operands_of(case)]
     wide = change_operands(case, leaves)
-    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), WeightedSum(), case.outside, 0.0)
+    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), WeightedSum(), wide.outside, 0.0)
     # without q·k, or with the border `zero` on a map of one pixel, some operands say nothing
     return [out.detach(), *torch.autograd.grad(out, leaves, grad.double(), materialize_grads=True)]
 

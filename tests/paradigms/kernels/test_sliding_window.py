@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry, Outside
+from paradigms.functional import Geometry
 from paradigms.kernels import dense, reference, sliding_window
 from paradigms.kernels.case import Case
 from paradigms.normalization import NORMALIZATIONS
@@ -18,27 +18,17 @@ PAIRS = [((1, 9), (7, 7), (1, 1)), ((9, 5), (3, 5), (2, 1)), ((3, 12), (5, 5), (
 
 def _run(attend: object, case: Case, normalization: str) -> list[Tensor]:
     leaves = [x.detach().requires_grad_() for x in operands_of(case)]
-    outside = Outside(*(None if x is None else x.detach().requires_grad_() for x in case.outside))
     case = change_operands(case, leaves)
     norm = NORMALIZATIONS[normalization]()
-    out = attend(case.terms, case.v, case.geometry, norm, WeightedSum(), outside, 0.0)
-    wanted = [*leaves, *(x for x in outside if x is not None)]
-    return [out.detach(), *torch.autograd.grad(out, wanted, make_grad(case), materialize_grads=True)]
-
-
-def _make_case(geometry: Geometry, size: tuple[int, int], terms: str) -> Case:
-    case = make_case(geometry, size, terms=terms)
-    if geometry.border != "project":
-        return case
-    k, v = torch.randn(2, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    return case._replace(outside=Outside(k, v))
+    out = attend(case.terms, case.v, case.geometry, norm, WeightedSum(), case.outside, 0.0)
+    return [out.detach(), *torch.autograd.grad(out, leaves, make_grad(case), materialize_grads=True)]
 
 
 @pytest.mark.parametrize("terms", SUBSETS)
 @pytest.mark.parametrize("border", ["zero", "mask", "project"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_every_normalization_border_and_subset_of_the_terms(normalization: str, border: str, terms: str) -> None:
-    case = _make_case(Geometry("sliding", (3, 5), (2, 1), border), (9, 5), terms)
+    case = make_case(Geometry("sliding", (3, 5), (2, 1), border), (9, 5), terms=terms)
     expected = _run(reference.attend, case, normalization)
     assert_close(_run(sliding_window.attend, case, normalization), expected, 1e-12)
     if border != "project":
@@ -51,7 +41,7 @@ def test_every_normalization_border_and_subset_of_the_terms(normalization: str, 
 def test_every_map(
     border: str, terms: str, size: tuple[int, int], kernel_size: tuple[int, int], dilation: tuple[int, int]
 ) -> None:
-    case = _make_case(Geometry("sliding", kernel_size, dilation, border), size, terms)
+    case = make_case(Geometry("sliding", kernel_size, dilation, border), size, terms=terms)
     expected = _run(reference.attend, case, "softmax")
     assert_close(_run(sliding_window.attend, case, "softmax"), expected, 1e-12)
     if border != "project":
