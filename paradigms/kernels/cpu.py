@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paradigms.functional import CPU, Geometry
+from paradigms.functional import CPU, Geometry, Terms
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 from paradigms.kernels.sources import digest_sources
 
