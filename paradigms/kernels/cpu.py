@@ -240,6 +240,11 @@ def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> 
 def _make_problem(case: Case) -> tuple[_Problem, int]:
     """And how many partial sums of tables it writes."""
     terms, v, geometry, outside, dropout = case
+    heads, head_dim, offsets = *v.shape[-2:], geometry.num_offsets  # the library reads memory by these alone
+    assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))
+    assert all(x is None or x.shape == (heads, offsets, head_dim) for x in (terms.rk, terms.rq))
+    assert terms.rb is None or terms.rb.shape == (heads, offsets)
+    assert all(x is None or x.shape == (heads, head_dim) for x in outside)
     dtype = lse_dtype(v)
     if geometry.kind == "sliding":
         problem, num_sums = _make_sliding(geometry, v.shape, dtype), len(v)
