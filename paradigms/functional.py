@@ -203,7 +203,12 @@ def gather_taps(
     """Every query's K neighbours of `x`; a tap outside the map takes `outside` (None: zeros)."""
     pixels = x.flatten(1, 2)
     filler = pixels.new_zeros(x.shape[-2:]) if outside is None else outside.to(x.dtype)
-    return torch.cat([pixels, filler.expand(len(x), 1, -1, -1)], dim=1)[:, index]
+    return take_rows(torch.cat([pixels, filler.expand(len(x), 1, -1, -1)], dim=1), index)
+
+
+def take_rows(x: Float[Tensor, "first rows *rest"], index: Int[Tensor, "queries taps"]) -> Float[Tensor, "..."]:
+    """What `x[:, index]` is; but its gradient sums in one order, however many threads there are."""
+    return x.index_select(1, index.flatten()).unflatten(1, index.shape)  # type: ignore[no-any-return]
 
 
 def make_logits(
@@ -219,12 +224,12 @@ def make_logits(
         parts.append(terms.scale * torch.einsum("bnhd,bnkhd->bhnk", q, keys))
     if terms.rk is not None:
         assert q is not None
-        parts.append(torch.einsum("bnhd,hnkd->bhnk", q, terms.rk[:, offset]))
+        parts.append(torch.einsum("bnhd,hnkd->bhnk", q, take_rows(terms.rk, offset)))
     if terms.rq is not None:
         assert keys is not None
-        parts.append(torch.einsum("hnkd,bnkhd->bhnk", terms.rq[:, offset], keys))
+        parts.append(torch.einsum("hnkd,bnkhd->bhnk", take_rows(terms.rq, offset), keys))
     if terms.rb is not None:
-        parts.append(terms.rb[:, offset][None])
+        parts.append(take_rows(terms.rb, offset)[None])
     assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors, take_rows
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 
@@ -76,12 +76,12 @@ def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, device: tor
         parts.append(torch.einsum("bwihd,bwjhd->bwhij", q * terms.scale, k))
     if terms.rk is not None:
         assert q is not None
-        parts.append(torch.einsum("bwihd,hijd->bwhij", q, terms.rk[:, offset]))
+        parts.append(torch.einsum("bwihd,hijd->bwhij", q, take_rows(terms.rk, offset)))
     if terms.rq is not None:
         assert k is not None
-        parts.append(torch.einsum("bwjhd,hijd->bwhij", k, terms.rq[:, offset]))
+        parts.append(torch.einsum("bwjhd,hijd->bwhij", k, take_rows(terms.rq, offset)))
     if terms.rb is not None:
-        parts.append(terms.rb[:, offset][None, None])
+        parts.append(take_rows(terms.rb, offset)[None, None])
     assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
 
