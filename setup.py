@@ -27,6 +27,9 @@ INSTRUCTION_SETS = {"baseline": (16, ""), **(X86_64 if platform.machine() in ("x
 WANTED = os.environ.get("PARADIGMS_INSTRUCTION_SETS", " ".join(INSTRUCTION_SETS)).split()
 """Fewer build faster; `baseline` must be among them."""
 
+if not {"baseline"} <= set(WANTED) <= set(INSTRUCTION_SETS):
+    raise SystemExit(f"PARADIGMS_INSTRUCTION_SETS: `baseline` and any of {list(INSTRUCTION_SETS)}, got {WANTED}")
+
 
 class BuildKernels(build_ext):
     """Compiles the same source once for each instruction set and links the objects."""

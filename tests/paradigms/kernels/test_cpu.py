@@ -276,7 +276,7 @@ def test_without_the_library_one_line_says_so_and_torch_takes_over(caplog: pytes
     operator, x = make_operator(AttentionConfig(neighborhood="sliding_window", kernel_size=3)), make_input()
     with caplog.at_level(logging.DEBUG, logger="paradigms"):
         outputs = [operator(x), operator(x)]
-    assert ["compiled kernels are missing" in line for line in caplog.messages] == [True]
+    assert ["no compiled kernels" in line for line in caplog.messages] == [True]
     assert cpu.list_instruction_sets() == ()
     operator.backend = "torch"
     assert torch.equal(operator(x), outputs[0])
@@ -287,6 +287,18 @@ def test_without_the_library_one_line_says_so_and_torch_takes_over(caplog: pytes
             kernels.choose_kernel(*case, backend="cpu", device=x.device)
     with pytest.raises(ValueError, match="the instruction sets are none, got 'avx2'"), cpu.use_instruction_set("avx2"):
         pass
+
+
+@needs_library
+def test_a_library_older_than_its_sources_is_not_called(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu._load.cache_clear()
+    with monkeypatch.context() as patch, caplog.at_level(logging.DEBUG, logger="paradigms"):
+        patch.setattr(cpu, "digest_sources", lambda: "0" * 16)
+        assert not cpu.is_available()
+    cpu._load.cache_clear()
+    assert ["older than its sources" in line for line in caplog.messages] == [True]
 
 
 @needs_library
