@@ -67,6 +67,7 @@ def test_the_wheel_holds_both_licences(wheel: Path) -> None:
     assert "harness/data/files/fashion_mnist/LICENSE" in names
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     environment, empty = tmp_path / "environment", tmp_path / "empty"
     empty.mkdir()

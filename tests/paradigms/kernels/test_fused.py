@@ -115,6 +115,7 @@ assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outpu
 """
 
 
+@pytest.mark.slow
 def test_compiled_modules_have_no_graph_breaks_and_the_same_results() -> None:
     """In a process of its own: shapes are checked in this one, which tracing cannot enter."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -37,6 +37,7 @@ def _run_suite(*, interpret: bool) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @needs_triton
 def test_kernels_equal_the_reference_in_the_interpreter() -> None:
     _run_suite(interpret=True)
