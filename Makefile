@@ -1,4 +1,4 @@
-# make table1   the study: Table 1 on real images, about half an hour on 2 cores
+# make table1   the study: Table 1 on real images, about a quarter of an hour on 2 cores
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make check    formatting, lint, types, arrows between modules
