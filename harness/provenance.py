@@ -5,7 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,9 +61,7 @@ def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
     modules = reached_modules(cell, root=root)
     for module in modules:
         digest.update(f"{module}\n{_parse(_read(module, root))}\n".encode())
-    for path in sorted(
-        path for module in modules if module in COMPILED for path in (root / COMPILED[module]).iterdir()
-    ):
+    for path in _list_sources([COMPILED[module] for module in modules if module in COMPILED], root):
         digest.update(f"{path.name}\n{_strip(path.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -71,12 +69,17 @@ def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
 def tree_digest(*folders: str, root: Path = ROOT) -> str:
     """Twelve hexadecimal digits of all code in some folders; of Python without comments and formatting."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in root.joinpath(folder).rglob("*")):
-        if path.suffix in SOURCE_SUFFIXES:
-            source = path.read_text(encoding="utf-8")
-            content = _parse(source) if path.suffix == ".py" else source
-            digest.update(f"{path.relative_to(root).as_posix()}\n{content}\n".encode())
+    for path in _list_sources(folders, root):
+        source = path.read_text(encoding="utf-8")
+        content = _parse(source) if path.suffix == ".py" else source
+        digest.update(f"{path.relative_to(root).as_posix()}\n{content}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _list_sources(folders: Iterable[str], root: Path) -> list[Path]:
+    """Every file of code under some folders."""
+    files = (path for folder in folders for path in root.joinpath(folder).rglob("*"))
+    return sorted(path for path in files if path.suffix in SOURCE_SUFFIXES)
 
 
 def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
-from typing import Any
 
 from torch import Tensor
 
@@ -13,8 +11,8 @@ from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, b
 from paradigms.aggregation import AGGREGATIONS
 from paradigms.config import AttentionConfig
 from paradigms.functional import Geometry, Terms, count_multiply_adds
-from paradigms.kernels import attend
-from paradigms.kernels.primitive import mix
+from paradigms.kernels import attend, cpu
+from paradigms.kernels.primitive import PRIMITIVES, mix
 from paradigms.neighborhood import NEIGHBORHOODS
 from paradigms.normalization import NORMALIZATIONS
 from paradigms.presets import PRESETS
@@ -78,7 +76,7 @@ def build_mix(case: Case, setting: Setting) -> Workload:
     draw, size = Draw(case.shape, setting), case.shape.map_size
     geometry = Geometry("sliding", (WINDOW, WINDOW))
     weights, v, grad = draw(*size[:-1], geometry.num_taps), draw(*size), draw(*size)
-    if case.backend not in _list_primitives():
+    if case.backend not in PRIMITIVES:
         raise ValueError(f"backend {case.backend!r} has no mix of its own")
 
     def forward() -> Tensor:
@@ -88,20 +86,6 @@ def build_mix(case: Case, setting: Setting) -> Workload:
     return build_differentiable(forward, [weights, v], grad, cost, context=_force(case.isa))
 
 
-def _list_primitives() -> tuple[str, ...]:
-    return tuple(import_module("paradigms.kernels.primitive").PRIMITIVES)
-
-
 def _force(isa: str | None) -> Callable[[], AbstractContextManager[object]]:
-    """Hold the C++ kernels to an instruction set.
-
-    Raises:
-        ValueError: they are not there, or cannot be held.
-    """
-    if isa is None:
-        return nullcontext
-    try:
-        cpu: Any = import_module("paradigms.kernels.cpu")
-        return partial(cpu.use_instruction_set, isa)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"there are no C++ kernels that can be held to {isa}") from error
+    """Hold the C++ kernels to an instruction set; where they cannot be, entering says so."""
+    return nullcontext if isa is None else partial(cpu.use_instruction_set, isa)
