@@ -13,10 +13,12 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 NATIVE = Path("paradigms/kernels/native")
 SOURCES = runpy.run_path("paradigms/kernels/sources.py")["digest_sources"]()
 COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
+OPENMP = ["-fopenmp"]
 X86_64 = {
     "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
     "avx2": (32, "-mavx2 -mfma"),
@@ -40,12 +42,20 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Called for the one extension that there is."""
-        objects = self._compile("library.cpp", "library", [("PARADIGMS_SOURCES", f'"{SOURCES}"')])
+        objects, threads = self._compile_library()
         with ThreadPoolExecutor() as pool:  # each waits for a process of the compiler
             objects += [made for part in pool.map(self._compile_kernels, WANTED) for made in part]
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.link_shared_object(objects, target, libraries=["pthread"], target_lang="c++")
+        self.compiler.link_shared_object(objects, target, extra_postargs=threads, target_lang="c++")
+
+    def _compile_library(self) -> tuple[list[str], list[str]]:
+        """And how to link it: with OpenMP, whose threads are torch's own, or without where the compiler has none."""
+        sources = [("PARADIGMS_SOURCES", f'"{SOURCES}"')]
+        try:
+            return self._compile("library.cpp", "library", sources, OPENMP), OPENMP
+        except CompileError:
+            return self._compile("library.cpp", "library", sources), ["-pthread"]
 
     def _compile_kernels(self, instruction_set: str) -> list[str]:
         num_bytes, flags = INSTRUCTION_SETS[instruction_set]

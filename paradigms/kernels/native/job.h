@@ -15,12 +15,13 @@ struct Job {
 
     static void work(void* context, Queue* queue) {
         Job& job = *static_cast<Job*>(context);
-        Worker worker(*job.problem, job.task);
-        if (!worker.create()) {
+        Arena* const arena = paradigms_open_arena();
+        Worker worker(*job.problem, job.task, arena);
+        if (arena && worker.create())
+            for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) worker.run(item);
+        else
             __atomic_store_n(&job.failed, true, __ATOMIC_RELAXED);  // several threads may say so
-            return;
-        }
-        for (int64_t item; (item = paradigms_next_item(queue)) >= 0;) worker.run(item);
+        if (arena) paradigms_close_arena(arena);
     }
 };
 

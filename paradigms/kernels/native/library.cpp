@@ -2,8 +2,12 @@
 #include "parallel.h"
 
 #include <atomic>
+#include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
+
+#include "arena.h"
 
 struct Queue {
     std::atomic<int64_t> next{0};
@@ -18,8 +22,14 @@ extern "C" int64_t paradigms_next_item(Queue* queue) {
 extern "C" void paradigms_run(int64_t num_items, int64_t num_threads, void (*work)(void*, Queue*), void* context) {
     Queue queue;
     queue.num_items = num_items;
+    const int64_t wanted = num_threads < num_items ? num_threads : num_items;
+#if defined(_OPENMP)
+    // torch's own threads: after their work they spin for a while, and others would have to share the cores with them.
+#pragma omp parallel num_threads(wanted) if (wanted > 1)
+    work(context, &queue);
+#else
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < num_threads && i < num_items; i++) {
+    for (int64_t i = 1; i < wanted; i++) {
         try {
             others.emplace_back(work, context, &queue);
         } catch (...) {
@@ -28,6 +38,26 @@ extern "C" void paradigms_run(int64_t num_items, int64_t num_threads, void (*wor
     }
     work(context, &queue);
     for (std::thread& other : others) other.join();
+#endif
+}
+
+static std::mutex free_arenas_lock;
+static Arena* free_arenas = nullptr;
+
+extern "C" Arena* paradigms_open_arena(void) {
+    const std::lock_guard<std::mutex> lock(free_arenas_lock);
+    if (!free_arenas) return new (std::nothrow) Arena;
+    Arena* const arena = free_arenas;
+    free_arenas = arena->next;
+    return arena;
+}
+
+extern "C" void* paradigms_allocate(Arena* arena, size_t bytes) { return arena->allocate(bytes); }
+
+extern "C" void paradigms_close_arena(Arena* arena) {
+    arena->clear();
+    const std::lock_guard<std::mutex> lock(free_arenas_lock);
+    arena->next = free_arenas, free_arenas = arena;
 }
 
 #define EXPORT extern "C" __attribute__((visibility("default")))

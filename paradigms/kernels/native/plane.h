@@ -1,9 +1,10 @@
 // One head of one image as planes: a row of the map is (channels, columns), so that vectors run along columns.
 #pragma once
 
-#include <stdlib.h>
+#include <string.h>
 
 #include "case.h"
+#include "parallel.h"
 #include "vector.h"
 
 namespace PARADIGMS_ISA {
@@ -12,10 +13,9 @@ INLINE int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
 INLINE int64_t round_up(int64_t x, int64_t to) { return divide_up(x, to) * to; }
 
 template <class T>
-INLINE T* allocate(int64_t count) {  // zeros; null where there is no memory
-    void* block = nullptr;
-    if (posix_memalign(&block, 64, (count + 64) * sizeof(T))) return nullptr;
-    memset(block, 0, (count + 64) * sizeof(T));
+INLINE T* allocate(Arena* arena, int64_t count) {  // zeros; null where there is no memory
+    void* const block = paradigms_allocate(arena, (count + 64) * sizeof(T));
+    if (block) memset(block, 0, (count + 64) * sizeof(T));
     return static_cast<T*>(block);
 }
 
@@ -25,11 +25,11 @@ struct Plane {
     T* memory = nullptr;
     int64_t height = 0, channels = 0, left = 0, stride = 0;
 
-    bool create(int64_t rows, int64_t depth, int64_t width, int64_t halo) {
+    bool create(Arena* arena, int64_t rows, int64_t depth, int64_t width, int64_t halo) {
         constexpr int64_t line = 64 / sizeof(T);
         height = rows, channels = depth, left = round_up(halo, line);
         stride = left + round_up(width + halo, line);
-        memory = allocate<T>((height + 1) * channels * stride);
+        memory = allocate<T>(arena, (height + 1) * channels * stride);
         return memory;
     }
     // Column 0 of a row; outside the map that of the row of zeros.

@@ -17,6 +17,7 @@ struct Sliding {
     static constexpr int L = Full::count;
 
     const SlidingCase& c;
+    Arena* const arena;
     const int64_t height, width, head_dim, depth, rows, columns, taps, down, across;
     const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
@@ -27,8 +28,8 @@ struct Sliding {
     T *first_key = nullptr, *last_key = nullptr;
     int64_t band_stride;
 
-    Sliding(const SlidingCase& of, Task asked)
-        : c(of), height(of.height), width(of.width), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)),
+    Sliding(const SlidingCase& of, Task asked, Arena* memory)
+        : c(of), arena(memory), height(of.height), width(of.width), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)),
           rows(of.kernel[0]), columns(of.kernel[1]), taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]),
           across(of.dilation[1]), task(asked) {
         const int64_t centre = columns / 2, reach = (width - 1) / across;
@@ -40,31 +41,25 @@ struct Sliding {
 
     bool create() {
         const bool attends = task == FORWARD || task == BACKWARD;
-        bool enough = (band = allocate<T>(BAND * depth * band_stride)) && (logits = allocate<T>(BAND * taps * L));
-        if (task != REVERSE) enough = enough && v.create(height, depth, vectors, halo);
-        if (attends || task == DOT) enough = enough && q.create(height, depth, vectors, halo);
+        bool enough = (band = allocate<T>(arena, BAND * depth * band_stride)) && (logits = allocate<T>(arena, BAND * taps * L));
+        if (task != REVERSE) enough = enough && v.create(arena, height, depth, vectors, halo);
+        if (attends || task == DOT) enough = enough && q.create(arena, height, depth, vectors, halo);
         if (attends)
-            enough = enough && k.create(height, depth, vectors, halo) && (rk = allocate<T>(taps * depth)) &&
-                     (rq = allocate<T>(taps * depth)) && (rb = allocate<T>(taps)) && (first_key = allocate<T>(vectors)) &&
-                     (last_key = allocate<T>(vectors));
-        if (task != FORWARD) enough = enough && weights.create(height, taps, vectors, halo);
-        if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(height, taps, vectors, halo);
+            enough = enough && k.create(arena, height, depth, vectors, halo) && (rk = allocate<T>(arena, taps * depth)) &&
+                     (rq = allocate<T>(arena, taps * depth)) && (rb = allocate<T>(arena, taps)) && (first_key = allocate<T>(arena, vectors)) &&
+                     (last_key = allocate<T>(arena, vectors));
+        if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
+        if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD)
-            enough = enough && grad.create(height, depth, vectors, halo) && (dweights = allocate<T>(BAND * taps * L)) &&
-                     (drk = allocate<T>(taps * depth * L)) && (drq = allocate<T>(taps * depth * L)) &&
-                     (drb = allocate<T>(taps * L));
+            enough = enough && grad.create(arena, height, depth, vectors, halo) && (dweights = allocate<T>(arena, BAND * taps * L)) &&
+                     (drk = allocate<T>(arena, taps * depth * L)) && (drq = allocate<T>(arena, taps * depth * L)) &&
+                     (drb = allocate<T>(arena, taps * L));
         if (enough && attends && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
                 first_key[x] = x < width ? c.first_column[x] : 0;
                 last_key[x] = x < width ? c.last_column[x] : vectors;
             }
         return enough;
-    }
-
-    ~Sliding() {
-        T* const blocks[] = {q.memory, k.memory, v.memory, grad.memory, weights.memory, dlogits.memory, rk, rq, rb, logits,
-                             dweights, band, drk, drq, drb, first_key, last_key};
-        for (T* block : blocks) free(block);
     }
 
     // Calls f with the lanes and the column of each vector; half a vector where this is enough for the rest.
@@ -252,14 +247,17 @@ struct Sliding {
         }
     }
 
-    // Calls f(first row, how many rows) for each band; rows of a band are a dilation apart.
+    // How many rows the band has that starts with a row; they are a dilation apart.
+    INLINE int64_t band_rows(int64_t y) const {
+        const int64_t left = divide_up(height - y, down);
+        return left < BAND ? left : BAND;
+    }
+
+    // Calls f(first row, how many rows) for each band.
     template <class F>
     INLINE void over_bands(F f) {
         for (int64_t phase = 0; phase < down && phase < height; phase++)
-            for (int64_t y = phase; y < height; y += BAND * down) {
-                const int64_t left = (height - y + down - 1) / down;
-                f(y, left < BAND ? left : BAND);
-            }
+            for (int64_t y = phase; y < height; y += BAND * down) f(y, band_rows(y));
     }
 
     void write_band(const Map& map, int64_t image, int64_t head, int64_t y0, int64_t count, T factor) {
@@ -272,9 +270,9 @@ struct Sliding {
         return static_cast<T*>(c.lse) + ((image * height + y) * width) * c.heads + head;
     }
 
-    // Item: one head of one image; heads go fastest.
+    // Item: one head of one image; images go fastest, so that threads do not write to one line of the cache.
     void run(int64_t item) {
-        const int64_t image = item / c.heads, head = item % c.heads;
+        const int64_t image = item % c.batch, head = item / c.batch;
         if (task == FORWARD) run_forward(image, head);
         if (task == BACKWARD) run_backward(image, head);
         if (task == DOT) run_dot(image, head);
@@ -372,24 +370,26 @@ struct Sliding {
         load_plane(image, head);
         const int64_t table = taps * depth * L * sizeof(T);
         memset(drk, 0, table), memset(drq, 0, table), memset(drb, 0, taps * L * sizeof(T));
-        over_bands([&](int64_t y0, int64_t count) {
-            over_columns([&](auto lanes, int64_t x) { this->backward_of_queries<decltype(lanes)>(image, head, x, y0, count); });
-            if (c.dq.data) write_band(c.dq, image, head, y0, count, c.has_dot ? c.scale : 1);
-        });
-        const bool needs_keys = c.dk.data;
-        over_bands([&](int64_t y0, int64_t count) {
-            if (needs_keys) {
-                over_columns([&](auto lanes, int64_t x) { this->backward_of_keys<decltype(lanes)>(x, y0, count); });
-                write_band(c.dk, image, head, y0, count, 1);
-            }
-            over_columns([&](auto lanes, int64_t x) {
-                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0),
-                                                  taps * weights.stride, weights.stride, true, grad, false, x, y0, count,
-                                                  nullptr);
-            });
-            write_band(c.dv, image, head, y0, count, 1);
-        });
+        over_bands([&](int64_t y0, int64_t count) { queries_band(image, head, y0, count); });
+        over_bands([&](int64_t y0, int64_t count) { keys_band(image, head, y0, count); });
         write_tables(image, head);
+    }
+
+    void queries_band(int64_t image, int64_t head, int64_t y0, int64_t count) {
+        over_columns([&](auto lanes, int64_t x) { this->backward_of_queries<decltype(lanes)>(image, head, x, y0, count); });
+        if (c.dq.data) write_band(c.dq, image, head, y0, count, c.has_dot ? c.scale : 1);
+    }
+
+    void keys_band(int64_t image, int64_t head, int64_t y0, int64_t count) {
+        if (c.dk.data) {
+            over_columns([&](auto lanes, int64_t x) { this->backward_of_keys<decltype(lanes)>(x, y0, count); });
+            write_band(c.dk, image, head, y0, count, 1);
+        }
+        over_columns([&](auto lanes, int64_t x) {
+            this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
+                                              weights.stride, true, grad, false, x, y0, count, nullptr);
+        });
+        write_band(c.dv, image, head, y0, count, 1);
     }
 
     template <class S>

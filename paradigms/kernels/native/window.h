@@ -72,6 +72,7 @@ struct Windows {
     static constexpr int L = Full::count;
 
     const WindowCase& c;
+    Arena* const arena;
     const bool backward;
     const int64_t rows, columns, places, head_dim, depth, span, offsets, num_windows;
     int64_t head = 0, first = 0, lanes = 0;  // the windows at work
@@ -90,33 +91,26 @@ struct Windows {
     T *region = nullptr, *regions = nullptr;    // of the windows at work, of all of an image
     T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
 
-    Windows(const WindowCase& of, Task task)
-        : c(of), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
+    Windows(const WindowCase& of, Task task, Arena* memory)
+        : c(of), arena(memory), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
           head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
           offsets((2 * rows - 1) * span), num_windows(of.batch * of.count[0] * of.count[1]) {}
 
     bool create() {
         const int64_t map = places * depth * L, table = offsets * depth;
-        bool enough = (pixels = allocate<Pixel>(places * L)) && (positions = allocate<int64_t>(places * L)) &&
-                      (q = allocate<T>(map)) && (k = allocate<T>(map)) && (v = allocate<T>(map)) &&
-                      (mixed = allocate<T>(map)) && (zeros = allocate<T>(depth + L)) && (none = allocate<T>(places)) &&
-                      (rk = allocate<T>(table)) && (rq = allocate<T>(table)) && (rb = allocate<T>(offsets)) &&
-                      (region = allocate<T>(places * L)) &&
-                      (weights = allocate<T>((backward ? places : QUERIES) * places * L));
+        bool enough = (pixels = allocate<Pixel>(arena, places * L)) && (positions = allocate<int64_t>(arena, places * L)) &&
+                      (q = allocate<T>(arena, map)) && (k = allocate<T>(arena, map)) && (v = allocate<T>(arena, map)) &&
+                      (mixed = allocate<T>(arena, map)) && (zeros = allocate<T>(arena, depth + L)) && (none = allocate<T>(arena, places)) &&
+                      (rk = allocate<T>(arena, table)) && (rq = allocate<T>(arena, table)) && (rb = allocate<T>(arena, offsets)) &&
+                      (region = allocate<T>(arena, places * L)) &&
+                      (weights = allocate<T>(arena, (backward ? places : QUERIES) * places * L));
         if (backward)
-            enough = enough && (grad = allocate<T>(map)) && (dlogits = allocate<T>(places * places * L)) &&
-                     (drk = allocate<T>(table * L)) && (drq = allocate<T>(table * L)) && (drb = allocate<T>(offsets * L)) &&
-                     (doutside_k = allocate<T>(depth)) && (doutside_v = allocate<T>(depth));
-        if (c.row_region) enough = enough && (regions = allocate<T>(c.count[0] * c.count[1] * places));
+            enough = enough && (grad = allocate<T>(arena, map)) && (dlogits = allocate<T>(arena, places * places * L)) &&
+                     (drk = allocate<T>(arena, table * L)) && (drq = allocate<T>(arena, table * L)) && (drb = allocate<T>(arena, offsets * L)) &&
+                     (doutside_k = allocate<T>(arena, depth)) && (doutside_v = allocate<T>(arena, depth));
+        if (c.row_region) enough = enough && (regions = allocate<T>(arena, c.count[0] * c.count[1] * places));
         if (enough && regions) find_regions();
         return enough;
-    }
-
-    ~Windows() {
-        T* const blocks[] = {q, k, v, grad, mixed, zeros, none, rk, rq, rb, weights, dlogits, region, regions,
-                             drk, drq, drb, doutside_k, doutside_v};
-        for (T* block : blocks) free(block);
-        free(pixels), free(positions);
     }
 
     // The row of a table for a query and a key.
