@@ -6,12 +6,17 @@ The operator is Eq. 4 of arXiv:2112.12786: logits from a set of terms, a normali
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from math import inf
 from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
 NEIGHBORHOODS = ("local_window", "sliding_window")
-AGGREGATIONS = ("weighted_sum",)
+PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv")
+"""Terms add up; of the others one stands alone."""
+
+AGGREGATIONS = ("weighted_sum", "ghost_head")
+GHOST_MAPS = ("grouped", "interleaved")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ("swin",)
 
@@ -36,6 +41,15 @@ KERNEL_CASES = {
 
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
+
+OWN_FIELDS = {
+    "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
+    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map"}),
+}
+"""Fields that one level alone reads."""
+
+CENTRED_ONLY = {"hadamard_conv": frozenset({"zero", "mask"})}
+"""Parameterizations that look around each query of a sliding window, and the borders that this goes with."""
 
 FIELDS_WITHOUT_EFFECT = {
     "local_window": frozenset({"kernel_size", "dilation"}),
@@ -69,7 +83,8 @@ class AttentionConfig:
     Sizes are in pixels of the feature map: an int, or rows and columns.
 
     Attributes:
-        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`.
+        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`. Or
+            the name of another parameterization.
         normalization: how logits become weights.
         neighborhood: which keys a query sees (the paper's Φ).
         aggregation: how weights meet values.
@@ -78,6 +93,12 @@ class AttentionConfig:
         kernel_size: of `sliding_window`; odd.
         dilation: of `sliding_window`; distance between two taps.
         border: the rule for taps outside the map; None means the neighborhood's default.
+        group_width: of `hadamard_conv`; channels of a group of its convolution.
+        hadamard_size: of `hadamard_conv`; of its convolution, odd. None: as large as the neighborhood.
+        ghost_lambda: of `ghost_head`; λ of Eq. 8, at least 0.
+        ghost_gamma: of `ghost_head`; γ of Eq. 8, at least 0.
+        ghost_heads: of `ghost_head`; how many heads it makes: a number, `2x` of the heads, `C` for one a channel.
+        ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
         backend: which kernels compute it; `auto` chooses.
 
     Raises:
@@ -93,25 +114,53 @@ class AttentionConfig:
     kernel_size: Size = 7
     dilation: Size = 1
     border: str | None = None
+    group_width: int = 4
+    hadamard_size: Size | None = None
+    ghost_lambda: float = 0.0
+    ghost_gamma: float = 1.0
+    ghost_heads: int | str = "C"
+    ghost_map: str = "grouped"
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        for term in self.parameterization:
-            _require("term", term, TERMS)
-        if not self.parameterization:
-            raise ValueError(f"parameterization needs at least one term of {', '.join(TERMS)}")
-        if len(set(self.parameterization)) != len(self.parameterization):
-            raise ValueError(f"a term stands twice in parameterization, got {list(self.parameterization)}")
-        object.__setattr__(self, "parameterization", tuple(t for t in TERMS if t in self.parameterization))
+        self._check_parameterization()
         _require("normalization", self.normalization, NORMALIZATIONS)
         _require("neighborhood", self.neighborhood, NEIGHBORHOODS)
         _require("aggregation", self.aggregation, AGGREGATIONS)
         _require("backend", self.backend, BACKENDS)
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
+        _require("ghost_map", self.ghost_map, GHOST_MAPS)
         self._check_backend()
         self._check_sizes()
         self._check_taps()
+        self._check_ghosts()
+
+    def _check_parameterization(self) -> None:
+        for name in self.parameterization:
+            _require("term", name, PARAMETERIZATIONS)
+        if not self.parameterization:
+            raise ValueError(f"parameterization needs at least one term of {', '.join(TERMS)}")
+        if len(set(self.parameterization)) != len(self.parameterization):
+            raise ValueError(f"a term stands twice in parameterization, got {list(self.parameterization)}")
+        if len(self.parameterization) > 1 and not set(self.parameterization) <= set(TERMS):
+            raise ValueError(f"only terms of Eq. 4 can be added up, got {list(self.parameterization)}")
+        ordered = tuple(name for name in PARAMETERIZATIONS if name in self.parameterization)
+        object.__setattr__(self, "parameterization", ordered)
+        borders = CENTRED_ONLY.get(ordered[0])
+        if borders and (self.neighborhood != "sliding_window" or self.outside_rule not in borders):
+            raise ValueError(
+                f"{ordered[0]} needs sliding_window with border {' or '.join(sorted(borders))}, "
+                f"got {self.neighborhood}, {self.outside_rule}"
+            )
+
+    def _check_ghosts(self) -> None:
+        for name in ("ghost_lambda", "ghost_gamma"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
+        known = self.ghost_heads in ("C", "2x") if isinstance(self.ghost_heads, str) else self.ghost_heads >= 1
+        if not known:
+            raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")
 
     def _check_backend(self) -> None:
         asked = (self.neighborhood, self.outside_rule, self.normalization)
@@ -131,6 +180,11 @@ class AttentionConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if any(size % 2 == 0 for size in to_pair(self.kernel_size)):
             raise ValueError(f"kernel_size of sliding_window must be odd, got {self.kernel_size}")
+        conv, kernel = to_pair(self.hadamard_size or self.kernel_size), to_pair(self.kernel_size)
+        if any(not 1 <= size <= most or size % 2 == 0 for size, most in zip(conv, kernel, strict=True)):
+            raise ValueError(f"hadamard_size must be odd and at most kernel_size, got {conv} of {kernel}")
+        if self.group_width < 1:
+            raise ValueError(f"group_width must be at least 1, got {self.group_width}")
         if self.shift_size is not None:
             shift, window = to_pair(self.shift_size), to_pair(self.window_size)
             if any(not 0 <= s < w for s, w in zip(shift, window, strict=True)):
@@ -143,10 +197,11 @@ class AttentionConfig:
 
     def to_canonical(self) -> dict[str, Any]:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
-        ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood]
+        unread = (fields for level, fields in OWN_FIELDS.items() if level not in self.levels())
+        ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
-        for name in ("window_size", "shift_size", "kernel_size", "dilation"):
+        for name in ("window_size", "shift_size", "kernel_size", "dilation", "hadamard_size"):
             if canonical[name] is not None:
                 canonical[name] = list(to_pair(canonical[name]))
                 default[name] = None if default[name] is None else list(to_pair(default[name]))
@@ -161,7 +216,7 @@ class AttentionConfig:
         return frozenset({*self.parameterization, self.normalization, self.neighborhood, self.aggregation})
 
 
-LEVELS = frozenset({*TERMS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
+LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
 
 
 def make_config(values: Mapping[str, Any], *, base: AttentionConfig | None = None) -> AttentionConfig:

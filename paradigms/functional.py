@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 CPU = torch.device("cpu")
 
@@ -27,6 +28,11 @@ class Terms(NamedTuple):
     rq: Float[Tensor, "heads offsets head_dim"] | None
     rb: Float[Tensor, "heads offsets"] | None
     scale: float | None
+
+
+Scores = Terms | Float[Tensor, "#batch #height #width heads taps"]
+"""What a parameterization makes, a module of these `scores`: the parts of Eq. 4's logits (`terms`; `shared_terms` where
+queries and keys are one head as wide as all channels), or `logits` as they are."""
 
 
 class Outside(NamedTuple):
@@ -102,20 +108,30 @@ class Normalization(Protocol):
         ...
 
 
-@runtime_checkable
-class Aggregation(Protocol):
-    """Weights meet values; `kind` tells kernels which formula they may use instead of the call."""
+class Aggregation(NamedTuple):
+    """How weights meet values: f_i = Σ_j (mul ⊙ w_ij + add) v_j, a filter for each of `ghosts` groups of channels.
 
-    kind: str
-    products: int
+    Ghosts follow the heads in order, and their channels those of their head: ghost g has head g // (ghosts / heads).
 
-    def __call__(
-        self,
-        weights: Float[Tensor, "batch heads queries taps"],
-        values: Float[Tensor, "batch queries taps heads head_dim"],
-    ) -> Float[Tensor, "batch queries heads head_dim"]:
-        """Apply the weights."""
-        ...
+    Attributes:
+        mul: what a weight is multiplied with; None: one.
+        add: what is then added at every counted tap; None: nothing.
+    """
+
+    mul: Float[Tensor, "#batch ghosts offsets"] | None = None
+    add: Float[Tensor, "#batch ghosts offsets"] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which formula it is, for the kernels' support mapping."""
+        if self.mul is not None:
+            return "filtered"
+        return "weighted_sum" if self.add is None else "added"
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds for each value and tap."""
+        return 1 + (self.mul is not None) + (self.add is not None)
 
 
 class _Axis(NamedTuple):
@@ -213,7 +229,7 @@ def take_rows(x: Float[Tensor, "first rows *rest"], index: Int[Tensor, "queries 
 
 def make_logits(
     terms: Terms,
-    keys: Float[Tensor, "batch queries taps heads head_dim"] | None,
+    keys: Float[Tensor, "batch queries taps #heads head_dim"] | None,
     offset: Int[Tensor, "queries taps"],
 ) -> Float[Tensor, "#batch heads queries taps"]:
     """Eq. 4's logits (arXiv:2112.12786): the sum of the terms that are present."""
@@ -234,13 +250,70 @@ def make_logits(
     return sum(parts[1:], start=parts[0])
 
 
+def apply_weights(
+    weights: Float[Tensor, "batch heads queries taps"],
+    values: Float[Tensor, "batch queries taps heads head_dim"],
+    aggregation: Aggregation,
+    valid: Bool[Tensor, "queries taps"],
+    offset: Int[Tensor, "queries taps"],
+) -> Float[Tensor, "batch queries heads head_dim"]:
+    """Weights meet values."""
+    filters = [static for static in (aggregation.mul, aggregation.add) if static is not None]
+    ghosts = filters[0].shape[1] if filters else weights.shape[1]
+    weights = weights.repeat_interleave(ghosts // weights.shape[1], dim=1)
+    if aggregation.mul is not None:
+        weights = weights * _take_offsets(aggregation.mul, offset)
+    if aggregation.add is not None:
+        weights = weights + _take_offsets(aggregation.add, offset) * valid
+    channels = values.flatten(-2).unflatten(-1, (ghosts, -1))
+    return torch.einsum("bgnk,bnkgd->bngd", weights, channels).flatten(-2).unflatten(-1, values.shape[-2:])  # type: ignore[no-any-return]
+
+
+def _take_offsets(
+    filters: Float[Tensor, "batch ghosts offsets"], offset: Int[Tensor, "queries taps"]
+) -> Float[Tensor, "batch ghosts queries taps"]:
+    """As `take_rows`, along the last axis."""
+    return filters.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)  # type: ignore[no-any-return]
+
+
 def count_multiply_adds(
-    terms: Terms, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, products: int
+    scores: Scores, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, aggregation: Aggregation
 ) -> int:
     """Multiply-adds between projections: one head_dim per query and counted slot for each product.
 
     Products are q·k, q·rk and rq·k where present, and the aggregation's. Taps outside the map count; rb, the
-    normalization and the scale do not.
+    normalization, the scale and logits that are given do not.
     """
-    present = sum(part is not None for part in (terms.scale, terms.rk, terms.rq))
-    return v.numel() * geometry.num_taps * (present + products)
+    slots = v.shape[:3].numel() * geometry.num_taps
+    found = slots * v.shape[3:].numel() * aggregation.products
+    if isinstance(scores, Terms):
+        for left, right in ((scores.scale, scores.q), (scores.rk, scores.rk), (scores.rq, scores.rq)):
+            found += 0 if left is None or right is None else slots * v.shape[3] * right.shape[-1]
+    return found
+
+
+@torch.library.custom_op("paradigms::counted", mutates_args=())
+def _counted(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - read by the flop formula
+    """A result without numbers, and its cost."""
+    return torch.empty_like(v)
+
+
+@_counted.register_fake
+def _(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - the signature of the operator
+    return torch.empty_like(v)
+
+
+@register_flop_formula(torch.ops.paradigms.counted)
+def _counted_flops(_v: object, multiply_adds: int, **_: object) -> int:
+    return 2 * multiply_adds
+
+
+def declare_cost(x: Tensor, multiply_adds: int) -> Tensor:
+    """On the meta device: tell `torch.utils.flop_counter` what making `x` costs, where it does not know."""
+    return torch.ops.paradigms.counted(x, multiply_adds)  # type: ignore[no-any-return]
+
+
+def multiply(q: Float[Tensor, "*shape"], k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """q⊙k, one multiply-add an entry: the second order of Hadamard attention (Eq. 7 of arXiv:2112.12786)."""
+    product = q * k
+    return declare_cost(product, product.numel()) if product.is_meta else product

@@ -50,6 +50,15 @@ _WINDOWED = {
 PRESETS: dict[str, Preset] = {
     **_WINDOWED,
     **{f"{name}_n": _sliding(preset) for name, preset in _WINDOWED.items()},
+    "elsa": Preset(
+        AttentionConfig(
+            parameterization=("hadamard_conv",),
+            neighborhood="sliding_window",
+            aggregation="ghost_head",
+        ),
+        f"{_PAPER}, Eq. 5 to 8 as released",
+        "f_i = Σ_{j∈Θ} (softmax_j(W GELU(conv(q⊙k))_i) + γ·s_{j-i}) v_j",
+    ),
     "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
 }
 

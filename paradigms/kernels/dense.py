@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import dropout, unfold
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels.case import Map
 
 Copies = Float[Tensor, "batch heads head_dim taps queries"]
@@ -42,7 +42,7 @@ def _make_logits(terms: Terms, geometry: Geometry) -> Float[Tensor, "#batch head
 
 
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
@@ -51,9 +51,10 @@ def attend(
     dropout_p: float,
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 over the area centred on each query; the borders `zero` and `mask`."""
+    assert isinstance(scores, Terms)
     valid = None
     if geometry.border == "mask":
         valid = make_neighbors(geometry, v.shape[1], v.shape[2], v.device).valid
-    weights = normalization(_make_logits(terms, geometry), valid)
+    weights = normalization(_make_logits(scores, geometry), valid)
     weights = dropout(weights.expand(len(v), -1, v.shape[1] * v.shape[2], -1), dropout_p)
     return torch.einsum("bhnk,bhdkn->bnhd", weights, _copy_taps(v, geometry)).view(v.shape)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors, take_rows
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors, take_rows
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 
@@ -87,7 +87,7 @@ def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, device: tor
 
 
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
@@ -96,9 +96,10 @@ def attend(
     dropout_p: float,
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 in (shifted) windows."""
+    assert isinstance(scores, Terms)
     height, width = v.shape[1:3]
     values = _partition(v, geometry, outside.v)
-    logits = _make_logits(terms, geometry, outside, v.device)
+    logits = _make_logits(scores, geometry, outside, v.device)
     weights = normalization(logits, _valid_taps(geometry, height, width, v.device))
     weights = dropout(weights.expand(*values.shape[:2], -1, -1, -1), dropout_p)
     return _merge(torch.einsum("bwhij,bwjhd->bwihd", weights, values), geometry, height, width)

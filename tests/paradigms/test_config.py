@@ -44,7 +44,6 @@ def test_a_config_admits_exactly_what_the_kernels_support(
     case = (
         Geometry(kind, (3, 3), border=border),
         NORMALIZATIONS[normalization](),
-        aggregation.WeightedSum(),
     )
     fields = {"backend": backend, "normalization": normalization, "neighborhood": neighborhood, "border": border}
     try:

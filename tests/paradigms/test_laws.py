@@ -168,9 +168,9 @@ def test_moving_the_input_by_the_period_moves_the_output(config: AttentionConfig
 
 def test_gradients_are_those_of_finite_differences(config: AttentionConfig) -> None:
     shift_size = (1, 0) if config.shift_size else None
-    small = replace(config, window_size=(2, 2), shift_size=shift_size, kernel_size=(3, 1))
-    operator = make_operator(small, dim=2, num_heads=2)
-    x = make_input(5, 2, 2)[:1].requires_grad_()
+    small = replace(config, window_size=(2, 2), shift_size=shift_size, kernel_size=(3, 1), hadamard_size=config.hadamard_size and 1)
+    operator = make_operator(small, dim=4, num_heads=2)
+    x = make_input(5, 2, 4)[:1].requires_grad_()
     names = [name for name, _ in operator.named_parameters()]
 
     def call(image: Tensor, *parameters: Tensor) -> Tensor:
