@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn.functional import dropout, pad
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors, take_rows
+from paradigms.kernels.case import Map
+from paradigms.kernels.logits import Layout, join_terms
 
-Map = Float[Tensor, "batch height width heads head_dim"]
+LAYOUT = Layout(query="bwihd", key="bwjhd", table="hijd", logits="bwhij")
 
 
 @lru_cache(maxsize=64)
@@ -70,20 +72,8 @@ def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, device: tor
     offset = _tap_offsets(geometry, device)
     q = None if terms.q is None else _partition(terms.q, geometry, None)
     k = None if terms.k is None else _partition(terms.k, geometry, outside.k)
-    parts: list[Tensor] = []
-    if terms.scale is not None:
-        assert q is not None and k is not None
-        parts.append(torch.einsum("bwihd,bwjhd->bwhij", q * terms.scale, k))
-    if terms.rk is not None:
-        assert q is not None
-        parts.append(torch.einsum("bwihd,hijd->bwhij", q, take_rows(terms.rk, offset)))
-    if terms.rq is not None:
-        assert k is not None
-        parts.append(torch.einsum("bwjhd,hijd->bwhij", k, take_rows(terms.rq, offset)))
-    if terms.rb is not None:
-        parts.append(take_rows(terms.rb, offset)[None, None])
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
-    return sum(parts[1:], start=parts[0])
+    rk, rq, rb = (None if x is None else take_rows(x, offset) for x in (terms.rk, terms.rq, terms.rb))
+    return join_terms(Terms(q, k, rk, rq, None if rb is None else rb[None, None], terms.scale), LAYOUT)
 
 
 def attend(
