@@ -10,7 +10,7 @@ from paradigms import kernels
 from paradigms.aggregation import AGGREGATIONS, WeightedSum
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
-from paradigms.neighborhood import NEIGHBORHOODS, LocalWindow, SlidingWindow
+from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
 from paradigms.parameterization import TermSum
 from paradigms.presets import get_preset
@@ -36,7 +36,7 @@ class LocalAttention(nn.Module):
         *,
         parameterization: TermSum,
         normalization: Softmax | FilterNorm | Identity,
-        neighborhood: LocalWindow | SlidingWindow,
+        neighborhood: Neighborhood,
         aggregation: WeightedSum,
         qkv_bias: bool = True,
         attn_drop: float = 0.0,

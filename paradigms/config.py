@@ -10,15 +10,41 @@ from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-NEIGHBORHOODS = ("local_window", "sliding_window")
 AGGREGATIONS = ("weighted_sum",)
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ("swin",)
 
-BORDERS = {
-    "local_window": ("project", "mask", "zero"),
-    "sliding_window": ("zero", "mask", "project", "shift"),
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborhoodFacts:
+    """What is known of a neighborhood without torch.
+
+    Attributes:
+        symbol: the paper's (arXiv:2112.12786).
+        borders: the outside rules that it knows, its default first.
+        size: the field that says how large it is.
+        span: how many such sizes a query sees along each axis.
+        fields: the further fields of `AttentionConfig` that it reads and others may not.
+    """
+
+    symbol: str
+    borders: tuple[str, ...]
+    size: str
+    span: int = 1
+    fields: tuple[str, ...] = ()
+
+
+NEIGHBORHOOD_FACTS = {
+    "local_window": NeighborhoodFacts(
+        symbol="Ω", borders=("project", "mask", "zero"), size="window_size", fields=("shift_size",)
+    ),
+    "sliding_window": NeighborhoodFacts(
+        symbol="Θ", borders=("zero", "mask", "project", "shift"), size="kernel_size", fields=("dilation",)
+    ),
 }
+
+NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
+BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
 _WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
@@ -37,10 +63,9 @@ KERNEL_CASES = {
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
 
-FIELDS_WITHOUT_EFFECT = {
-    "local_window": frozenset({"kernel_size", "dilation"}),
-    "sliding_window": frozenset({"window_size", "shift_size"}),
-}
+_READ = {name: frozenset({facts.size, *facts.fields}) for name, facts in NEIGHBORHOOD_FACTS.items()}
+FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for name, read in _READ.items()}
+"""What only other neighborhoods read."""
 
 Size = int | tuple[int, int]
 
@@ -120,8 +145,9 @@ class AttentionConfig:
             raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
 
     def _check_taps(self) -> None:
-        size = to_pair(self.window_size if self.neighborhood == "local_window" else self.kernel_size)
-        needed = MINIMUM_TAPS.get(self.normalization, 1)
+        facts = NEIGHBORHOOD_FACTS[self.neighborhood]
+        rows, columns = to_pair(getattr(self, facts.size))
+        size, needed = (facts.span * rows, facts.span * columns), MINIMUM_TAPS.get(self.normalization, 1)
         if size[0] * size[1] < needed:
             raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
 
