@@ -41,6 +41,9 @@ NEIGHBORHOOD_FACTS = {
     "sliding_window": NeighborhoodFacts(
         symbol="Θ", borders=("zero", "mask", "project", "shift"), size="kernel_size", fields=("dilation",)
     ),
+    "sliding_chunk": NeighborhoodFacts(
+        symbol="Θ", borders=("mask", "zero", "project"), size="chunk_size", span=3, fields=("exact",)
+    ),
 }
 
 NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
@@ -102,6 +105,8 @@ class AttentionConfig:
         shift_size: of `local_window`; None lets the backbone alternate (Swin: half a window in every second block).
         kernel_size: of `sliding_window`; odd.
         dilation: of `sliding_window`; distance between two taps.
+        chunk_size: of `sliding_chunk`; a query sees three of them along each axis.
+        exact: of `sliding_chunk`; whether it sees only what lies within one `chunk_size` of itself.
         border: the rule for taps outside the map; None means the neighborhood's default.
         backend: which kernels compute it; `auto` chooses.
 
@@ -117,6 +122,8 @@ class AttentionConfig:
     shift_size: Size | None = None
     kernel_size: Size = 7
     dilation: Size = 1
+    chunk_size: Size = 3
+    exact: bool = False
     border: str | None = None
     backend: str = "auto"
 
@@ -152,7 +159,7 @@ class AttentionConfig:
             raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
 
     def _check_sizes(self) -> None:
-        for name in ("window_size", "kernel_size", "dilation"):
+        for name in ("window_size", "kernel_size", "dilation", "chunk_size"):
             if min(to_pair(getattr(self, name))) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if any(size % 2 == 0 for size in to_pair(self.kernel_size)):
@@ -172,7 +179,7 @@ class AttentionConfig:
         ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood]
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
-        for name in ("window_size", "shift_size", "kernel_size", "dilation"):
+        for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size"):
             if canonical[name] is not None:
                 canonical[name] = list(to_pair(canonical[name]))
                 default[name] = None if default[name] is None else list(to_pair(default[name]))

@@ -41,8 +41,9 @@ class Geometry:
     """Which keys a query sees, as kernels need it; sizes are (rows, columns) in pixels.
 
     Attributes:
-        kind: `window` (a partition of the map) or `sliding` (an area centred on the query); a key of `AXIS_RULES`.
-        kernel_size: of the window or of the sliding kernel.
+        kind: `window` (a partition of the map), `sliding` (an area centred on the query) or `chunk` (three chunks of a
+            partition along each axis); a key of `AXIS_RULES`.
+        kernel_size: of the window, of the sliding kernel, or of the three chunks.
         dilation: distance between two taps of a sliding kernel.
         border: the rule for taps outside the map: `mask`, `zero`, `project` or `shift`.
         shift: by how much the partition is moved; (0, 0) for none.
@@ -181,13 +182,22 @@ def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     return Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
 
 
+def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
+    """The chunk of every position and the two beside it, some of them outside."""
+    size = geometry.kernel_size[dim] // 3
+    query = torch.arange(length, device=CPU)[:, None]
+    position = (query // size - 1) * size + torch.arange(3 * size, device=CPU)
+    inside = (position >= 0) & (position < length)
+    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), position - query + 2 * size - 1)
+
+
 class AxisRule(NamedTuple):
     """What a kind of geometry means along one axis.
 
     Attributes:
         list_taps: from a geometry, the dimension (0 rows, 1 columns) and the map's length along it to its taps.
-        count_offsets: from the size along an axis to its different offsets: 2k - 1 where a tap's offset depends on
-            where the query stands, else k.
+        count_offsets: from the size k along an axis to its different offsets: k where taps move with the query, more
+            where a tap's offset depends on where the query stands.
     """
 
     list_taps: Callable[[Geometry, int, int], Axis]
@@ -197,6 +207,7 @@ class AxisRule(NamedTuple):
 AXIS_RULES = {
     "window": AxisRule(_window_axis, lambda size: 2 * size - 1),
     "sliding": AxisRule(_centred_axis, lambda size: size),
+    "chunk": AxisRule(_chunk_axis, lambda size: 4 * size // 3 - 1),
     "clamped": AxisRule(_clamped_axis, lambda size: 2 * size - 1),
 }
 """By the kind of a geometry; `clamped` is `sliding` under the border that moves taps."""

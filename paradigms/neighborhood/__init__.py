@@ -6,6 +6,7 @@ geometry says what it sees, also a rule for one axis in `paradigms.functional.AX
 
 from paradigms.neighborhood.level import Neighborhood
 from paradigms.neighborhood.local_window import LocalWindow
+from paradigms.neighborhood.sliding_chunk import SlidingChunk
 from paradigms.neighborhood.sliding_window import SlidingWindow
 
 __all__ = ["NEIGHBORHOODS", "Neighborhood"]
@@ -13,4 +14,5 @@ __all__ = ["NEIGHBORHOODS", "Neighborhood"]
 NEIGHBORHOODS: dict[str, type[Neighborhood]] = {
     "local_window": LocalWindow,
     "sliding_window": SlidingWindow,
+    "sliding_chunk": SlidingChunk,
 }

@@ -73,7 +73,7 @@ def test_the_order_of_terms_does_not_matter() -> None:
         ({"parameterization": ["query_keys"]}, "did you mean 'query_key'"),
         ({"parameterization": []}, "at least one term"),
         ({"parameterization": ["query_key", "query_key"]}, "stands twice"),
-        ({"neighborhood": "sliding"}, "did you mean 'sliding_window'"),
+        ({"neighborhood": "sliding_windows"}, "did you mean 'sliding_window'"),
         ({"border": "shift"}, "unknown border of local_window 'shift'"),
         ({"kernel_size": 4}, "must be odd, got 4"),
         ({"window_size": 0}, "at least 1"),
