@@ -25,6 +25,7 @@ class NeighborhoodFacts:
         size: the field that says how large it is.
         span: how many such sizes a query sees along each axis.
         fields: the further fields of `AttentionConfig` that it reads and others may not.
+        runs: other neighborhoods whose kernels it may be computed by.
     """
 
     symbol: str
@@ -32,6 +33,7 @@ class NeighborhoodFacts:
     size: str
     span: int = 1
     fields: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
 
 NEIGHBORHOOD_FACTS = {
@@ -42,7 +44,12 @@ NEIGHBORHOOD_FACTS = {
         symbol="Θ", borders=("zero", "mask", "project", "shift"), size="kernel_size", fields=("dilation",)
     ),
     "sliding_chunk": NeighborhoodFacts(
-        symbol="Θ", borders=("mask", "zero", "project"), size="chunk_size", span=3, fields=("exact",)
+        symbol="Θ",
+        borders=("mask", "zero", "project"),
+        size="chunk_size",
+        span=3,
+        fields=("exact",),
+        runs=("sliding_window",),
     ),
 }
 
@@ -53,11 +60,12 @@ BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 _WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
 _CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
 _CLAMPED = ("sliding_window", frozenset({"shift"}))
+_CHUNKS = ("sliding_chunk", frozenset(BORDERS["sliding_chunk"]))
 _ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
 
 KERNEL_CASES = {
     "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
-    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX), (*_CHUNKS, _ANY)),
     "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
     "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
 }
@@ -190,8 +198,9 @@ class AttentionConfig:
         }
 
     def levels(self) -> frozenset[str]:
-        """Every level that this operator names; code of other levels cannot change its numbers."""
-        return frozenset({*self.parameterization, self.normalization, self.neighborhood, self.aggregation})
+        """Every level that this operator names or runs; code of other levels cannot change its numbers."""
+        neighborhoods = self.neighborhood, *NEIGHBORHOOD_FACTS[self.neighborhood].runs
+        return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
 LEVELS = frozenset({*TERMS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})

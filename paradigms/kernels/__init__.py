@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, count_multiply_adds
-from paradigms.kernels import cpu, dense, fused, local_window, reference, sliding_window
+from paradigms.kernels import cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
 from paradigms.kernels.case import Case
 
 Attend = Callable[[Terms, Tensor, Geometry, Normalization, Aggregation, Outside, float], Tensor]
@@ -86,6 +86,7 @@ KERNELS = (
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, runs_on=_has_library),
     Kernel("torch", local_window.attend, _WINDOW),
+    Kernel("torch", sliding_chunk.attend, frozenset({"chunk"})),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
