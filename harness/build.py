@@ -25,6 +25,7 @@ class StageInfo:
 
     Attributes:
         stage: 1-based.
+        neighborhood: the level.
         size: of the window or of the sliding kernel.
         shifts: by how much the windows move, one entry for each different block.
         inside: the part of the taps that are counted and lie inside the map, one entry for each of `shifts`.
@@ -33,7 +34,7 @@ class StageInfo:
 
     stage: int
     map_size: tuple[int, int]
-    kind: str
+    neighborhood: str
     size: tuple[int, int]
     shifts: tuple[tuple[int, int], ...]
     inside: tuple[float, ...]
@@ -112,7 +113,7 @@ def describe_stages(cell: Cell) -> list[StageInfo]:
         info = StageInfo(
             stage,
             (height, width),
-            geometry.kind,
+            cell.attention[stage - 1].neighborhood,
             geometry.kernel_size,
             (geometry.shift,),
             (float(seen.float().mean()),),
@@ -128,7 +129,7 @@ def _join(stage: StageInfo, block: StageInfo) -> StageInfo:
     return StageInfo(
         stage.stage,
         stage.map_size,
-        stage.kind,
+        stage.neighborhood,
         stage.size,
         stage.shifts + block.shifts,
         stage.inside + block.inside,

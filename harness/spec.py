@@ -109,6 +109,8 @@ class OperatorSpec(Spec):
     shift_size: Pixels | None = None
     kernel_size: Pixels | None = None
     dilation: Pixels | None = None
+    chunk_size: Pixels | None = None
+    exact: bool | None = None
     border: Annotated[str, _known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
     group_width: PositiveInt | None = None
     hadamard_size: Pixels | None = None

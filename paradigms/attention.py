@@ -12,7 +12,7 @@ from paradigms.aggregation.ghost_head import GhostHead
 from paradigms.aggregation.weighted_sum import WeightedSum
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
-from paradigms.neighborhood import NEIGHBORHOODS, LocalWindow, SlidingWindow
+from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.hadamard import Hadamard
@@ -41,7 +41,7 @@ class LocalAttention(nn.Module):
         *,
         parameterization: TermSum | Hadamard | HadamardConv,
         normalization: Softmax | FilterNorm | Identity,
-        neighborhood: LocalWindow | SlidingWindow,
+        neighborhood: Neighborhood,
         aggregation: WeightedSum | GhostHead,
         qkv_bias: bool = True,
         attn_drop: float = 0.0,

@@ -11,7 +11,6 @@ from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-NEIGHBORHOODS = ("local_window", "sliding_window")
 PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv")
 """Terms add up; of the others one stands alone."""
 
@@ -20,20 +19,58 @@ GHOST_MAPS = ("grouped", "interleaved")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ("swin",)
 
-BORDERS = {
-    "local_window": ("project", "mask", "zero"),
-    "sliding_window": ("zero", "mask", "project", "shift"),
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborhoodFacts:
+    """What is known of a neighborhood without torch.
+
+    Attributes:
+        symbol: the paper's (arXiv:2112.12786).
+        borders: the outside rules that it knows, its default first.
+        size: the field that says how large it is.
+        span: how many such sizes a query sees along each axis.
+        fields: the further fields of `AttentionConfig` that it reads and others may not.
+        runs: other neighborhoods whose kernels it may be computed by.
+    """
+
+    symbol: str
+    borders: tuple[str, ...]
+    size: str
+    span: int = 1
+    fields: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+NEIGHBORHOOD_FACTS = {
+    "local_window": NeighborhoodFacts(
+        symbol="Ω", borders=("project", "mask", "zero"), size="window_size", fields=("shift_size",)
+    ),
+    "sliding_window": NeighborhoodFacts(
+        symbol="Θ", borders=("zero", "mask", "project", "shift"), size="kernel_size", fields=("dilation",)
+    ),
+    "sliding_chunk": NeighborhoodFacts(
+        symbol="Θ",
+        borders=("mask", "zero", "project"),
+        size="chunk_size",
+        span=3,
+        fields=("exact",),
+        runs=("sliding_window",),
+    ),
 }
+
+NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
+BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
 _WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
 _CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
 _CLAMPED = ("sliding_window", frozenset({"shift"}))
+_CHUNKS = ("sliding_chunk", frozenset(BORDERS["sliding_chunk"]))
 _ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
 
 KERNEL_CASES = {
     "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
-    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX), (*_CHUNKS, _ANY)),
     "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
     "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
 }
@@ -51,10 +88,9 @@ OWN_FIELDS = {
 CENTRED_ONLY = {"hadamard_conv": frozenset({"zero", "mask"})}
 """Parameterizations that look around each query of a sliding window, and the borders that this goes with."""
 
-FIELDS_WITHOUT_EFFECT = {
-    "local_window": frozenset({"kernel_size", "dilation"}),
-    "sliding_window": frozenset({"window_size", "shift_size"}),
-}
+_READ = {name: frozenset({facts.size, *facts.fields}) for name, facts in NEIGHBORHOOD_FACTS.items()}
+FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for name, read in _READ.items()}
+"""What only other neighborhoods read."""
 
 Size = int | tuple[int, int]
 
@@ -92,6 +128,8 @@ class AttentionConfig:
         shift_size: of `local_window`; None lets the backbone alternate (Swin: half a window in every second block).
         kernel_size: of `sliding_window`; odd.
         dilation: of `sliding_window`; distance between two taps.
+        chunk_size: of `sliding_chunk`; a query sees three of them along each axis.
+        exact: of `sliding_chunk`; whether it sees only what lies within one `chunk_size` of itself.
         border: the rule for taps outside the map; None means the neighborhood's default.
         group_width: of `hadamard_conv`; channels of a group of its convolution.
         hadamard_size: of `hadamard_conv`; of its convolution, odd. None: as large as the neighborhood.
@@ -113,6 +151,8 @@ class AttentionConfig:
     shift_size: Size | None = None
     kernel_size: Size = 7
     dilation: Size = 1
+    chunk_size: Size = 3
+    exact: bool = False
     border: str | None = None
     group_width: int = 4
     hadamard_size: Size | None = None
@@ -169,13 +209,14 @@ class AttentionConfig:
             raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
 
     def _check_taps(self) -> None:
-        size = to_pair(self.window_size if self.neighborhood == "local_window" else self.kernel_size)
-        needed = MINIMUM_TAPS.get(self.normalization, 1)
+        facts = NEIGHBORHOOD_FACTS[self.neighborhood]
+        rows, columns = to_pair(getattr(self, facts.size))
+        size, needed = (facts.span * rows, facts.span * columns), MINIMUM_TAPS.get(self.normalization, 1)
         if size[0] * size[1] < needed:
             raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
 
     def _check_sizes(self) -> None:
-        for name in ("window_size", "kernel_size", "dilation"):
+        for name in ("window_size", "kernel_size", "dilation", "chunk_size"):
             if min(to_pair(getattr(self, name))) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if any(size % 2 == 0 for size in to_pair(self.kernel_size)):
@@ -201,7 +242,7 @@ class AttentionConfig:
         ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
-        for name in ("window_size", "shift_size", "kernel_size", "dilation", "hadamard_size"):
+        for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size"):
             if canonical[name] is not None:
                 canonical[name] = list(to_pair(canonical[name]))
                 default[name] = None if default[name] is None else list(to_pair(default[name]))
@@ -212,8 +253,9 @@ class AttentionConfig:
         }
 
     def levels(self) -> frozenset[str]:
-        """Every level that this operator names; code of other levels cannot change its numbers."""
-        return frozenset({*self.parameterization, self.normalization, self.neighborhood, self.aggregation})
+        """Every level that this operator names or runs; code of other levels cannot change its numbers."""
+        neighborhoods = self.neighborhood, *NEIGHBORHOOD_FACTS[self.neighborhood].runs
+        return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
 LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})

@@ -47,8 +47,9 @@ class Geometry:
     """Which keys a query sees, as kernels need it; sizes are (rows, columns) in pixels.
 
     Attributes:
-        kind: `window` (a partition of the map) or `sliding` (an area centred on the query).
-        kernel_size: of the window or of the sliding kernel.
+        kind: `window` (a partition of the map), `sliding` (an area centred on the query) or `chunk` (three chunks of a
+            partition along each axis); a key of `AXIS_RULES`.
+        kernel_size: of the window, of the sliding kernel, or of the three chunks.
         dilation: distance between two taps of a sliding kernel.
         border: the rule for taps outside the map: `mask`, `zero`, `project` or `shift`.
         shift: by how much the partition is moved; (0, 0) for none.
@@ -67,10 +68,9 @@ class Geometry:
 
     @property
     def offset_span(self) -> tuple[int, int]:
-        """Different offsets along each axis: 2k - 1 where a tap's offset depends on where the query stands, else k."""
-        if self.kind == "sliding" and self.border != "shift":
-            return self.kernel_size
-        return 2 * self.kernel_size[0] - 1, 2 * self.kernel_size[1] - 1
+        """Different offsets along each axis."""
+        count = get_axis_rule(self).count_offsets
+        return count(self.kernel_size[0]), count(self.kernel_size[1])
 
     @property
     def num_offsets(self) -> int:
@@ -134,7 +134,7 @@ class Aggregation(NamedTuple):
         return 1 + (self.mul is not None) + (self.add is not None)
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     """The taps of one axis; the neighborhood is the product of two."""
 
     position: Int[Tensor, "length size"]  # the key's coordinate, -1 outside the map
@@ -142,60 +142,108 @@ class _Axis(NamedTuple):
     offset: Int[Tensor, "length size"]
 
 
-def _window_axis(length: int, size: int, shift: int) -> _Axis:
-    """A partition of one axis after moving it by `shift`, padded at its end to a multiple of `size`.
+class CutAxis(NamedTuple):
+    """An axis that is moved, filled up at its end to a multiple of the window and cut."""
+
+    position: Int[Tensor, "padded"]  # what stands at each place, -1 outside the map
+    region: Int[Tensor, "padded"]  # places of one window see each other within a region alone
+
+
+def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
+    """Move an axis by the shift of a partition.
 
     The pixels that the move wraps around must not see the others. As in timm (and unlike the padded-then-moved form of
     the Swin paper's code) the regions are counted on the padded axis, which matters only where the map does not fit.
     """
+    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     padded = -(-length // size) * size
-    moved = (torch.arange(length, device=CPU) - shift) % length
-    keys = (moved // size * size)[:, None] + torch.arange(size, device=CPU)
-    inside = keys < length
-    bounds = torch.tensor([padded - size, padded - shift] if shift else [padded, padded], device=CPU)
-    connected = torch.bucketize(moved, bounds, right=True)[:, None] == torch.bucketize(keys, bounds, right=True)
-    position = torch.where(inside, (keys + shift) % length, -1)
-    return _Axis(position, connected, torch.arange(size, device=CPU) - (moved % size)[:, None] + size - 1)
+    place = torch.arange(padded, device=CPU)
+    position = torch.where(place < length, (place + shift) % length, -1)
+    region = (place >= padded - size).long() + (place >= padded - shift).long() if shift else torch.zeros_like(place)
+    return CutAxis(position, region)
 
 
-def _centred_axis(length: int, size: int, dilation: int) -> _Axis:
+def _window_axis(geometry: Geometry, dim: int, length: int) -> Axis:
+    """A query's window of the cut axis."""
+    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
+    cut = cut_axis(geometry, dim, length)
+    place = (torch.arange(length, device=CPU)[:, None] - shift) % length
+    key = place // size * size + torch.arange(size, device=CPU)
+    return Axis(cut.position[key], cut.region[key] == cut.region[place], key - place + size - 1)
+
+
+def _centred_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """Taps around every position, some of them outside."""
+    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
     steps = torch.arange(size, device=CPU) - size // 2
     position = torch.arange(length, device=CPU)[:, None] + dilation * steps
     inside = (position >= 0) & (position < length)
     offset = torch.arange(size, device=CPU).expand(length, size)
-    return _Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
+    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
 
 
-def _clamped_axis(length: int, size: int, dilation: int) -> _Axis:
+def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """Taps moved inside the axis (NATTEN's rule, arXiv:2204.07143), separately for each phase of the dilation.
 
     Where a phase has fewer positions than the kernel has taps, a query sees all of them; the taps left over are not
     connected.
     """
+    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
     query = torch.arange(length, device=CPU)[:, None]
     phase, rank = query % dilation, query // dilation
     available = (length - phase + dilation - 1) // dilation
     start = torch.minimum((rank - size // 2).clamp(min=0), (available - size).clamp(min=0))
     key = start + torch.arange(size, device=CPU)
     connected = key < available
-    return _Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
+    return Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
 
 
-def _make_axis(geometry: Geometry, dim: int, length: int) -> _Axis:
-    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
-    if geometry.kind == "window":
-        return _window_axis(length, size, geometry.shift[dim] % length)
-    if geometry.border == "shift":
-        return _clamped_axis(length, size, dilation)
-    return _centred_axis(length, size, dilation)
+def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
+    """The chunk of every position and the two beside it, some of them outside."""
+    size = geometry.kernel_size[dim] // 3
+    query = torch.arange(length, device=CPU)[:, None]
+    position = (query // size - 1) * size + torch.arange(3 * size, device=CPU)
+    inside = (position >= 0) & (position < length)
+    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), position - query + 2 * size - 1)
+
+
+class AxisRule(NamedTuple):
+    """What a kind of geometry means along one axis.
+
+    Attributes:
+        list_taps: from a geometry, the dimension (0 rows, 1 columns) and the map's length along it to its taps.
+        count_offsets: from the size k along an axis to its different offsets: k where taps move with the query, more
+            where a tap's offset depends on where the query stands.
+    """
+
+    list_taps: Callable[[Geometry, int, int], Axis]
+    count_offsets: Callable[[int], int]
+
+
+AXIS_RULES = {
+    "window": AxisRule(_window_axis, lambda size: 2 * size - 1),
+    "sliding": AxisRule(_centred_axis, lambda size: size),
+    "chunk": AxisRule(_chunk_axis, lambda size: 4 * size // 3 - 1),
+    "clamped": AxisRule(_clamped_axis, lambda size: 2 * size - 1),
+}
+"""By the kind of a geometry; `clamped` is `sliding` under the border that moves taps."""
+
+
+def get_axis_rule(geometry: Geometry) -> AxisRule:
+    """What a geometry means along one axis."""
+    return AXIS_RULES["clamped" if geometry.border == "shift" else geometry.kind]
+
+
+def list_axis_taps(geometry: Geometry, dim: int, length: int) -> Axis:
+    """The taps of every query of one axis: of rows (`dim` 0) or columns (1), of which the map has `length`."""
+    return get_axis_rule(geometry).list_taps(geometry, dim, length)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
 def make_neighbors(geometry: Geometry, height: int, width: int, device: torch.device = CPU) -> Neighbors:
     """List every query's taps on a map of `height` x `width` pixels."""
-    rows, columns = _make_axis(geometry, 0, height), _make_axis(geometry, 1, width)
+    rows, columns = list_axis_taps(geometry, 0, height), list_axis_taps(geometry, 1, width)
 
     def cross(row: Tensor, column: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         both = combine(row[:, None, :, None], column[None, :, None, :])

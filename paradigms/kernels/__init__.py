@@ -21,7 +21,7 @@ from paradigms.functional import (
     count_multiply_adds,
     declare_cost,
 )
-from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_window
+from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
 from paradigms.kernels.added import Attend
 from paradigms.kernels.case import Case
 
@@ -65,7 +65,7 @@ class Kernel:
         return all(known is None or name in known for known, name in asked)
 
 
-_WINDOW, _SLIDING = frozenset({"window"}), frozenset({"sliding"})
+_WINDOW, _SLIDING, _CHUNK = frozenset({"window"}), frozenset({"sliding"}), frozenset({"chunk"})
 _SOFTMAX = frozenset({"softmax"})
 _CENTRED = frozenset({"zero", "mask", "project"})
 _FUSED = frozenset({"zero", "mask", "shift"})
@@ -99,6 +99,7 @@ _WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_library),
     Kernel("torch", local_window.attend, _WINDOW, _CENTRED),
+    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED, None, _FILTERED, None),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
@@ -109,6 +110,7 @@ _WEIGHTED = (
 
 _CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Attend], ...] = (
     (_WINDOW, _CENTRED, local_window.attend),
+    (_CHUNK, _CENTRED, sliding_chunk.attend),
     (_SLIDING, _CENTRED, _attend_composed("torch")),
     (_SLIDING, frozenset({"shift"}), reference.attend),
 )

@@ -302,6 +302,10 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "backend": "reference",
     "heads": 1,
 }
+NEIGHBORHOOD_CHANGES: dict[str, dict[str, Any]] = {
+    "sliding_window": {"kernel_size": 3, "dilation": 3},
+    "sliding_chunk": {"chunk_size": 2, "exact": True},
+}
 RECIPE_CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "image_folder",
@@ -360,9 +364,15 @@ def test_every_field_of_the_operator_changes_the_id(spec: ExperimentSpec, field:
     assert plan_cell(spec, {field: OPERATOR_CHANGES[field]}).id != plan_cell(spec, {}).id
 
 
-@pytest.mark.parametrize("field", ["kernel_size", "dilation"])
-def test_every_field_of_a_sliding_window_changes_the_id(spec: ExperimentSpec, field: str) -> None:
-    assert plan_cell(spec, {"preset": "net7_n", field: 3}).id != plan_cell(spec, {"preset": "net7_n"}).id
+@pytest.mark.parametrize(
+    ("neighborhood", "field", "value"),
+    [(neighborhood, *change) for neighborhood, changes in NEIGHBORHOOD_CHANGES.items() for change in changes.items()],
+)
+def test_every_field_of_a_neighborhood_changes_the_id(
+    spec: ExperimentSpec, neighborhood: str, field: str, value: object
+) -> None:
+    row = {"neighborhood": neighborhood}
+    assert plan_cell(spec, {**row, field: value}).id != plan_cell(spec, row).id
 
 
 @pytest.mark.parametrize(
@@ -374,7 +384,8 @@ def test_every_field_of_the_recipe_changes_the_id(spec: ExperimentSpec, part: st
 
 
 def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
-    operator = {*OPERATOR_CHANGES, "kernel_size", "dilation", "aggregation", "preset"}
+    of_neighborhoods = {field for changes in NEIGHBORHOOD_CHANGES.values() for field in changes}
+    operator = {*OPERATOR_CHANGES, *of_neighborhoods, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
     assert spec.recipe.backbones.swin is not None

@@ -17,7 +17,15 @@ BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
 
 
 def _small(config: AttentionConfig) -> AttentionConfig:
-    return replace(config, window_size=(4, 4), kernel_size=(3, 5))
+    return replace(config, window_size=(4, 4), kernel_size=(3, 5), chunk_size=(2, 3))
+
+
+VARIANTS: dict[str, dict[str, dict[str, object]]] = {
+    "local_window": {"-shifted": {"shift_size": (1, 2)}},
+    "sliding_window": {"-dilated": {"dilation": (2, 1)}},
+    "sliding_chunk": {"-exact": {"exact": True}},
+}
+"""Of each neighborhood, besides its default."""
 
 
 GHOSTS: dict[str, dict[str, Any]] = {
@@ -31,14 +39,11 @@ GHOSTS: dict[str, dict[str, Any]] = {
 
 
 def _every_level() -> dict[str, AttentionConfig]:
-    """Each normalization with each neighborhood, shift and border, all terms; and each term alone."""
+    """Each normalization with each neighborhood, variant and border, all terms; and each term alone."""
     found = {}
     for normalization, neighborhood in product(NORMALIZATIONS, NEIGHBORHOODS):
         for border in BORDERS[neighborhood]:
-            moves = {"": {}, "-shifted": {"shift_size": (1, 2)}} if neighborhood == "local_window" else {"": {}}
-            if neighborhood == "sliding_window":
-                moves["-dilated"] = {"dilation": (2, 1)}
-            for suffix, fields in moves.items():
+            for suffix, fields in {"": {}, **VARIANTS[neighborhood]}.items():
                 config = AttentionConfig(
                     parameterization=TERMS, normalization=normalization, neighborhood=neighborhood, border=border
                 )
