@@ -302,10 +302,17 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "backend": "reference",
     "heads": 1,
 }
-NEIGHBORHOOD_CHANGES: dict[str, dict[str, Any]] = {
-    "sliding_window": {"kernel_size": 3, "dilation": 3},
-    "sliding_chunk": {"chunk_size": 2, "exact": True},
-}
+LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({"neighborhood": "sliding_window"}, {"kernel_size": 3, "dilation": 3}),
+    ({"neighborhood": "sliding_chunk"}, {"chunk_size": 2, "exact": True}),
+    ({"preset": "elsa"}, {"group_width": 8, "hadamard_size": 3}),
+    (
+        {"aggregation": "ghost_head"},
+        {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
+    ),
+)
+"""What a row states, and the fields that its level alone reads."""
+
 RECIPE_CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "image_folder",
@@ -365,14 +372,14 @@ def test_every_field_of_the_operator_changes_the_id(spec: ExperimentSpec, field:
 
 
 @pytest.mark.parametrize(
-    ("neighborhood", "field", "value"),
-    [(neighborhood, *change) for neighborhood, changes in NEIGHBORHOOD_CHANGES.items() for change in changes.items()],
+    ("row", "field", "value"),
+    [(row, *change) for row, changes in LEVEL_CHANGES for change in changes.items()],
 )
-def test_every_field_of_a_neighborhood_changes_the_id(
-    spec: ExperimentSpec, neighborhood: str, field: str, value: object
+def test_every_field_of_a_level_changes_the_id_where_it_is_read(
+    spec: ExperimentSpec, row: dict[str, Any], field: str, value: object
 ) -> None:
-    row = {"neighborhood": neighborhood}
     assert plan_cell(spec, {**row, field: value}).id != plan_cell(spec, row).id
+    assert plan_cell(spec, {field: value}).id == plan_cell(spec, {}).id
 
 
 @pytest.mark.parametrize(
@@ -384,8 +391,8 @@ def test_every_field_of_the_recipe_changes_the_id(spec: ExperimentSpec, part: st
 
 
 def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
-    of_neighborhoods = {field for changes in NEIGHBORHOOD_CHANGES.values() for field in changes}
-    operator = {*OPERATOR_CHANGES, *of_neighborhoods, "aggregation", "preset"}
+    of_levels = {field for _, changes in LEVEL_CHANGES for field in changes}
+    operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
     assert spec.recipe.backbones.swin is not None

@@ -54,7 +54,7 @@ def _every_level() -> dict[str, AttentionConfig]:
         for border in BORDERS[neighborhood]:
             strict = AttentionConfig(parameterization=("hadamard",), neighborhood=neighborhood, border=border)
             found[f"hadamard-{neighborhood}-{border}"] = _small(strict)
-            for name, ghost in GHOSTS.items():
+            for name, ghost in GHOSTS.items() if border == BORDERS[neighborhood][0] else [("both", GHOSTS["both"])]:
                 fields = {"parameterization": TERMS, "aggregation": "ghost_head", "neighborhood": neighborhood}
                 config = AttentionConfig(**fields, border=border, **ghost)
                 found[f"ghost-{name}-{neighborhood}-{border}"] = _small(config)
