@@ -37,16 +37,16 @@ TABLE1_SMOKE = {
     "One hidden layer": "a94fd7bb85aa",
 }
 TABLE1_LAPTOP = {
-    "Swin-T": "263928b077d1",
-    "Net1": "ddc890d290df",
-    "Net2": "7a38eb105ecc",
-    "Net3": "c45b23c8ee79",
-    "Net4": "4586ba56b341",
-    "Net5": "976e2fad3d68",
-    "Net6": "502ca0dddb34",
-    "Net7": "1150ccc91207",
-    "Linear classifier": "a670dab577be",
-    "One hidden layer": "423c475f918c",
+    "Swin-T": "435498b6bb75",
+    "Net1": "b4d9efd1b610",
+    "Net2": "b66b7598ed0f",
+    "Net3": "c419a2dccb40",
+    "Net4": "bd7ab345ebe2",
+    "Net5": "9545ac45a899",
+    "Net6": "e7c3e689b15b",
+    "Net7": "7ed552b0c155",
+    "Linear classifier": "c667fa980b5e",
+    "One hidden layer": "47eeb2793679",
 }
 
 
