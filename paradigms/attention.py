@@ -8,16 +8,13 @@ from torch import Tensor, nn
 
 from paradigms import kernels
 from paradigms.aggregation import AGGREGATIONS
-from paradigms.aggregation.ghost_head import GhostHead
-from paradigms.aggregation.weighted_sum import WeightedSum
+from paradigms.aggregation.level import Aggregation
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
 from paradigms.parameterization import PARAMETERIZATIONS
-from paradigms.parameterization.hadamard import Hadamard
-from paradigms.parameterization.hadamard_conv import HadamardConv
-from paradigms.parameterization.terms import TermSum
+from paradigms.parameterization.level import Parameterization
 from paradigms.presets import get_preset
 
 
@@ -39,10 +36,10 @@ class LocalAttention(nn.Module):
         dim: int,
         num_heads: int,
         *,
-        parameterization: TermSum | Hadamard | HadamardConv,
+        parameterization: Parameterization,
         normalization: Softmax | FilterNorm | Identity,
         neighborhood: Neighborhood,
-        aggregation: WeightedSum | GhostHead,
+        aggregation: Aggregation,
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,

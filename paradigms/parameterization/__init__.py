@@ -5,9 +5,10 @@ A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be
 
 from paradigms.parameterization.hadamard import Hadamard
 from paradigms.parameterization.hadamard_conv import HadamardConv
+from paradigms.parameterization.level import Parameterization
 from paradigms.parameterization.terms import TERMS, TermSum
 
-PARAMETERIZATIONS: dict[str, type[TermSum | Hadamard | HadamardConv]] = {
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "query_key": TermSum,
     "query_position": TermSum,
     "position_key": TermSum,
