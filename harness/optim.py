@@ -11,9 +11,6 @@ from torch.optim import Optimizer
 
 from harness.spec import TrainingSpec
 
-POSITION_TABLES = ("rk", "rq", "rb")
-"""The modules that hold position tables: r^k, r^q, r^b of Eq. 4, each as its `weight`."""
-
 FUSED = ("adam", "adamw", "sgd")
 """Optimizers that torch computes in one kernel."""
 
@@ -98,4 +95,10 @@ def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
 
 
 def _position_tables(model: nn.Module) -> set[str]:
-    return {f"{path}.weight" for path, _ in model.named_modules() if path.rpartition(".")[2] in POSITION_TABLES}
+    """The parameters of modules that say by `is_position_table` what they are (r^k, r^q, r^b of Eq. 4)."""
+    return {
+        name
+        for path, module in model.named_modules()
+        if getattr(module, "is_position_table", False)
+        for name, _ in module.named_parameters(path, recurse=False)
+    }
