@@ -11,7 +11,14 @@ from paradigms.functional import Aggregation
 
 
 class StaticFilter(nn.Module):
-    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself."""
+    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
+
+    Attributes:
+        is_position_table: by this an optimizer knows what weight decay may leave out. The paper does not say; our choice
+            is one rule for all tables by offset.
+    """
+
+    is_position_table: ClassVar[bool] = True
 
     def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
         super().__init__()
