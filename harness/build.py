@@ -10,9 +10,9 @@ from torch import nn
 from harness.floors import FLOORS
 from harness.plan import Cell
 from harness.seeding import seed_for
-from harness.spec import SwinSpec
+from harness.spec import BackboneSpec
 from paradigms import kernels
-from paradigms.backbones import BACKBONES, SwinTransformer
+from paradigms.backbones import BACKBONES, OperatorStages
 from paradigms.functional import make_neighbors
 
 TORCH_RULE = "reset"
@@ -56,7 +56,7 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
         is_floor = cell.backbone in FLOORS
         model = _build_floor(cell) if is_floor else _build_backbone(cell)
         if replicate is not None:
-            initialize(model, replicate, TORCH_RULE if is_floor else cast("SwinSpec", cell.sizes).weight_init)
+            initialize(model, replicate, TORCH_RULE if is_floor else cast("BackboneSpec", cell.sizes).weight_init)
     return model if str(device) == "meta" else model.to(device)
 
 
@@ -100,12 +100,12 @@ def describe_kernels(device: torch.device) -> str:
 
 
 def describe_stages(cell: Cell) -> list[StageInfo]:
-    """What each stage's queries see; nothing for a floor."""
+    """What the queries of each stage with an operator see; nothing for a floor."""
     if cell.backbone in FLOORS:
         return []
     model = build_model(cell, replicate=None, device="meta")
     found: dict[int, StageInfo] = {}
-    for stage, (height, width), operator in cast("SwinTransformer", model).operators():
+    for stage, (height, width), operator in cast("OperatorStages", model).operators():
         geometry = operator.neighborhood.geometry
         index, valid, _ = make_neighbors(geometry, height, width)
         seen = valid & (index < height * width)

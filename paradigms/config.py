@@ -13,7 +13,7 @@ NORMALIZATIONS = ("softmax", "filter_norm", "identity")
 NEIGHBORHOODS = ("local_window", "sliding_window")
 AGGREGATIONS = ("weighted_sum",)
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
-BACKBONES = ("swin",)
+BACKBONES = ("swin", "volo", "deit")
 
 BORDERS = {
     "local_window": ("project", "mask", "zero"),
