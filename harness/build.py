@@ -25,6 +25,7 @@ class StageInfo:
 
     Attributes:
         stage: 1-based.
+        neighborhood: the level.
         size: of the window or of the sliding kernel.
         shifts: by how much the windows move, one entry for each different block.
         inside: the part of the taps that are counted and lie inside the map, one entry for each of `shifts`.
@@ -33,7 +34,7 @@ class StageInfo:
 
     stage: int
     map_size: tuple[int, int]
-    kind: str
+    neighborhood: str
     size: tuple[int, int]
     shifts: tuple[tuple[int, int], ...]
     inside: tuple[float, ...]
@@ -106,13 +107,14 @@ def describe_stages(cell: Cell) -> list[StageInfo]:
     model = build_model(cell, replicate=None, device="meta")
     found: dict[int, StageInfo] = {}
     for stage, (height, width), operator in cast("OperatorStages", model).operators():
-        geometry = operator.neighborhood.geometry
+        geometry, config = operator.neighborhood.geometry, cell.attention[stage - 1]
+        assert config is not None
         index, valid, _ = make_neighbors(geometry, height, width)
         seen = valid & (index < height * width)
         info = StageInfo(
             stage,
             (height, width),
-            geometry.kind,
+            config.neighborhood,
             geometry.kernel_size,
             (geometry.shift,),
             (float(seen.float().mean()),),
@@ -128,7 +130,7 @@ def _join(stage: StageInfo, block: StageInfo) -> StageInfo:
     return StageInfo(
         stage.stage,
         stage.map_size,
-        stage.kind,
+        stage.neighborhood,
         stage.size,
         stage.shifts + block.shifts,
         stage.inside + block.inside,

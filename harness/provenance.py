@@ -56,11 +56,16 @@ def collect(*, device: str | None = None, threads: int | None = None) -> dict[st
 
 
 def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
-    """Twelve hexadecimal digits of all code that can change a cell's numbers; comments and formatting cannot."""
+    """Twelve hexadecimal digits of all code that can change a cell's numbers.
+
+    Comments and formatting cannot, nor can an index: a new level's row there changes no other level.
+    """
     digest = hashlib.sha256()
     modules = reached_modules(cell, root=root)
     for module in modules:
-        digest.update(f"{module}\n{_parse(_read(module, root))}\n".encode())
+        source = _read(module, root)
+        if not _is_index(source):
+            digest.update(f"{module}\n{_parse(source)}\n".encode())
     for path in _list_sources([COMPILED[module] for module in modules if module in COMPILED], root):
         digest.update(f"{path.name}\n{_strip(path.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:12]
@@ -71,7 +76,7 @@ def tree_digest(*folders: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for path in _list_sources(folders, root):
         source = path.read_text(encoding="utf-8")
-        content = _parse(source) if path.suffix == ".py" else source
+        content = _parse(source) if path.suffix == ".py" else _strip(source)
         digest.update(f"{path.relative_to(root).as_posix()}\n{content}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -134,6 +139,24 @@ def _find_imports(source: str, package: str) -> tuple[str, ...]:
             base = ".".join([*parent, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(names)
+
+
+@cache
+def _is_index(source: str) -> bool:
+    """Whether a module does nothing but import and list: what stands in a room's `__init__`."""
+    return all(
+        isinstance(statement, ast.Import | ast.ImportFrom)
+        or _is_docstring(statement)
+        or (isinstance(statement, ast.Assign | ast.AnnAssign) and _is_listing(statement.value))
+        for statement in ast.parse(source).body
+    )
+
+
+def _is_listing(value: ast.expr | None) -> bool:
+    """Names in a dictionary, or names as strings in a list: neither a number nor a computation."""
+    if isinstance(value, ast.Dict):
+        return all(isinstance(part, ast.Name) for part in value.values)
+    return isinstance(value, ast.List) and all(isinstance(part, ast.Constant) for part in value.elts)
 
 
 @cache

@@ -26,9 +26,10 @@ from paradigms.config import (
     AGGREGATIONS,
     BACKENDS,
     BORDERS,
+    GHOST_MAPS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
-    TERMS,
+    PARAMETERIZATIONS,
     AttentionConfig,
     Size,
     unknown_name,
@@ -74,6 +75,7 @@ Heads = Annotated[
     PositiveInt | tuple[PositiveInt, ...] | Literal["1x", "2x", "C"],
     _described("a positive number, a list with one per stage, 1x, 2x or C"),
 ]
+GhostHeads = Annotated[PositiveInt | Literal["2x", "C"], _described("a positive number, 2x or C")]
 Stages = Annotated[
     PositiveInt | Literal["all", "last", "not_last"],
     _described("a stage's number (from 1), all, last or not_last"),
@@ -105,7 +107,7 @@ class OperatorSpec(Spec):
     """
 
     preset: Annotated[str, _known("preset", tuple(PRESETS))] | None = None
-    parameterization: tuple[Annotated[str, _known("term", TERMS)], ...] | None = None
+    parameterization: tuple[Annotated[str, _known("term", PARAMETERIZATIONS)], ...] | None = None
     normalization: Annotated[str, _known("normalization", NORMALIZATIONS)] | None = None
     neighborhood: Annotated[str, _known("neighborhood", NEIGHBORHOODS)] | None = None
     aggregation: Annotated[str, _known("aggregation", AGGREGATIONS)] | None = None
@@ -113,7 +115,15 @@ class OperatorSpec(Spec):
     shift_size: Pixels | None = None
     kernel_size: Pixels | None = None
     dilation: Pixels | None = None
+    chunk_size: Pixels | None = None
+    exact: bool | None = None
     border: Annotated[str, _known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
+    group_width: PositiveInt | None = None
+    hadamard_size: Pixels | None = None
+    ghost_lambda: NonNegativeFloat | None = None
+    ghost_gamma: NonNegativeFloat | None = None
+    ghost_heads: GhostHeads | None = None
+    ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
     backend: Annotated[str, _known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 

@@ -7,12 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from paradigms import kernels
-from paradigms.aggregation import AGGREGATIONS, WeightedSum
+from paradigms.aggregation import AGGREGATIONS
+from paradigms.aggregation.level import Aggregation
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
-from paradigms.neighborhood import NEIGHBORHOODS, LocalWindow, SlidingWindow
+from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
-from paradigms.parameterization import TermSum
+from paradigms.parameterization import PARAMETERIZATIONS
+from paradigms.parameterization.level import Parameterization
 from paradigms.presets import get_preset
 
 
@@ -34,10 +36,10 @@ class LocalAttention(nn.Module):
         dim: int,
         num_heads: int,
         *,
-        parameterization: TermSum,
+        parameterization: Parameterization,
         normalization: Softmax | FilterNorm | Identity,
-        neighborhood: LocalWindow | SlidingWindow,
-        aggregation: WeightedSum,
+        neighborhood: Neighborhood,
+        aggregation: Aggregation,
         qkv_bias: bool = True,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
@@ -45,7 +47,8 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         _check_heads(dim, num_heads)
-        kernels.choose_kernel(neighborhood.geometry, normalization, aggregation, backend=backend)
+        asked = neighborhood.geometry, normalization, aggregation.kind, parameterization.scores
+        kernels.choose_kernel(*asked, backend=backend)
         self.num_heads = num_heads
         self.parameterization = parameterization
         self.normalization = normalization
@@ -59,25 +62,24 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
         """Attend to the neighborhood of every pixel."""
-        terms = self.parameterization(x)
-        v = self.v(x).unflatten(-1, (self.num_heads, -1))  # (B, H, W, heads, head_dim)
-        x = kernels.attend(
-            terms,
+        v = self.aggregation.split_heads(self.v(x), self.num_heads)  # (B, H, W, heads, head_dim)
+        y = kernels.attend(
+            self.parameterization(x),
             v,
             self.neighborhood.geometry,
             self.normalization,
-            self.aggregation,
+            self.aggregation(x),
             outside=self._outside(),
             dropout_p=self.attn_drop if self.training else 0.0,
             backend=self.backend,
         )
-        return self.proj_drop(self.proj(x.flatten(-2)))  # type: ignore[no-any-return]
+        return self.proj_drop(self.proj(self.aggregation.join_heads(y)))  # type: ignore[no-any-return]
 
     def _outside(self) -> Outside:
         """What taps outside the map carry: the projections of a zero input where the border says so."""
         if self.neighborhood.geometry.border != "project":
             return Outside(None, None)
-        v = None if self.v.bias is None else self.v.bias.view(self.num_heads, -1)
+        v = None if self.v.bias is None else self.aggregation.split_heads(self.v.bias, self.num_heads)
         return Outside(self.parameterization.project_zero_key(), v)
 
     def invariances(self, height: int, width: int) -> dict[str, Bool[Tensor, "..."]]:
@@ -94,12 +96,14 @@ class LocalAttention(nn.Module):
         if self.normalization.ignores_constant and not zero_taps:
             for name in self.parameterization.constant_parameters():
                 found[f"parameterization.{name}"] = torch.tensor(True)
-        if self.normalization.weight_sum == 0 and not zero_taps and self.v.bias is not None:
+        unfiltered = self.aggregation.kind == "weighted_sum"
+        if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self.v.bias is not None:
             found["v.bias"] = torch.tensor(True)
         hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
         hidden[offset[valid]] = False
-        for name, table in self.parameterization.position_tables().items():
-            found[f"parameterization.{name}.weight"] = hidden if table.weight.ndim == 2 else hidden[:, None]
+        for room in ("parameterization", "aggregation"):
+            for name, table in getattr(self, room).position_tables().items():
+                found[f"{room}.{name}.weight"] = hidden if table.weight.ndim == 2 else hidden[:, None]
         return found
 
 
@@ -141,15 +145,15 @@ def build_attention(
         config = replace(config, shift_size=shift_size)
     _check_heads(dim, num_heads)
     neighborhood = NEIGHBORHOODS[config.neighborhood].from_config(config)
+    geometry = neighborhood.geometry
+    parameterization = PARAMETERIZATIONS[config.parameterization[0]]
     return LocalAttention(
         dim,
         num_heads,
-        parameterization=TermSum(
-            config.parameterization, dim, num_heads, num_offsets=neighborhood.geometry.num_offsets, qkv_bias=qkv_bias
-        ),
+        parameterization=parameterization.from_config(config, dim, num_heads, geometry=geometry, qkv_bias=qkv_bias),
         normalization=NORMALIZATIONS[config.normalization](),
         neighborhood=neighborhood,
-        aggregation=AGGREGATIONS[config.aggregation](),
+        aggregation=AGGREGATIONS[config.aggregation].from_config(config, dim, num_heads, geometry.num_offsets),
         qkv_bias=qkv_bias,
         attn_drop=attn_drop,
         proj_drop=proj_drop,

@@ -6,29 +6,71 @@ The operator is Eq. 4 of arXiv:2112.12786: logits from a set of terms, a normali
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from math import inf
 from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-NEIGHBORHOODS = ("local_window", "sliding_window")
-AGGREGATIONS = ("weighted_sum",)
+PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv")
+"""Terms add up; of the others one stands alone."""
+
+AGGREGATIONS = ("weighted_sum", "ghost_head")
+GHOST_MAPS = ("grouped", "interleaved")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ("swin", "volo", "deit")
 
-BORDERS = {
-    "local_window": ("project", "mask", "zero"),
-    "sliding_window": ("zero", "mask", "project", "shift"),
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborhoodFacts:
+    """What is known of a neighborhood without torch.
+
+    Attributes:
+        symbol: the paper's (arXiv:2112.12786).
+        borders: the outside rules that it knows, its default first.
+        size: the field that says how large it is.
+        span: how many such sizes a query sees along each axis.
+        fields: the further fields of `AttentionConfig` that it reads and others may not.
+        runs: other neighborhoods whose kernels it may be computed by.
+    """
+
+    symbol: str
+    borders: tuple[str, ...]
+    size: str
+    span: int = 1
+    fields: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+NEIGHBORHOOD_FACTS = {
+    "local_window": NeighborhoodFacts(
+        symbol="Ω", borders=("project", "mask", "zero"), size="window_size", fields=("shift_size",)
+    ),
+    "sliding_window": NeighborhoodFacts(
+        symbol="Θ", borders=("zero", "mask", "project", "shift"), size="kernel_size", fields=("dilation",)
+    ),
+    "sliding_chunk": NeighborhoodFacts(
+        symbol="Θ",
+        borders=("mask", "zero", "project"),
+        size="chunk_size",
+        span=3,
+        fields=("exact",),
+        runs=("sliding_window",),
+    ),
 }
+
+NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
+BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
 _WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
 _CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
 _CLAMPED = ("sliding_window", frozenset({"shift"}))
+_CHUNKS = ("sliding_chunk", frozenset(BORDERS["sliding_chunk"]))
 _ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
 
 KERNEL_CASES = {
     "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
-    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX), (*_CHUNKS, _ANY)),
     "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
     "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
 }
@@ -37,10 +79,18 @@ KERNEL_CASES = {
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
 
-FIELDS_WITHOUT_EFFECT = {
-    "local_window": frozenset({"kernel_size", "dilation"}),
-    "sliding_window": frozenset({"window_size", "shift_size"}),
+OWN_FIELDS = {
+    "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
+    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map"}),
 }
+"""Fields that one level alone reads."""
+
+CENTRED_ONLY = {"hadamard_conv": frozenset({"zero", "mask"})}
+"""Parameterizations that look around each query of a sliding window, and the borders that this goes with."""
+
+_READ = {name: frozenset({facts.size, *facts.fields}) for name, facts in NEIGHBORHOOD_FACTS.items()}
+FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for name, read in _READ.items()}
+"""What only other neighborhoods read."""
 
 Size = int | tuple[int, int]
 
@@ -69,7 +119,8 @@ class AttentionConfig:
     Sizes are in pixels of the feature map: an int, or rows and columns.
 
     Attributes:
-        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`.
+        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`. Or
+            the name of another parameterization.
         normalization: how logits become weights.
         neighborhood: which keys a query sees (the paper's Φ).
         aggregation: how weights meet values.
@@ -77,7 +128,15 @@ class AttentionConfig:
         shift_size: of `local_window`; None lets the backbone alternate (Swin: half a window in every second block).
         kernel_size: of `sliding_window`; odd.
         dilation: of `sliding_window`; distance between two taps.
+        chunk_size: of `sliding_chunk`; a query sees three of them along each axis.
+        exact: of `sliding_chunk`; whether it sees only what lies within one `chunk_size` of itself.
         border: the rule for taps outside the map; None means the neighborhood's default.
+        group_width: of `hadamard_conv`; channels of a group of its convolution.
+        hadamard_size: of `hadamard_conv`; of its convolution, odd. None: as large as the neighborhood.
+        ghost_lambda: of `ghost_head`; λ of Eq. 8, at least 0.
+        ghost_gamma: of `ghost_head`; γ of Eq. 8, at least 0.
+        ghost_heads: of `ghost_head`; how many heads it makes: a number, `2x` of the heads, `C` for one a channel.
+        ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
         backend: which kernels compute it; `auto` chooses.
 
     Raises:
@@ -92,26 +151,56 @@ class AttentionConfig:
     shift_size: Size | None = None
     kernel_size: Size = 7
     dilation: Size = 1
+    chunk_size: Size = 3
+    exact: bool = False
     border: str | None = None
+    group_width: int = 4
+    hadamard_size: Size | None = None
+    ghost_lambda: float = 0.0
+    ghost_gamma: float = 1.0
+    ghost_heads: int | str = "C"
+    ghost_map: str = "grouped"
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        for term in self.parameterization:
-            _require("term", term, TERMS)
-        if not self.parameterization:
-            raise ValueError(f"parameterization needs at least one term of {', '.join(TERMS)}")
-        if len(set(self.parameterization)) != len(self.parameterization):
-            raise ValueError(f"a term stands twice in parameterization, got {list(self.parameterization)}")
-        object.__setattr__(self, "parameterization", tuple(t for t in TERMS if t in self.parameterization))
+        self._check_parameterization()
         _require("normalization", self.normalization, NORMALIZATIONS)
         _require("neighborhood", self.neighborhood, NEIGHBORHOODS)
         _require("aggregation", self.aggregation, AGGREGATIONS)
         _require("backend", self.backend, BACKENDS)
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
+        _require("ghost_map", self.ghost_map, GHOST_MAPS)
         self._check_backend()
         self._check_sizes()
         self._check_taps()
+        self._check_ghosts()
+
+    def _check_parameterization(self) -> None:
+        for name in self.parameterization:
+            _require("term", name, PARAMETERIZATIONS)
+        if not self.parameterization:
+            raise ValueError(f"parameterization needs at least one term of {', '.join(TERMS)}")
+        if len(set(self.parameterization)) != len(self.parameterization):
+            raise ValueError(f"a term stands twice in parameterization, got {list(self.parameterization)}")
+        if len(self.parameterization) > 1 and not set(self.parameterization) <= set(TERMS):
+            raise ValueError(f"only terms of Eq. 4 can be added up, got {list(self.parameterization)}")
+        ordered = tuple(name for name in PARAMETERIZATIONS if name in self.parameterization)
+        object.__setattr__(self, "parameterization", ordered)
+        borders = CENTRED_ONLY.get(ordered[0])
+        if borders and (self.neighborhood != "sliding_window" or self.outside_rule not in borders):
+            raise ValueError(
+                f"{ordered[0]} needs sliding_window with border {' or '.join(sorted(borders))}, "
+                f"got {self.neighborhood}, {self.outside_rule}"
+            )
+
+    def _check_ghosts(self) -> None:
+        for name in ("ghost_lambda", "ghost_gamma"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
+        known = self.ghost_heads in ("C", "2x") if isinstance(self.ghost_heads, str) else self.ghost_heads >= 1
+        if not known:
+            raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")
 
     def _check_backend(self) -> None:
         asked = (self.neighborhood, self.outside_rule, self.normalization)
@@ -120,17 +209,23 @@ class AttentionConfig:
             raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
 
     def _check_taps(self) -> None:
-        size = to_pair(self.window_size if self.neighborhood == "local_window" else self.kernel_size)
-        needed = MINIMUM_TAPS.get(self.normalization, 1)
+        facts = NEIGHBORHOOD_FACTS[self.neighborhood]
+        rows, columns = to_pair(getattr(self, facts.size))
+        size, needed = (facts.span * rows, facts.span * columns), MINIMUM_TAPS.get(self.normalization, 1)
         if size[0] * size[1] < needed:
             raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
 
     def _check_sizes(self) -> None:
-        for name in ("window_size", "kernel_size", "dilation"):
+        for name in ("window_size", "kernel_size", "dilation", "chunk_size"):
             if min(to_pair(getattr(self, name))) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if any(size % 2 == 0 for size in to_pair(self.kernel_size)):
             raise ValueError(f"kernel_size of sliding_window must be odd, got {self.kernel_size}")
+        conv, kernel = to_pair(self.hadamard_size or self.kernel_size), to_pair(self.kernel_size)
+        if any(not 1 <= size <= most or size % 2 == 0 for size, most in zip(conv, kernel, strict=True)):
+            raise ValueError(f"hadamard_size must be odd and at most kernel_size, got {conv} of {kernel}")
+        if self.group_width < 1:
+            raise ValueError(f"group_width must be at least 1, got {self.group_width}")
         if self.shift_size is not None:
             shift, window = to_pair(self.shift_size), to_pair(self.window_size)
             if any(not 0 <= s < w for s, w in zip(shift, window, strict=True)):
@@ -143,10 +238,11 @@ class AttentionConfig:
 
     def to_canonical(self) -> dict[str, Any]:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
-        ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood]
+        unread = (fields for level, fields in OWN_FIELDS.items() if level not in self.levels())
+        ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
-        for name in ("window_size", "shift_size", "kernel_size", "dilation"):
+        for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size"):
             if canonical[name] is not None:
                 canonical[name] = list(to_pair(canonical[name]))
                 default[name] = None if default[name] is None else list(to_pair(default[name]))
@@ -157,11 +253,12 @@ class AttentionConfig:
         }
 
     def levels(self) -> frozenset[str]:
-        """Every level that this operator names; code of other levels cannot change its numbers."""
-        return frozenset({*self.parameterization, self.normalization, self.neighborhood, self.aggregation})
+        """Every level that this operator names or runs; code of other levels cannot change its numbers."""
+        neighborhoods = self.neighborhood, *NEIGHBORHOOD_FACTS[self.neighborhood].runs
+        return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
-LEVELS = frozenset({*TERMS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
+LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
 
 
 def make_config(values: Mapping[str, Any], *, base: AttentionConfig | None = None) -> AttentionConfig:

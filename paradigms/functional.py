@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 CPU = torch.device("cpu")
 
@@ -29,6 +30,11 @@ class Terms(NamedTuple):
     scale: float | None
 
 
+Scores = Terms | Float[Tensor, "#batch #height #width heads taps"]
+"""What a parameterization makes, a module of these `scores`: the parts of Eq. 4's logits (`terms`; `shared_terms` where
+queries and keys are one head as wide as all channels), or `logits` as they are."""
+
+
 class Outside(NamedTuple):
     """What a tap outside the map carries; zeros are given as None."""
 
@@ -41,8 +47,9 @@ class Geometry:
     """Which keys a query sees, as kernels need it; sizes are (rows, columns) in pixels.
 
     Attributes:
-        kind: `window` (a partition of the map) or `sliding` (an area centred on the query).
-        kernel_size: of the window or of the sliding kernel.
+        kind: `window` (a partition of the map), `sliding` (an area centred on the query) or `chunk` (three chunks of a
+            partition along each axis); a key of `AXIS_RULES`.
+        kernel_size: of the window, of the sliding kernel, or of the three chunks.
         dilation: distance between two taps of a sliding kernel.
         border: the rule for taps outside the map: `mask`, `zero`, `project` or `shift`.
         shift: by how much the partition is moved; (0, 0) for none.
@@ -61,10 +68,9 @@ class Geometry:
 
     @property
     def offset_span(self) -> tuple[int, int]:
-        """Different offsets along each axis: 2k - 1 where a tap's offset depends on where the query stands, else k."""
-        if self.kind == "sliding" and self.border != "shift":
-            return self.kernel_size
-        return 2 * self.kernel_size[0] - 1, 2 * self.kernel_size[1] - 1
+        """Different offsets along each axis."""
+        count = get_axis_rule(self).count_offsets
+        return count(self.kernel_size[0]), count(self.kernel_size[1])
 
     @property
     def num_offsets(self) -> int:
@@ -102,23 +108,33 @@ class Normalization(Protocol):
         ...
 
 
-@runtime_checkable
-class Aggregation(Protocol):
-    """Weights meet values; `kind` tells kernels which formula they may use instead of the call."""
+class Aggregation(NamedTuple):
+    """How weights meet values: f_i = Σ_j (mul ⊙ w_ij + add) v_j, a filter for each of `ghosts` groups of channels.
 
-    kind: str
-    products: int
+    Ghosts follow the heads in order, and their channels those of their head: ghost g has head g // (ghosts / heads).
 
-    def __call__(
-        self,
-        weights: Float[Tensor, "batch heads queries taps"],
-        values: Float[Tensor, "batch queries taps heads head_dim"],
-    ) -> Float[Tensor, "batch queries heads head_dim"]:
-        """Apply the weights."""
-        ...
+    Attributes:
+        mul: what a weight is multiplied with; None: one.
+        add: what is then added at every counted tap; None: nothing.
+    """
+
+    mul: Float[Tensor, "#batch ghosts offsets"] | None = None
+    add: Float[Tensor, "#batch ghosts offsets"] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which formula it is, for the kernels' support mapping."""
+        if self.mul is not None:
+            return "filtered"
+        return "weighted_sum" if self.add is None else "added"
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds for each value and tap."""
+        return 1 + (self.mul is not None) + (self.add is not None)
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     """The taps of one axis; the neighborhood is the product of two."""
 
     position: Int[Tensor, "length size"]  # the key's coordinate, -1 outside the map
@@ -126,60 +142,108 @@ class _Axis(NamedTuple):
     offset: Int[Tensor, "length size"]
 
 
-def _window_axis(length: int, size: int, shift: int) -> _Axis:
-    """A partition of one axis after moving it by `shift`, padded at its end to a multiple of `size`.
+class CutAxis(NamedTuple):
+    """An axis that is moved, filled up at its end to a multiple of the window and cut."""
+
+    position: Int[Tensor, "padded"]  # what stands at each place, -1 outside the map
+    region: Int[Tensor, "padded"]  # places of one window see each other within a region alone
+
+
+def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
+    """Move an axis by the shift of a partition.
 
     The pixels that the move wraps around must not see the others. As in timm (and unlike the padded-then-moved form of
     the Swin paper's code) the regions are counted on the padded axis, which matters only where the map does not fit.
     """
+    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     padded = -(-length // size) * size
-    moved = (torch.arange(length, device=CPU) - shift) % length
-    keys = (moved // size * size)[:, None] + torch.arange(size, device=CPU)
-    inside = keys < length
-    bounds = torch.tensor([padded - size, padded - shift] if shift else [padded, padded], device=CPU)
-    connected = torch.bucketize(moved, bounds, right=True)[:, None] == torch.bucketize(keys, bounds, right=True)
-    position = torch.where(inside, (keys + shift) % length, -1)
-    return _Axis(position, connected, torch.arange(size, device=CPU) - (moved % size)[:, None] + size - 1)
+    place = torch.arange(padded, device=CPU)
+    position = torch.where(place < length, (place + shift) % length, -1)
+    region = (place >= padded - size).long() + (place >= padded - shift).long() if shift else torch.zeros_like(place)
+    return CutAxis(position, region)
 
 
-def _centred_axis(length: int, size: int, dilation: int) -> _Axis:
+def _window_axis(geometry: Geometry, dim: int, length: int) -> Axis:
+    """A query's window of the cut axis."""
+    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
+    cut = cut_axis(geometry, dim, length)
+    place = (torch.arange(length, device=CPU)[:, None] - shift) % length
+    key = place // size * size + torch.arange(size, device=CPU)
+    return Axis(cut.position[key], cut.region[key] == cut.region[place], key - place + size - 1)
+
+
+def _centred_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """Taps around every position, some of them outside."""
+    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
     steps = torch.arange(size, device=CPU) - size // 2
     position = torch.arange(length, device=CPU)[:, None] + dilation * steps
     inside = (position >= 0) & (position < length)
     offset = torch.arange(size, device=CPU).expand(length, size)
-    return _Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
+    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
 
 
-def _clamped_axis(length: int, size: int, dilation: int) -> _Axis:
+def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """Taps moved inside the axis (NATTEN's rule, arXiv:2204.07143), separately for each phase of the dilation.
 
     Where a phase has fewer positions than the kernel has taps, a query sees all of them; the taps left over are not
     connected.
     """
+    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
     query = torch.arange(length, device=CPU)[:, None]
     phase, rank = query % dilation, query // dilation
     available = (length - phase + dilation - 1) // dilation
     start = torch.minimum((rank - size // 2).clamp(min=0), (available - size).clamp(min=0))
     key = start + torch.arange(size, device=CPU)
     connected = key < available
-    return _Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
+    return Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
 
 
-def _make_axis(geometry: Geometry, dim: int, length: int) -> _Axis:
-    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
-    if geometry.kind == "window":
-        return _window_axis(length, size, geometry.shift[dim] % length)
-    if geometry.border == "shift":
-        return _clamped_axis(length, size, dilation)
-    return _centred_axis(length, size, dilation)
+def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
+    """The chunk of every position and the two beside it, some of them outside."""
+    size = geometry.kernel_size[dim] // 3
+    query = torch.arange(length, device=CPU)[:, None]
+    position = (query // size - 1) * size + torch.arange(3 * size, device=CPU)
+    inside = (position >= 0) & (position < length)
+    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), position - query + 2 * size - 1)
+
+
+class AxisRule(NamedTuple):
+    """What a kind of geometry means along one axis.
+
+    Attributes:
+        list_taps: from a geometry, the dimension (0 rows, 1 columns) and the map's length along it to its taps.
+        count_offsets: from the size k along an axis to its different offsets: k where taps move with the query, more
+            where a tap's offset depends on where the query stands.
+    """
+
+    list_taps: Callable[[Geometry, int, int], Axis]
+    count_offsets: Callable[[int], int]
+
+
+AXIS_RULES = {
+    "window": AxisRule(_window_axis, lambda size: 2 * size - 1),
+    "sliding": AxisRule(_centred_axis, lambda size: size),
+    "chunk": AxisRule(_chunk_axis, lambda size: 4 * size // 3 - 1),
+    "clamped": AxisRule(_clamped_axis, lambda size: 2 * size - 1),
+}
+"""By the kind of a geometry; `clamped` is `sliding` under the border that moves taps."""
+
+
+def get_axis_rule(geometry: Geometry) -> AxisRule:
+    """What a geometry means along one axis."""
+    return AXIS_RULES["clamped" if geometry.border == "shift" else geometry.kind]
+
+
+def list_axis_taps(geometry: Geometry, dim: int, length: int) -> Axis:
+    """The taps of every query of one axis: of rows (`dim` 0) or columns (1), of which the map has `length`."""
+    return get_axis_rule(geometry).list_taps(geometry, dim, length)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
 def make_neighbors(geometry: Geometry, height: int, width: int, device: torch.device = CPU) -> Neighbors:
     """List every query's taps on a map of `height` x `width` pixels."""
-    rows, columns = _make_axis(geometry, 0, height), _make_axis(geometry, 1, width)
+    rows, columns = list_axis_taps(geometry, 0, height), list_axis_taps(geometry, 1, width)
 
     def cross(row: Tensor, column: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         both = combine(row[:, None, :, None], column[None, :, None, :])
@@ -213,7 +277,7 @@ def take_rows(x: Float[Tensor, "first rows *rest"], index: Int[Tensor, "queries 
 
 def make_logits(
     terms: Terms,
-    keys: Float[Tensor, "batch queries taps heads head_dim"] | None,
+    keys: Float[Tensor, "batch queries taps #heads head_dim"] | None,
     offset: Int[Tensor, "queries taps"],
 ) -> Float[Tensor, "#batch heads queries taps"]:
     """Eq. 4's logits (arXiv:2112.12786): the sum of the terms that are present."""
@@ -234,13 +298,70 @@ def make_logits(
     return sum(parts[1:], start=parts[0])
 
 
+def apply_weights(
+    weights: Float[Tensor, "batch heads queries taps"],
+    values: Float[Tensor, "batch queries taps heads head_dim"],
+    aggregation: Aggregation,
+    valid: Bool[Tensor, "queries taps"],
+    offset: Int[Tensor, "queries taps"],
+) -> Float[Tensor, "batch queries heads head_dim"]:
+    """Weights meet values."""
+    filters = [static for static in (aggregation.mul, aggregation.add) if static is not None]
+    ghosts = filters[0].shape[1] if filters else weights.shape[1]
+    weights = weights.repeat_interleave(ghosts // weights.shape[1], dim=1)
+    if aggregation.mul is not None:
+        weights = weights * _take_offsets(aggregation.mul, offset)
+    if aggregation.add is not None:
+        weights = weights + _take_offsets(aggregation.add, offset) * valid
+    channels = values.flatten(-2).unflatten(-1, (ghosts, -1))
+    return torch.einsum("bgnk,bnkgd->bngd", weights, channels).flatten(-2).unflatten(-1, values.shape[-2:])  # type: ignore[no-any-return]
+
+
+def _take_offsets(
+    filters: Float[Tensor, "batch ghosts offsets"], offset: Int[Tensor, "queries taps"]
+) -> Float[Tensor, "batch ghosts queries taps"]:
+    """As `take_rows`, along the last axis."""
+    return filters.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)  # type: ignore[no-any-return]
+
+
 def count_multiply_adds(
-    terms: Terms, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, products: int
+    scores: Scores, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, aggregation: Aggregation
 ) -> int:
     """Multiply-adds between projections: one head_dim per query and counted slot for each product.
 
     Products are q·k, q·rk and rq·k where present, and the aggregation's. Taps outside the map count; rb, the
-    normalization and the scale do not.
+    normalization, the scale and logits that are given do not.
     """
-    present = sum(part is not None for part in (terms.scale, terms.rk, terms.rq))
-    return v.numel() * geometry.num_taps * (present + products)
+    slots = v.shape[:3].numel() * geometry.num_taps
+    found = slots * v.shape[3:].numel() * aggregation.products
+    if isinstance(scores, Terms):
+        for left, right in ((scores.scale, scores.q), (scores.rk, scores.rk), (scores.rq, scores.rq)):
+            found += 0 if left is None or right is None else slots * v.shape[3] * right.shape[-1]
+    return found
+
+
+@torch.library.custom_op("paradigms::counted", mutates_args=())
+def _counted(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - read by the flop formula
+    """A result without numbers, and its cost."""
+    return torch.empty_like(v)
+
+
+@_counted.register_fake
+def _(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - the signature of the operator
+    return torch.empty_like(v)
+
+
+@register_flop_formula(torch.ops.paradigms.counted)
+def _counted_flops(_v: object, multiply_adds: int, **_: object) -> int:
+    return 2 * multiply_adds
+
+
+def declare_cost(x: Tensor, multiply_adds: int) -> Tensor:
+    """On the meta device: tell `torch.utils.flop_counter` what making `x` costs, where it does not know."""
+    return torch.ops.paradigms.counted(x, multiply_adds)  # type: ignore[no-any-return]
+
+
+def multiply(q: Float[Tensor, "*shape"], k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """q⊙k, one multiply-add an entry: the second order of Hadamard attention (Eq. 7 of arXiv:2112.12786)."""
+    product = q * k
+    return declare_cost(product, product.numel()) if product.is_meta else product

@@ -1,8 +1,8 @@
 """Named, published points of Eq. 4 (arXiv:2112.12786). Imports no torch, no timm."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from paradigms.config import AttentionConfig, unknown_name
+from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, unknown_name
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,19 @@ _PAPER = "arXiv:2112.12786"
 def _preset(source: str, *terms: str, normalization: str = "softmax", neighborhood: str = "local_window") -> Preset:
     config = AttentionConfig(parameterization=terms, normalization=normalization, neighborhood=neighborhood)
     logits = " + ".join(_SYMBOLS[term] for term in config.parameterization)
-    reach = {"local_window": "Ω", "sliding_window": "Θ"}[neighborhood]
+    reach = NEIGHBORHOOD_FACTS[neighborhood].symbol
     return Preset(config, source, f"f_i = Σ_{{j∈{reach}}} {normalization}_j({logits}) v_j")
 
 
 def _sliding(preset: Preset) -> Preset:
     """The same logits over the neighbouring area Θ, 7x7 (Table 3)."""
-    config = replace(preset.config, neighborhood="sliding_window")
-    return Preset(config, f"{_PAPER}, Table 3", preset.equation.replace("Ω", "Θ"))
+    config = preset.config
+    return _preset(
+        f"{_PAPER}, Table 3",
+        *config.parameterization,
+        normalization=config.normalization,
+        neighborhood="sliding_window",
+    )
 
 
 _WINDOWED = {
@@ -50,6 +55,15 @@ _WINDOWED = {
 PRESETS: dict[str, Preset] = {
     **_WINDOWED,
     **{f"{name}_n": _sliding(preset) for name, preset in _WINDOWED.items()},
+    "elsa": Preset(
+        AttentionConfig(
+            parameterization=("hadamard_conv",),
+            neighborhood="sliding_window",
+            aggregation="ghost_head",
+        ),
+        f"{_PAPER}, Eq. 5 to 8 as released",
+        "f_i = Σ_{j∈Θ} (softmax_j(W GELU(conv(q⊙k))_i) + γ·s_{j-i}) v_j",
+    ),
     "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
 }
 

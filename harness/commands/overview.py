@@ -11,9 +11,7 @@ from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
 from harness.table.display import count_noun
-
-SYMBOLS = {"window": "Ω", "sliding": "Θ"}
-"""The paper's names of the neighborhoods, by the kind of their geometry."""
+from paradigms.config import NEIGHBORHOOD_FACTS
 
 
 def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
@@ -48,7 +46,7 @@ def _to_state(entry: Entry) -> str:
 
 
 def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
-    """One line a stage and kind of neighborhood, with the rows that have it."""
+    """One line a stage and neighborhood, with the rows that have it."""
     rows: dict[StageInfo, list[str]] = {}
     for name, infos in stages.items():
         for info in infos:
@@ -62,8 +60,12 @@ def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
 def _to_stage(info: StageInfo) -> list[str]:
     shifts = ", ".join("off" if shift == (0, 0) else _to_size(shift) for shift in info.shifts)
     inside = ", ".join(f"{100 * part:.1f} %" for part in info.inside)
-    neighborhood = f"{SYMBOLS[info.kind]} {_to_size(info.size)} {info.kind}" + (", global" if info.is_global else "")
-    return [str(info.stage), _to_size(info.map_size), neighborhood, shifts, inside]
+    seen = f"{_to_symbol(info.neighborhood)} {_to_size(info.size)} {info.neighborhood}"
+    return [str(info.stage), _to_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
+
+
+def _to_symbol(neighborhood: str) -> str:
+    return NEIGHBORHOOD_FACTS[neighborhood].symbol
 
 
 def _to_size(size: tuple[int, int]) -> str:
@@ -77,11 +79,13 @@ def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) 
 
 def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterator[str]:
     """A neighborhood that holds the whole map is not local."""
-    found = {(info.stage, info.kind, info.map_size) for infos in stages.values() for info in infos if info.is_global}
-    for stage, kind, size in sorted(found):
+    found = {
+        (info.stage, info.neighborhood, info.map_size) for infos in stages.values() for info in infos if info.is_global
+    }
+    for stage, neighborhood, size in sorted(found):
         yield (
-            f"warning: stage {stage}: {SYMBOLS[kind]} is global, every query sees the whole {_to_size(size)} map; "
-            "what is compared there is not local attention"
+            f"warning: stage {stage}: {_to_symbol(neighborhood)} is global, every query sees the whole "
+            f"{_to_size(size)} map; what is compared there is not local attention"
         )
 
 

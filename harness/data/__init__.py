@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data import fashion_mnist, image_folder
+from harness.data.families import DATASETS
 from harness.data.family import Data, Description, Family
 from harness.errors import DataError
 from harness.spec import DataSpec, TrainingSpec
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["DATASETS", "Data", "Description", "check_data", "data_digest", "describe_data", "load_data"]
-
-DATASETS: dict[str, Family] = {
-    "fashion_mnist": fashion_mnist,
-    "image_folder": image_folder,
-}
 
 
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:

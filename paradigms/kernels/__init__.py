@@ -4,19 +4,26 @@ A kernel is a fast path of the same function as `reference.attend`, equal to it 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, count_multiply_adds
-from paradigms.kernels import cpu, dense, fused, local_window, reference, sliding_window
+from paradigms.functional import (
+    Aggregation,
+    Geometry,
+    Normalization,
+    Outside,
+    Scores,
+    Terms,
+    count_multiply_adds,
+    declare_cost,
+)
+from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
+from paradigms.kernels.added import Attend
 from paradigms.kernels.case import Case
-
-Attend = Callable[[Terms, Tensor, Geometry, Normalization, Aggregation, Outside, float], Tensor]
 
 
 def _runs_everywhere(device: torch.device) -> bool:  # noqa: ARG001 - what every kernel is asked
@@ -43,28 +50,33 @@ class Kernel:
     borders: frozenset[str] | None = None
     normalizations: frozenset[str] | None = None
     aggregations: frozenset[str] | None = frozenset({"weighted_sum"})
+    scores: frozenset[str] | None = frozenset({"terms"})
     runs_on: Callable[[torch.device], bool] = _runs_everywhere
 
-    def supports(self, geometry: Geometry, normalization: Normalization, aggregation: Aggregation) -> bool:
+    def supports(self, geometry: Geometry, normalization: Normalization, aggregation: str, scores: str) -> bool:
         """Whether this kernel computes this case."""
         asked = (
             (self.kinds, geometry.kind),
             (self.borders, geometry.border),
             (self.normalizations, normalization.kind),
-            (self.aggregations, aggregation.kind),
+            (self.aggregations, aggregation),
+            (self.scores, scores),
         )
         return all(known is None or name in known for known, name in asked)
 
 
-_WINDOW, _SLIDING = frozenset({"window"}), frozenset({"sliding"})
+_WINDOW, _SLIDING, _CHUNK = frozenset({"window"}), frozenset({"sliding"}), frozenset({"chunk"})
 _SOFTMAX = frozenset({"softmax"})
 _CENTRED = frozenset({"zero", "mask", "project"})
 _FUSED = frozenset({"zero", "mask", "shift"})
 
 
+_FILTERED = frozenset({"weighted_sum", "filtered"})
+
+
 def _attend_fused(backend: str) -> Attend:
     def attend(
-        terms: Terms,
+        scores: Scores,
         v: Tensor,
         geometry: Geometry,
         normalization: Normalization,  # noqa: ARG001 - the support mapping admits softmax alone
@@ -72,7 +84,8 @@ def _attend_fused(backend: str) -> Attend:
         outside: Outside,
         dropout_p: float,
     ) -> Tensor:
-        return fused.attend(Case(terms, v, geometry, outside, None), dropout_p=dropout_p, backend=backend)
+        assert isinstance(scores, Terms)
+        return fused.attend(Case(scores, v, geometry, outside, None), dropout_p=dropout_p, backend=backend)
 
     return attend
 
@@ -81,39 +94,74 @@ def _attend_composed(backend: str) -> Attend:
     return partial(sliding_window.attend, backend=backend)
 
 
-KERNELS = (
+_WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
-    Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, runs_on=_has_library),
-    Kernel("torch", local_window.attend, _WINDOW),
+    Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_library),
+    Kernel("torch", local_window.attend, _WINDOW, _CENTRED),
+    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
-    Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED),
+    Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED, None, _FILTERED, None),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
-    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, runs_on=_has_triton),
+    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_triton),
     Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"})),
-    Kernel("reference", reference.attend, aggregations=None),
 )
 """In the order in which `auto` prefers them: what has not been measured comes after what has."""
+
+_CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Attend], ...] = (
+    (_WINDOW, _CENTRED, local_window.attend),
+    (_CHUNK, _CENTRED, sliding_chunk.attend),
+    (_SLIDING, _CENTRED, _attend_composed("torch")),
+    (_SLIDING, frozenset({"shift"}), reference.attend),
+)
+"""What applies a static filter, by the kinds and borders of the neighborhood."""
+
+
+def _add_filters(kernel: Kernel) -> list[Kernel]:
+    """A kernel for weights plus a filter from one for weights, for each case that something convolves."""
+    if kernel.kinds is None or kernel.borders is None:
+        return []
+    return [
+        replace(
+            kernel,
+            attend=partial(added.attend, weigh=kernel.attend, convolve=convolve),
+            borders=kernel.borders & borders,
+            aggregations=frozenset({"added"}),
+        )
+        for kinds, borders, convolve in _CONVOLUTIONS
+        if kernel.kinds <= kinds and kernel.borders & borders
+    ]
+
+
+KERNELS = (
+    *_WEIGHTED,
+    *(found for kernel in _WEIGHTED for found in _add_filters(kernel)),
+    Kernel("reference", reference.attend, aggregations=None, scores=None),
+)
+"""In the order in which `auto` prefers them."""
 
 
 def choose_kernel(
     geometry: Geometry,
     normalization: Normalization,
-    aggregation: Aggregation,
+    aggregation: str = "weighted_sum",
+    scores: str = "terms",
     *,
     backend: str = "auto",
     device: torch.device | None = None,
 ) -> Kernel:
     """The first kernel of this backend that supports the case and runs on the device (None: never mind).
 
+    `aggregation` is the kind of an `Aggregation`, `scores` what a parameterization makes: see `functional.Scores`.
+
     Raises:
         ValueError: the backend does not support it, or does not run here; `auto` always does.
     """
-    case = f"{geometry} with {normalization.kind} and {aggregation.kind}"
+    case = f"{geometry} with {scores}, {normalization.kind} and {aggregation}"
     supporting = [
         kernel
         for kernel in KERNELS
-        if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation)
+        if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation, scores)
     ]
     if not supporting:
         raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
@@ -123,34 +171,25 @@ def choose_kernel(
     raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
 
 
+def _name_scores(scores: Scores, v: Tensor) -> str:
+    if not isinstance(scores, Terms):
+        return "logits"
+    shared = any(x is not None and x.shape != v.shape for x in (scores.q, scores.k))
+    return "shared_terms" if shared else "terms"
+
+
 def describe_preferred(device: torch.device) -> str:
     """The backend that `auto` prefers on a device, with its instruction set where it is compiled."""
     kernel = next(kernel for kernel in KERNELS if kernel.runs_on(device))
     return f"{kernel.backend} ({cpu.get_instruction_set()})" if kernel.backend == "cpu" else kernel.backend
 
 
-@torch.library.custom_op("paradigms::counted", mutates_args=())
-def _counted(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - read by the flop formula
-    """What `attend` is on the meta device: a result without numbers, and its cost."""
-    return torch.empty_like(v)
-
-
-@_counted.register_fake
-def _(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - the signature of the operator
-    return torch.empty_like(v)
-
-
-@register_flop_formula(torch.ops.paradigms.counted)
-def _counted_flops(_v: object, multiply_adds: int, **_: object) -> int:
-    return 2 * multiply_adds
-
-
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Float[Tensor, "batch height width heads head_dim"],
     geometry: Geometry,
     normalization: Normalization,
-    aggregation: Aggregation,
+    aggregation: Aggregation = Aggregation(),  # noqa: B008 - immutable
     *,
     outside: Outside = Outside(None, None),  # noqa: B008 - immutable
     dropout_p: float = 0.0,
@@ -161,7 +200,7 @@ def attend(
     On the meta device it only tells `torch.utils.flop_counter` its multiply-adds, by one formula for every kernel.
 
     Args:
-        terms: what the logits are made of.
+        scores: what the logits are made of, or the logits.
         v: the values.
         geometry: which keys a query sees.
         normalization: logits to weights.
@@ -174,8 +213,8 @@ def attend(
         ValueError: the backend does not support this case.
     """
     device = None if v.is_meta else v.device
-    kernel = choose_kernel(geometry, normalization, aggregation, backend=backend, device=device)
+    made = _name_scores(scores, v)
+    kernel = choose_kernel(geometry, normalization, aggregation.kind, made, backend=backend, device=device)
     if v.is_meta:
-        cost = count_multiply_adds(terms, v, geometry, aggregation.products)
-        return torch.ops.paradigms.counted(v, cost)  # type: ignore[no-any-return]
-    return kernel.attend(terms, v, geometry, normalization, aggregation, outside, dropout_p)
+        return declare_cost(v, count_multiply_adds(scores, v, geometry, aggregation))
+    return kernel.attend(scores, v, geometry, normalization, aggregation, outside, dropout_p)

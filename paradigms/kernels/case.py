@@ -9,6 +9,7 @@ from torch import Tensor
 from paradigms.functional import Geometry, Outside, Terms
 
 Map = Float[Tensor, "batch height width heads head_dim"]
+Regrouped = Float[Tensor, "batch height width ghosts channels"]
 PerQuery = Float[Tensor, "batch height width heads"]
 
 
@@ -46,6 +47,12 @@ def to_operands(case: Case) -> Operands:
     """The tensors of a case."""
     terms, v, _, outside, _ = case
     return Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)
+
+
+def regroup(v: Map, outside: Outside, heads: int) -> tuple[Regrouped, Outside]:
+    """The same channels as so many heads."""
+    carried = None if outside.v is None else outside.v.reshape(heads, -1)
+    return v.flatten(-2).unflatten(-1, (heads, -1)), Outside(outside.k, carried)
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paradigms.functional import CPU, Geometry, Terms
+from paradigms.functional import Geometry, Terms, cut_axis, list_axis_taps
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 from paradigms.kernels.sources import digest_sources
 
@@ -153,27 +153,19 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
 @torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
 def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
     """The first and the last position that the queries of an axis count, (2, length)."""
-    position = torch.arange(length, dtype=torch.int32, device=CPU)
-    if geometry.border == "mask":
-        return torch.stack([torch.zeros_like(position), torch.full_like(position, length - 1)])
-    size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
-    phase, rank = position % dilation, position // dilation
-    available = (length - phase + dilation - 1) // dilation
-    start = torch.minimum((rank - size // 2).clamp(min=0), (available - size).clamp(min=0))
-    last = torch.minimum(start + size, available) - 1
-    return torch.stack([phase + dilation * start, phase + dilation * last]).to(torch.int32)
+    position, connected, _ = list_axis_taps(geometry, dim, length)
+    counted = connected & (position >= 0)
+    first, last = position.where(counted, length).amin(dim=1), position.where(counted, -1).amax(dim=1)
+    return torch.stack([first, last]).to(torch.int32)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)
 def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor]:
-    """What stands at each place of an axis that is moved, filled up and cut, -1 outside; and the place's region."""
-    size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
-    padded = -(-length // size) * size
-    place = torch.arange(padded, dtype=torch.int32, device=CPU)
-    position = torch.where(place < length, (place + shift) % length, -1)
-    region = (place >= padded - size).int() + (place >= padded - shift).int() if shift else torch.zeros_like(place)
-    return position, region.where(position >= 0, -1) if geometry.border == "mask" else region
+    """What stands at each place of a cut axis, -1 outside; and the place's region, -1 where it is not counted."""
+    position, region = cut_axis(geometry, dim, length)
+    counted = region.where(position >= 0, -1) if geometry.border == "mask" else region
+    return position.to(torch.int32), counted.to(torch.int32)
 
 
 class _Problem:

@@ -8,10 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import dropout, unfold
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels.case import Map
+from paradigms.kernels.logits import Layout, join_terms
 
 Copies = Float[Tensor, "batch heads head_dim taps queries"]
+
+LAYOUT = Layout(query="bnhd", key="bhdkn", table="hkd", logits="bhnk")
 
 
 def _copy_taps(x: Map, geometry: Geometry) -> Copies:
@@ -25,24 +28,12 @@ def _copy_taps(x: Map, geometry: Geometry) -> Copies:
 def _make_logits(terms: Terms, geometry: Geometry) -> Float[Tensor, "#batch heads #queries taps"]:
     q = None if terms.q is None else terms.q.flatten(1, 2)
     copies = None if terms.k is None else _copy_taps(terms.k, geometry)
-    parts: list[Tensor] = []
-    if terms.scale is not None:
-        assert q is not None and copies is not None
-        parts.append(torch.einsum("bnhd,bhdkn->bhnk", q * terms.scale, copies))
-    if terms.rk is not None:
-        assert q is not None
-        parts.append(torch.einsum("bnhd,hkd->bhnk", q, terms.rk))
-    if terms.rq is not None:
-        assert copies is not None
-        parts.append(torch.einsum("hkd,bhdkn->bhnk", terms.rq, copies))
-    if terms.rb is not None:
-        parts.append(terms.rb[None, :, None])
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
-    return sum(parts[1:], start=parts[0])
+    rb = None if terms.rb is None else terms.rb[None, :, None]
+    return join_terms(terms._replace(q=q, k=copies, rb=rb), LAYOUT)
 
 
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
@@ -51,9 +42,10 @@ def attend(
     dropout_p: float,
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 over the area centred on each query; the borders `zero` and `mask`."""
+    assert isinstance(scores, Terms)
     valid = None
     if geometry.border == "mask":
         valid = make_neighbors(geometry, v.shape[1], v.shape[2], v.device).valid
-    weights = normalization(_make_logits(terms, geometry), valid)
+    weights = normalization(_make_logits(scores, geometry), valid)
     weights = dropout(weights.expand(len(v), -1, v.shape[1] * v.shape[2], -1), dropout_p)
     return torch.einsum("bhnk,bhdkn->bnhd", weights, _copy_taps(v, geometry)).view(v.shape)

@@ -3,13 +3,12 @@
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn.functional import dropout, pad
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors, take_rows
-
-Map = Float[Tensor, "batch height width heads head_dim"]
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
+from paradigms.kernels.case import Map
+from paradigms.kernels.partition import attend_within, merge, partition, partition_taps
 
 
 @lru_cache(maxsize=64)
@@ -29,65 +28,11 @@ def _valid_taps(
     moved = any(shift % length for length, _, shift in lengths)
     if not moved and (geometry.border != "mask" or not any(length % size for length, size, _ in lengths)):
         return None
-    valid = make_neighbors(geometry, height, width, device).valid
-    per_pixel = valid.view(1, height, width, 1, geometry.num_taps)
-    filler = torch.ones(1, geometry.num_taps, dtype=torch.bool, device=device)
-    return _partition(per_pixel, geometry, filler).permute(1, 3, 2, 0, 4).squeeze(3)
-
-
-def _partition(
-    x: Shaped[Tensor, "batch height width heads channels"],
-    geometry: Geometry,
-    outside: Shaped[Tensor, "heads channels"] | None,
-) -> Shaped[Tensor, "batch windows taps heads channels"]:
-    """Move the map by the shift, fill it up at its end, cut it into windows."""
-    rows, columns = geometry.kernel_size
-    if any(geometry.shift):
-        x = x.roll((-geometry.shift[0], -geometry.shift[1]), dims=(1, 2))
-    missing = -x.shape[1] % rows, -x.shape[2] % columns
-    if any(missing):
-        inside = x
-        x = pad(inside, (0, 0, 0, 0, 0, missing[1], 0, missing[0]))
-        if outside is not None:
-            filled = torch.ones(inside.shape[1:3], dtype=torch.bool, device=x.device)
-            filled = pad(filled, (0, missing[1], 0, missing[0]))[..., None, None]
-            x = torch.where(filled, x, outside.to(x.dtype))
-    x = x.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))  # (B, nH, rows, nW, columns, heads, D)
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def _merge(x: Float[Tensor, "batch windows taps heads head_dim"], geometry: Geometry, height: int, width: int) -> Map:
-    """The inverse of `_partition`; what lies outside the map is dropped."""
-    rows, columns = geometry.kernel_size
-    down, across = -(-height // rows), -(-width // columns)
-    x = x.unflatten(2, (rows, columns)).unflatten(1, (down, across)).transpose(2, 3)
-    x = x.flatten(3, 4).flatten(1, 2)[:, :height, :width]
-    return x.roll(geometry.shift, dims=(1, 2)) if any(geometry.shift) else x
-
-
-def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, device: torch.device) -> Tensor:
-    """Logits (batch, windows, heads, query taps, key taps), broadcastable over batch and windows."""
-    offset = _tap_offsets(geometry, device)
-    q = None if terms.q is None else _partition(terms.q, geometry, None)
-    k = None if terms.k is None else _partition(terms.k, geometry, outside.k)
-    parts: list[Tensor] = []
-    if terms.scale is not None:
-        assert q is not None and k is not None
-        parts.append(torch.einsum("bwihd,bwjhd->bwhij", q * terms.scale, k))
-    if terms.rk is not None:
-        assert q is not None
-        parts.append(torch.einsum("bwihd,hijd->bwhij", q, take_rows(terms.rk, offset)))
-    if terms.rq is not None:
-        assert k is not None
-        parts.append(torch.einsum("bwjhd,hijd->bwhij", k, take_rows(terms.rq, offset)))
-    if terms.rb is not None:
-        parts.append(take_rows(terms.rb, offset)[None, None])
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
-    return sum(parts[1:], start=parts[0])
+    return partition_taps(make_neighbors(geometry, height, width, device).valid, geometry, height, width)
 
 
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
@@ -96,9 +41,11 @@ def attend(
     dropout_p: float,
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 in (shifted) windows."""
+    assert isinstance(scores, Terms)
     height, width = v.shape[1:3]
-    values = _partition(v, geometry, outside.v)
-    logits = _make_logits(terms, geometry, outside, v.device)
-    weights = normalization(logits, _valid_taps(geometry, height, width, v.device))
-    weights = dropout(weights.expand(*values.shape[:2], -1, -1, -1), dropout_p)
-    return _merge(torch.einsum("bwhij,bwjhd->bwihd", weights, values), geometry, height, width)
+    q = None if scores.q is None else partition(scores.q, geometry, None)
+    k = None if scores.k is None else partition(scores.k, geometry, outside.k)
+    values = partition(v, geometry, outside.v)
+    offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
+    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, dropout_p)
+    return merge(out, geometry, height, width)

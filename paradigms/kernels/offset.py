@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from paradigms.functional import Geometry, Terms, make_neighbors
-from paradigms.kernels.case import Case, Map, Operands, PerQuery, lse_dtype
+from paradigms.kernels.case import Case, Map, Operands, PerQuery, lse_dtype, to_operands
 
 Area = tuple[slice, slice, slice]
 
@@ -184,7 +184,5 @@ def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
 
 def round_once(gradients: Operands, case: Case) -> Operands:
     """To the operands' own types, once."""
-    terms, v, _, outside, _ = case
-    operands = terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, *outside
-    pairs = zip(gradients, operands, strict=True)
+    pairs = zip(gradients, to_operands(case), strict=True)
     return Operands(*(None if x is None or of is None else x.to(of.dtype) for x, of in pairs))

@@ -9,7 +9,9 @@ from paradigms.functional import (
     Geometry,
     Normalization,
     Outside,
+    Scores,
     Terms,
+    apply_weights,
     gather_taps,
     make_logits,
     make_neighbors,
@@ -17,7 +19,7 @@ from paradigms.functional import (
 
 
 def attend(
-    terms: Terms,
+    scores: Scores,
     v: Float[Tensor, "batch height width heads head_dim"],
     geometry: Geometry,
     normalization: Normalization,
@@ -27,8 +29,11 @@ def attend(
 ) -> Float[Tensor, "batch height width heads head_dim"]:
     """Eq. 4 of arXiv:2112.12786 over gathered taps; twice differentiable, any dtype."""
     index, valid, offset = make_neighbors(geometry, v.shape[1], v.shape[2], v.device)
-    keys = None if terms.k is None else gather_taps(terms.k, outside.k, index)
-    logits = make_logits(terms, keys, offset)
-    weights = normalization(logits, valid).expand(len(v), -1, -1, -1)
+    if isinstance(scores, Terms):
+        keys = None if scores.k is None else gather_taps(scores.k, outside.k, index)
+        logits = make_logits(scores, keys, offset)
+    else:
+        logits = scores.expand(*v.shape[:4], -1).flatten(1, 2).transpose(1, 2)
+    weights = dropout(normalization(logits, valid).expand(len(v), -1, -1, -1), dropout_p)
     values = gather_taps(v, outside.v, index)
-    return aggregation(dropout(weights, dropout_p), values).view_as(v)
+    return apply_weights(weights, values, aggregation, valid, offset).view_as(v)

@@ -10,9 +10,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import conv2d, dropout
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Terms, make_neighbors
+from paradigms.functional import (
+    Aggregation,
+    Geometry,
+    Normalization,
+    Outside,
+    Scores,
+    Terms,
+    make_neighbors,
+)
 from paradigms.kernels import primitive
-from paradigms.kernels.case import Map
+from paradigms.kernels.case import Map, regroup
 
 Taps = Float[Tensor, "batch height width heads taps"]
 SharedTaps = Float[Tensor, "#batch #height #width heads taps"]
@@ -22,13 +30,20 @@ def _remove(x: Map, outside: Float[Tensor, "heads head_dim"] | None) -> Map:
     return x if outside is None else x - outside.to(x.dtype)
 
 
-def _hear(k: Map, rq: Float[Tensor, "heads taps head_dim"], geometry: Geometry, backend: str) -> Taps:
+def _hear(
+    k: Float[Tensor, "batch height width #heads head_dim"],
+    rq: Float[Tensor, "heads taps head_dim"],
+    geometry: Geometry,
+    backend: str,
+) -> Taps:
     """r^q_o·k_{i+o} for each query i: `reverse` brings what a key says to tap -o to the query that has it at o."""
     said = torch.einsum("byxhd,hkd->byxhk", k, rq.flip(1))
     return primitive.reverse(said, geometry, backend=backend)
 
 
-def _make_logits(terms: Terms, geometry: Geometry, outside: Outside, backend: str) -> SharedTaps:
+def _make_logits(terms: Scores, geometry: Geometry, outside: Outside, backend: str) -> SharedTaps:
+    if not isinstance(terms, Terms):
+        return terms
     q, k = terms.q, None if terms.k is None else _remove(terms.k, outside.k)
     parts: list[Tensor] = []
     if terms.scale is not None:
@@ -57,19 +72,31 @@ def _valid_taps(geometry: Geometry, v: Map) -> Bool[Tensor, "height width 1 taps
     return make_neighbors(geometry, height, width, v.device).valid.view(height, width, 1, -1)
 
 
-def _mix_shared(weights: Float[Tensor, "1 1 1 heads taps"], v: Map, geometry: Geometry) -> Map:
-    """Weights that every pixel shares are a depthwise convolution, whose channels are those of their head."""
-    heads, head_dim = v.shape[-2:]
-    kernel = weights.view(heads, 1, 1, *geometry.kernel_size).expand(-1, head_dim, -1, -1, -1).flatten(0, 1)
+def _mix_shared(weights: Float[Tensor, "#batch 1 1 heads taps"], v: Map, geometry: Geometry) -> Map:
+    """Weights that all pixels share are a depthwise convolution, whose channels are those of their head.
+
+    Where images have weights of their own, they become further channels.
+    """
+    images, head_dim = len(weights), v.shape[-1]
+    kernel = weights.reshape(-1, 1, 1, *geometry.kernel_size).expand(-1, head_dim, -1, -1, -1).flatten(0, 1)
     halo = [size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True)]
     channels_first = v.flatten(3).permute(0, 3, 1, 2)
-    mixed: Tensor = conv2d(channels_first, kernel, padding=halo, dilation=geometry.dilation, groups=heads * head_dim)
-    return mixed.permute(0, 2, 3, 1).reshape(v.shape)
+    stacked = channels_first if images == 1 else channels_first.flatten(0, 1)[None]
+    mixed: Tensor = conv2d(stacked, kernel, padding=halo, dilation=geometry.dilation, groups=len(kernel))
+    return mixed.view(channels_first.shape).permute(0, 2, 3, 1).reshape(v.shape)
 
 
-def _mix(weights: SharedTaps, v: Map, geometry: Geometry, outside: Outside, backend: str) -> Map:
+def _filter(weights: SharedTaps, aggregation: Aggregation) -> Float[Tensor, "#batch #height #width ghosts taps"]:
+    """A filter for each ghost, from the weights of its head."""
+    assert aggregation.mul is not None
+    filtered = weights.repeat_interleave(aggregation.mul.shape[1] // weights.shape[3], dim=3)
+    filtered = filtered * aggregation.mul[:, None, None]
+    return filtered if aggregation.add is None else filtered + aggregation.add[:, None, None]
+
+
+def _mix(weights: SharedTaps, v: Map, outside: Outside, geometry: Geometry, backend: str) -> Map:
     inside = _remove(v, outside.v)
-    if weights.shape[:3] == (1, 1, 1):
+    if weights.shape[1:3] == (1, 1) and v.shape[1:3] != (1, 1):
         mixed = _mix_shared(weights, inside, geometry)
     else:
         mixed = primitive.mix(weights.expand(*v.shape[:-1], -1), inside, geometry, backend=backend)
@@ -77,11 +104,11 @@ def _mix(weights: SharedTaps, v: Map, geometry: Geometry, outside: Outside, back
 
 
 def attend(  # noqa: PLR0913 - the seam's arguments and the backend
-    terms: Terms,
+    scores: Scores,
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
-    aggregation: Aggregation,  # noqa: ARG001 - the support mapping admits the weighted sum alone
+    aggregation: Aggregation,
     outside: Outside,
     dropout_p: float,
     *,
@@ -90,16 +117,19 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the backend
     """Eq. 4 of arXiv:2112.12786 over the area centred on each query.
 
     Args:
-        terms: what the logits are made of.
+        scores: what the logits are made of, or the logits.
         v: the values.
         geometry: a sliding window whose border is `zero`, `mask` or `project`.
         normalization: logits to weights.
-        aggregation: the weighted sum.
+        aggregation: the weighted sum, or weights times a filter.
         outside: what taps outside the map carry under the border `project`.
         dropout_p: probability of dropping a weight.
         backend: of `dot`, `mix` and `reverse`.
     """
-    weights = normalization(_make_logits(terms, geometry, outside, backend), _valid_taps(geometry, v))
+    weights = normalization(_make_logits(scores, geometry, outside, backend), _valid_taps(geometry, v))
     if dropout_p:
         weights = dropout(weights.expand(*v.shape[:-1], -1), dropout_p)
-    return _mix(weights, v, geometry, outside, backend)
+    if aggregation.mul is None:
+        return _mix(weights, v, outside, geometry, backend)
+    filtered = _filter(weights, aggregation)
+    return _mix(filtered, *regroup(v, outside, filtered.shape[3]), geometry, backend).view_as(v)

@@ -1,8 +1,20 @@
 """The room of parameterizations: how logits are made.
 
-`terms` holds the four terms of Eq. 4 (arXiv:2112.12786), of which a parameterization is any non-empty subset.
+A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be chosen, or one of the others by itself.
 """
 
-from paradigms.parameterization.terms import TERMS, Term, TermSum
+from paradigms.parameterization.hadamard import Hadamard
+from paradigms.parameterization.hadamard_conv import HadamardConv
+from paradigms.parameterization.level import Parameterization
+from paradigms.parameterization.terms import TERMS, TermSum
 
-__all__ = ["TERMS", "Term", "TermSum"]
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
+    "query_key": TermSum,
+    "query_position": TermSum,
+    "position_key": TermSum,
+    "position_bias": TermSum,
+    "hadamard": Hadamard,
+    "hadamard_conv": HadamardConv,
+}
+
+__all__ = ["PARAMETERIZATIONS", "TERMS", "TermSum"]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paradigms.functional import Terms
+from paradigms.config import AttentionConfig
+from paradigms.functional import Geometry, Terms
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class TermSum(nn.Module):
         head_dim); `rb` (heads, offsets).
     """
 
+    scores: ClassVar[str] = "terms"
+
     def __init__(self, terms: Sequence[str], dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()
         chosen = [TERMS[name] for name in terms]
@@ -66,6 +70,13 @@ class TermSum(nn.Module):
         self.rk = PositionTable(num_heads, num_offsets, head_dim) if "rk" in tables else None
         self.rq = PositionTable(num_heads, num_offsets, head_dim) if "rq" in tables else None
         self.rb = PositionTable(num_heads, num_offsets) if "rb" in tables else None
+
+    @classmethod
+    def from_config(
+        cls, config: AttentionConfig, dim: int, num_heads: int, *, geometry: Geometry, qkv_bias: bool
+    ) -> "TermSum":
+        """Read the fields of this level."""
+        return cls(config.parameterization, dim, num_heads, num_offsets=geometry.num_offsets, qkv_bias=qkv_bias)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Terms:
         """Project the input; the kernels add the terms up."""

@@ -39,16 +39,16 @@ TABLE1_SMOKE = {
     "One hidden layer": "a94fd7bb85aa",
 }
 TABLE1_LAPTOP = {
-    "Swin-T": "263928b077d1",
-    "Net1": "ddc890d290df",
-    "Net2": "7a38eb105ecc",
-    "Net3": "c45b23c8ee79",
-    "Net4": "4586ba56b341",
-    "Net5": "976e2fad3d68",
-    "Net6": "502ca0dddb34",
-    "Net7": "1150ccc91207",
-    "Linear classifier": "a670dab577be",
-    "One hidden layer": "423c475f918c",
+    "Swin-T": "435498b6bb75",
+    "Net1": "b4d9efd1b610",
+    "Net2": "b66b7598ed0f",
+    "Net3": "c419a2dccb40",
+    "Net4": "bd7ab345ebe2",
+    "Net5": "9545ac45a899",
+    "Net6": "e7c3e689b15b",
+    "Net7": "7ed552b0c155",
+    "Linear classifier": "c667fa980b5e",
+    "One hidden layer": "47eeb2793679",
 }
 
 
@@ -386,6 +386,17 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "backend": "reference",
     "heads": 1,
 }
+LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({"neighborhood": "sliding_window"}, {"kernel_size": 3, "dilation": 3}),
+    ({"neighborhood": "sliding_chunk"}, {"chunk_size": 2, "exact": True}),
+    ({"preset": "elsa"}, {"group_width": 8, "hadamard_size": 3}),
+    (
+        {"aggregation": "ghost_head"},
+        {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
+    ),
+)
+"""What a row states, and the fields that its level alone reads."""
+
 RECIPE_CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "image_folder",
@@ -466,9 +477,15 @@ def test_every_field_of_the_operator_changes_the_id(spec: ExperimentSpec, field:
     assert plan_cell(spec, {field: OPERATOR_CHANGES[field]}).id != plan_cell(spec, {}).id
 
 
-@pytest.mark.parametrize("field", ["kernel_size", "dilation"])
-def test_every_field_of_a_sliding_window_changes_the_id(spec: ExperimentSpec, field: str) -> None:
-    assert plan_cell(spec, {"preset": "net7_n", field: 3}).id != plan_cell(spec, {"preset": "net7_n"}).id
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [(row, *change) for row, changes in LEVEL_CHANGES for change in changes.items()],
+)
+def test_every_field_of_a_level_changes_the_id_where_it_is_read(
+    spec: ExperimentSpec, row: dict[str, Any], field: str, value: object
+) -> None:
+    assert plan_cell(spec, {**row, field: value}).id != plan_cell(spec, row).id
+    assert plan_cell(spec, {field: value}).id == plan_cell(spec, {}).id
 
 
 @pytest.mark.parametrize(
@@ -481,7 +498,8 @@ def test_every_field_of_the_recipe_changes_the_id(spec: ExperimentSpec, part: st
 
 
 def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
-    operator = {*OPERATOR_CHANGES, "kernel_size", "dilation", "aggregation", "preset"}
+    of_levels = {field for _, changes in LEVEL_CHANGES for field in changes}
+    operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
     assert spec.recipe.backbones.swin is not None

@@ -70,6 +70,23 @@ def test_words_and_layout_of_compiled_kernels_make_nothing_stale(small_plan, tre
     assert rows_that_a_change_reaches(small_plan, tree, module, r"\Z", "\n\n  // a comment\n") == set()
 
 
+def test_a_new_level_makes_no_cell_of_other_levels_stale(small_plan, tree):
+    (tree / "paradigms/aggregation/identity.py").write_text("class Identity:\n    scale = 1.0\n")
+    module, old = "paradigms/aggregation/__init__.py", r"from (.*)GhostHead\n"
+    new = r"from \1GhostHead\nfrom paradigms.aggregation.identity import Identity\n"
+    assert rows_that_a_change_reaches(small_plan, tree, module, old, new) == set()
+    assert (
+        rows_that_a_change_reaches(small_plan, tree, module, r'"ghost_head"', '"identity": Identity, "ghost_head"')
+        == set()
+    )
+
+
+def test_an_index_that_computes_is_code(small_plan, tree):
+    module = "paradigms/aggregation/__init__.py"
+    assert rows_that_a_change_reaches(small_plan, tree, module, r"\Z", "\nSTD = 0.02\n") == ATTENTION
+    assert rows_that_a_change_reaches(small_plan, tree, module, r"STD = 0.02", "STD = 0.03") == ATTENTION
+
+
 def test_the_digest_depends_on_content_alone(small_plan, tree):
     cell = small_plan.rows[0].cell
     assert code_digest(cell) == code_digest(cell, root=tree)
@@ -101,7 +118,7 @@ def test_an_unknown_dataset_is_one_clear_error(small_plan):
 
 def test_the_digest_of_folders_covers_their_code_of_every_language_and_no_words(tree: Path) -> None:
     before = tree_digest("paradigms", root=tree)
-    module = tree / "paradigms/aggregation.py"
+    module = tree / "paradigms/aggregation/weighted_sum.py"
     module.write_text(f"# words\n{module.read_text()}")
     assert tree_digest("paradigms", root=tree) == before
     (tree / "paradigms/kernels/fast.cpp").write_text("int main() {}")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -16,24 +17,56 @@ BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
 
 
 def _small(config: AttentionConfig) -> AttentionConfig:
-    return replace(config, window_size=(4, 4), kernel_size=(3, 5))
+    return replace(config, window_size=(4, 4), kernel_size=(3, 5), chunk_size=(2, 3))
+
+
+VARIANTS: dict[str, dict[str, dict[str, object]]] = {
+    "local_window": {"-shifted": {"shift_size": (1, 2)}},
+    "sliding_window": {"-dilated": {"dilation": (2, 1)}},
+    "sliding_chunk": {"-exact": {"exact": True}},
+}
+"""Of each neighborhood, besides its default."""
+
+
+GHOSTS: dict[str, dict[str, Any]] = {
+    "added": {"ghost_lambda": 0.0, "ghost_gamma": 0.5},
+    "multiplied": {"ghost_lambda": 1.0, "ghost_gamma": 0.0, "ghost_map": "interleaved"},
+    "both": {"ghost_lambda": 2.0, "ghost_gamma": 1.0, "ghost_map": "interleaved"},
+    "real-power": {"ghost_lambda": 0.7, "ghost_gamma": 1.0, "ghost_heads": 2},
+    "off": {"ghost_lambda": 0.0, "ghost_gamma": 0.0},
+}
+"""Settings of the ghost head: each formula, each map."""
 
 
 def _every_level() -> dict[str, AttentionConfig]:
-    """Each normalization with each neighborhood, shift and border, all terms; and each term alone."""
+    """Each normalization with each neighborhood, variant and border, all terms; and each term alone."""
     found = {}
     for normalization, neighborhood in product(NORMALIZATIONS, NEIGHBORHOODS):
         for border in BORDERS[neighborhood]:
-            moves = {"": {}, "-shifted": {"shift_size": (1, 2)}} if neighborhood == "local_window" else {"": {}}
-            if neighborhood == "sliding_window":
-                moves["-dilated"] = {"dilation": (2, 1)}
-            for suffix, fields in moves.items():
+            for suffix, fields in {"": {}, **VARIANTS[neighborhood]}.items():
                 config = AttentionConfig(
                     parameterization=TERMS, normalization=normalization, neighborhood=neighborhood, border=border
                 )
                 found[f"{normalization}-{neighborhood}{suffix}-{border}"] = replace(_small(config), **fields)
     for term, neighborhood in product(TERMS, NEIGHBORHOODS):
         found[f"{term}-{neighborhood}"] = _small(AttentionConfig(parameterization=(term,), neighborhood=neighborhood))
+    for neighborhood in NEIGHBORHOODS:
+        for border in BORDERS[neighborhood]:
+            strict = AttentionConfig(parameterization=("hadamard",), neighborhood=neighborhood, border=border)
+            found[f"hadamard-{neighborhood}-{border}"] = _small(strict)
+            for name, ghost in GHOSTS.items() if border == BORDERS[neighborhood][0] else [("both", GHOSTS["both"])]:
+                fields = {"parameterization": TERMS, "aggregation": "ghost_head", "neighborhood": neighborhood}
+                config = AttentionConfig(**fields, border=border, **ghost)
+                found[f"ghost-{name}-{neighborhood}-{border}"] = _small(config)
+    for border, size in product(("zero", "mask"), (None, 1, (1, 3))):
+        config = AttentionConfig(
+            parameterization=("hadamard_conv",),
+            neighborhood="sliding_window",
+            border=border,
+            group_width=2,
+            hadamard_size=size,
+        )
+        found[f"hadamard_conv-{border}-{size}"] = _small(config)
     return found
 
 

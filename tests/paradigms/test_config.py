@@ -6,8 +6,8 @@ from paradigms import aggregation, backbones, neighborhood, normalization, param
 from paradigms import config as names
 from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
-from paradigms.functional import Geometry
 from paradigms.kernels import KERNELS, choose_kernel
+from paradigms.neighborhood import NEIGHBORHOODS
 from paradigms.normalization import NORMALIZATIONS
 
 
@@ -17,11 +17,10 @@ from paradigms.normalization import NORMALIZATIONS
         (names.TERMS, parameterization.TERMS),
         (names.NORMALIZATIONS, normalization.NORMALIZATIONS),
         (names.NEIGHBORHOODS, neighborhood.NEIGHBORHOODS),
-        (names.NEIGHBORHOODS, names.BORDERS),
         (names.AGGREGATIONS, aggregation.AGGREGATIONS),
         (names.BACKBONES, backbones.BACKBONES),
     ],
-    ids=["terms", "normalizations", "neighborhoods", "borders", "aggregations", "backbones"],
+    ids=["terms", "normalizations", "neighborhoods", "aggregations", "backbones"],
 )
 def test_the_names_are_the_keys_of_the_rooms(listed: tuple[str, ...], mapping: dict[str, object]) -> None:
     assert listed == tuple(mapping)
@@ -40,11 +39,10 @@ def test_the_backends_are_those_of_the_kernels() -> None:
 def test_a_config_admits_exactly_what_the_kernels_support(
     backend: str, normalization: str, neighborhood: str, border: str
 ) -> None:
-    kind = {"local_window": "window", "sliding_window": "sliding"}[neighborhood]
+    config = AttentionConfig(neighborhood=neighborhood, border=border)
     case = (
-        Geometry(kind, (3, 3), border=border),
+        NEIGHBORHOODS[neighborhood].from_config(config).geometry,
         NORMALIZATIONS[normalization](),
-        aggregation.WeightedSum(),
     )
     fields = {"backend": backend, "normalization": normalization, "neighborhood": neighborhood, "border": border}
     try:
@@ -74,7 +72,7 @@ def test_the_order_of_terms_does_not_matter() -> None:
         ({"parameterization": ["query_keys"]}, "did you mean 'query_key'"),
         ({"parameterization": []}, "at least one term"),
         ({"parameterization": ["query_key", "query_key"]}, "stands twice"),
-        ({"neighborhood": "sliding"}, "did you mean 'sliding_window'"),
+        ({"neighborhood": "sliding_windows"}, "did you mean 'sliding_window'"),
         ({"border": "shift"}, "unknown border of local_window 'shift'"),
         ({"kernel_size": 4}, "must be odd, got 4"),
         ({"window_size": 0}, "at least 1"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from paradigms.attention import LocalAttention
-from paradigms.config import BORDERS, AttentionConfig
+from paradigms.config import BORDERS, NEIGHBORHOODS, AttentionConfig
 from paradigms.functional import make_neighbors
 from paradigms.normalization import NORMALIZATIONS
 
@@ -86,7 +86,7 @@ def _corner_output(config: AttentionConfig, border: str) -> float:
     return outputs[0].item()
 
 
-@pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
+@pytest.mark.parametrize("neighborhood", NEIGHBORHOODS)
 def test_the_outside_rules_differ_by_what_a_tap_outside_adds(neighborhood: str) -> None:
     config = AttentionConfig(neighborhood=neighborhood, window_size=4, kernel_size=3)
     outputs = {border: _corner_output(config, border) for border in BORDERS[neighborhood]}
@@ -168,9 +168,10 @@ def test_moving_the_input_by_the_period_moves_the_output(config: AttentionConfig
 
 def test_gradients_are_those_of_finite_differences(config: AttentionConfig) -> None:
     shift_size = (1, 0) if config.shift_size else None
-    small = replace(config, window_size=(2, 2), shift_size=shift_size, kernel_size=(3, 1))
-    operator = make_operator(small, dim=2, num_heads=2)
-    x = make_input(5, 2, 2)[:1].requires_grad_()
+    sizes = {"window_size": (2, 2), "kernel_size": (3, 1), "chunk_size": (2, 1)}
+    small = replace(config, shift_size=shift_size, hadamard_size=config.hadamard_size and 1, **sizes)
+    operator = make_operator(small, dim=4, num_heads=2)
+    x = make_input(5, 2, 4)[:1].requires_grad_()
     names = [name for name, _ in operator.named_parameters()]
 
     def call(image: Tensor, *parameters: Tensor) -> Tensor:

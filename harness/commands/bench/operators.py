@@ -8,9 +8,8 @@ from functools import partial
 from torch import Tensor
 
 from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
-from paradigms.aggregation import AGGREGATIONS
 from paradigms.config import AttentionConfig
-from paradigms.functional import Geometry, Terms, count_multiply_adds
+from paradigms.functional import Aggregation, Geometry, Terms, count_multiply_adds
 from paradigms.kernels import attend, cpu
 from paradigms.kernels.primitive import PRIMITIVES, mix
 from paradigms.neighborhood import NEIGHBORHOODS
@@ -44,14 +43,13 @@ def build_operator(case: Case, setting: Setting) -> Workload:
     draw = Draw(shape, setting)
     geometry = NEIGHBORHOODS[config.neighborhood].from_config(config).geometry
     terms, v, grad = _draw_terms(config, geometry, shape.map_size, draw), draw(*shape.map_size), draw(*shape.map_size)
-    aggregation = AGGREGATIONS[config.aggregation]()
     normalization = NORMALIZATIONS[config.normalization]()
 
     def forward() -> Tensor:
-        return attend(terms, v, geometry, normalization, aggregation, backend=case.backend)
+        return attend(terms, v, geometry, normalization, backend=case.backend)
 
     leaves = [leaf for leaf in (*terms, v) if isinstance(leaf, Tensor)]
-    cost = count_multiply_adds(terms, v, geometry, aggregation.products)
+    cost = count_multiply_adds(terms, v, geometry, Aggregation())
     return build_differentiable(forward, leaves, grad, cost, context=_force(case.isa))
 
 

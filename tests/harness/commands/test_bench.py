@@ -28,8 +28,7 @@ from harness.commands.bench.session import BenchOptions, Finished, Machine, Repo
 from harness.commands.bench.table1 import read_training_minutes
 from harness.commands.bench.timing import Rounds, time_rounds
 from harness.errors import LoadError, SpecError
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry, Outside, Terms
+from paradigms.functional import Aggregation, Geometry, Outside, Terms
 from paradigms.kernels import reference
 from paradigms.normalization import Softmax
 
@@ -57,7 +56,7 @@ def draw_operands(offsets: int) -> list[Tensor]:
 def attend_by_reference(operands: list[Tensor], geometry: Geometry) -> Tensor:
     q, k, v, rk, rq, rb = operands
     terms = Terms(q, k, rk, rq, rb, q.shape[-1] ** -0.5)
-    return reference.attend(terms, v, geometry, Softmax(), WeightedSum(), Outside(None, None), 0.0)
+    return reference.attend(terms, v, geometry, Softmax(), Aggregation(), Outside(None, None), 0.0)
 
 
 @pytest.mark.parametrize("form", ["unfold", "window"])

@@ -43,14 +43,14 @@ def test_every_replicate_has_its_standing(text: str) -> None:
 
 
 def test_every_stage_has_its_map_and_what_its_queries_see(text: str) -> None:
-    assert find_line(text, "1", "14x14", "Ω 7x7 window")[3:] == ["off", "100.0 %", "Swin-T, Net1"]
-    shift, inside, rows = find_line(text, "1", "14x14", "Θ 7x7 sliding")[3:]
+    assert find_line(text, "1", "14x14", "Ω 7x7 local_window")[3:] == ["off", "100.0 %", "Swin-T, Net1"]
+    shift, inside, rows = find_line(text, "1", "14x14", "Θ 7x7 sliding_window")[3:]
     assert (shift, rows) == ("off", "Net7-N")
     assert 50 < float(inside.removesuffix(" %")) < 100
 
 
 def test_a_window_that_holds_the_map_is_warned_of_once(text: str) -> None:
-    assert find_line(text, "2", "7x7")[2:] == ["Ω 7x7 window, global", "off", "100.0 %", "all"]
+    assert find_line(text, "2", "7x7")[2:] == ["Ω 7x7 local_window, global", "off", "100.0 %", "all"]
     assert text.count("warning") == 1
     assert "stage 2: Ω is global" in text
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry, Outside, Terms
+from paradigms.functional import Aggregation, Geometry, Outside, Terms
 from paradigms.kernels import reference
 from paradigms.kernels.case import Case, Dropout, FusedBackend, Operands, to_operands
 from paradigms.normalization import Softmax
@@ -61,7 +60,7 @@ def run_reference(case: Case, grad: Tensor) -> list[Tensor]:
     """The output and every gradient, in float64."""
     leaves = [x.detach().double().requires_grad_() for x in operands_of(case)]
     wide = change_operands(case, leaves)
-    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), WeightedSum(), wide.outside, 0.0)
+    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), Aggregation(), wide.outside, 0.0)
     # without q·k, or with the border `zero` on a map of one pixel, some operands say nothing
     return [out.detach(), *torch.autograd.grad(out, leaves, grad.double(), materialize_grads=True)]
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from paradigms import kernels
-from paradigms.aggregation import WeightedSum
 from paradigms.config import TERMS, AttentionConfig
-from paradigms.functional import Geometry, make_neighbors
+from paradigms.functional import Aggregation, Geometry, make_neighbors
 from paradigms.kernels import cpu, fused, primitive, reference
 from paradigms.kernels.case import Case, Dropout
 from paradigms.normalization import Softmax
@@ -159,15 +158,14 @@ def test_gradients_are_those_of_finite_differences(geometry: Geometry) -> None:
     assert torch.autograd.gradcheck(call, leaves)
 
 
-class _Dropped(WeightedSum):
-    """Weights times given factors (batch, heads, queries, taps)."""
+class _Dropped(Softmax):
+    """Softmax, then weights times given factors (batch, heads, queries, taps)."""
 
     def __init__(self, factors: Tensor) -> None:
-        super().__init__()
         self.factors = factors
 
-    def __call__(self, weights: Tensor, values: Tensor) -> Tensor:
-        return super().__call__(weights * self.factors, values)
+    def __call__(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        return super().__call__(logits, valid) * self.factors
 
 
 def _read_factors(case: Case) -> Tensor:
@@ -195,7 +193,7 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped(geometry: Geometr
     factors, grad = _read_factors(case), make_grad(case)
     leaves = [x.detach().requires_grad_() for x in operands_of(case)]
     terms, v, *_, outside, _ = change_operands(case, leaves)
-    out = reference.attend(terms, v, geometry, Softmax(), _Dropped(factors), outside, 0.0)
+    out = reference.attend(terms, v, geometry, _Dropped(factors), Aggregation(), outside, 0.0)
     expected = [out.detach(), *torch.autograd.grad(out, leaves, grad, materialize_grads=True)]
     assert_close(run_backend(cpu, case, grad), expected, 1e-12)
 
@@ -281,7 +279,7 @@ def test_without_the_library_one_line_says_so_and_torch_takes_over(caplog: pytes
     operator.backend = "torch"
     assert torch.equal(operator(x), outputs[0])
     for kind in ("window", "sliding"):
-        case = Geometry(kind, (3, 3)), Softmax(), WeightedSum()
+        case = Geometry(kind, (3, 3)), Softmax()
         assert kernels.choose_kernel(*case, device=x.device).backend == "torch"
         with pytest.raises(ValueError, match="backend 'cpu' does not run on cpu here; use 'auto'"):
             kernels.choose_kernel(*case, backend="cpu", device=x.device)

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from paradigms import kernels
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry, count_multiply_adds
+from paradigms.functional import Aggregation, Geometry, count_multiply_adds
 from paradigms.kernels import cpu, fused
 from paradigms.kernels.case import Case, Dropout, to_operands
 from paradigms.normalization import Softmax
@@ -47,7 +46,7 @@ def _to_arguments(case: Case, backend: str) -> tuple[Any, ...]:
 
 def _attend(case: Case, backend: str) -> Tensor:
     return kernels.attend(
-        case.terms, case.v, case.geometry, Softmax(), WeightedSum(), outside=case.outside, backend=backend
+        case.terms, case.v, case.geometry, Softmax(), Aggregation(), outside=case.outside, backend=backend
     )
 
 
@@ -128,7 +127,7 @@ def test_compiled_modules_have_no_graph_breaks_and_the_same_results() -> None:
 @every_case
 def test_multiply_adds_are_counted_by_the_one_formula(backend: str, geometry: Geometry, terms: str) -> None:
     case = _with_gradients(make_case(geometry, (5, 4), terms=terms))
-    formula = count_multiply_adds(case.terms, case.v, geometry, WeightedSum.products)
+    formula = count_multiply_adds(case.terms, case.v, geometry, Aggregation())
     with FlopCounterMode(display=False) as forward:
         out = _attend(case, backend)
     with FlopCounterMode(display=False) as backward:

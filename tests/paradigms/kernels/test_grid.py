@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from paradigms import kernels
-from paradigms.aggregation import WeightedSum
 from paradigms.config import BACKENDS, BORDERS, TERMS
-from paradigms.functional import Geometry, Outside
+from paradigms.functional import Aggregation, Geometry, Outside
 from paradigms.kernels.case import Case, to_operands
 from paradigms.normalization import NORMALIZATIONS
 
@@ -158,7 +157,7 @@ def _run(case: Case, normalization: str, backend: str, *, layout: str = "contigu
     asked = {name: x.requires_grad_() for name, x in operands.items() if not wanted or name in wanted.split()}
     terms, v, geometry, outside, _ = _replace(case, operands)
     norm = NORMALIZATIONS[normalization]()
-    out = kernels.attend(terms, v, geometry, norm, WeightedSum(), outside=outside, backend=backend)
+    out = kernels.attend(terms, v, geometry, norm, Aggregation(), outside=outside, backend=backend)
     assert out.dtype == v.dtype
     return {"out": out.detach(), **_differentiate(out, asked, _make_grad_of(case, layout))}
 
@@ -197,7 +196,7 @@ def _with_backends(points: Sequence[Point], *others: str) -> list[Any]:
 def _supports(backend: str, normalization: str, geometry: Geometry) -> bool:
     norm = NORMALIZATIONS[normalization]()
     try:
-        kernels.choose_kernel(geometry, norm, WeightedSum(), backend=backend, device=torch.device("cpu"))
+        kernels.choose_kernel(geometry, norm, backend=backend, device=torch.device("cpu"))
     except ValueError:
         return False
     return True

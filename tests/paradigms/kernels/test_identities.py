@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, scaled_dot_product_attention, unfold
 
 from paradigms import kernels
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry
+from paradigms.functional import Aggregation, Geometry
 from paradigms.kernels import primitive
 from paradigms.kernels.case import Case
 from paradigms.normalization import NORMALIZATIONS
@@ -28,7 +27,7 @@ DILATIONS = [(1, 1), (2, 1)]
 
 def _attend(case: Case, backend: str, normalization: str = "softmax") -> Tensor:
     norm = NORMALIZATIONS[normalization]()
-    return kernels.attend(case.terms, case.v, case.geometry, norm, WeightedSum(), outside=case.outside, backend=backend)
+    return kernels.attend(case.terms, case.v, case.geometry, norm, Aggregation(), outside=case.outside, backend=backend)
 
 
 def _assert_close(actual: Tensor, expected: Tensor) -> None:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from paradigms.aggregation import WeightedSum
 from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Geometry, make_neighbors
@@ -92,15 +91,15 @@ def test_dropped_weights_are_drawn_in_training_only(neighborhood: str) -> None:
 def test_a_backend_that_cannot_compute_a_case_says_so() -> None:
     geometry = Geometry("window", (3, 3), border="zero")
     with pytest.raises(ValueError, match="does not support"):
-        choose_kernel(geometry, FilterNorm(), WeightedSum(), backend="cpu")
+        choose_kernel(geometry, FilterNorm(), backend="cpu")
     with pytest.raises(ValueError, match="does not run on meta"):
-        choose_kernel(geometry, Softmax(), WeightedSum(), backend="cpu", device=torch.device("meta"))
+        choose_kernel(geometry, Softmax(), backend="cpu", device=torch.device("meta"))
 
 
 @pytest.mark.parametrize("kind", ["window", "sliding"])
 def test_training_on_a_cpu_uses_the_compiled_kernels(kind: str) -> None:
     geometry = Geometry(kind, (7, 7), border="zero")
-    kernel = choose_kernel(geometry, Softmax(), WeightedSum(), device=torch.device("cpu"))
+    kernel = choose_kernel(geometry, Softmax(), device=torch.device("cpu"))
     assert kernel.backend == "cpu"
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry
+from paradigms.functional import Aggregation, Geometry
 from paradigms.kernels import dense, reference, sliding_window
 from paradigms.kernels.case import Case
 from paradigms.normalization import NORMALIZATIONS
@@ -20,7 +19,7 @@ def _run(attend: object, case: Case, normalization: str) -> list[Tensor]:
     leaves = [x.detach().requires_grad_() for x in operands_of(case)]
     case = change_operands(case, leaves)
     norm = NORMALIZATIONS[normalization]()
-    out = attend(case.terms, case.v, case.geometry, norm, WeightedSum(), case.outside, 0.0)
+    out = attend(case.terms, case.v, case.geometry, norm, Aggregation(), case.outside, 0.0)
     return [out.detach(), *torch.autograd.grad(out, leaves, make_grad(case), materialize_grads=True)]
 
 
@@ -62,7 +61,7 @@ def test_it_can_be_differentiated_twice() -> None:
 
     def call(*operands: Tensor) -> Tensor:
         terms, v, geometry, outside, _ = change_operands(case, list(operands))
-        return sliding_window.attend(terms, v, geometry, NORMALIZATIONS["softmax"](), WeightedSum(), outside, 0.0)
+        return sliding_window.attend(terms, v, geometry, NORMALIZATIONS["softmax"](), Aggregation(), outside, 0.0)
 
     assert torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
 

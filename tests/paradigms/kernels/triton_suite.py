@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paradigms.aggregation import WeightedSum
-from paradigms.functional import Geometry, Outside, Terms, make_neighbors
+from paradigms.functional import Aggregation, Geometry, Outside, Terms, make_neighbors
 from paradigms.kernels import offset, primitive, reference
 from paradigms.kernels.case import Case, Operands
 from paradigms.kernels.fused import attend
@@ -69,15 +68,14 @@ def _replace(case: Case, operands: dict[str, Tensor]) -> Case:
     return case._replace(terms=case.terms._replace(**terms), v=operands["v"])
 
 
-class _Dropped(WeightedSum):
-    """Weights times given factors (batch, heads, queries, taps)."""
+class _Dropped(Softmax):
+    """Softmax, then weights times given factors (batch, heads, queries, taps)."""
 
     def __init__(self, factors: Tensor) -> None:
-        super().__init__()
         self.factors = factors
 
-    def __call__(self, weights: Tensor, values: Tensor) -> Tensor:
-        return super().__call__(weights * self.factors, values)
+    def __call__(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        return super().__call__(logits, valid) * self.factors
 
 
 def _run(case: Case, backend: str, *, dropout_p: float = 0.0, factors: Tensor | None = None) -> dict[str, Tensor]:
@@ -87,8 +85,8 @@ def _run(case: Case, backend: str, *, dropout_p: float = 0.0, factors: Tensor | 
     operands = {name: x.requires_grad_() for name, x in operands.items()}
     asked = _replace(case, operands)
     if exact:
-        aggregation = WeightedSum() if factors is None else _Dropped(factors)
-        out = reference.attend(asked.terms, asked.v, case.geometry, Softmax(), aggregation, NOTHING, 0.0)
+        normalization = Softmax() if factors is None else _Dropped(factors)
+        out = reference.attend(asked.terms, asked.v, case.geometry, normalization, Aggregation(), NOTHING, 0.0)
     else:
         torch.manual_seed(11)
         out = attend(asked, dropout_p=dropout_p, backend=backend)
@@ -190,7 +188,7 @@ def test_an_expanded_gradient_is_taken() -> None:
         if backend == "triton":
             out = attend(asked, dropout_p=0.0, backend=backend)
         else:
-            out = reference.attend(asked.terms, v, case.geometry, Softmax(), WeightedSum(), NOTHING, 0.0)
+            out = reference.attend(asked.terms, v, case.geometry, Softmax(), Aggregation(), NOTHING, 0.0)
         (found[backend],) = torch.autograd.grad(out.sum(), v)
     torch.testing.assert_close(found["triton"], found["reference"])
 

@@ -1,0 +1,85 @@
+"""A map cut into windows, and attention within them by dense products."""
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.nn.functional import dropout, pad
+
+from paradigms.functional import Geometry, Normalization, Terms, take_rows
+from paradigms.kernels.case import Map
+from paradigms.kernels.logits import Layout, join_terms
+
+LAYOUT = Layout(query="bwihd", key="bwjhd", table="hijd", logits="bwhij")
+
+
+def pad_map(
+    x: Shaped[Tensor, "batch height width heads channels"],
+    before: tuple[int, int],
+    after: tuple[int, int],
+    outside: Shaped[Tensor, "heads channels"] | None,
+) -> Shaped[Tensor, "batch padded_height padded_width heads channels"]:
+    """Add rows and columns that carry `outside` (None: zeros)."""
+    frame = before[1], after[1], before[0], after[0]
+    if not any(frame):
+        return x
+    padded = pad(x, (0, 0, 0, 0, *frame))
+    if outside is None:
+        return padded
+    inside = pad(torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device), frame)[..., None, None]
+    return torch.where(inside, padded, outside.to(x.dtype))
+
+
+def partition(
+    x: Shaped[Tensor, "batch height width heads channels"],
+    geometry: Geometry,
+    outside: Shaped[Tensor, "heads channels"] | None,
+) -> Shaped[Tensor, "batch windows taps heads channels"]:
+    """Move the map by the shift, fill it up at its end, cut it into windows."""
+    rows, columns = geometry.kernel_size
+    if any(geometry.shift):
+        x = x.roll((-geometry.shift[0], -geometry.shift[1]), dims=(1, 2))
+    x = pad_map(x, (0, 0), (-x.shape[1] % rows, -x.shape[2] % columns), outside)
+    x = x.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))  # (B, nH, rows, nW, columns, heads, D)
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def partition_taps(
+    valid: Bool[Tensor, "pixels taps"], geometry: Geometry, height: int, width: int
+) -> Bool[Tensor, "windows 1 queries taps"]:
+    """Which taps the queries of each window count; those that fill the map up count all."""
+    per_pixel = valid.view(1, height, width, 1, -1)
+    filler = torch.ones_like(valid[:1])
+    return partition(per_pixel, geometry, filler).permute(1, 3, 2, 0, 4).squeeze(3)
+
+
+def merge(x: Float[Tensor, "batch windows taps heads head_dim"], geometry: Geometry, height: int, width: int) -> Map:
+    """The inverse of `partition`; what lies outside the map is dropped."""
+    rows, columns = geometry.kernel_size
+    down, across = -(-height // rows), -(-width // columns)
+    x = x.unflatten(2, (rows, columns)).unflatten(1, (down, across)).transpose(2, 3)
+    x = x.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+    return x.roll(geometry.shift, dims=(1, 2)) if any(geometry.shift) else x
+
+
+def attend_within(
+    terms: Terms,
+    values: Float[Tensor, "batch windows taps heads head_dim"],
+    offset: Int[Tensor, "queries taps"],
+    valid: Bool[Tensor, "windows 1 queries taps"] | None,
+    normalization: Normalization,
+    dropout_p: float,
+) -> Float[Tensor, "batch windows queries heads head_dim"]:
+    """Eq. 4 of arXiv:2112.12786 where all queries of a window have the same taps.
+
+    Args:
+        terms: queries and keys laid out as `values` are; tables as the parameterization gives them.
+        values: of the taps of each window.
+        offset: the row of a position table for each query and tap of a window.
+        valid: which taps count; None for all.
+        normalization: logits to weights.
+        dropout_p: probability of dropping a weight.
+    """
+    rk, rq, rb = (None if x is None else take_rows(x, offset) for x in (terms.rk, terms.rq, terms.rb))
+    logits = join_terms(terms._replace(rk=rk, rq=rq, rb=None if rb is None else rb[None, None]), LAYOUT)
+    weights = dropout(normalization(logits, valid).expand(*values.shape[:2], -1, -1, -1), dropout_p)
+    return torch.einsum("bwhij,bwjhd->bwihd", weights, values)

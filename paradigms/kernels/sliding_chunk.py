@@ -1,0 +1,66 @@
+"""Chunks and the eight around them by dense matrix products: nine copies of keys and values instead of one a tap."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
+from paradigms.kernels.case import Map
+from paradigms.kernels.partition import attend_within, merge, pad_map, partition, partition_taps
+
+
+def _to_chunk(geometry: Geometry) -> Geometry:
+    """The partition that queries are cut by."""
+    return Geometry("window", (geometry.kernel_size[0] // 3, geometry.kernel_size[1] // 3))
+
+
+@lru_cache(maxsize=64)
+def _tap_offsets(geometry: Geometry, device: torch.device) -> Int[Tensor, "queries taps"]:
+    """The row of a position table for each query of a chunk and each key of the nine: as in the middle of nine."""
+    rows, columns = _to_chunk(geometry).kernel_size
+    offset = make_neighbors(geometry, 3 * rows, 3 * columns, device).offset
+    return offset.view(3 * rows, 3 * columns, -1)[rows : 2 * rows, columns : 2 * columns].flatten(0, 1)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def _valid_taps(
+    geometry: Geometry, height: int, width: int, device: torch.device
+) -> Bool[Tensor, "chunks 1 queries taps"] | None:
+    """Which keys each query counts, chunk by chunk; None where all count all."""
+    if geometry.border != "mask":
+        return None
+    return partition_taps(make_neighbors(geometry, height, width, device).valid, _to_chunk(geometry), height, width)
+
+
+def _gather_nine(
+    x: Map, geometry: Geometry, outside: Float[Tensor, "heads head_dim"] | None
+) -> Float[Tensor, "batch chunks taps heads head_dim"]:
+    """The pixels of each chunk and the eight around it."""
+    rows, columns = _to_chunk(geometry).kernel_size
+    framed = pad_map(x, (rows, columns), (rows + -x.shape[1] % rows, columns + -x.shape[2] % columns), outside)
+    nine = framed.unfold(1, 3 * rows, rows).unfold(2, 3 * columns, columns)  # (B, nH, nW, heads, D, 3 rows, 3 columns)
+    return nine.permute(0, 1, 2, 5, 6, 3, 4).flatten(3, 4).flatten(1, 2)
+
+
+def attend(
+    scores: Scores,
+    v: Map,
+    geometry: Geometry,
+    normalization: Normalization,
+    aggregation: Aggregation,  # noqa: ARG001 - the support mapping admits the weighted sum alone
+    outside: Outside,
+    dropout_p: float,
+) -> Map:
+    """Eq. 4 of arXiv:2112.12786 over the chunks around each query's own."""
+    assert isinstance(scores, Terms)
+    height, width = v.shape[1:3]
+    chunk = _to_chunk(geometry)
+    q = None if scores.q is None else partition(scores.q, chunk, None)
+    k = None if scores.k is None else _gather_nine(scores.k, geometry, outside.k)
+    values = _gather_nine(v, geometry, outside.v)
+    offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
+    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, dropout_p)
+    return merge(out, chunk, height, width)

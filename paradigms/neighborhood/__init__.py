@@ -1,0 +1,18 @@
+"""The room of neighborhoods: which keys a query sees (Φ of Eq. 4, arXiv:2112.12786).
+
+A new one is a file here with its row below, and a row of `paradigms.config.NEIGHBORHOOD_FACTS`; where no kind of
+geometry says what it sees, also a rule for one axis in `paradigms.functional.AXIS_RULES`.
+"""
+
+from paradigms.neighborhood.level import Neighborhood
+from paradigms.neighborhood.local_window import LocalWindow
+from paradigms.neighborhood.sliding_chunk import SlidingChunk
+from paradigms.neighborhood.sliding_window import SlidingWindow
+
+__all__ = ["NEIGHBORHOODS", "Neighborhood"]
+
+NEIGHBORHOODS: dict[str, type[Neighborhood]] = {
+    "local_window": LocalWindow,
+    "sliding_window": SlidingWindow,
+    "sliding_chunk": SlidingChunk,
+}

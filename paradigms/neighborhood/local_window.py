@@ -1,0 +1,33 @@
+"""Ω: the map is cut into windows."""
+
+from dataclasses import dataclass
+
+from paradigms.config import AttentionConfig, to_pair
+from paradigms.functional import Geometry
+
+
+@dataclass(frozen=True)
+class LocalWindow:
+    """A query sees its own window (arXiv:2103.14030), moved by `shift` in a shifted block.
+
+    Where the map is no multiple of the window it is filled up at its end, under the rule `border`.
+    """
+
+    window_size: tuple[int, int]
+    shift: tuple[int, int]
+    border: str
+
+    @classmethod
+    def from_config(cls, config: AttentionConfig) -> "LocalWindow":
+        """Read the fields of this level."""
+        return cls(to_pair(config.window_size), to_pair(config.shift_size or 0), config.outside_rule)
+
+    @property
+    def geometry(self) -> Geometry:
+        """A partition."""
+        return Geometry("window", self.window_size, border=self.border, shift=self.shift)
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """The window."""
+        return self.window_size

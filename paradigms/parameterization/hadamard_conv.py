@@ -1,0 +1,88 @@
+"""Hadamard attention as it was released with arXiv:2112.12786: the form behind every ELSA number."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from paradigms.config import AttentionConfig, to_pair
+from paradigms.functional import Geometry, multiply
+from paradigms.parameterization.terms import PositionTable
+
+
+class HadamardConv(nn.Module):
+    """Logits of q⊙k by a grouped convolution as large as the neighborhood, GELU, and a 1x1 convolution to all taps.
+
+    dim_qk is two thirds of the channels, rounded up to whole groups: ceil((dim // 3 · 2) / group_width) · group_width.
+
+    Differs from the paper: Eq. 7 has no convolution over neighbours' products beyond r^q and no non-linearity. To the
+    convolution all is zero outside the map, whatever the border.
+
+    Args:
+        dim: channels.
+        num_heads: heads.
+        kernel_size: of the neighborhood, (rows, columns).
+        conv_size: of the convolution, (rows, columns).
+        dilation: of both.
+        group_width: channels of a group of the convolution.
+        qkv_bias: whether the query and key projections have a bias.
+
+    Shape:
+        (batch, height, width, dim) to (batch, height, width, heads, taps).
+    """
+
+    scores: ClassVar[str] = "logits"
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        kernel_size: tuple[int, int],
+        conv_size: tuple[int, int],
+        dilation: tuple[int, int],
+        group_width: int,
+        qkv_bias: bool,
+    ) -> None:
+        super().__init__()
+        dim_qk = -(-(dim // 3 * 2) // group_width) * group_width
+        halo = (conv_size[0] // 2 * dilation[0], conv_size[1] // 2 * dilation[1])
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim_qk, bias=qkv_bias)
+        self.k = nn.Linear(dim, dim_qk, bias=qkv_bias)
+        self.mix = nn.Conv2d(dim_qk, dim_qk, conv_size, padding=halo, dilation=dilation, groups=dim_qk // group_width)
+        self.to_logits = nn.Linear(dim_qk, num_heads * kernel_size[0] * kernel_size[1])
+
+    @classmethod
+    def from_config(
+        cls, config: AttentionConfig, dim: int, num_heads: int, *, geometry: Geometry, qkv_bias: bool
+    ) -> "HadamardConv":
+        """Read the fields of this level."""
+        return cls(
+            dim,
+            num_heads,
+            kernel_size=geometry.kernel_size,
+            conv_size=geometry.kernel_size if config.hadamard_size is None else to_pair(config.hadamard_size),
+            dilation=geometry.dilation,
+            group_width=config.group_width,
+            qkv_bias=qkv_bias,
+        )
+
+    def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
+        """Multiply queries and keys of the same pixel, look around, make a number for each head and tap."""
+        product = multiply(self.q(x), self.k(x)).permute(0, 3, 1, 2)  # (B, C_qk, H, W)
+        mixed = gelu(self.mix(product)).permute(0, 2, 3, 1)
+        return self.to_logits(mixed).unflatten(-1, (self.num_heads, -1))  # type: ignore[no-any-return]
+
+    def project_zero_key(self) -> None:
+        """There is no key: logits are made where the query is."""
+
+    def position_tables(self) -> Mapping[str, PositionTable]:
+        """None."""
+        return {}
+
+    def constant_parameters(self) -> frozenset[str]:
+        """None: no parameter adds the same number to all of a query's logits."""
+        return frozenset()
