@@ -2,10 +2,13 @@
 
 Importing this module registers them; nothing else in this package does anything when it is imported. A model is one row
 of `MODELS`: sizes, and an operator for each stage.
+
+λ and γ of the ghost head behind global attention (arXiv:2112.12786, Table 11) are printed nowhere. Our choice: λ = 0,
+γ = 1, as released for ELSA in Swin.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -61,11 +64,28 @@ SIZES: dict[str, Size] = {
     "deit_tiny": Size("deit", {"embed_dim": 192, "depth": 12, "num_heads": (3,)}),
 }
 
+_GLOBAL = AttentionConfig(parameterization=("query_key",), window_size=1 << 16)
+"""A DeiT's own attention: a window larger than any map is fitted to it."""
+
+
+def _elsa(group_width: int, aggregation: str = "ghost_head") -> tuple[AttentionConfig | str, ...]:
+    """ELSA in three stages as released with arXiv:2112.12786; the last, a single window, stays Swin's."""
+    operator = replace(get_preset("elsa").config, group_width=group_width, aggregation=aggregation)
+    return (*[operator] * 3, "swin")
+
+
 MODELS: dict[str, Model] = {
+    "elsa_swin_tiny": Model("swin_tiny", _elsa(4)),
+    "elsa_swin_small": Model("swin_small", _elsa(8)),
+    "elsa_swin_base": Model("swin_base", _elsa(8)),
+    "elsa_swin_tiny_no_ghost": Model("swin_tiny", _elsa(4, "weighted_sum")),
+    "elsa_swin_small_no_ghost": Model("swin_small", _elsa(8, "weighted_sum")),
+    "elsa_swin_base_no_ghost": Model("swin_base", _elsa(8, "weighted_sum")),
     "net7_swin_tiny": Model("swin_tiny", ("net7",) * 4),
     "net7_n_swin_tiny": Model("swin_tiny", (*["net7_n"] * 3, "net7")),
     "dwconv_swin_tiny": Model("swin_tiny", ("dwconv",) * 4, num_heads=(96, 192, 384, 768)),
     "deit_tiny_gap": Model("deit_tiny", (None,)),
+    "deit_tiny_gap_ghost": Model("deit_tiny", (replace(_GLOBAL, aggregation="ghost_head", ghost_heads="2x"),)),
 }
 
 _INPUT: dict[str, dict[str, Any]] = {

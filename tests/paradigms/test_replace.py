@@ -33,7 +33,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @every_model
-@pytest.mark.parametrize("operator", ["net7", "net7_n", AttentionConfig(window_size=3, normalization="filter_norm")])
+@pytest.mark.parametrize("operator", ["net7", "elsa", AttentionConfig(window_size=3, normalization="filter_norm")])
 def test_every_attention_that_can_be_replaced_is(name: str, operator: Any) -> None:
     model = replace_attention(MODELS[name](), operator)
     assert [stage for stage, _, _ in model.operators()] == BLOCKS[name]
