@@ -17,7 +17,7 @@ PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv")
 AGGREGATIONS = ("weighted_sum", "ghost_head")
 GHOST_MAPS = ("grouped", "interleaved")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
-BACKBONES = ("swin",)
+BACKBONES = ("swin", "volo", "deit")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ class StaticFilter(nn.Module):
     """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
 
     Attributes:
-        is_position_table: by this an optimizer knows what weight decay may leave out. The paper does not say; our choice
+        is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
             is one rule for all tables by offset.
     """
 
