@@ -31,6 +31,7 @@ from paradigms.config import (
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
+    PROJECTIONS,
     AttentionConfig,
     Size,
     unknown_name,
@@ -118,6 +119,7 @@ class OperatorSpec(Spec):
     ghost_gamma: NonNegativeFloat | None = None
     ghost_heads: GhostHeads | None = None
     ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
+    projections: Annotated[str, _known("projections", PROJECTIONS)] | None = None
     backend: Annotated[str, _known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 

@@ -7,25 +7,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from paradigms import kernels
-from paradigms.aggregation import AGGREGATIONS
-from paradigms.aggregation.ghost_head import GhostHead
-from paradigms.aggregation.weighted_sum import WeightedSum
+from paradigms.aggregation import AGGREGATIONS, Aggregator
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
-from paradigms.parameterization import PARAMETERIZATIONS
-from paradigms.parameterization.hadamard import Hadamard
-from paradigms.parameterization.hadamard_conv import HadamardConv
-from paradigms.parameterization.terms import TermSum
+from paradigms.parameterization import PARAMETERIZATIONS, Parameterization
 from paradigms.presets import get_preset
+from paradigms.projection import PROJECTIONS, Projections
 
 
 class LocalAttention(nn.Module):
     """f_i = Σ_{j∈Φ} Norm_j(logits_ij) v_j, between a value projection and an output projection.
 
-    Takes its four parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
-    `neighborhood` says which keys a query sees, `aggregation` how weights meet values.
+    Takes its parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
+    `neighborhood` says which keys a query sees, `aggregation` how weights meet values; `projections` make the values
+    and the output.
 
     Shape:
         (batch, height, width, dim) to the same.
@@ -39,11 +36,11 @@ class LocalAttention(nn.Module):
         dim: int,
         num_heads: int,
         *,
-        parameterization: TermSum | Hadamard | HadamardConv,
+        parameterization: Parameterization,
         normalization: Softmax | FilterNorm | Identity,
         neighborhood: Neighborhood,
-        aggregation: WeightedSum | GhostHead,
-        qkv_bias: bool = True,
+        aggregation: Aggregator,
+        projections: Projections,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         backend: str = "auto",
@@ -57,8 +54,7 @@ class LocalAttention(nn.Module):
         self.normalization = normalization
         self.neighborhood = neighborhood
         self.aggregation = aggregation
-        self.v = nn.Linear(dim, dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.v, self.proj = projections
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
         self.backend = backend
@@ -78,11 +74,22 @@ class LocalAttention(nn.Module):
         )
         return self.proj_drop(self.proj(self.aggregation.join_heads(y)))  # type: ignore[no-any-return]
 
+    @property
+    def is_global(self) -> bool:
+        """Whether the output depends on the whole map, however small the neighborhood is."""
+        return self.parameterization.is_global or self.aggregation.is_global
+
+    @property
+    def _value_bias(self) -> Float[Tensor, "dim"] | None:
+        """What a zero input is projected to; None for zero."""
+        return getattr(self.v, "bias", None)
+
     def _outside(self) -> Outside:
         """What taps outside the map carry: the projections of a zero input where the border says so."""
         if self.neighborhood.geometry.border != "project":
             return Outside(None, None)
-        v = None if self.v.bias is None else self.aggregation.split_heads(self.v.bias, self.num_heads)
+        bias = self._value_bias
+        v = None if bias is None else self.aggregation.split_heads(bias, self.num_heads)
         return Outside(self.parameterization.project_zero_key(), v)
 
     def invariances(self, height: int, width: int) -> dict[str, Bool[Tensor, "..."]]:
@@ -100,7 +107,7 @@ class LocalAttention(nn.Module):
             for name in self.parameterization.constant_parameters():
                 found[f"parameterization.{name}"] = torch.tensor(True)
         unfiltered = self.aggregation.kind == "weighted_sum"
-        if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self.v.bias is not None:
+        if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self._value_bias is not None:
             found["v.bias"] = torch.tensor(True)
         hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
         hidden[offset[valid]] = False
@@ -157,7 +164,7 @@ def build_attention(
         normalization=NORMALIZATIONS[config.normalization](),
         neighborhood=neighborhood,
         aggregation=AGGREGATIONS[config.aggregation].from_config(config, dim, num_heads, geometry.num_offsets),
-        qkv_bias=qkv_bias,
+        projections=PROJECTIONS[config.projections](dim, qkv_bias),
         attn_drop=attn_drop,
         proj_drop=proj_drop,
         backend=config.backend,

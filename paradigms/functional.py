@@ -30,7 +30,7 @@ class Terms(NamedTuple):
     scale: float | None
 
 
-Scores = Terms | Float[Tensor, "#batch #height #width heads taps"]
+Scores = Terms | Float[Tensor, "#batch #height #width #heads taps"]
 """What a parameterization makes, a module of these `scores`: the parts of Eq. 4's logits (`terms`; `shared_terms` where
 queries and keys are one head as wide as all channels), or `logits` as they are."""
 

@@ -3,4 +3,8 @@
 from paradigms.aggregation.ghost_head import GhostHead
 from paradigms.aggregation.weighted_sum import WeightedSum
 
-AGGREGATIONS: dict[str, type[WeightedSum | GhostHead]] = {"weighted_sum": WeightedSum, "ghost_head": GhostHead}
+Aggregator = WeightedSum | GhostHead
+
+AGGREGATIONS: dict[str, type[Aggregator]] = {"weighted_sum": WeightedSum, "ghost_head": GhostHead}
+
+__all__ = ["AGGREGATIONS", "Aggregator"]

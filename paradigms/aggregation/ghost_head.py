@@ -1,6 +1,7 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -62,6 +63,8 @@ class GhostHead(nn.Module):
     Raises:
         ValueError: `ghosts` is no multiple of `num_heads` or does not divide `dim`.
     """
+
+    is_global: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class WeightedSum(nn.Module):
     """
 
     kind: ClassVar[str] = "weighted_sum"
+    is_global: ClassVar[bool] = False
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "WeightedSum":  # noqa: ARG003

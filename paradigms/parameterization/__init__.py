@@ -5,15 +5,19 @@ A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be
 
 from paradigms.parameterization.hadamard import Hadamard
 from paradigms.parameterization.hadamard_conv import HadamardConv
+from paradigms.parameterization.involution import Involution
 from paradigms.parameterization.terms import TERMS, TermSum
 
-PARAMETERIZATIONS: dict[str, type[TermSum | Hadamard | HadamardConv]] = {
+Parameterization = TermSum | Hadamard | HadamardConv | Involution
+
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "query_key": TermSum,
     "query_position": TermSum,
     "position_key": TermSum,
     "position_bias": TermSum,
     "hadamard": Hadamard,
     "hadamard_conv": HadamardConv,
+    "involution": Involution,
 }
 
-__all__ = ["PARAMETERIZATIONS", "TERMS", "TermSum"]
+__all__ = ["PARAMETERIZATIONS", "TERMS", "Parameterization", "TermSum"]

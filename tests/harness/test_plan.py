@@ -299,6 +299,7 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "window_size": 3,
     "shift_size": 1,
     "border": "mask",
+    "projections": "none",
     "backend": "reference",
     "heads": 1,
 }
