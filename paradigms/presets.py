@@ -74,6 +74,16 @@ PRESETS: dict[str, Preset] = {
         "arXiv:2103.06255, Eq. 4 to 6 as released",
         "f_i = Σ_{j∈Θ} (W ReLU(BN(U x_i)))_{j-i} x_j",
     ),
+    "ddf": Preset(
+        AttentionConfig(
+            parameterization=("ddf",),
+            normalization="filter_norm",
+            neighborhood="sliding_window",
+            aggregation="channel_filter",
+        ),
+        "arXiv:2104.14107, Eq. 3 to 6 as released",
+        "f_i = Σ_{j∈Θ} s_{j-i} filter_norm(V ReLU(U x̄))_{j-i} filter_norm(W x_i)_{j-i} v_j, x̄ the mean over the map",
+    ),
     "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
 }
 

@@ -3,12 +3,13 @@
 A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be chosen, or one of the others by itself.
 """
 
+from paradigms.parameterization.ddf import DDF
 from paradigms.parameterization.hadamard import Hadamard
 from paradigms.parameterization.hadamard_conv import HadamardConv
 from paradigms.parameterization.involution import Involution
 from paradigms.parameterization.terms import TERMS, TermSum
 
-Parameterization = TermSum | Hadamard | HadamardConv | Involution
+Parameterization = TermSum | Hadamard | HadamardConv | Involution | DDF
 
 PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "query_key": TermSum,
@@ -18,6 +19,7 @@ PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "hadamard": Hadamard,
     "hadamard_conv": HadamardConv,
     "involution": Involution,
+    "ddf": DDF,
 }
 
 __all__ = ["PARAMETERIZATIONS", "TERMS", "Parameterization", "TermSum"]

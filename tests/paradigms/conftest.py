@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paradigms.aggregation.channel_filter import ChannelFilter
 from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import (
     BORDERS,
     BORDERS_WITHOUT_BIAS,
+    COMBINATIONS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PROJECTIONS,
@@ -45,7 +47,7 @@ GHOSTS: dict[str, dict[str, Any]] = {
 }
 """Settings of the ghost head: each formula, each map."""
 
-FILTERS = ("involution",)
+FILTERS = ("involution", "ddf")
 
 
 def _every_level() -> dict[str, AttentionConfig]:
@@ -86,6 +88,10 @@ def _every_filter() -> dict[str, AttentionConfig]:
     for name, normalization, border in product(FILTERS, NORMALIZATIONS, ("zero", "mask", "project")):
         fields = {"normalization": normalization, "neighborhood": "sliding_window", "border": border}
         found[f"{name}-{normalization}-{border}"] = _small(AttentionConfig(parameterization=(name,), **fields))
+    for combine, border in product(COMBINATIONS, ("zero", "mask", "project")):
+        fields = {"aggregation": "channel_filter", "combine": combine, "neighborhood": "sliding_window"}
+        config = AttentionConfig(parameterization=TERMS, border=border, se_ratio=0.5, **fields)
+        found[f"channel_filter-{combine}-{border}"] = _small(config)
     return found
 
 
@@ -113,6 +119,8 @@ def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = H
         for module in operator.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.bias.abs_().add_(0.2)  # so that no ReLU after it is shut for every pixel
+            if isinstance(module, ChannelFilter):
+                module.squeeze.bias.abs_().add_(0.2)  # so that its ReLU is open for every image
     return operator
 
 

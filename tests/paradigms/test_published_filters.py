@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, relu, unfold
 
 from paradigms.attention import LocalAttention, build_attention
+from paradigms.config import make_config
+from paradigms.presets import PRESETS
 
 from .conftest import make_input
 
@@ -19,10 +21,12 @@ def size_id(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def make_preset(name: str, num_heads: int) -> LocalAttention:
+def make_preset(name: str, num_heads: int, **fields: object) -> LocalAttention:
     """In float64, every number of it random, running statistics included."""
     generator = torch.Generator().manual_seed(5)
-    operator = build_attention(name, dim=DIM, num_heads=num_heads).double().eval()
+    operator = (
+        build_attention(make_config(fields, base=PRESETS[name].config), dim=DIM, num_heads=num_heads).double().eval()
+    )
     with torch.no_grad():
         for parameter in operator.parameters():
             parameter.normal_(generator=generator)
@@ -70,3 +74,38 @@ def test_involution_is_the_published_layer(size: tuple[int, int]) -> None:
         return apply(filters.unflatten(1, (2, 49)), x, 7)
 
     assert_same(operator, published, size)
+
+
+def filter_norm(filters: Tensor, dim: int, scale: float | Tensor) -> Tensor:
+    """As released: the standard deviation is the unbiased one."""
+    centred = filters - filters.mean(dim, keepdim=True)
+    return centred / (filters.std(dim, keepdim=True) + 1e-10) * scale
+
+
+@pytest.mark.parametrize("size", SIZES, ids=size_id)
+@pytest.mark.parametrize("num_heads", [1, 4], ids=["one-head", "heads"])
+@pytest.mark.parametrize("combine", ["mul", "add"])
+def test_ddf_is_the_published_layer_between_two_projections(
+    combine: str, num_heads: int, size: tuple[int, int]
+) -> None:
+    operator = make_preset("ddf", num_heads=num_heads, combine=combine)
+    made, channel = operator.parameterization, operator.aggregation
+
+    def published(x: Tensor) -> Tensor:
+        spatial = filter_norm(generate(x, made.to_logits), 1, 2**0.5 / 7)  # (B, K, H, W)
+        hidden = relu(generate(x.mean((2, 3), keepdim=True), channel.squeeze))
+        filters = generate(hidden, channel.to_filters).view(len(x), DIM, 49)
+        per_channel = filter_norm(filters, 2, channel.scale.weight.view(DIM, 49))[..., None, None]
+        both = per_channel * spatial[:, None] if combine == "mul" else per_channel + spatial[:, None]
+        return generate(apply(both, generate(x, operator.v), 7), operator.proj)
+
+    assert_same(operator, published, size)
+
+
+def test_channel_filters_of_a_black_image_have_finite_gradients() -> None:
+    operator = make_preset("ddf", num_heads=1)
+    with torch.no_grad():
+        operator.aggregation.squeeze.bias.fill_(-1.0)
+        operator.aggregation.to_filters.bias.zero_()
+    operator(torch.zeros(2, 8, 9, DIM, dtype=torch.float64)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
