@@ -26,10 +26,12 @@ from paradigms.config import (
     AGGREGATIONS,
     BACKENDS,
     BORDERS,
+    COMBINATIONS,
     GHOST_MAPS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
+    PROJECTIONS,
     AttentionConfig,
     Size,
     unknown_name,
@@ -124,6 +126,9 @@ class OperatorSpec(Spec):
     ghost_gamma: NonNegativeFloat | None = None
     ghost_heads: GhostHeads | None = None
     ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
+    se_ratio: PositiveFloat | None = None
+    combine: Annotated[str, _known("combine", COMBINATIONS)] | None = None
+    projections: Annotated[str, _known("projections", PROJECTIONS)] | None = None
     backend: Annotated[str, _known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 

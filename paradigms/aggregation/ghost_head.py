@@ -71,6 +71,8 @@ class GhostHead(nn.Module):
         ValueError: `ghosts` is no multiple of `num_heads` or does not divide `dim`.
     """
 
+    is_global: ClassVar[bool] = False
+
     def __init__(
         self,
         dim: int,

@@ -383,6 +383,7 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "window_size": 3,
     "shift_size": 1,
     "border": "mask",
+    "projections": "none",
     "backend": "reference",
     "heads": 1,
 }
@@ -394,6 +395,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"aggregation": "ghost_head"},
         {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
     ),
+    ({"preset": "ddf"}, {"se_ratio": 0.5, "combine": "add"}),
 )
 """What a row states, and the fields that its level alone reads."""
 
