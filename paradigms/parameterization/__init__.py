@@ -4,12 +4,14 @@ A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be
 """
 
 from paradigms.parameterization.ddf import DDF
+from paradigms.parameterization.dynamic_conv import DynamicConv
 from paradigms.parameterization.hadamard import Hadamard
 from paradigms.parameterization.hadamard_conv import HadamardConv
 from paradigms.parameterization.involution import Involution
+from paradigms.parameterization.outlook import Outlook
 from paradigms.parameterization.terms import TERMS, TermSum
 
-Parameterization = TermSum | Hadamard | HadamardConv | Involution | DDF
+Parameterization = TermSum | Hadamard | HadamardConv | Involution | DDF | DynamicConv | Outlook
 
 PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "query_key": TermSum,
@@ -20,6 +22,8 @@ PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "hadamard_conv": HadamardConv,
     "involution": Involution,
     "ddf": DDF,
+    "dynamic_conv": DynamicConv,
+    "outlook": Outlook,
 }
 
 __all__ = ["PARAMETERIZATIONS", "TERMS", "Parameterization", "TermSum"]
