@@ -56,13 +56,14 @@ class LocalAttention(nn.Module):
         self.normalization = normalization
         self.neighborhood = neighborhood
         self.aggregation = aggregation
-        self.v, self.proj = projections
+        self.input, self.v, self.proj = projections
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
         self.backend = backend
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
         """Attend to the neighborhood of every pixel."""
+        x = self.input(x)
         v = self.aggregation.split_heads(self.v(x), self.num_heads)  # (B, H, W, heads, head_dim)
         y = kernels.attend(
             self.parameterization(x),

@@ -11,7 +11,7 @@ from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf")
+PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook")
 """Terms add up; of the others one stands alone."""
 
 AGGREGATIONS = ("weighted_sum", "ghost_head", "channel_filter")
@@ -92,6 +92,8 @@ CENTRED_ONLY = {
     "hadamard_conv": frozenset({"zero", "mask"}),
     "involution": _CENTRED[1],
     "ddf": _CENTRED[1],
+    "dynamic_conv": _CENTRED[1],
+    "outlook": _CENTRED[1],
     "channel_filter": _CENTRED[1],
 }
 """Levels that go with the taps around each query of a sliding window alone, and the borders that they know."""
@@ -150,8 +152,9 @@ class AttentionConfig:
         ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
         se_ratio: of `channel_filter`; its hidden channels for each channel, above 0.
         combine: of `channel_filter`; how filters meet weights, `mul` or `add`.
-        projections: of the values and of the output: `linear` both, `none` (values are the input, the output is their
-            sum), or as the depthwise convolutions of arXiv:2106.04263 have them, with `batch_norm` and ReLU.
+        projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
+            or as around the depthwise convolutions of arXiv:2106.04263, of the input and of the output, with
+            `batch_norm` and ReLU.
         backend: which kernels compute it; `auto` chooses.
 
     Raises:

@@ -30,7 +30,7 @@ class ChannelFilter(WeightedSum):
     """Each image has a filter for each of its channels, which meets the weights: multiplied (`mul`) or added (`add`).
 
     Filters come from the mean over the map, by two linear layers with a ReLU between them and filter normalization with
-    a learned scale for each entry (Eq. 3 and 6, as released).
+    a learned scale for each entry, as released.
 
     Args:
         dim: channels.

@@ -11,6 +11,9 @@ from paradigms.parameterization.generated_filter import GeneratedFilter
 class DDF(GeneratedFilter):
     """Logits W x_i + b, one filter for all channels of a pixel.
 
+    Differs from the released layer, which filters what it makes its filters of: here filters are made of the input and
+    meet its projection. Where that is linear and invertible, both have the same functions.
+
     Args:
         dim: channels.
         num_taps: K.

@@ -13,7 +13,7 @@ REDUCTION = 4
 
 
 class Involution(GeneratedFilter):
-    """Logits of every pixel from its own channels: W ReLU(BN(U x_i)), U to a quarter of them (Eq. 6, as released).
+    """Logits of every pixel from its own channels: W ReLU(BN(U x_i)), U to a quarter of them, as released.
 
     Its groups are our heads, K numbers each; the released layers have a group every 16 channels.
 

@@ -27,7 +27,8 @@ BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
 
 
 def _small(config: AttentionConfig) -> AttentionConfig:
-    return replace(config, window_size=(4, 4), kernel_size=(3, 5), chunk_size=(2, 3))
+    kernel_size = (5, 1) if "outlook" in config.parameterization else (3, 5)
+    return replace(config, window_size=(4, 4), kernel_size=kernel_size, chunk_size=(2, 3))
 
 
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
@@ -47,7 +48,7 @@ GHOSTS: dict[str, dict[str, Any]] = {
 }
 """Settings of the ghost head: each formula, each map."""
 
-FILTERS = ("involution", "ddf")
+FILTERS = ("involution", "ddf", "dynamic_conv", "outlook")
 
 
 def _every_level() -> dict[str, AttentionConfig]:

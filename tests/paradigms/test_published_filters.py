@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from timm.models.volo import OutlookAttention
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, relu, unfold
 
@@ -14,7 +15,7 @@ from paradigms.presets import PRESETS
 from .conftest import make_input
 
 DIM = 32
-SIZES = [(9, 5), (3, 12), (1, 1)]
+SIZES = [(9, 5), (3, 12), (1, 1), (2, 7)]
 
 
 def size_id(size: tuple[int, int]) -> str:
@@ -57,11 +58,19 @@ def assert_same(operator: LocalAttention, published: Callable[[Tensor], Tensor],
     """Output and all gradients; `published` is (batch, channels, height, width) to the same, of the same parameters."""
     inputs = [make_input(*size, DIM).requires_grad_() for _ in range(2)]
     outputs = operator(inputs[0]), published(inputs[1].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    weight = torch.linspace(-1, 1, outputs[0].numel(), dtype=torch.float64).view_as(outputs[0])
-    leaves = [*operator.parameters()]
-    found = [(y, *torch.autograd.grad((y * weight).sum(), [x, *leaves])) for x, y in zip(inputs, outputs, strict=True)]
+    found = [(y, *gradients(y, x, *operator.parameters())) for x, y in zip(inputs, outputs, strict=True)]
     for ours, theirs in zip(*found, strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-10 * max(1.0, float(theirs.detach().abs().max())))
+        assert is_close(ours, theirs)
+
+
+def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    weight = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)
+    return torch.autograd.grad((y * weight).sum(), inputs)
+
+
+def is_close(ours: Tensor, theirs: Tensor) -> bool:
+    scale = max(1.0, float(theirs.detach().abs().max()))
+    return torch.allclose(ours, theirs, rtol=1e-10, atol=1e-10 * scale)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=size_id)
@@ -85,9 +94,7 @@ def filter_norm(filters: Tensor, dim: int, scale: float | Tensor) -> Tensor:
 @pytest.mark.parametrize("size", SIZES, ids=size_id)
 @pytest.mark.parametrize("num_heads", [1, 4], ids=["one-head", "heads"])
 @pytest.mark.parametrize("combine", ["mul", "add"])
-def test_ddf_is_the_published_layer_between_two_projections(
-    combine: str, num_heads: int, size: tuple[int, int]
-) -> None:
+def test_ddf_is_the_published_layer_on_projected_values(combine: str, num_heads: int, size: tuple[int, int]) -> None:
     operator = make_preset("ddf", num_heads=num_heads, combine=combine)
     made, channel = operator.parameterization, operator.aggregation
 
@@ -109,3 +116,54 @@ def test_channel_filters_of_a_black_image_have_finite_gradients() -> None:
         operator.aggregation.to_filters.bias.zero_()
     operator(torch.zeros(2, 8, 9, DIM, dtype=torch.float64)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in operator.parameters())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=size_id)
+def test_d_dwconv_is_the_published_block(size: tuple[int, int]) -> None:
+    operator = make_preset("d_dwconv", num_heads=DIM)
+    made, before, after = operator.parameterization, operator.input, operator.proj
+
+    def convolve(x: Tensor) -> Tensor:
+        hidden = relu(normalize(made.norm, generate(x.mean((2, 3), keepdim=True), made.squeeze)))
+        weights = generate(hidden, made.to_logits).reshape(-1, 1, 7, 7)
+        stacked = x.reshape(1, -1, *x.shape[2:])
+        mixed = nn.functional.conv2d(stacked, weights, padding=3, groups=len(weights))
+        return mixed.view_as(x) + after.bias[:, None, None]
+
+    def published(x: Tensor) -> Tensor:
+        first = relu(normalize(before.norm, generate(x, before.linear)))
+        second = relu(normalize(after.inner_norm, convolve(first)))
+        return normalize(after.norm, generate(second, after.linear))
+
+    assert_same(operator, published, size)
+
+
+def make_outlookers(num_heads: int) -> tuple[LocalAttention, OutlookAttention]:
+    """Ours with timm's weights, and timm's."""
+    ours = make_preset("outlooker", num_heads=num_heads)
+    theirs = OutlookAttention(DIM, num_heads, kernel_size=3, padding=1, stride=1, qkv_bias=True).double().eval()
+    names = {"attn": ours.parameterization.to_logits, "v": ours.v, "proj": ours.proj}
+    for name, linear in names.items():
+        getattr(theirs, name).load_state_dict(linear.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("size", SIZES, ids=size_id)
+@pytest.mark.parametrize("num_heads", [1, 4], ids=["one-head", "heads"])
+def test_outlooker_at_stride_1_is_timms(num_heads: int, size: tuple[int, int]) -> None:
+    ours, theirs = make_outlookers(num_heads)
+    inputs = [make_input(*size, DIM).requires_grad_() for _ in range(2)]
+    leaves = [
+        [inputs[0], *ours.parameterization.parameters(), *ours.v.parameters(), *ours.proj.parameters()],
+        [inputs[1], *theirs.attn.parameters(), *theirs.v.parameters(), *theirs.proj.parameters()],
+    ]
+    outputs = ours(inputs[0]), theirs(inputs[1])
+    found = [(y, *gradients(y, *of)) for y, of in zip(outputs, leaves, strict=True)]
+    for actual, expected in zip(*found, strict=True):
+        assert is_close(actual, expected)
+
+
+@pytest.mark.parametrize("fields", [{"kernel_size": 3}, {"dilation": 2}], ids=str)
+def test_an_outlooker_refuses_kernels_that_its_windows_do_not_fill(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="outlook needs kernel_size 1, 5, 9"):
+        make_preset("outlooker", num_heads=1, **fields)
