@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,9 +51,16 @@ def test_timms_attention_is_query_key_in_one_window(window: Any, qkv_bias: bool)
     torch.testing.assert_close(ours.patch_embed.proj.weight.grad, theirs.patch_embed.proj.weight.grad)
 
 
-@pytest.mark.parametrize("preset", ["net7", "net7_n"])
-def test_operators_train_in_all_blocks(preset: str) -> None:
-    model = DeiT(attention=[PRESETS[preset].config], num_heads=(3,), **SMALL)
+TRAINED = {
+    "net7": PRESETS["net7"].config,
+    "net7_n": PRESETS["net7_n"].config,
+    "ghost head": replace(GLOBAL, aggregation="ghost_head", ghost_heads="2x"),
+}
+
+
+@pytest.mark.parametrize("config", TRAINED.values(), ids=TRAINED)
+def test_operators_train_in_all_blocks(config: AttentionConfig) -> None:
+    model = DeiT(attention=[config], num_heads=(3,), **SMALL)
     assert [(stage, map_size) for stage, map_size, _ in model.operators()] == [(1, (7, 5))] * 2
     model(torch.randn(2, 1, 28, 20)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
