@@ -63,7 +63,8 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
     """The optimizer of this name in timm.
 
     Biases and norms are not decayed, nor are position tables unless the recipe's `position_decay` says so. An optimizer
-    for matrices (timm's `muon`) leaves biases, norms and position tables to its fallback, AdamW.
+    for matrices (timm's `muon`) leaves biases, norms, position tables and what the model declares to be no matrix
+    (position embeddings, class tokens) to its fallback, AdamW.
     """
     tables = _position_tables(model)
     declared = set(getattr(model, "no_weight_decay", set)())
@@ -71,7 +72,7 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
         model,
         training.weight_decay,
         no_weight_decay_list=declared - tables if training.position_decay else declared | tables,
-        fallback_list=tables,
+        fallback_list=declared | tables,
     )
     options: dict[str, Any] = {"fused": True} if training.opt in FUSED else {}
     return create_optimizer_v2(groups, opt=training.opt, lr=peak_lr(training), **options)

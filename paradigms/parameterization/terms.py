@@ -62,6 +62,7 @@ class TermSum(nn.Module):
     """
 
     scores: ClassVar[str] = "terms"
+    is_global: ClassVar[bool] = False
 
     def __init__(self, terms: Sequence[str], dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()

@@ -118,9 +118,9 @@ def test_recipe_imagenet_is_the_schedule_of_the_paper() -> None:
     assert rates[3000:] == pytest.approx([1e-5] * 100)
 
 
-def test_an_optimizer_for_matrices_leaves_position_tables_to_its_fallback() -> None:
+def test_an_optimizer_for_matrices_leaves_position_tables_and_tokens_to_its_fallback() -> None:
     model = _Operator()
     groups = build_optimizer(model, TRAINING.model_copy(update={"opt": "muon"})).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     fallback = {names[id(parameter)] for group in groups if group.get("use_fallback") for parameter in group["params"]}
-    assert fallback == {"rows.weight", "columns.weight"}
+    assert fallback == {"rows.weight", "columns.weight", "cls_token"}
