@@ -196,6 +196,9 @@ class DataSpec(Spec):
         train_images: how many are trained on; None means all that validation leaves.
         val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
         test_images: how many of the test set are measured; None means all.
+        source: timm's name of a dataset (family `timm` alone).
+        train_split: the dataset's own name of what is trained on (likewise).
+        test_split: the dataset's own name of the test set (likewise).
         crop_pct: the part of the image that evaluation keeps (image files only).
         interpolation: how image files are resized.
         loading_workers: processes that decode image files; 0 decodes in the run's own process.
@@ -208,6 +211,9 @@ class DataSpec(Spec):
     train_images: PositiveInt | None = None
     val_images: NonNegativeInt
     test_images: PositiveInt | None = None
+    source: str | None = None
+    train_split: str = "train"
+    test_split: str = "validation"
     crop_pct: Probability = 1.0
     interpolation: str = "bicubic"
     loading_workers: NonNegativeInt = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from paradigms.config import unknown_name
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DATASETS", "Data", "Description", "check_data", "data_digest", "describe_data", "load_data"]
+__all__ = ["DATASETS", "Data", "Description", "check_data", "data_digest", "describe_data", "fetch_data", "load_data"]
 
 
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
@@ -50,12 +51,22 @@ def data_digest(spec: DataSpec, data_dir: Path | None) -> str:
         SpecError: there is no such dataset.
         DataError: the files are missing.
     """
-    return _get_family(spec.name).digest_files(data_dir)
+    return _get_family(spec.name).digest_files(data_dir, spec)
 
 
-def describe_data(name: str, data_dir: Path | None) -> Description:
-    """What there is of a family, and where; never raises for missing files."""
-    return _get_family(name).describe(data_dir)
+def describe_data(name: str, data_dir: Path | None, *, spec: DataSpec | None = None) -> Description:
+    """What there is of a family, or of what a recipe asks of it, and where; never raises for missing files."""
+    return _get_family(name).describe(data_dir, spec)
+
+
+def fetch_data(spec: DataSpec, data_dir: Path | None) -> Iterator[str]:
+    """Get what a family can fetch and what is not there yet; yields a sentence before each step.
+
+    Raises:
+        SpecError: there is no such dataset.
+        DataError: fetching failed on the way.
+    """
+    return _get_family(spec.name).fetch(data_dir)
 
 
 def _get_family(name: str) -> Family:
