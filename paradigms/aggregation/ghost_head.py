@@ -17,9 +17,11 @@ class StaticFilter(nn.Module):
     Attributes:
         is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
             is one rule for all tables by offset.
+        weighs_neighbor: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
     """
 
     is_position_table: ClassVar[bool] = True
+    weighs_neighbor: ClassVar[bool] = True
 
     def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
         super().__init__()
@@ -93,7 +95,6 @@ class GhostHead(nn.Module):
         self.copies = ghosts // num_heads if interleaved else 1
         self.mul = StaticFilter(ghosts, num_offsets, truncated_std=None) if power else None
         self.add = StaticFilter(ghosts, num_offsets, truncated_std=0.02) if gain else None
-        self.num_heads = num_heads
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "GhostHead":
