@@ -88,7 +88,9 @@ def test_another_row_of_a_level_makes_its_cells_stale(small_plan, tree):
 
 def test_an_index_that_computes_is_code(small_plan, tree):
     module = "paradigms/aggregation/__init__.py"
-    assert rows_that_a_change_reaches(small_plan, tree, module, r"ChannelFilter,\n}", "ChannelFilter(),\n}") == ATTENTION
+    assert (
+        rows_that_a_change_reaches(small_plan, tree, module, r"ChannelFilter,\n}", "ChannelFilter(),\n}") == ATTENTION
+    )
     assert rows_that_a_change_reaches(small_plan, tree, module, r"\Z", "\nSTD = 0.02\n") == ATTENTION
     assert rows_that_a_change_reaches(small_plan, tree, module, r"STD = 0.02", "STD = 0.03") == ATTENTION
 
