@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.data import check_data
+from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
@@ -21,7 +23,7 @@ def plan(experiment: Path, recipe: Path) -> Plan:
 
 def test_experiments_and_recipes_are_shipped() -> None:
     assert "table1" in {path.stem for path in EXPERIMENTS}
-    assert {"smoke", "laptop", "overnight", "imagenet"} <= {path.stem for path in RECIPES}
+    assert {"smoke", "laptop", "overnight", "gpu", "imagenet"} <= {path.stem for path in RECIPES}
 
 
 @every_experiment
@@ -94,6 +96,12 @@ def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     rows = {name: RowSpec(backbone=name) for name in sizes}
     for row in make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows})).rows:
         assert build_model(row.cell, replicate=None, device="meta") is not None, row.name
+
+
+def test_recipe_gpu_asks_for_what_cifar10_has(tmp_path: Path) -> None:
+    recipe = load_spec(Path("experiments/table1.yaml"), recipe="gpu").recipe
+    with pytest.raises(DataError, match="CIFAR-10 is not in"):  # all else is checked before the files
+        check_data(recipe.data, recipe.training, data_dir=tmp_path)
 
 
 def test_overnight_trains_the_cells_of_laptop() -> None:
