@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from harness.data import DATASETS, check_data, describe_data
+from harness.data import DATASETS, check_data, describe_data, fetch_data
 from harness.errors import DataError, HarnessError
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     from harness.table import to_text
     from harness.tracking import MlflowTracker
 
+    for step in fetch_data(plan.spec.recipe.data, options.data):
+        print(step, flush=True)
     tracker = MlflowTracker(_find_store(options))
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(_find_results(options), options.data, options.keep_stale, options.command)
@@ -105,7 +107,7 @@ def show_data(options: argparse.Namespace) -> int:
         print(describe_inventory(describe_data(name, options.data) for name in names))
         return 0
     recipe = load_spec(Path(options.target), recipe=options.recipe).recipe
-    print(describe_inventory([describe_data(recipe.data.name, options.data)]))
+    print(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
     check_data(recipe.data, recipe.training, data_dir=options.data)
     return 0
 

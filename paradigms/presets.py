@@ -1,6 +1,7 @@
 """Named, published points of Eq. 4 (arXiv:2112.12786). Imports no torch, no timm."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, unknown_name
 
@@ -52,6 +53,70 @@ _WINDOWED = {
     "net7": _preset(f"{_PAPER}, Table 1", "query_key", "query_position", "position_key", "position_bias"),
 }
 
+_GENERATED = {
+    "involution": Preset(
+        AttentionConfig(
+            parameterization=("involution",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            projections="none",
+        ),
+        "arXiv:2103.06255, as released",
+        "f_i = Σ_{j∈Θ} (W ReLU(BN(U x_i)))_{j-i} x_j",
+    ),
+    "ddf": Preset(
+        AttentionConfig(
+            parameterization=("ddf",),
+            normalization="filter_norm",
+            neighborhood="sliding_window",
+            aggregation="channel_filter",
+        ),
+        "arXiv:2104.14107, as released",
+        "f_i = Σ_{j∈Θ} s_{j-i} filter_norm(V ReLU(U x̄))_{j-i} filter_norm(W x_i)_{j-i} v_j, x̄ the mean over the map",
+    ),
+    "d_dwconv": Preset(
+        AttentionConfig(
+            parameterization=("dynamic_conv",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            projections="batch_norm",
+        ),
+        "arXiv:2106.04263, homogeneous, as released",
+        "f_i = Σ_{j∈Θ} (W ReLU(BN(U x̄)))_{j-i} v_j, x̄ the mean over the map",
+    ),
+    "outlooker": Preset(
+        AttentionConfig(
+            parameterization=("outlook",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            kernel_size=5,
+        ),
+        "arXiv:2106.13112, at stride 1",
+        "f_i = Σ_{j∈Θ} Σ_n softmax_j(W x_n)_{i-n, j-n} v_j",
+    ),
+}
+
+
+def _eq4(normalization: str, *, values: str = "v_j", **fields: Any) -> Preset:
+    """A dynamic filter as Eq. 4 has it: made by one 1x1 convolution with bias from the query's pixel."""
+    config = AttentionConfig(
+        parameterization=("query_position", "position_bias"),
+        normalization=normalization,
+        neighborhood="sliding_window",
+        **fields,
+    )
+    equation = f"f_i = Σ_{{j∈Θ}} {normalization}_j(q_i·r^k_{{j-i}} + r^b_{{j-i}}) {values}"
+    return Preset(config, f"{_PAPER}, Eq. 4", equation)
+
+
+_AS_EQ4 = {
+    "involution_eq4": _eq4("identity", values="x_j", projections="none"),
+    "ddf_spatial_eq4": _eq4("filter_norm"),
+    "outlooker_eq4": _eq4("softmax", kernel_size=3),
+}
+"""What is left of each: of involution without bottleneck, batch norm and ReLU, of DDF without channel filters, of the
+Outlooker what a pixel makes for itself, without what it makes for its neighbors."""
+
 PRESETS: dict[str, Preset] = {
     **_WINDOWED,
     **{f"{name}_n": _sliding(preset) for name, preset in _WINDOWED.items()},
@@ -64,6 +129,8 @@ PRESETS: dict[str, Preset] = {
         f"{_PAPER}, Eq. 5 to 8 as released",
         "f_i = Σ_{j∈Θ} (softmax_j(W GELU(conv(q⊙k))_i) + γ·s_{j-i}) v_j",
     ),
+    **_GENERATED,
+    **_AS_EQ4,
     "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
 }
 

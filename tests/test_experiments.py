@@ -6,6 +6,7 @@ import pytest
 
 from harness.plan import Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
+from harness.spec import CellSpec, RowSpec
 
 EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
@@ -71,6 +72,28 @@ def test_imagenet_is_the_papers_recipe() -> None:
     assert (spec.data.image_size, spec.data.crop_pct, spec.data.interpolation) == (224, 0.9, "bicubic")
     assert swin is not None
     assert (swin.embed_dim, swin.depths, swin.num_heads, swin.drop_path_rate) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.1)
+
+
+def test_imagenet_has_the_papers_backbones() -> None:
+    from paradigms.models import SIZES
+
+    backbones = load_spec(Path("experiments/table1.yaml"), recipe="imagenet").recipe.backbones
+    names = {"swin_tiny": "swin", "volo_d1": "volo", "deit_tiny": "deit"}
+    for name, size in SIZES.items():
+        sizes = getattr(backbones, names.get(name, name)).model_dump()
+        assert {key: sizes[key] for key in size.arguments} == size.arguments, name
+
+
+@every_recipe
+def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
+    from harness.build import build_model
+
+    spec = load_spec(Path("experiments/table1.yaml"), recipe=recipe.stem)
+    sizes = spec.recipe.backbones.model_dump(exclude_none=True)
+    assert {"swin", "volo", "deit"} <= set(sizes)
+    rows = {name: RowSpec(backbone=name) for name in sizes}
+    for row in make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows})).rows:
+        assert build_model(row.cell, replicate=None, device="meta") is not None, row.name
 
 
 def test_overnight_trains_the_cells_of_laptop() -> None:

@@ -1,9 +1,14 @@
 """The dataset families, by name."""
 
-from harness.data import fashion_mnist, image_folder
+from harness.data import fashion_mnist, image_folder, timm
+from harness.data.cifar10 import CIFAR10
+from harness.data.cifar100 import CIFAR100
 from harness.data.family import Family
 
 DATASETS: dict[str, Family] = {
     "fashion_mnist": fashion_mnist,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
     "image_folder": image_folder,
+    "timm": timm,
 }

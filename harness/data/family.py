@@ -68,22 +68,26 @@ class Description:
 
 
 class Family(Protocol):
-    """A dataset family: a module with these functions."""
+    """A dataset family: a module, or an object, with these functions."""
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
-        """Raise DataError where the files are missing or the recipe asks for what they cannot give."""
+        """Raise DataError where files are missing or the recipe asks for what they cannot give; reads no image."""
         ...
 
     def load_data(
         self, spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
     ) -> Data:
-        """Read the files of a recipe that `check_data` accepts."""
+        """Read the files of a recipe that `check_data` accepts; DataError where they are missing or damaged."""
         ...
 
-    def digest_files(self, data_dir: Path | None) -> str:
+    def digest_files(self, data_dir: Path | None, spec: DataSpec, /) -> str:
         """A digest of the files, without decoding them."""
         ...
 
-    def describe(self, data_dir: Path | None) -> Description:
-        """What is there, and where."""
+    def describe(self, data_dir: Path | None, spec: DataSpec | None = None, /) -> Description:
+        """What is there, and where; `spec` is the recipe's where one is asked about."""
+        ...
+
+    def fetch(self, data_dir: Path | None) -> Iterator[str]:
+        """Get what is missing and can be had, saying so before each step; DataError where a step fails."""
         ...

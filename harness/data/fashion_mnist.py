@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -14,9 +15,7 @@ from numpy.typing import NDArray
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
 from harness.data.family import Data, Description
-from harness.data.split import stratified_samples
 from harness.errors import DataError
-from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
 
 if TYPE_CHECKING:
@@ -36,47 +35,32 @@ _Bytes = NDArray[np.uint8]
 
 
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
-    """The four files are there and undamaged, and the recipe asks for 28x28 gray images changed as a batch."""
+    """The four files are there, and the recipe asks for 28x28 gray images changed as a batch."""
     check_shape(spec, num_classes=NUM_CLASSES, channels=1, image_size=IMAGE_SIZE)
     check_counts(spec, training, num_train=NUM_TRAIN, num_test=NUM_TEST)
     check_augmentation(spec, training, unsupported=("scale", "auto_augment", "color_jitter"))
-    _check_files(_folder(data_dir))
+    _require_files(_folder(data_dir))
 
 
 def load_data(
     spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
 ) -> Data:
     """Decode the files, checked by digest, and take the recipe's samples of them."""
-    from harness.data.memory import ImageSet, MemoryData, Splits
+    from harness.data.memory import MemoryData, take_splits
 
-    folder = _folder(data_dir)
-    images, labels = _read_images(folder, "train"), _read_labels(folder, "train")
-    test_images, test_labels = _read_images(folder, "t10k"), _read_labels(folder, "t10k")
-    num_train = spec.train_images or NUM_TRAIN - spec.val_images
-    held_out, trained = stratified_samples(
-        labels, [spec.val_images, num_train], seed=seed_for("split", spec.name, "train")
-    )
-    (tested,) = stratified_samples(
-        test_labels, [spec.test_images or NUM_TEST], seed=seed_for("split", spec.name, "test")
-    )
-    test = ImageSet.take(test_images, test_labels, tested)
-    splits = Splits(
-        train=ImageSet.take(images, labels, trained),
-        val=ImageSet.take(images, labels, held_out) if spec.val_images else test,
-        test=test,
-        mean=MEAN,
-        std=STD,
-    )
-    return MemoryData(spec, training, splits, digest=digest_files(data_dir), replicate=replicate, device=device)
+    folder, digest = _folder(data_dir), digest_files(data_dir)
+    train, test = ((_read_images(folder, split), _read_labels(folder, split)) for split in ("train", "t10k"))
+    splits = take_splits(spec, train, test, mean=MEAN, std=STD)
+    return MemoryData(spec, training, splits, digest=digest, replicate=replicate, device=device)
 
 
-def digest_files(data_dir: Path | None) -> str:
+def digest_files(data_dir: Path | None, _spec: DataSpec | None = None, /) -> str:
     """The same for every folder: files with another content are refused when they are read."""
     _require_files(_folder(data_dir))
     return hashlib.sha256("\n".join(SHA256.values()).encode()).hexdigest()
 
 
-def describe(data_dir: Path | None) -> Description:
+def describe(data_dir: Path | None, _spec: DataSpec | None = None, /) -> Description:
     """Where the files are and whether their digests match."""
     folder = _folder(data_dir)
     try:
@@ -93,6 +77,11 @@ def describe(data_dir: Path | None) -> Description:
         num_bytes=num_bytes,
         digest=digest_files(data_dir),
     )
+
+
+def fetch(data_dir: Path | None) -> Iterator[str]:  # noqa: ARG001 - what every family is asked
+    """Nothing: they ship with the package."""
+    return iter(())
 
 
 def _folder(data_dir: Path | None) -> Traversable:

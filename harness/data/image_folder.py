@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
 from harness.data.family import Data, Description
@@ -46,19 +49,17 @@ def load_data(
     spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
 ) -> Data:
     """Prepare loaders; files are decoded as batches are asked for."""
-    from harness.data.streaming import StreamedData
+    from timm.data import create_dataset
 
-    return StreamedData(
-        spec,
-        training,
-        _require_folder(data_dir),
-        digest=digest_files(data_dir),
-        replicate=replicate,
-        device=device,
-    )
+    from harness.data.streaming import LabelledImages, StreamedData
+
+    root, digest = str(_require_folder(data_dir)), digest_files(data_dir)
+    folders = (create_dataset("torch/image_folder", root=root, split=split) for split in ("train", "val"))
+    train, test = (LabelledImages(folder, np.array(folder.targets)) for folder in folders)
+    return StreamedData(spec, training, train, test, digest=digest, replicate=replicate, device=device)
 
 
-def digest_files(data_dir: Path | None) -> str:
+def digest_files(data_dir: Path | None, _spec: DataSpec | None = None, /) -> str:
     """Of names and sizes alone: reading all of ImageNet takes too long."""
     lines = [
         f"{split}/{name} {size}" for split in ("train", "val") for name, size in _list_images(data_dir, split).files
@@ -66,7 +67,7 @@ def digest_files(data_dir: Path | None) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def describe(data_dir: Path | None) -> Description:
+def describe(data_dir: Path | None, _spec: DataSpec | None = None, /) -> Description:
     """How many images and classes there are in `data_dir`."""
     location = "" if data_dir is None else str(data_dir)
     try:
@@ -83,6 +84,11 @@ def describe(data_dir: Path | None) -> Description:
         num_bytes=sum(size for _, size in train.files + test.files),
         digest=digest_files(data_dir),
     )
+
+
+def fetch(data_dir: Path | None) -> Iterator[str]:  # noqa: ARG001 - what every family is asked
+    """Nothing: they are the user's."""
+    return iter(())
 
 
 def _require_folder(data_dir: Path | None) -> Path:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from harness.data.augmentation import BatchAugmentation, build_mixup, normalize, order_generator, seeded
 from harness.data.batch import Batch, LabelledBatch
-from harness.data.split import Indices
+from harness.data.split import Indices, stratified_samples
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
 
 EVALUATION_BATCH_SIZE = 64
 """Larger batches of small images leave a CPU's cache and are slower."""
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Images (images, channels, height, width) and labels (images,)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,25 @@ class Splits:
     test: ImageSet
     mean: float
     std: float
+
+
+def take_splits(spec: DataSpec, train: Arrays, test: Arrays, *, mean: float, std: float) -> Splits:
+    """The samples that a recipe asks for; without validation images the test set takes their place."""
+    num_train = spec.train_images or len(train[1]) - spec.val_images
+    held_out, trained = stratified_samples(
+        train[1], [spec.val_images, num_train], seed=seed_for("split", spec.name, "train")
+    )
+    (tested,) = stratified_samples(
+        test[1], [spec.test_images or len(test[1])], seed=seed_for("split", spec.name, "test")
+    )
+    measured = ImageSet.take(*test, tested)
+    return Splits(
+        train=ImageSet.take(*train, trained),
+        val=ImageSet.take(*train, held_out) if spec.val_images else measured,
+        test=measured,
+        mean=mean,
+        std=std,
+    )
 
 
 class MemoryData:

@@ -1,14 +1,14 @@
 """Image files that are decoded and augmented one by one as they are needed, by timm's loaders."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import ImageDataset, create_dataset, create_loader
+from timm.data import ImageDataset, create_loader
 from timm.data.loader import PrefetchLoader
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
@@ -23,8 +23,28 @@ from harness.spec import DataSpec, TrainingSpec
 Pixels = NDArray[np.uint8]
 
 
+class IndexedImages(Protocol):
+    """Items are (image, label), by their number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> tuple[Image.Image, int]:
+        """Decode one; OSError or RuntimeError where it cannot be decoded."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """One split of a dataset, with the labels that are known without decoding any image."""
+
+    images: IndexedImages
+    labels: NDArray[np.int64]
+
+
 class SampledImages(Dataset[tuple[Pixels, int]]):
-    """Some of a folder's images; each is augmented under a seed of its own, whoever decodes it and when.
+    """Some of a split's images, in RGB; each is augmented under a seed of its own, whoever decodes it and when.
 
     Attributes:
         transform: set by `create_loader`.
@@ -33,8 +53,8 @@ class SampledImages(Dataset[tuple[Pixels, int]]):
 
     transform: Callable[[Image.Image], Pixels]
 
-    def __init__(self, folder: ImageFolder, indices: Sequence[int], *, replicate: int) -> None:
-        self.folder, self.indices, self.replicate = folder, indices, replicate
+    def __init__(self, images: IndexedImages, indices: Sequence[int], *, replicate: int) -> None:
+        self.images, self.indices, self.replicate = images, indices, replicate
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -48,39 +68,38 @@ class SampledImages(Dataset[tuple[Pixels, int]]):
         """
         index = self.indices[position]
         try:
-            image, label = self.folder[index]
-        except OSError as error:
-            raise DataError(f"{self.folder.samples[index][0]} cannot be decoded: {error}") from error
+            image, label = self.images[index]
+        except (OSError, RuntimeError) as error:
+            name = self.images.samples[index][0] if isinstance(self.images, ImageFolder) else f"image {index}"
+            raise DataError(f"{name} cannot be decoded: {error}") from error
         with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", index)):
-            return self.transform(image), label
+            return self.transform(image.convert("RGB")), int(label)
 
 
 class StreamedData:
-    """The `Data` of a run whose images are files in `train/` and `val/` of a folder."""
+    """The `Data` of a run whose images are decoded one by one, from a split to train on and one to test on."""
 
     def __init__(
         self,
         spec: DataSpec,
         training: TrainingSpec,
-        data_dir: Path,
+        train: LabelledImages,
+        test: LabelledImages,
         *,
         digest: str,
         replicate: int,
         device: torch.device,
     ) -> None:
-        train, test = (
-            create_dataset("torch/image_folder", root=str(data_dir), split=split) for split in ("train", "val")
-        )
-        self.num_train = spec.train_images or len(train) - spec.val_images
+        self.num_train = spec.train_images or len(train.labels) - spec.val_images
         held_out, trained = _sample(train, [spec.val_images, self.num_train], spec, split="train")
-        (tested,) = _sample(test, [spec.test_images or len(test)], spec, split="test")
+        (tested,) = _sample(test, [spec.test_images or len(test.labels)], spec, split="test")
         self.digest, self.replicate, self.device = digest, replicate, device
         self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
         self.mixup = build_mixup(spec, training)
-        self.train_images = SampledImages(train, trained, replicate=replicate)
+        self.train_images = SampledImages(train.images, trained, replicate=replicate)
         self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
-        test_images = SampledImages(test, tested, replicate=replicate)
-        val_images = SampledImages(train, held_out, replicate=replicate) if spec.val_images else test_images
+        test_images = SampledImages(test.images, tested, replicate=replicate)
+        val_images = SampledImages(train.images, held_out, replicate=replicate) if spec.val_images else test_images
         self.test_loader = _build_loader(test_images, spec, training, device, is_training=False)
         self.val_loader = _build_loader(val_images, spec, training, device, is_training=False)
 
@@ -105,8 +124,8 @@ class StreamedData:
         return iter(self.test_loader)
 
 
-def _sample(folder: ImageFolder, sizes: Sequence[int], spec: DataSpec, *, split: str) -> list[list[int]]:
-    samples = stratified_samples(np.array(folder.targets), sizes, seed=seed_for("split", spec.name, split))
+def _sample(images: LabelledImages, sizes: Sequence[int], spec: DataSpec, *, split: str) -> list[list[int]]:
+    samples = stratified_samples(images.labels, sizes, seed=seed_for("split", spec.name, split))
     return [indices.tolist() for indices in samples]
 
 

@@ -14,6 +14,7 @@ from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.spec import DataSpec
 from harness.table import make_table, write_table
 from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
@@ -58,7 +59,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
-        _check_files(spec.recipe.data.name, data_dir)
+        _check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
@@ -92,9 +93,9 @@ def _is_to_do(entry: Entry, options: RunOptions) -> bool:
     return entry.standing not in kept
 
 
-def _check_files(name: str, data_dir: Path | None) -> None:
+def _check_files(data: DataSpec, data_dir: Path | None) -> None:
     """A damaged file is found before the first run, not by every run."""
-    found = describe_data(name, data_dir)
+    found = describe_data(data.name, data_dir, spec=data)
     if not found.usable:
         raise DataError(found.state)
 

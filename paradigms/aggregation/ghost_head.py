@@ -1,6 +1,7 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,16 @@ from paradigms.functional import Aggregation
 
 
 class StaticFilter(nn.Module):
-    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself."""
+    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
+
+    Attributes:
+        is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
+            is one rule for all tables by offset.
+        weighs_neighbor: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
+    """
+
+    is_position_table: ClassVar[bool] = True
+    weighs_neighbor: ClassVar[bool] = True
 
     def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
         super().__init__()
@@ -63,6 +73,8 @@ class GhostHead(nn.Module):
         ValueError: `ghosts` is no multiple of `num_heads` or does not divide `dim`.
     """
 
+    is_global: ClassVar[bool] = False
+
     def __init__(
         self,
         dim: int,
@@ -83,7 +95,6 @@ class GhostHead(nn.Module):
         self.copies = ghosts // num_heads if interleaved else 1
         self.mul = StaticFilter(ghosts, num_offsets, truncated_std=None) if power else None
         self.add = StaticFilter(ghosts, num_offsets, truncated_std=0.02) if gain else None
-        self.num_heads = num_heads
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "GhostHead":

@@ -23,13 +23,14 @@ class Hadamard(nn.Module):
     """
 
     scores: ClassVar[str] = "shared_terms"
+    is_global: ClassVar[bool] = False
 
     def __init__(self, dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
         self.rk = PositionTable(num_heads, num_offsets, dim)
-        self.rq = PositionTable(num_heads, num_offsets, dim)
+        self.rq = PositionTable(num_heads, num_offsets, dim, weighs_neighbor=True)
         self.rb = PositionTable(num_heads, num_offsets)
 
     @classmethod

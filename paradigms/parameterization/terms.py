@@ -32,10 +32,18 @@ TABLE_STD = 0.02
 
 
 class PositionTable(nn.Module):
-    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself."""
+    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself.
 
-    def __init__(self, *shape: int) -> None:
+    Attributes:
+        is_position_table: by this an optimizer knows what weight decay may leave out.
+        weighs_neighbor: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
+    """
+
+    is_position_table: ClassVar[bool] = True
+
+    def __init__(self, *shape: int, weighs_neighbor: bool = False) -> None:
         super().__init__()
+        self.weighs_neighbor = weighs_neighbor
         self.weight = nn.Parameter(torch.empty(shape))
         self.reset_parameters()
 
@@ -56,6 +64,7 @@ class TermSum(nn.Module):
     """
 
     scores: ClassVar[str] = "terms"
+    is_global: ClassVar[bool] = False
 
     def __init__(self, terms: Sequence[str], dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -68,7 +77,7 @@ class TermSum(nn.Module):
         self.k = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_key for term in chosen) else None
         tables = {term.table for term in chosen}
         self.rk = PositionTable(num_heads, num_offsets, head_dim) if "rk" in tables else None
-        self.rq = PositionTable(num_heads, num_offsets, head_dim) if "rq" in tables else None
+        self.rq = PositionTable(num_heads, num_offsets, head_dim, weighs_neighbor=True) if "rq" in tables else None
         self.rb = PositionTable(num_heads, num_offsets) if "rb" in tables else None
 
     @classmethod

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import IterableImageDataset
+
+from harness.data import image_folder, timm
+from harness.data.streaming import StreamedData
+from harness.errors import DataError
+from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
+
+CPU = torch.device("cpu")
+CLASSES = ("ant", "bee", "cat")
+TRAINING = TrainingSpec(lr=1e-3, batch_size=4, epochs=1, augmentation=AugmentationSpec(hflip=0.5, reprob=0.25))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for name in CLASSES:
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (40, 52, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
+    return tmp_path
+
+
+def _spec(source: str | None = "torch/image_folder", **values: object) -> DataSpec:
+    stated = {"name": "timm", "source": source, "num_classes": 3, "channels": 3, "image_size": 32, "val_images": 0}
+    return DataSpec.model_validate({**stated, **values})
+
+
+def _load(spec: DataSpec, folder: Path | None) -> StreamedData:
+    timm.check_data(spec, TRAINING, data_dir=folder)
+    data = timm.load_data(spec, TRAINING, replicate=0, data_dir=folder, device=CPU)
+    assert isinstance(data, StreamedData)
+    return data
+
+
+@pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
+def test_a_dataset_of_timm_gives_the_batches_of_the_same_files(folder: Path, source: str) -> None:
+    files = _spec(None).model_copy(update={"name": "image_folder"})
+    same = image_folder.load_data(files, TRAINING, replicate=0, data_dir=folder, device=CPU)
+    data = _load(_spec(source), folder)
+    assert data.steps_per_epoch == 6
+    for (images, labels), (expected, targets) in zip(data.train_batches(1), same.train_batches(1), strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, targets)
+    tested = torch.cat([labels for _, labels in data.test_batches()])
+    assert tested.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_validation_images_are_held_out(folder: Path) -> None:
+    data = _load(_spec(val_images=6), folder)
+    assert data.num_train == 18
+    assert not set(data.val_loader.dataset.indices) & set(data.train_images.indices)
+
+
+class _Reader:
+    """What can be read from its beginning only; gray images, one class each."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self):
+        return iter([(Image.new("L", (32, 32), 10 * index), index % 3) for index in range(self.count)])
+
+
+def test_a_dataset_without_random_access_is_read_into_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sizes = {"train": 12, "test": 6}
+    monkeypatch.setattr(
+        "timm.data.create_dataset", lambda _source, root, split: IterableImageDataset(root, _Reader(sizes[split]))
+    )
+    data = _load(_spec("tfds/gray", test_split="test"), tmp_path)
+    images, labels = next(iter(data.test_batches()))
+    assert labels.tolist() == [0, 1, 2, 0]
+    assert images.shape == (4, 3, 32, 32)
+    assert len(list(data.train_batches(1))) == 3
+
+
+def test_the_digest_follows_the_labels(folder: Path) -> None:
+    found = timm.digest_files(folder, _spec())
+    assert found == timm.digest_files(folder, _spec("folder")) == _load(_spec(), folder).digest
+    swapped = _spec(train_split="val", test_split="train")
+    assert timm.digest_files(folder, swapped) != found
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": None}, r"data\.source is missing"),
+        ({"source": "torch/imaginary"}, "timm cannot open split 'train' of 'torch/imaginary'"),
+        ({"source": "torch/cifar10"}, "timm cannot open split 'train' of 'torch/cifar10'"),
+        ({"num_classes": 2}, r"num_classes: train of torch/image_folder has labels 0 to 2"),
+        ({"channels": 1}, "channels"),
+        ({"val_images": 24}, "val_images 24 are more than the 24"),
+    ],
+    ids=str,
+)
+def test_what_the_dataset_cannot_give_is_one_clear_message(
+    folder: Path, values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        timm.check_data(_spec().model_copy(update=values), TRAINING, data_dir=folder)
+
+
+@pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
+def test_a_damaged_image_is_an_error_and_not_another_image(folder: Path, source: str) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        list(_load(_spec(source), folder).train_batches(1))
+
+
+def test_a_recipe_says_what_is_described(folder: Path) -> None:
+    found = timm.describe(folder, _spec())
+    assert (found.usable, found.num_train, found.num_test) == (True, 24, 9)
+    assert found.state == "torch/image_folder, 3 classes"
+    assert "data.source" in timm.describe(folder).state
+    assert not timm.describe(None, _spec("torch/cifar10")).usable
