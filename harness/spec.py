@@ -447,6 +447,8 @@ class RecipeSpec(Spec):
     `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
     `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
     on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
+    `device_batch_size` is how many images of a step one GPU is meant to hold: `harness plan` forecasts the memory that
+    they need. None: no forecast. It changes nothing that is trained.
     """
 
     name: str
@@ -455,6 +457,7 @@ class RecipeSpec(Spec):
     note: str | None = None
     workers: PositiveInt = 1
     floor_width: PositiveInt | None = None
+    device_batch_size: PositiveInt | None = None
     data: DataSpec
     backbones: BackbonesSpec
     training: TrainingSpec

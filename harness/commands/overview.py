@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tabulate import tabulate
 
 from harness.build import StageInfo, describe_stages
+from harness.commands.forecast import GPU, forecast_memory, name_kernels
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
@@ -19,6 +20,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
+        *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),
         _count_runs(entries),
@@ -27,15 +29,33 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
 
 
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
-    headers = ["row", "cell", "params", "multiply-adds", *(f"seed {seed}" for seed in range(plan.spec.seeds))]
-    rows = [_to_cell(row, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
-    return tabulate(rows, headers, colalign=("left", "left", "right", "right"), disable_numparse=True)
+    num_images = plan.spec.recipe.device_batch_size
+    memory = [] if num_images is None else [f"GB at {num_images}"]
+    seeds = (f"seed {seed}" for seed in range(plan.spec.seeds))
+    rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
+    return tabulate(
+        rows,
+        ["row", "cell", "params", "multiply-adds", *memory, *seeds],
+        colalign=("left", "left", "right", "right", *("right" for _ in memory)),
+        disable_numparse=True,
+    )
 
 
-def _to_cell(row: PlannedRow, entries: Iterable[Entry]) -> list[str]:
+def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) -> list[str]:
     cost = measure_cost(row.cell)
+    memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
-    return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *states]
+    return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _explain_memory(plan: Plan) -> Iterator[str]:
+    num_images = plan.spec.recipe.device_batch_size
+    if num_images is not None:
+        yield (
+            f"GB at {num_images}: the memory (10⁹ bytes) that a training step of {num_images} images should need on a "
+            f"GPU,\nby the kernels {name_kernels(GPU)!r} where a row names none; CUDA's context and the allocator's "
+            "rounding come on top"
+        )
 
 
 def _to_state(entry: Entry) -> str:

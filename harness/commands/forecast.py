@@ -1,0 +1,185 @@
+"""How much memory a training step holds, from shapes alone: fake tensors compute nothing and store nothing.
+
+The forward pass is gone through once at the batch size that is asked for. What autograd keeps for the backward pass is
+counted once a storage, so that a fused operator counts with what it keeps and an unfused one with all its maps. In the
+backward pass an operator holds the gradients of what it read and of what it made, beside what has been kept up to it:
+the largest such sum, where it exceeds all that is kept, is the transient part.
+
+Not in it: what an operator needs within itself (blocks of the backend `torch`: a quarter of a GB on an accelerator),
+the allocator's rounding, and CUDA's own context, about half a GB.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness.build import build_model, describe_kernels
+from harness.optim import build_optimizer
+from harness.plan import Cell
+
+GPU = "cuda"
+"""The device that a forecast is for unless another is asked for; it need not be there."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes that one training step holds on one device.
+
+    Attributes:
+        parameters: with buffers, and with their moving average where the recipe has one.
+        gradients: of the parameters.
+        optimizer: its states.
+        images: the batch.
+        saved: what the forward pass keeps for the backward pass, the batch and the parameters left out.
+        transient: what the backward pass holds beyond that at its peak.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    images: int
+    saved: int
+    transient: int
+
+    @property
+    def total(self) -> int:
+        """The peak of the step."""
+        parts = self.parameters, self.gradients, self.optimizer, self.images, self.saved, self.transient
+        return sum(parts)
+
+
+def name_kernels(device: str) -> str:
+    """The backend that a forecast for this device speaks of, where a cell leaves the choice to `auto`."""
+    return describe_kernels(torch.device(device))
+
+
+def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Forecast:
+    """What training `cell` holds on a `device` of this type (`cuda`, `cpu`), which need not be there.
+
+    Kernels are those that the cell's backend chooses for that device on this machine; `num_images` is the batch on it.
+
+    Raises:
+        ValueError: a backend that the cell names does not run on such a device here.
+    """
+    model = build_model(cell, replicate=None, device="meta").train()
+    shape = (num_images, cell.data.channels, cell.data.image_size, cell.data.image_size)
+    with _fake_tensors():
+        images = torch.empty(shape, device=device)
+        given = {name: _make_empty(tensor, device) for name, tensor in _list_tensors(model)}
+        kept = _KeptTensors([*given.values(), images])
+        with _autocast(device, enabled=cell.training.amp), kept, saved_tensors_hooks(kept.keep, lambda tensor: tensor):
+            functional_call(model, given, (images,))
+        optimizer = _count_states(model, cell)
+    parameters = _count_bytes(given.values()) * (1 if cell.training.ema_decay is None else 2)
+    gradients = _count_bytes(parameter for parameter in model.parameters() if parameter.requires_grad)
+    return Forecast(
+        parameters=parameters,
+        gradients=gradients,
+        optimizer=optimizer,
+        images=images.nbytes,
+        saved=kept.saved,
+        transient=kept.peak - kept.saved,
+    )
+
+
+class _KeptTensors(TorchDispatchMode):
+    """Counts the bytes that autograd keeps, and their sum with the gradients of each operator on the way.
+
+    Attributes:
+        saved: bytes kept so far; those of `given` do not count.
+        peak: the largest sum of what was kept up to an operator and the gradients that it holds in the backward pass.
+    """
+
+    def __init__(self, given: list[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.saved, self.peak, self._gradients = 0, 0, 0
+        self._storages = {storage._cdata: storage for storage in (tensor.untyped_storage() for tensor in given)}
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """The hook of a saved tensor."""
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._storages:
+            self._storages[storage._cdata] = storage  # held, so that no other storage gets its address
+            self.saved += storage.nbytes()
+        self._compare()
+        return tensor
+
+    def __torch_dispatch__(
+        self,
+        operator: Callable[..., Any],
+        _: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        found = operator(*args, **(kwargs or {}))
+        read = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        made = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+        is_view = bool({x.untyped_storage()._cdata for x in read} & {x.untyped_storage()._cdata for x in made})
+        if read and not is_view:  # the gradient of a view is a view
+            self._gradients = _count_bytes([*read, *made])
+            self._compare()
+        return found
+
+    def _compare(self) -> None:
+        """An operator's tensors are kept after it has run: so this is asked again with each of them."""
+        self.peak = max(self.peak, self.saved + self._gradients)
+
+
+def _list_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _make_empty(tensor: Tensor, device: str) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=device, requires_grad=tensor.requires_grad)
+
+
+def _count_states(model: nn.Module, cell: Cell) -> int:
+    """The optimizer's, after one step, on the CPU: not every one steps on a GPU that is not there."""
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    optimizer = build_optimizer(model, cell.training)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    return _count_bytes(value for value in states if isinstance(value, Tensor))
+
+
+def _count_bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+
+
+@contextmanager
+def _fake_tensors() -> Iterator[None]:
+    """Tensors without numbers, of which none outlives this in a cache of the operator, where real ones are expected."""
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "paradigms"]
+        for found in (value for module in modules for value in vars(module).values()):
+            if hasattr(found, "cache_clear"):
+                found.cache_clear()
+
+
+@contextmanager
+def _autocast(device: str, *, enabled: bool) -> Iterator[None]:
+    """As `torch.autocast` in `harness.train`, which refuses a device that is not there."""
+    before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    with ExitStack() as stack:
+        stack.callback(torch.set_autocast_enabled, device, before[0])
+        stack.callback(torch.set_autocast_dtype, device, before[1])
+        stack.callback(torch.clear_autocast_cache)
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, torch.float16 if device == "cuda" else torch.bfloat16)
+        yield
