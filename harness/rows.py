@@ -22,7 +22,8 @@ def list_rows(spec: ExperimentSpec) -> dict[str, RowSpec]:
         ValueError: there is no row at all, a level stands twice in a factor, there are too many combinations, or a
             stated row has the name of one.
     """
-    made = {} if spec.factors is None else _multiply(list_levels(spec.factors))
+    combined = {} if spec.factors is None else list_combinations(spec.factors)
+    made = {name: RowSpec(**levels) for name, levels in combined.items()}
     taken = sorted(made.keys() & spec.rows.keys())
     if taken:
         raise ValueError(f"a row of factors has the name of a stated row: {', '.join(map(repr, taken))}")
@@ -49,11 +50,17 @@ def list_levels(factors: FactorsSpec) -> dict[str, tuple[Any, ...]]:
     return levels
 
 
-def _multiply(levels: dict[str, tuple[Any, ...]]) -> dict[str, RowSpec]:
+def list_combinations(factors: FactorsSpec) -> dict[str, dict[str, Any]]:
+    """The level of each factor in every row that they make, by the row's name.
+
+    Raises:
+        ValueError: a level stands twice in a factor, or there are more than 200 combinations.
+    """
+    levels = list_levels(factors)
     rows = [dict(zip(levels, choice, strict=True)) for choice in product(*levels.values())] if levels else []
     if len(rows) > MAX_PRODUCT:
         raise ValueError(f"factors make {len(rows)} rows, more than {MAX_PRODUCT}")
-    return {", ".join(_to_text(level) for level in row.values()): RowSpec(**row) for row in rows}
+    return {", ".join(_to_text(level) for level in row.values()): row for row in rows}
 
 
 def _to_text(level: str | tuple[str, ...]) -> str:
