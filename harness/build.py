@@ -10,9 +10,9 @@ from torch import nn
 from harness.floors import FLOORS
 from harness.plan import Cell
 from harness.seeding import seed_for
-from harness.spec import SwinSpec
+from harness.spec import BackboneSpec
 from paradigms import kernels
-from paradigms.backbones import BACKBONES, SwinTransformer
+from paradigms.backbones import BACKBONES, OperatorStages
 from paradigms.functional import make_neighbors
 
 TORCH_RULE = "reset"
@@ -57,7 +57,7 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
         is_floor = cell.backbone in FLOORS
         model = _build_floor(cell) if is_floor else _build_backbone(cell)
         if replicate is not None:
-            initialize(model, replicate, TORCH_RULE if is_floor else cast("SwinSpec", cell.sizes).weight_init)
+            initialize(model, replicate, TORCH_RULE if is_floor else cast("BackboneSpec", cell.sizes).weight_init)
     return model if str(device) == "meta" else model.to(device)
 
 
@@ -101,19 +101,20 @@ def describe_kernels(device: torch.device) -> str:
 
 
 def describe_stages(cell: Cell) -> list[StageInfo]:
-    """What each stage's queries see; nothing for a floor."""
+    """What the queries of each stage with an operator see; nothing for a floor."""
     if cell.backbone in FLOORS:
         return []
     model = build_model(cell, replicate=None, device="meta")
     found: dict[int, StageInfo] = {}
-    for stage, (height, width), operator in cast("SwinTransformer", model).operators():
-        geometry = operator.neighborhood.geometry
+    for stage, (height, width), operator in cast("OperatorStages", model).operators():
+        geometry, config = operator.neighborhood.geometry, cell.attention[stage - 1]
+        assert config is not None
         index, valid, _ = make_neighbors(geometry, height, width)
         seen = valid & (index < height * width)
         info = StageInfo(
             stage,
             (height, width),
-            cell.attention[stage - 1].neighborhood,
+            config.neighborhood,
             geometry.kernel_size,
             (geometry.shift,),
             (float(seen.float().mean()),),

@@ -11,9 +11,6 @@ from torch.optim import Optimizer
 
 from harness.spec import TrainingSpec
 
-POSITION_TABLES = ("rk", "rq", "rb")
-"""The modules that hold position tables: r^k, r^q, r^b of Eq. 4, each as its `weight`."""
-
 FUSED = ("adam", "adamw", "sgd")
 """Optimizers that torch computes in one kernel."""
 
@@ -66,7 +63,8 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
     """The optimizer of this name in timm.
 
     Biases and norms are not decayed, nor are position tables unless the recipe's `position_decay` says so. An optimizer
-    for matrices (timm's `muon`) leaves biases, norms and position tables to its fallback, AdamW.
+    for matrices (timm's `muon`) leaves biases, norms, position tables and what the model declares to be no matrix
+    (position embeddings, class tokens) to its fallback, AdamW.
     """
     tables = _position_tables(model)
     declared = set(getattr(model, "no_weight_decay", set)())
@@ -74,7 +72,7 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
         model,
         training.weight_decay,
         no_weight_decay_list=declared - tables if training.position_decay else declared | tables,
-        fallback_list=tables,
+        fallback_list=declared | tables,
     )
     options: dict[str, Any] = {"fused": True} if training.opt in FUSED else {}
     return create_optimizer_v2(groups, opt=training.opt, lr=peak_lr(training), **options)
@@ -98,4 +96,10 @@ def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
 
 
 def _position_tables(model: nn.Module) -> set[str]:
-    return {f"{path}.weight" for path, _ in model.named_modules() if path.rpartition(".")[2] in POSITION_TABLES}
+    """The parameters of modules that say by `is_position_table` what they are (r^k, r^q, r^b of Eq. 4)."""
+    return {
+        name
+        for path, module in model.named_modules()
+        if getattr(module, "is_position_table", False)
+        for name, _ in module.named_parameters(path, recurse=False)
+    }

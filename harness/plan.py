@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from harness.errors import SpecError
 from harness.reading import error_at
 from harness.rows import list_rows
 from harness.spec import (
+    BackboneSpec,
     DataSpec,
     Expectation,
     ExperimentSpec,
@@ -23,19 +24,19 @@ from harness.spec import (
     OperatorSpec,
     RowSpec,
     Spec,
-    SwinSpec,
     TrainingSpec,
 )
 from paradigms.config import AttentionConfig, make_config, unknown_name
 from paradigms.presets import get_preset
-
-Sizes = TypeVar("Sizes", bound=Spec)
 
 FLOORS = ("Linear classifier", "One hidden layer")
 """The rows that a recipe with `floor_width` adds under every table."""
 
 _RESOLVED = {"num_heads", "window_size"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
+
+_NO_OPERATOR = {"backend"}
+"""Fields of the operator that alone do not ask for one where the backbone has its own attention."""
 
 _WITHOUT_EFFECT = {"loading_workers"}
 """Fields of the data that change no number."""
@@ -48,13 +49,13 @@ class Cell:
     Attributes:
         backbone: a level's name, or `linear` / `mlp` for a floor.
         sizes: the backbone's sizes under the recipe.
-        attention: the operator of each stage; empty for a floor.
+        attention: the operator of each stage, None where timm's own attention stands; empty for a floor.
         num_heads: of each stage; empty for a floor.
     """
 
     backbone: str
     sizes: Spec
-    attention: tuple[AttentionConfig, ...]
+    attention: tuple[AttentionConfig | None, ...]
     num_heads: tuple[int, ...]
     data: DataSpec
     training: TrainingSpec
@@ -67,7 +68,7 @@ class Cell:
 
     def to_canonical(self) -> dict[str, Any]:
         """The content in JSON's types, less what is at its default and what has no effect."""
-        stages = [config.to_canonical() for config in self.attention]
+        stages = [None if config is None else config.to_canonical() for config in self.attention]
         shared = all(stage == stages[0] for stage in stages)
         return {
             "backbone": self.backbone,
@@ -80,16 +81,20 @@ class Cell:
 
     def levels(self) -> frozenset[str]:
         """Every level that the cell names: of its operators, its backbone, its dataset."""
-        return frozenset({self.backbone, self.data.name}).union(*(config.levels() for config in self.attention))
+        return frozenset({self.backbone, self.data.name}).union(*(config.levels() for config in self.operators()))
+
+    def operators(self) -> tuple[AttentionConfig, ...]:
+        """The operators of the stages that have one."""
+        return tuple(config for config in self.attention if config is not None)
 
     def factors(self) -> dict[str, str]:
-        """The level of each factor as people read it; empty where the cell has no attention."""
+        """The level of each factor as people read it; empty where the cell has no operator."""
         return {
             "backbone": self.backbone,
-            "parameterization": _join_stages([" + ".join(config.parameterization) for config in self.attention]),
-            "normalization": _join_stages([config.normalization for config in self.attention]),
-            "neighborhood": _join_stages([config.neighborhood for config in self.attention]),
-            "aggregation": _join_stages([config.aggregation for config in self.attention]),
+            "parameterization": _join_stages([" + ".join(config.parameterization) for config in self.operators()]),
+            "normalization": _join_stages([config.normalization for config in self.operators()]),
+            "neighborhood": _join_stages([config.neighborhood for config in self.operators()]),
+            "aggregation": _join_stages([config.aggregation for config in self.operators()]),
             "heads": ", ".join(str(heads) for heads in self.num_heads),
         }
 
@@ -198,21 +203,24 @@ def _floors(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[Plann
 
 def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
     recipe = spec.recipe
-    backbone = row.backbone or spec.cell.backbone
     sizes = _get_sizes(spec, name, row)
-    _check_stage_numbers(spec, name, row, len(sizes.depths))
-    stages = [_layers(spec, row, stage, len(sizes.depths)) for stage in range(len(sizes.depths))]
+    num_stages = len(sizes.num_heads)
+    _check_stages(spec, name, row, sizes)
+    stages = [_layers(spec, row, stage, num_stages) for stage in range(num_stages)]
     try:
-        attention = tuple(_resolve_operator(layers, sizes) for layers in stages)
+        attention = tuple(
+            _resolve_operator(layers, sizes, recipe.data.image_size) if stage in sizes.operator_stages else None
+            for stage, layers in enumerate(stages, start=1)
+        )
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
-    return Cell(backbone, sizes, attention, num_heads, recipe.data, recipe.training)
+    return Cell(sizes.family, sizes, attention, num_heads, recipe.data, recipe.training)
 
 
-def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> SwinSpec:
+def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
     """The recipe's sizes of a row's backbone, with what the cell and the row replace of them."""
-    sizes: SwinSpec = getattr(spec.recipe.backbones, row.backbone or spec.cell.backbone)
+    sizes: BackboneSpec = getattr(spec.recipe.backbones, row.backbone or spec.cell.backbone)
     if row.backbone in (None, spec.cell.backbone):
         sizes = _replace_sizes(spec, sizes, spec.cell.sizes, ("cell",))
     sizes = _replace_sizes(spec, sizes, row.sizes, ("rows", name))
@@ -223,8 +231,8 @@ def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> SwinSpec:
 
 
 def _replace_sizes(
-    spec: ExperimentSpec, sizes: Sizes, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
-) -> Sizes:
+    spec: ExperimentSpec, sizes: BackboneSpec, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
+) -> BackboneSpec:
     """The sizes with those that are stated for this recipe, checked like a recipe's own."""
     changes = stated.get(spec.recipe.name, {})
     place = (*place, "sizes", spec.recipe.name)
@@ -240,45 +248,76 @@ def _replace_sizes(
     raise error_at(spec, f"{message}{shown}", *place, *detail["loc"])
 
 
-def _check_stage_numbers(spec: ExperimentSpec, name: str, row: RowSpec, num_stages: int) -> None:
-    for stage in row.stages:
-        if isinstance(stage, int) and stage > num_stages:
-            raise _error_in(spec, name, f"the backbone has stages 1 to {num_stages}", "stages", stage)
+def _check_stages(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> None:
+    """What a row states for some stages must be possible in every one of them."""
+    num_stages = len(sizes.num_heads)
+    for selector in row.stages:
+        if isinstance(selector, int) and selector > num_stages:
+            raise _error_in(spec, name, f"the backbone has stages 1 to {num_stages}", "stages", selector)
+        named = {stage for stage in range(1, num_stages + 1) if selector in _selectors(stage, num_stages)}
+        fixed = sorted(named - set(sizes.operator_stages))
+        if fixed:
+            possible = ", ".join(map(str, sizes.operator_stages))
+            message = (
+                f"the attention of stage {', '.join(map(str, fixed))} of a {sizes.family} cannot be replaced; "
+                f"stages that can: {possible}"
+            )
+            raise _error_in(spec, name, message, "stages", selector)
+
+
+def _selectors(stage: int, num_stages: int) -> tuple[int | str, ...]:
+    """The keys of `stages` that mean a stage (from 1), the more specific later."""
+    return "all", "last" if stage == num_stages else "not_last", stage
 
 
 def _layers(spec: ExperimentSpec, row: RowSpec, stage: int, num_stages: int) -> list[OperatorSpec]:
     """What a stage (from 0) inherits, the more specific later: cell, row, `all`, `not_last` or `last`, its number."""
-    selectors = ("all", "last" if stage == num_stages - 1 else "not_last", stage + 1)
-    return [spec.cell, row, *(row.stages[selector] for selector in selectors if selector in row.stages)]
+    chosen = [row.stages[key] for key in _selectors(stage + 1, num_stages) if key in row.stages]
+    return [spec.cell, row, *chosen]
 
 
-def _resolve_operator(layers: list[OperatorSpec], sizes: SwinSpec) -> AttentionConfig:
-    default = AttentionConfig(window_size=sizes.window_size)
+def _resolve_operator(layers: list[OperatorSpec], sizes: BackboneSpec, image_size: int) -> AttentionConfig | None:
+    if not any(layer.preset is not None or set(layer.stated()) - _NO_OPERATOR for layer in layers):
+        own = sizes.own_operator(image_size)
+        if own is None:
+            return None
     fields: dict[str, Any] = {}
     for layer in layers:
         fields = {**(fields if layer.preset is None else _expand(layer.preset)), **layer.stated()}
-    return make_config(fields, base=default)
+    return make_config(fields, base=sizes.base_operator(image_size))
 
 
 def _expand(preset: str) -> dict[str, Any]:
-    """What a preset states: the rest stays the backbone's."""
-    default = asdict(AttentionConfig())
-    return {name: value for name, value in asdict(get_preset(preset).config).items() if value != default[name]}
+    """What a preset states: everything but the size of its window, which stays the backbone's unless it has its own."""
+    default = asdict(AttentionConfig())["window_size"]
+    config = asdict(get_preset(preset).config)
+    return {name: value for name, value in config.items() if name != "window_size" or value != default}
 
 
-def _resolve_heads(layers: list[OperatorSpec], sizes: SwinSpec, stage: int) -> int:
+def _resolve_heads(layers: list[OperatorSpec], sizes: BackboneSpec, stage: int) -> int:
     stated: list[Heads] = [layer.heads for layer in layers if layer.heads is not None]
-    heads, width = _count_heads(stated[-1] if stated else "1x", sizes, stage), sizes.widths[stage]
+    heads = _count_heads(stated[-1] if stated else "1x", sizes, stage)
+    width = sizes.widths[stage]
     if width % heads:
         raise ValueError(f"heads must divide the width, got {heads} heads and width {width} in stage {stage + 1}")
     return heads
 
 
-def _count_heads(heads: Heads, sizes: SwinSpec, stage: int) -> int:
+def _count_heads(heads: Heads, sizes: BackboneSpec, stage: int) -> int:
+    own = sizes.num_heads[stage]
+    if isinstance(heads, tuple):
+        return _pick_heads(heads, sizes, stage)
+    if stage + 1 not in sizes.operator_stages:
+        return own
     if isinstance(heads, int):
         return heads
-    if isinstance(heads, tuple):
-        if len(heads) != len(sizes.depths):
-            raise ValueError(f"heads needs one number per stage ({len(sizes.depths)}), got {list(heads)}")
-        return heads[stage]
-    return {"1x": sizes.num_heads[stage], "2x": 2 * sizes.num_heads[stage], "C": sizes.widths[stage]}[heads]
+    return {"1x": own, "2x": 2 * own, "C": sizes.widths[stage]}[heads]
+
+
+def _pick_heads(heads: tuple[int, ...], sizes: BackboneSpec, stage: int) -> int:
+    """A list says something of every stage: of one that keeps its attention it may only repeat what is there."""
+    if len(heads) != len(sizes.num_heads):
+        raise ValueError(f"heads needs one number per stage ({len(sizes.num_heads)}), got {list(heads)}")
+    if stage + 1 not in sizes.operator_stages and heads[stage] != sizes.num_heads[stage]:
+        raise ValueError(f"stage {stage + 1} keeps its {sizes.num_heads[stage]} heads, got {list(heads)}")
+    return heads[stage]

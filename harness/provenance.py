@@ -10,7 +10,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.errors import DataError
 from harness.plan import Cell
 from paradigms.config import LEVELS
 
@@ -58,21 +57,22 @@ def collect(*, device: str | None = None, threads: int | None = None) -> dict[st
 def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
     """Twelve hexadecimal digits of all code that can change a cell's numbers.
 
-    Comments and formatting cannot, nor can an index: a new level's row there changes no other level.
+    Comments and formatting cannot; of an index, which only imports and lists names, the rows of other levels cannot.
     """
     digest = hashlib.sha256()
     modules = reached_modules(cell, root=root)
     for module in modules:
         source = _read(module, root)
-        if not _is_index(source):
-            digest.update(f"{module}\n{_parse(source)}\n".encode())
+        rows = _list_rows(source)
+        content = _parse(source) if rows is None else "\n".join(row for key, row in rows if _is_named(key, cell))
+        digest.update(f"{module}\n{content}\n".encode())
     for path in _list_sources([COMPILED[module] for module in modules if module in COMPILED], root):
         digest.update(f"{path.name}\n{_strip(path.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def tree_digest(*folders: str, root: Path = ROOT) -> str:
-    """Twelve hexadecimal digits of all code in some folders; of Python without comments and formatting."""
+    """Twelve hexadecimal digits of all code in some folders, without comments and formatting."""
     digest = hashlib.sha256()
     for path in _list_sources(folders, root):
         source = path.read_text(encoding="utf-8")
@@ -93,13 +93,8 @@ def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
     They are the modules of training, the file of the dataset and the backbone, and what these two import. A module
     called like a level is not followed where the cell does not name that level: only cells with `sliding_window`
     reach `paradigms.kernels.sliding_window`.
-
-    Raises:
-        DataError: there is no such dataset.
     """
     starts = [f"harness.data.{cell.data.name}"]
-    if _locate(starts[0], root) is None:
-        raise DataError(f"unknown dataset {cell.data.name!r}")
     starts += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
     reached, waiting = set(TRAINING_MODULES), starts
     while waiting:
@@ -113,8 +108,12 @@ def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
 def _is_reached(module: str, cell: Cell) -> bool:
     if not module.startswith(("harness.data.", "paradigms")) or module in CONFIGURATION:
         return False
-    stem = module.rpartition(".")[2]
-    return stem not in LEVELS or stem in cell.levels()
+    return _is_named(module.rpartition(".")[2], cell)
+
+
+def _is_named(name: str, cell: Cell) -> bool:
+    """False for a level that the cell does not name."""
+    return name not in LEVELS or name in cell.levels()
 
 
 def _imports_of(module: str, root: Path) -> Iterator[str]:
@@ -142,21 +141,23 @@ def _find_imports(source: str, package: str) -> tuple[str, ...]:
 
 
 @cache
-def _is_index(source: str) -> bool:
-    """Whether a module does nothing but import and list: what stands in a room's `__init__`."""
-    return all(
-        isinstance(statement, ast.Import | ast.ImportFrom)
-        or _is_docstring(statement)
-        or (isinstance(statement, ast.Assign | ast.AnnAssign) and _is_listing(statement.value))
-        for statement in ast.parse(source).body
-    )
-
-
-def _is_listing(value: ast.expr | None) -> bool:
-    """Names in a dictionary, or names as strings in a list: neither a number nor a computation."""
-    if isinstance(value, ast.Dict):
-        return all(isinstance(part, ast.Name) for part in value.values)
-    return isinstance(value, ast.List) and all(isinstance(part, ast.Constant) for part in value.elts)
+def _list_rows(source: str) -> tuple[tuple[str, str], ...] | None:
+    """The rows, with their keys, of a module that only imports and lists names; None where it does anything else."""
+    rows: list[tuple[str, str]] = []
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.Import() | ast.ImportFrom():
+                pass
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                pass
+            case ast.Assign(value=ast.Dict() as listing) | ast.AnnAssign(value=ast.Dict() as listing):
+                for key, value in zip(listing.keys, listing.values, strict=True):
+                    if not (isinstance(key, ast.Constant) and isinstance(value, ast.Name | ast.Attribute)):
+                        return None
+                    rows.append((str(key.value), ast.unparse(value)))
+            case _ if not _is_docstring(statement):
+                return None
+    return tuple(sorted(rows))
 
 
 @cache

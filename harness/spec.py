@@ -5,7 +5,7 @@ The shape of a file is the shape of these models: YAML keys are field names. `ha
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,13 +24,14 @@ from pydantic import (
 
 from paradigms.config import (
     AGGREGATIONS,
-    BACKBONES,
     BACKENDS,
     BORDERS,
+    COMBINATIONS,
     GHOST_MAPS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
+    PROJECTIONS,
     AttentionConfig,
     Size,
     unknown_name,
@@ -62,7 +63,14 @@ def _described(expected: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-Backbone = Annotated[str, _known("backbone", BACKBONES)]
+def _check_backbone(name: str) -> str:
+    """A name that a recipe may give sizes to; `BackbonesSpec` stands further down."""
+    if name not in BackbonesSpec.model_fields:
+        raise ValueError(unknown_name("backbone", name, tuple(BackbonesSpec.model_fields)))
+    return name
+
+
+Backbone = Annotated[str, AfterValidator(_check_backbone)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[Size, _described("a number of pixels or [rows, columns]")]
 Heads = Annotated[
@@ -124,6 +132,9 @@ class OperatorSpec(Spec):
     ghost_gamma: NonNegativeFloat | None = None
     ghost_heads: GhostHeads | None = None
     ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
+    se_ratio: PositiveFloat | None = None
+    combine: Annotated[str, _known("combine", COMBINATIONS)] | None = None
+    projections: Annotated[str, _known("projections", PROJECTIONS)] | None = None
     backend: Annotated[str, _known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 
@@ -144,6 +155,8 @@ class CellSpec(OperatorSpec):
 
 class RowSpec(OperatorSpec):
     """What a row changes of the cell; `stages` replaces fields in some stages only.
+
+    What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own.
@@ -250,22 +263,51 @@ class DataSpec(Spec):
     loading_workers: NonNegativeInt = 0
 
 
-class SwinSpec(Spec):
-    """Sizes of a Swin (timm's argument names); `num_heads` is what `heads: 1x` means.
+class BackboneSpec(Spec):
+    """Sizes of a backbone (timm's argument names), in lists with one entry per stage.
 
-    `weight_init` is timm's: the empty string draws linear layers with standard deviation 0.02 whatever their width,
-    which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the width.
+    `num_heads` is what `heads: 1x` means. `weight_init` is timm's: the empty string draws linear layers with standard
+    deviation 0.02 whatever their width, which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the
+    width.
     """
 
+    family: ClassVar[str]
+    """The level that it is a size of: a key of `paradigms.backbones.BACKBONES`."""
+
     patch_size: PositiveInt
-    embed_dim: PositiveInt
-    depths: tuple[PositiveInt, ...]
     num_heads: tuple[PositiveInt, ...]
-    window_size: PositiveInt = 7
     mlp_ratio: PositiveFloat = 4.0
     qkv_bias: bool = True
     drop_path_rate: Probability = 0.0
     weight_init: Literal["", "jax", "moco", "reset"] = ""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        raise NotImplementedError
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The stages, from 1, whose attention can be replaced."""
+        raise NotImplementedError
+
+    def base_operator(self, image_size: int) -> AttentionConfig:
+        """What a row that states an operator starts from, on images of this side."""
+        raise NotImplementedError
+
+    def own_operator(self, _image_size: int) -> AttentionConfig | None:
+        """What stands where a row states no operator; None: the attention that timm's model has."""
+        return None
+
+
+class SwinSpec(BackboneSpec):
+    """Sizes of a Swin; every stage takes operators."""
+
+    family = "swin"
+
+    embed_dim: PositiveInt
+    depths: tuple[PositiveInt, ...]
+    window_size: PositiveInt = 7
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -280,6 +322,90 @@ class SwinSpec(Spec):
         """Channels of each stage."""
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
 
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(1, len(self.depths) + 1))
+
+    def base_operator(self, _image_size: int) -> AttentionConfig:
+        """Swin's own attention."""
+        return AttentionConfig(window_size=self.window_size)
+
+    def own_operator(self, image_size: int) -> AttentionConfig | None:
+        """Swin's own attention is an operator like any other."""
+        return self.base_operator(image_size)
+
+
+class VoloSpec(BackboneSpec):
+    """Sizes of a VOLO; stage 1, the Outlookers, takes operators, the others are global attention and stay timm's.
+
+    `use_aux_head` adds timm's head over all tokens, which is made for token labeling.
+    """
+
+    family = "volo"
+
+    patch_size: Literal[2, 4, 8, 16] = 8
+    stem_hidden_dim: PositiveInt = 64
+    layers: tuple[PositiveInt, ...]
+    embed_dims: tuple[PositiveInt, ...]
+    mlp_ratio: PositiveFloat = 3.0
+    qkv_bias: bool = False
+    use_aux_head: bool = False
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        lists = {"layers": self.layers, "embed_dims": self.embed_dims, "num_heads": self.num_heads}
+        if len({len(entries) for entries in lists.values()}) != 1 or not 2 <= len(self.layers) <= 4:
+            told = ", ".join(f"{name} {list(entries)}" for name, entries in lists.items())
+            raise ValueError(f"a VOLO has 2 to 4 stages and one entry for each, got {told}")
+        if len(set(self.embed_dims[1:])) != 1:
+            raise ValueError(f"the stages after the first have one width, got embed_dims {list(self.embed_dims)}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return self.embed_dims
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The Outlookers."""
+        return (1,)
+
+    def base_operator(self, _image_size: int) -> AttentionConfig:
+        """Swin's attention in its own window: an Outlooker has none."""
+        return AttentionConfig()
+
+
+class DeitSpec(BackboneSpec):
+    """Sizes of a DeiT without class token: one stage of `depth` blocks, all of which take operators."""
+
+    family = "deit"
+
+    patch_size: PositiveInt = 16
+    embed_dim: PositiveInt
+    depth: PositiveInt = 12
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(self.num_heads) != 1:
+            raise ValueError(f"a DeiT has one stage and num_heads one entry, got {list(self.num_heads)}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the only stage."""
+        return (self.embed_dim,)
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The only one."""
+        return (1,)
+
+    def base_operator(self, image_size: int) -> AttentionConfig:
+        """The global attention of a DeiT: one window as large as the map, no term of position."""
+        return AttentionConfig(parameterization=("query_key",), window_size=image_size // self.patch_size)
+
 
 class LinearSpec(Spec):
     """The floor `linear`: one linear layer on the pixels."""
@@ -292,9 +418,20 @@ class MlpSpec(Spec):
 
 
 class BackbonesSpec(Spec):
-    """What each backbone's name means under a recipe; None: the recipe does not have it."""
+    """What each backbone's name means under a recipe; None: the recipe does not have it.
+
+    A family's own name is the size that most tables use: Swin-T, VOLO-D1 and DeiT-Ti in the paper.
+    """
 
     swin: SwinSpec | None = None
+    swin_small: SwinSpec | None = None
+    swin_base: SwinSpec | None = None
+    volo: VoloSpec | None = None
+    volo_d2: VoloSpec | None = None
+    volo_d3: VoloSpec | None = None
+    volo_d4: VoloSpec | None = None
+    volo_d5: VoloSpec | None = None
+    deit: DeitSpec | None = None
 
 
 class TrainingSpec(Spec):

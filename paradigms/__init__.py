@@ -11,9 +11,10 @@ _HOME = {
     "build_attention": "paradigms.attention",
     "AttentionConfig": "paradigms.config",
     "PRESETS": "paradigms.presets",
+    "replace_attention": "paradigms.replace",
 }
 
-__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention"]
+__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention", "replace_attention"]
 
 
 def __getattr__(name: str) -> Any:

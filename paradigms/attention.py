@@ -16,13 +16,15 @@ from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softma
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.level import Parameterization
 from paradigms.presets import get_preset
+from paradigms.projection import PROJECTIONS, Projections
 
 
 class LocalAttention(nn.Module):
     """f_i = Σ_{j∈Φ} Norm_j(logits_ij) v_j, between a value projection and an output projection.
 
-    Takes its four parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
-    `neighborhood` says which keys a query sees, `aggregation` how weights meet values.
+    Takes its parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
+    `neighborhood` says which keys a query sees, `aggregation` how weights meet values; `projections` make the values
+    and the output.
 
     Shape:
         (batch, height, width, dim) to the same.
@@ -40,7 +42,7 @@ class LocalAttention(nn.Module):
         normalization: Softmax | FilterNorm | Identity,
         neighborhood: Neighborhood,
         aggregation: Aggregation,
-        qkv_bias: bool = True,
+        projections: Projections,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         backend: str = "auto",
@@ -54,14 +56,14 @@ class LocalAttention(nn.Module):
         self.normalization = normalization
         self.neighborhood = neighborhood
         self.aggregation = aggregation
-        self.v = nn.Linear(dim, dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.input, self.v, self.proj = projections
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
         self.backend = backend
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
         """Attend to the neighborhood of every pixel."""
+        x = self.input(x)
         v = self.aggregation.split_heads(self.v(x), self.num_heads)  # (B, H, W, heads, head_dim)
         y = kernels.attend(
             self.parameterization(x),
@@ -75,11 +77,22 @@ class LocalAttention(nn.Module):
         )
         return self.proj_drop(self.proj(self.aggregation.join_heads(y)))  # type: ignore[no-any-return]
 
+    @property
+    def is_global(self) -> bool:
+        """Whether the output depends on the whole map, however small the neighborhood is."""
+        return self.parameterization.is_global or self.aggregation.is_global
+
+    @property
+    def _value_bias(self) -> Float[Tensor, "dim"] | None:
+        """What a zero input is projected to; None for zero."""
+        return getattr(self.v, "bias", None)
+
     def _outside(self) -> Outside:
         """What taps outside the map carry: the projections of a zero input where the border says so."""
         if self.neighborhood.geometry.border != "project":
             return Outside(None, None)
-        v = None if self.v.bias is None else self.aggregation.split_heads(self.v.bias, self.num_heads)
+        bias = self._value_bias
+        v = None if bias is None else self.aggregation.split_heads(bias, self.num_heads)
         return Outside(self.parameterization.project_zero_key(), v)
 
     def invariances(self, height: int, width: int) -> dict[str, Bool[Tensor, "..."]]:
@@ -97,7 +110,7 @@ class LocalAttention(nn.Module):
             for name in self.parameterization.constant_parameters():
                 found[f"parameterization.{name}"] = torch.tensor(True)
         unfiltered = self.aggregation.kind == "weighted_sum"
-        if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self.v.bias is not None:
+        if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self._value_bias is not None:
             found["v.bias"] = torch.tensor(True)
         hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
         hidden[offset[valid]] = False
@@ -154,7 +167,7 @@ def build_attention(
         normalization=NORMALIZATIONS[config.normalization](),
         neighborhood=neighborhood,
         aggregation=AGGREGATIONS[config.aggregation].from_config(config, dim, num_heads, geometry.num_offsets),
-        qkv_bias=qkv_bias,
+        projections=PROJECTIONS[config.projections](dim, qkv_bias),
         attn_drop=attn_drop,
         proj_drop=proj_drop,
         backend=config.backend,

@@ -11,13 +11,15 @@ from typing import Any
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv")
+PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook")
 """Terms add up; of the others one stands alone."""
 
-AGGREGATIONS = ("weighted_sum", "ghost_head")
+AGGREGATIONS = ("weighted_sum", "ghost_head", "channel_filter")
 GHOST_MAPS = ("grouped", "interleaved")
+COMBINATIONS = ("mul", "add")
+PROJECTIONS = ("linear", "none", "batch_norm")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
-BACKBONES = ("swin",)
+BACKBONES = ("swin", "volo", "deit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +84,22 @@ MINIMUM_TAPS = {"filter_norm": 2}
 OWN_FIELDS = {
     "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
     "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map"}),
+    "channel_filter": frozenset({"se_ratio", "combine"}),
 }
 """Fields that one level alone reads."""
 
-CENTRED_ONLY = {"hadamard_conv": frozenset({"zero", "mask"})}
-"""Parameterizations that look around each query of a sliding window, and the borders that this goes with."""
+CENTRED_ONLY = {
+    "hadamard_conv": frozenset({"zero", "mask"}),
+    "involution": _CENTRED[1],
+    "ddf": _CENTRED[1],
+    "dynamic_conv": _CENTRED[1],
+    "outlook": _CENTRED[1],
+    "channel_filter": _CENTRED[1],
+}
+"""Levels that go with the taps around each query of a sliding window alone, and the borders that they know."""
+
+BORDERS_WITHOUT_BIAS = {"batch_norm": frozenset({"zero", "mask", "shift"})}
+"""Projections that turn a zero input into what no parameter says, and the borders that do not ask for it."""
 
 _READ = {name: frozenset({facts.size, *facts.fields}) for name, facts in NEIGHBORHOOD_FACTS.items()}
 FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for name, read in _READ.items()}
@@ -137,6 +150,11 @@ class AttentionConfig:
         ghost_gamma: of `ghost_head`; γ of Eq. 8, at least 0.
         ghost_heads: of `ghost_head`; how many heads it makes: a number, `2x` of the heads, `C` for one a channel.
         ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
+        se_ratio: of `channel_filter`; its hidden channels for each channel, above 0.
+        combine: of `channel_filter`; how filters meet weights, `mul` or `add`.
+        projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
+            or as around the depthwise convolutions of arXiv:2106.04263, of the input and of the output, with
+            `batch_norm` and ReLU.
         backend: which kernels compute it; `auto` chooses.
 
     Raises:
@@ -160,6 +178,9 @@ class AttentionConfig:
     ghost_gamma: float = 1.0
     ghost_heads: int | str = "C"
     ghost_map: str = "grouped"
+    se_ratio: float = 0.2
+    combine: str = "mul"
+    projections: str = "linear"
     backend: str = "auto"
 
     def __post_init__(self) -> None:
@@ -171,10 +192,15 @@ class AttentionConfig:
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
         _require("ghost_map", self.ghost_map, GHOST_MAPS)
+        _require("combine", self.combine, COMBINATIONS)
+        _require("projections", self.projections, PROJECTIONS)
+        self._check_borders()
         self._check_backend()
         self._check_sizes()
         self._check_taps()
         self._check_ghosts()
+        if not 0 < self.se_ratio < inf:
+            raise ValueError(f"se_ratio must be a finite number above 0, got {self.se_ratio}")
 
     def _check_parameterization(self) -> None:
         for name in self.parameterization:
@@ -187,12 +213,16 @@ class AttentionConfig:
             raise ValueError(f"only terms of Eq. 4 can be added up, got {list(self.parameterization)}")
         ordered = tuple(name for name in PARAMETERIZATIONS if name in self.parameterization)
         object.__setattr__(self, "parameterization", ordered)
-        borders = CENTRED_ONLY.get(ordered[0])
-        if borders and (self.neighborhood != "sliding_window" or self.outside_rule not in borders):
-            raise ValueError(
-                f"{ordered[0]} needs sliding_window with border {' or '.join(sorted(borders))}, "
-                f"got {self.neighborhood}, {self.outside_rule}"
-            )
+
+    def _check_borders(self) -> None:
+        got = f"got {self.neighborhood}, {self.outside_rule}"
+        for level in (self.parameterization[0], self.aggregation):
+            known = CENTRED_ONLY.get(level)
+            if known and (self.neighborhood != "sliding_window" or self.outside_rule not in known):
+                raise ValueError(f"{level} needs sliding_window with border {' or '.join(sorted(known))}, {got}")
+        known = BORDERS_WITHOUT_BIAS.get(self.projections)
+        if known and self.outside_rule not in known:
+            raise ValueError(f"projections {self.projections!r} need a border of {', '.join(sorted(known))}; {got}")
 
     def _check_ghosts(self) -> None:
         for name in ("ghost_lambda", "ghost_gamma"):

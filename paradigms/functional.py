@@ -30,7 +30,7 @@ class Terms(NamedTuple):
     scale: float | None
 
 
-Scores = Terms | Float[Tensor, "#batch #height #width heads taps"]
+Scores = Terms | Float[Tensor, "#batch #height #width #heads taps"]
 """What a parameterization makes, a module of these `scores`: the parts of Eq. 4's logits (`terms`; `shared_terms` where
 queries and keys are one head as wide as all channels), or `logits` as they are."""
 
@@ -296,6 +296,27 @@ def make_logits(
         parts.append(take_rows(terms.rb, offset)[None])
     assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
+
+
+def standardize(
+    filters: Float[Tensor, "... taps"], valid: Bool[Tensor, "... taps"] | None, *, gain: float = 1.0
+) -> Float[Tensor, "... taps"]:
+    """Mean zero and standard deviation `gain` over the counted taps (None: all), zero at others: arXiv:2104.14107.
+
+    The standard deviation is the unbiased one plus 1e-10. Numbers that are equal but for rounding give zeros, and
+    gradients of zero.
+    """
+    counted = torch.ones_like(filters, dtype=torch.bool) if valid is None else valid
+    count = counted.sum(dim=-1, keepdim=True)
+    shown = torch.where(counted, filters, 0)
+    mean = shown.sum(dim=-1, keepdim=True) / count
+    centred = torch.where(counted, filters - mean, 0)
+    variance = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
+    # equal numbers, as on a black background, differ by rounding alone, which must not be blown up to the gain
+    rounding = 4 * torch.finfo(filters.dtype).eps * shown.detach().abs().amax(dim=-1, keepdim=True)
+    flat = variance <= rounding.square()
+    deviation = torch.where(flat, 1, variance).sqrt()
+    return (gain * centred / (deviation + 1e-10)).masked_fill(flat, 0)
 
 
 def apply_weights(

@@ -3,9 +3,10 @@
 import math
 from typing import ClassVar
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from paradigms.functional import standardize
 
 Logits = Float[Tensor, "... taps"]
 Valid = Bool[Tensor, "... taps"]
@@ -40,26 +41,15 @@ class FilterNorm:
     kind = "filter_norm"
     ignores_constant: ClassVar[bool] = True
     weight_sum: ClassVar[float | None] = 0.0
-    epsilon: ClassVar[float] = 1e-10
     minimum_taps: ClassVar[int] = 2
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
         """Normalize over the last axis."""
         num_taps = logits.shape[-1]
-        counted = torch.ones_like(logits, dtype=torch.bool) if valid is None else valid
-        count = counted.sum(dim=-1, keepdim=True)
-        fewest = num_taps if valid is None or not valid.numel() else int(count.min())
+        fewest = num_taps if valid is None or not valid.numel() else int(valid.sum(dim=-1).min())
         if fewest < self.minimum_taps:
             raise ValueError(f"filter_norm needs at least {self.minimum_taps} counted taps, got {fewest} of {num_taps}")
-        shown = torch.where(counted, logits, 0)
-        mean = shown.sum(dim=-1, keepdim=True) / count
-        centred = torch.where(counted, logits - mean, 0)
-        variance = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
-        # equal logits, as on a black background, differ by rounding alone, which must not be blown up to the gain
-        rounding = 4 * torch.finfo(logits.dtype).eps * shown.detach().abs().amax(dim=-1, keepdim=True)
-        flat = variance <= rounding.square()
-        deviation = torch.where(flat, 1, variance).sqrt()
-        return (math.sqrt(2 / num_taps) * centred / (deviation + self.epsilon)).masked_fill(flat, 0)
+        return standardize(logits, valid, gain=math.sqrt(2 / num_taps))
 
 
 class Identity:

@@ -52,6 +52,49 @@ _WINDOWED = {
     "net7": _preset(f"{_PAPER}, Table 1", "query_key", "query_position", "position_key", "position_bias"),
 }
 
+_GENERATED = {
+    "involution": Preset(
+        AttentionConfig(
+            parameterization=("involution",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            projections="none",
+        ),
+        "arXiv:2103.06255, as released",
+        "f_i = Σ_{j∈Θ} (W ReLU(BN(U x_i)))_{j-i} x_j",
+    ),
+    "ddf": Preset(
+        AttentionConfig(
+            parameterization=("ddf",),
+            normalization="filter_norm",
+            neighborhood="sliding_window",
+            aggregation="channel_filter",
+        ),
+        "arXiv:2104.14107, as released",
+        "f_i = Σ_{j∈Θ} s_{j-i} filter_norm(V ReLU(U x̄))_{j-i} filter_norm(W x_i)_{j-i} v_j, x̄ the mean over the map",
+    ),
+    "d_dwconv": Preset(
+        AttentionConfig(
+            parameterization=("dynamic_conv",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            projections="batch_norm",
+        ),
+        "arXiv:2106.04263, homogeneous, as released",
+        "f_i = Σ_{j∈Θ} (W ReLU(BN(U x̄)))_{j-i} v_j, x̄ the mean over the map",
+    ),
+    "outlooker": Preset(
+        AttentionConfig(
+            parameterization=("outlook",),
+            normalization="identity",
+            neighborhood="sliding_window",
+            kernel_size=5,
+        ),
+        "arXiv:2106.13112, at stride 1",
+        "f_i = Σ_{j∈Θ} Σ_n softmax_j(W x_n)_{i-n, j-n} v_j",
+    ),
+}
+
 PRESETS: dict[str, Preset] = {
     **_WINDOWED,
     **{f"{name}_n": _sliding(preset) for name, preset in _WINDOWED.items()},
@@ -64,6 +107,7 @@ PRESETS: dict[str, Preset] = {
         f"{_PAPER}, Eq. 5 to 8 as released",
         "f_i = Σ_{j∈Θ} (softmax_j(W GELU(conv(q⊙k))_i) + γ·s_{j-i}) v_j",
     ),
+    **_GENERATED,
     "dwconv": _preset(f"{_PAPER}, Figure 2", "position_bias", normalization="identity", neighborhood="sliding_window"),
 }
 

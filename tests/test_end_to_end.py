@@ -124,6 +124,7 @@ def test_the_table_can_be_made_from_the_store_alone(desk: Desk) -> None:
     pd.testing.assert_frame_equal(desk.table(), before)
 
 
+@pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", "--seeds", "2")
     assert trained(output) == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}

@@ -56,6 +56,7 @@ def test_the_wheel_serves_every_python_on_its_platform(wheel: Path) -> None:
     assert not wheel.name.endswith("-any.whl")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_wheel_lacks_the_compiled_kernels_alone(tmp_path: Path, wheel: Path) -> None:
     poor = build_wheel(tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
     assert set(zipfile.ZipFile(wheel).namelist()) - set(zipfile.ZipFile(poor).namelist()) == {LIBRARY}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.families import DATASETS
 from harness.data.family import Data, Description, Family
-from harness.errors import DataError
+from harness.errors import SpecError
 from harness.spec import DataSpec, TrainingSpec
 from paradigms.config import unknown_name
 
@@ -20,7 +20,10 @@ __all__ = ["DATASETS", "Data", "Description", "check_data", "data_digest", "desc
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
     """Find out before any run whether the files are there and can give what the recipe asks for.
 
+    What is in the files is not looked at: `describe_data` does that, and `load_data` again of all that it reads.
+
     Raises:
+        SpecError: there is no such dataset.
         DataError: they cannot; the message says why and names the field or the file.
     """
     _get_family(spec.name).check_data(spec, training, data_dir=data_dir)
@@ -29,15 +32,14 @@ def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None)
 def load_data(
     spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
 ) -> Data:
-    """The images of one run.
+    """The images of one run, whose recipe `check_data` has accepted; files are checked as they are read.
 
     Which images are trained on, validated with and tested on is fixed by `spec` alone; order and augmentation follow
     the replicate, so that every row of a table sees the same.
 
     Raises:
-        DataError: files are missing or damaged, or the recipe asks for what they cannot give.
+        DataError: files are missing or damaged.
     """
-    check_data(spec, training, data_dir=data_dir)
     return _get_family(spec.name).load_data(spec, training, replicate=replicate, data_dir=data_dir, device=device)
 
 
@@ -45,6 +47,7 @@ def data_digest(spec: DataSpec, data_dir: Path | None) -> str:
     """A digest of the files that `spec` reads, without decoding them.
 
     Raises:
+        SpecError: there is no such dataset.
         DataError: the files are missing.
     """
     return _get_family(spec.name).digest_files(data_dir)
@@ -57,5 +60,5 @@ def describe_data(name: str, data_dir: Path | None) -> Description:
 
 def _get_family(name: str) -> Family:
     if name not in DATASETS:
-        raise DataError(unknown_name("dataset", name, tuple(DATASETS)))
+        raise SpecError(unknown_name("dataset", name, tuple(DATASETS)), key="data.name")
     return DATASETS[name]

@@ -71,13 +71,13 @@ class Family(Protocol):
     """A dataset family: a module with these functions."""
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
-        """Raise DataError where the files are missing or the recipe asks for what they cannot give."""
+        """Raise DataError where files are missing or the recipe asks for what they cannot give; reads no image."""
         ...
 
     def load_data(
         self, spec: DataSpec, training: TrainingSpec, *, replicate: int, data_dir: Path | None, device: torch.device
     ) -> Data:
-        """Read the files of a recipe that `check_data` accepts."""
+        """Read the files of a recipe that `check_data` accepts; DataError where they are missing or damaged."""
         ...
 
     def digest_files(self, data_dir: Path | None) -> str:

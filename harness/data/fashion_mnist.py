@@ -36,11 +36,11 @@ _Bytes = NDArray[np.uint8]
 
 
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
-    """The four files are there and undamaged, and the recipe asks for 28x28 gray images changed as a batch."""
+    """The four files are there, and the recipe asks for 28x28 gray images changed as a batch."""
     check_shape(spec, num_classes=NUM_CLASSES, channels=1, image_size=IMAGE_SIZE)
     check_counts(spec, training, num_train=NUM_TRAIN, num_test=NUM_TEST)
     check_augmentation(spec, training, unsupported=("scale", "auto_augment", "color_jitter"))
-    _check_files(_folder(data_dir))
+    _require_files(_folder(data_dir))
 
 
 def load_data(
@@ -49,7 +49,7 @@ def load_data(
     """Decode the files, checked by digest, and take the recipe's samples of them."""
     from harness.data.memory import ImageSet, MemoryData, Splits
 
-    folder = _folder(data_dir)
+    folder, digest = _folder(data_dir), digest_files(data_dir)
     images, labels = _read_images(folder, "train"), _read_labels(folder, "train")
     test_images, test_labels = _read_images(folder, "t10k"), _read_labels(folder, "t10k")
     num_train = spec.train_images or NUM_TRAIN - spec.val_images
@@ -67,7 +67,7 @@ def load_data(
         mean=MEAN,
         std=STD,
     )
-    return MemoryData(spec, training, splits, digest=digest_files(data_dir), replicate=replicate, device=device)
+    return MemoryData(spec, training, splits, digest=digest, replicate=replicate, device=device)
 
 
 def digest_files(data_dir: Path | None) -> str:

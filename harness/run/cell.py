@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.build import build_model, describe_kernels
 from harness.data import load_data
-from harness.errors import Diverged, StoreError
+from harness.errors import DataError, Diverged, StoreError
 from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
 from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -77,6 +77,8 @@ def _execute(
     cell = run.row.cell
     yield Measured(measure_cost(cell))
     data = load_data(cell.data, cell.training, replicate=run.seed, data_dir=context.data_dir, device=device)
+    if data.digest != context.provenance["data_digest"]:
+        raise DataError(f"the files of {cell.data.name} have changed since the plan was made")
     model = build_model(cell, replicate=run.seed, device=device)
     training = train(model, data, cell.training, replicate=run.seed, device=device)
     yield from training

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness.data import DATASETS, data_digest
-from harness.errors import SpecError
+from harness.data import data_digest
 from harness.plan import Plan, PlannedRun
 from harness.provenance import code_digest
 from harness.record import Record, RunStatus
 from harness.spec import LimitsSpec
 from harness.table.selection import Digests, get_digests
 from harness.tracking import Tracker
-from paradigms.config import unknown_name
 
 LIMIT_OF = {RunStatus.OUT_OF_MEMORY: "memory_limit_gb", RunStatus.TIMED_OUT: "time_limit_minutes"}
 
@@ -42,9 +40,6 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
         SpecError: there is no such dataset.
         DataError: the dataset is missing.
     """
-    name = plan.spec.recipe.data.name
-    if name not in DATASETS:
-        raise SpecError(unknown_name("dataset", name, tuple(DATASETS)), key="data.name")
     data = data_digest(plan.spec.recipe.data, data_dir)
     return {row.cell.id: (code_digest(row.cell), data) for row in plan.rows}
 

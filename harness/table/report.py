@@ -96,9 +96,11 @@ def _to_finding_notes(findings: Findings | None) -> Iterable[str]:
     if findings is None:
         return
     if not findings.claims.empty:
+        tests = int(findings.claims["holm_p"].notna().sum())
         yield (
             "**Claims** are the paper's: reproduced or contradicted only where the paired t-test rejects equality at "
-            f"5 % after Holm's correction over the {count_noun(len(findings.claims), 'claim')}, otherwise unresolved."
+            f"5 % after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, otherwise "
+            "unresolved."
         )
     if not findings.effects.empty:
         yield (

@@ -1,7 +1,12 @@
 """The room of aggregations: how weights meet values."""
 
+from paradigms.aggregation.channel_filter import ChannelFilter
 from paradigms.aggregation.ghost_head import GhostHead
 from paradigms.aggregation.level import Aggregation
 from paradigms.aggregation.weighted_sum import WeightedSum
 
-AGGREGATIONS: dict[str, type[Aggregation]] = {"weighted_sum": WeightedSum, "ghost_head": GhostHead}
+AGGREGATIONS: dict[str, type[Aggregation]] = {
+    "weighted_sum": WeightedSum,
+    "ghost_head": GhostHead,
+    "channel_filter": ChannelFilter,
+}

@@ -1,6 +1,7 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,14 @@ from paradigms.functional import Aggregation
 
 
 class StaticFilter(nn.Module):
-    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself."""
+    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
+
+    Attributes:
+        is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
+            is one rule for all tables by offset.
+    """
+
+    is_position_table: ClassVar[bool] = True
 
     def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
         super().__init__()
@@ -62,6 +70,8 @@ class GhostHead(nn.Module):
     Raises:
         ValueError: `ghosts` is no multiple of `num_heads` or does not divide `dim`.
     """
+
+    is_global: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What every aggregation says of itself."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +12,13 @@ from paradigms.config import AttentionConfig
 
 @runtime_checkable
 class Aggregation(Protocol):
-    """How weights meet values; a module. `kind` is the formula's: see `paradigms.functional.Aggregation`."""
+    """How weights meet values; a module.
+
+    Attributes:
+        is_global: whether its filters depend on the whole map.
+    """
+
+    is_global: ClassVar[bool]
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "Aggregation":

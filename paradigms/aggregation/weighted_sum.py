@@ -17,7 +17,8 @@ class WeightedSum(nn.Module):
         Input (batch, height, width, dim), which is not looked at; output plain numbers for the kernels.
     """
 
-    kind: ClassVar[str] = "weighted_sum"
+    kind = "weighted_sum"
+    is_global: ClassVar[bool] = False
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "WeightedSum":  # noqa: ARG003

@@ -1,7 +1,10 @@
 """The room of backbones: timm's models with the operator in their blocks."""
 
+from paradigms.backbones.deit import DeiT
+from paradigms.backbones.stages import OperatorStages
 from paradigms.backbones.swin import SwinTransformer
+from paradigms.backbones.volo import VOLO
 
-BACKBONES = {"swin": SwinTransformer}
+BACKBONES: dict[str, type[SwinTransformer | VOLO | DeiT]] = {"swin": SwinTransformer, "volo": VOLO, "deit": DeiT}
 
-__all__ = ["BACKBONES", "SwinTransformer"]
+__all__ = ["BACKBONES", "VOLO", "DeiT", "OperatorStages", "SwinTransformer"]

@@ -1,87 +1,90 @@
-"""timm's Swin Transformer (arXiv:2103.14030) with the operator in every block."""
+"""timm's Swin Transformer (arXiv:2103.14030) with operators in its blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from jaxtyping import Float
 from timm.models import swin_transformer as timm_swin
-from torch import Tensor
+from torch import Tensor, nn
 
-from paradigms.attention import LocalAttention, build_attention
-from paradigms.config import AttentionConfig, to_pair
+from paradigms.attention import LocalAttention
+from paradigms.backbones.stages import Fitted, MapSize, OperatorStages, Placement, refit
+from paradigms.config import AttentionConfig, Size, to_pair
 
 
 class SwinBlock(timm_swin.SwinTransformerBlock):
     """timm's block, whose attention moves, pads and cuts the map itself."""
 
+    placement: Placement
+
     def _attn(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
         return self.attn(x)  # type: ignore[no-any-return]
 
+    def _init_buffers(self) -> None:
+        """No mask: the operator knows who sees whom."""
 
-class SwinTransformer(timm_swin.SwinTransformer):
+    def set_input_size(self, feat_size: MapSize, window_size: Size, always_partition: bool | None = None) -> None:
+        """Fit the operator to a map, with windows of a size that timm has scaled."""
+        self.input_resolution = to_pair(feat_size)
+        if always_partition is not None:
+            self.always_partition = always_partition
+        window = to_pair(window_size)
+        self.window_size, self.shift_size = self._calc_window_shift(window, self.placement.target_shift(window))
+        operator = cast("LocalAttention", self.attn)
+        self.attn = refit(operator, self.placement, self.window_size, self.shift_size)  # type: ignore[assignment]
+
+
+class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
     """timm's model; sizes are its own arguments (`img_size`, `patch_size`, `embed_dim`, `depths`, `mlp_ratio`, ...).
 
     Windows follow timm: no larger than the map, and every second block shifts them by half unless `shift_size` of a
-    config says otherwise or the map is a single window.
+    config says otherwise or the map is a single window. `set_input_size` scales them with the map.
 
     Args:
-        attention: the operator of each stage.
+        attention: the operator of each stage; None keeps timm's windows.
         num_heads: of each stage.
-        attn_drop_rate: probability of dropping an attention weight.
-        proj_drop_rate: probability of dropping a channel after the attention or in the MLP.
-        qkv_bias: whether the query, key and value projections have a bias.
         sizes: further arguments of timm's SwinTransformer.
 
     Raises:
         ValueError: not one operator a stage, or heads that do not divide the width.
     """
 
-    def __init__(
-        self,
-        *,
-        attention: Sequence[AttentionConfig],
-        num_heads: Sequence[int],
-        attn_drop_rate: float = 0.0,
-        proj_drop_rate: float = 0.0,
-        qkv_bias: bool = True,
-        **sizes: Any,
-    ) -> None:
-        super().__init__(num_heads=tuple(num_heads), proj_drop_rate=proj_drop_rate, qkv_bias=qkv_bias, **sizes)
-        if not len(attention) == len(num_heads) == len(self.layers):
-            raise ValueError(f"{len(self.layers)} stages, got {len(attention)} operators and {len(num_heads)} heads")
-        for blocks, config, heads in zip(self._blocks(), attention, num_heads, strict=True):
-            for depth, block in enumerate(blocks):
-                window_size, shift_size = fit_window(block, config, depth)
-                block.__class__ = SwinBlock
-                block.register_buffer("attn_mask", None, persistent=False)
-                block.attn = build_attention(  # type: ignore[assignment]  # declared as timm's own
-                    config,
-                    dim=block.dim,
-                    num_heads=heads,
-                    window_size=window_size,
-                    shift_size=shift_size,
-                    qkv_bias=qkv_bias,
-                    attn_drop=attn_drop_rate,
-                    proj_drop=proj_drop_rate,
-                )
+    def __init__(self, *, attention: Sequence[AttentionConfig | None], num_heads: Sequence[int], **sizes: Any) -> None:
+        super().__init__(num_heads=tuple(num_heads), **sizes)
+        if len(num_heads) != self.num_stages:
+            raise ValueError(f"{self.num_stages} stages, got {len(num_heads)} heads")
+        self.set_operators(attention)
 
-    def operators(self) -> Iterator[tuple[int, tuple[int, int], LocalAttention]]:
-        """Every block's stage (1-based), map (rows, columns) and operator, in order."""
-        for stage, blocks in enumerate(self._blocks(), start=1):
-            for block in blocks:
-                yield stage, to_pair(block.input_resolution), cast("LocalAttention", block.attn)
+    @property
+    def num_stages(self) -> int:
+        """As many as `depths` has entries."""
+        return len(self.layers)
 
-    def _blocks(self) -> Iterator[Sequence[timm_swin.SwinTransformerBlock]]:
-        """The blocks of each stage."""
-        for stage in self.layers:
-            yield cast("Sequence[timm_swin.SwinTransformerBlock]", stage.blocks)
+    @property
+    def operator_stages(self) -> tuple[int, ...]:  # type: ignore[override]  # a constant of other backbones
+        """All of them."""
+        return tuple(range(1, self.num_stages + 1))
 
+    def _install(self, stage: int, prepared: Sequence[Fitted]) -> None:
+        """Replace the attention of a stage; from now on timm scales this operator's window with the map."""
+        super()._install(stage, prepared)
+        timm = cast("Any", self)  # its types do not know what these attributes hold
+        grid = to_pair(timm.patch_embed.grid_size)
+        windows = list(timm_swin.calc_stage_window_sizes(grid, timm._ref_window_sizes, timm._ref_grid_size))
+        windows[stage - 1] = to_pair(prepared[0].placement.config.window_size)
+        timm._ref_window_sizes, timm._ref_grid_size = tuple(windows), grid
 
-def fit_window(
-    block: timm_swin.SwinTransformerBlock, config: AttentionConfig, depth: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Window and shift of a block, by timm's rule for the block's map and its place in the stage."""
-    window = to_pair(config.window_size)
-    half = (window[0] // 2, window[1] // 2) if depth % 2 else (0, 0)
-    shift = half if config.shift_size is None else to_pair(config.shift_size)
-    return block._calc_window_shift(window, shift)
+    def _blocks(self, stage: int) -> nn.Sequential:
+        return cast("nn.Sequential", self.layers[stage - 1].blocks)
+
+    def _map_size(self, stage: int) -> MapSize:
+        return to_pair(cast("timm_swin.SwinTransformerBlock", self._blocks(stage)[0]).input_resolution)
+
+    def _fit(self, block: nn.Module, map_size: MapSize, placement: Placement) -> tuple[MapSize, MapSize]:
+        swin_block = cast("timm_swin.SwinTransformerBlock", block)
+        return swin_block._calc_window_shift(*placement.target_window(map_size))
+
+    def _put(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+        block.__class__ = SwinBlock
+        block.register_buffer("attn_mask", None, persistent=False)
+        super()._put(block, operator, map_size)

@@ -44,4 +44,4 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
     static = Terms(None, None, None, None, add[0], None) if len(add) == 1 else add[:, None, None]
     ghosts, carried = regroup(v, outside, add.shape[1])
-    return weighed + convolve(static, ghosts, geometry, UNNORMALIZED, Aggregation(), carried, 0.0).view_as(v)
+    return weighed + convolve(static, ghosts, geometry, UNNORMALIZED, Aggregation(), carried, 0.0).reshape(v.shape)

@@ -23,7 +23,7 @@ from paradigms.kernels import primitive
 from paradigms.kernels.case import Map, regroup
 
 Taps = Float[Tensor, "batch height width heads taps"]
-SharedTaps = Float[Tensor, "#batch #height #width heads taps"]
+SharedTaps = Float[Tensor, "#batch #height #width #heads taps"]
 
 
 def _remove(x: Map, outside: Float[Tensor, "heads head_dim"] | None) -> Map:
@@ -77,6 +77,8 @@ def _mix_shared(weights: Float[Tensor, "#batch 1 1 heads taps"], v: Map, geometr
 
     Where images have weights of their own, they become further channels.
     """
+    if not len(v):
+        return v  # a convolution needs a channel
     images, head_dim = len(weights), v.shape[-1]
     kernel = weights.reshape(-1, 1, 1, *geometry.kernel_size).expand(-1, head_dim, -1, -1, -1).flatten(0, 1)
     halo = [size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True)]

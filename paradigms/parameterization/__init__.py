@@ -3,9 +3,13 @@
 A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be chosen, or one of the others by itself.
 """
 
+from paradigms.parameterization.ddf import DDF
+from paradigms.parameterization.dynamic_conv import DynamicConv
 from paradigms.parameterization.hadamard import Hadamard
 from paradigms.parameterization.hadamard_conv import HadamardConv
+from paradigms.parameterization.involution import Involution
 from paradigms.parameterization.level import Parameterization
+from paradigms.parameterization.outlook import Outlook
 from paradigms.parameterization.terms import TERMS, TermSum
 
 PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
@@ -15,6 +19,10 @@ PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "position_bias": TermSum,
     "hadamard": Hadamard,
     "hadamard_conv": HadamardConv,
+    "involution": Involution,
+    "ddf": DDF,
+    "dynamic_conv": DynamicConv,
+    "outlook": Outlook,
 }
 
-__all__ = ["PARAMETERIZATIONS", "TERMS", "TermSum"]
+__all__ = ["PARAMETERIZATIONS", "TERMS", "Parameterization", "TermSum"]

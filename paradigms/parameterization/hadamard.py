@@ -23,6 +23,7 @@ class Hadamard(nn.Module):
     """
 
     scores: ClassVar[str] = "shared_terms"
+    is_global: ClassVar[bool] = False
 
     def __init__(self, dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()

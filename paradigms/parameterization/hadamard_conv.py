@@ -1,18 +1,15 @@
 """Hadamard attention as it was released with arXiv:2112.12786: the form behind every ELSA number."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from paradigms.config import AttentionConfig, to_pair
 from paradigms.functional import Geometry, multiply
-from paradigms.parameterization.terms import PositionTable
+from paradigms.parameterization.generated_filter import GeneratedFilter
 
 
-class HadamardConv(nn.Module):
+class HadamardConv(GeneratedFilter):
     """Logits of q⊙k by a grouped convolution as large as the neighborhood, GELU, and a 1x1 convolution to all taps.
 
     dim_qk is two thirds of the channels, rounded up to whole groups: ceil((dim // 3 · 2) / group_width) · group_width.
@@ -32,8 +29,6 @@ class HadamardConv(nn.Module):
     Shape:
         (batch, height, width, dim) to (batch, height, width, heads, taps).
     """
-
-    scores: ClassVar[str] = "logits"
 
     def __init__(
         self,
@@ -75,14 +70,3 @@ class HadamardConv(nn.Module):
         product = multiply(self.q(x), self.k(x)).permute(0, 3, 1, 2)  # (B, C_qk, H, W)
         mixed = gelu(self.mix(product)).permute(0, 2, 3, 1)
         return self.to_logits(mixed).unflatten(-1, (self.num_heads, -1))  # type: ignore[no-any-return]
-
-    def project_zero_key(self) -> None:
-        """There is no key: logits are made where the query is."""
-
-    def position_tables(self) -> Mapping[str, PositionTable]:
-        """None."""
-        return {}
-
-    def constant_parameters(self) -> frozenset[str]:
-        """None: no parameter adds the same number to all of a query's logits."""
-        return frozenset()

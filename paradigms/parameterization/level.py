@@ -12,9 +12,15 @@ from paradigms.functional import Geometry, Scores
 
 @runtime_checkable
 class Parameterization(Protocol):
-    """How logits are made; a module. `scores` says of which kind: see `paradigms.functional.Scores`."""
+    """How logits are made; a module.
+
+    Attributes:
+        scores: of which kind they are: see `paradigms.functional.Scores`.
+        is_global: whether they depend on the whole map.
+    """
 
     scores: ClassVar[str]
+    is_global: ClassVar[bool]
 
     @classmethod
     def from_config(

@@ -32,7 +32,13 @@ TABLE_STD = 0.02
 
 
 class PositionTable(nn.Module):
-    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself."""
+    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself.
+
+    Attributes:
+        is_position_table: by this an optimizer knows what weight decay may leave out.
+    """
+
+    is_position_table: ClassVar[bool] = True
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -56,6 +62,7 @@ class TermSum(nn.Module):
     """
 
     scores: ClassVar[str] = "terms"
+    is_global: ClassVar[bool] = False
 
     def __init__(self, terms: Sequence[str], dim: int, num_heads: int, *, num_offsets: int, qkv_bias: bool) -> None:
         super().__init__()

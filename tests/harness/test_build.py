@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from harness.build import build_model, describe_stages
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import load_spec
+from harness.spec import CellSpec, RowSpec
 from paradigms.config import AttentionConfig
 
 TABLE1 = Path("experiments/table1.yaml")
@@ -44,6 +46,52 @@ def test_replicates_start_from_different_values(plan_of_each_rule: Plan) -> None
         first["layers.0.blocks.0.attn.parameterization.rb.weight"],
         second["layers.0.blocks.0.attn.parameterization.rb.weight"],
     )
+
+
+OTHERS = {
+    "volo": {"backbone": "volo"},
+    "volo_net7": {"backbone": "volo", "preset": "net7"},
+    "deit": {"backbone": "deit"},
+    "deit_net7": {"backbone": "deit", "preset": "net7"},
+}
+
+
+@pytest.fixture(scope="module")
+def others() -> Mapping[str, Cell]:
+    """Cells of the backbones that Table 1 does not have."""
+    spec = load_spec(TABLE1, recipe="smoke")
+    rows = {name: RowSpec.model_validate(row) for name, row in OTHERS.items()}
+    changed = spec.model_copy(update={"cell": CellSpec(), "rows": rows})
+    return {row.name: row.cell for row in make_plan(changed).rows}
+
+
+@pytest.mark.parametrize("rule", ["", "jax", "moco", "reset"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_initial_values_depend_on_the_replicate_alone(others: Mapping[str, Cell], name: str, rule: str) -> None:
+    cell = replace(others[name], sizes=others[name].sizes.model_copy(update={"weight_init": rule}))
+    torch.manual_seed(1)
+    first, other = _weights(cell, replicate=0), _weights(cell, replicate=1)
+    torch.manual_seed(2)
+    again = _weights(cell, replicate=0)
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert not torch.equal(first["pos_embed"], other["pos_embed"])
+    assert first["pos_embed"].std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize("backbone", ["volo", "deit"])
+def test_rows_of_every_backbone_share_what_is_no_attention(others: Mapping[str, Cell], backbone: str) -> None:
+    own, replaced = (_weights(others[name], replicate=0) for name in (backbone, f"{backbone}_net7"))
+    shared = set(own) & set(replaced)
+    assert {key for key in own if ".attn." not in key} <= shared
+    assert all(torch.equal(own[key], replaced[key]) for key in shared)
+
+
+def test_stages_are_described_where_there_are_operators(others: Mapping[str, Cell]) -> None:
+    assert describe_stages(others["volo"]) == describe_stages(others["deit"]) == []
+    (volo,) = describe_stages(others["volo_net7"])
+    assert (volo.stage, volo.map_size, volo.size, volo.is_global) == (1, (14, 14), (7, 7), False)
+    (deit,) = describe_stages(others["deit_net7"])
+    assert (deit.stage, deit.map_size, deit.size, deit.is_global) == (1, (7, 7), (7, 7), True)
 
 
 def test_no_two_parameters_start_alike(plan: Plan) -> None:

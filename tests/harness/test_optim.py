@@ -14,17 +14,23 @@ from harness.spec import TrainingSpec
 TRAINING = TrainingSpec(lr=1e-2, batch_size=8, epochs=4, warmup_epochs=1.5, cooldown_epochs=1, min_lr=1e-4)
 
 
+class _Table(nn.Embedding):
+    """A module that says what it is; its name says nothing."""
+
+    is_position_table = True
+
+
 class _Operator(nn.Module):
     """One parameter of each kind that the rule distinguishes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.qkv, self.norm = nn.Linear(4, 6), nn.LayerNorm(6)
-        self.rk, self.rq, self.rb = (nn.Embedding(9, 3) for _ in range(3))
+        self.rows, self.columns, self.rb = _Table(9, 3), _Table(9, 3), nn.Embedding(9, 3)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
 
     def no_weight_decay(self) -> set[str]:
-        return {"cls_token", "rk.weight"}
+        return {"cls_token", "rows.weight"}
 
 
 def _decayed(model: nn.Module, training: TrainingSpec) -> set[str]:
@@ -35,12 +41,12 @@ def _decayed(model: nn.Module, training: TrainingSpec) -> set[str]:
 
 
 def test_biases_norms_and_position_tables_are_not_decayed() -> None:
-    assert _decayed(_Operator(), TRAINING) == {"qkv.weight"}
+    assert _decayed(_Operator(), TRAINING) == {"qkv.weight", "rb.weight"}
 
 
 def test_a_recipe_can_decay_position_tables() -> None:
     decayed = _decayed(_Operator(), TRAINING.model_copy(update={"position_decay": True}))
-    assert decayed == {"qkv.weight", "rk.weight", "rq.weight", "rb.weight"}
+    assert decayed == {"qkv.weight", "rb.weight", "rows.weight", "columns.weight"}
 
 
 def test_the_tables_of_net7_are_recognized() -> None:
@@ -112,9 +118,9 @@ def test_recipe_imagenet_is_the_schedule_of_the_paper() -> None:
     assert rates[3000:] == pytest.approx([1e-5] * 100)
 
 
-def test_an_optimizer_for_matrices_leaves_position_tables_to_its_fallback() -> None:
+def test_an_optimizer_for_matrices_leaves_position_tables_and_tokens_to_its_fallback() -> None:
     model = _Operator()
     groups = build_optimizer(model, TRAINING.model_copy(update={"opt": "muon"})).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     fallback = {names[id(parameter)] for group in groups if group.get("use_fallback") for parameter in group["params"]}
-    assert fallback == {"rk.weight", "rq.weight", "rb.weight"}
+    assert fallback == {"rows.weight", "columns.weight", "cls_token"}

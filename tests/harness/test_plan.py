@@ -13,6 +13,7 @@ from harness.spec import (
     BackbonesSpec,
     CellSpec,
     DataSpec,
+    DeitSpec,
     ExperimentSpec,
     FactorsSpec,
     LimitsSpec,
@@ -21,6 +22,7 @@ from harness.spec import (
     RowSpec,
     SwinSpec,
     TrainingSpec,
+    VoloSpec,
 )
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.presets import PRESETS
@@ -58,7 +60,10 @@ def spec() -> ExperimentSpec:
         title="Tiny",
         data=DataSpec(name="fashion_mnist", num_classes=10, channels=1, image_size=28, val_images=200),
         backbones=BackbonesSpec(
-            swin=SwinSpec(patch_size=2, embed_dim=12, depths=(2, 1, 1), num_heads=(1, 2, 4), window_size=5)
+            swin=SwinSpec(patch_size=2, embed_dim=12, depths=(2, 1, 1), num_heads=(1, 2, 4), window_size=5),
+            volo=VoloSpec(patch_size=2, layers=(2, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6)),
+            volo_d2=VoloSpec(patch_size=2, layers=(4, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6)),
+            deit=DeitSpec(patch_size=4, embed_dim=12, depth=2, num_heads=(3,)),
         ),
         training=TrainingSpec(lr=1e-3, batch_size=16, epochs=2),
     )
@@ -81,6 +86,10 @@ def vary_recipe(spec: ExperimentSpec, part: str, **changes: Any) -> ExperimentSp
         return spec.model_copy(
             update={"recipe": recipe.model_copy(update={"backbones": BackbonesSpec(swin=swin)})},
         )
+    if part in ("volo", "deit"):
+        sizes = getattr(recipe.backbones, part).model_copy(update=changes)
+        backbones = recipe.backbones.model_copy(update={part: sizes})
+        return spec.model_copy(update={"recipe": recipe.model_copy(update={"backbones": backbones})})
     if part == "augmentation":
         augmentation = recipe.training.augmentation.model_copy(update=changes)
         return vary_recipe(spec, "training", augmentation=augmentation)
@@ -168,6 +177,81 @@ def test_heads_are_resolved_per_stage(spec: ExperimentSpec, heads: Any, expected
     assert plan_cell(spec, {} if heads is None else {"heads": heads}).num_heads == expected
 
 
+@pytest.mark.parametrize("backbone", ["volo", "deit"])
+@pytest.mark.parametrize("row", [{}, {"backend": "reference"}], ids=["nothing", "backend"])
+def test_a_backbone_keeps_its_attention_where_no_operator_is_stated(
+    spec: ExperimentSpec, backbone: str, row: dict[str, Any]
+) -> None:
+    cell = plan_cell(spec, {"backbone": backbone, **row})
+    assert set(cell.attention) == {None}
+    assert cell.id == plan_cell(spec, {"backbone": backbone}).id
+    assert cell.factors()["parameterization"] == cell.factors()["neighborhood"] == ""
+    assert cell.levels() == {backbone, "fashion_mnist"}
+
+
+def test_an_operator_of_a_volo_stands_in_its_outlookers(spec: ExperimentSpec) -> None:
+    stated = plan_cell(spec, {"backbone": "volo", "preset": "swin"})
+    assert stated.attention == (PRESETS["swin"].config, None, None)
+    assert plan_cell(spec, {"backbone": "volo", "stages": {1: {"preset": "swin"}}}).id == stated.id
+    assert plan_cell(spec, {"backbone": "volo"}, cell={"preset": "swin"}).id == stated.id
+    assert stated.factors()["parameterization"] == "query_key + position_bias"
+
+
+def test_an_operator_of_a_deit_starts_from_its_global_attention(spec: ExperimentSpec) -> None:
+    (config,) = plan_cell(spec, {"backbone": "deit", "normalization": "filter_norm"}).attention
+    expected = AttentionConfig(parameterization=("query_key",), normalization="filter_norm", window_size=7)
+    assert config == expected
+    wider = vary_recipe(vary_recipe(spec, "deit", patch_size=2), "data", image_size=32)
+    assert plan_cell(wider, {"backbone": "deit", "preset": "net7"}).attention == (
+        replace(PRESETS["net7"].config, window_size=16),
+    )
+    assert plan_cell(spec, {"backbone": "deit", "preset": "swin"}).attention == (PRESETS["swin"].config,)
+
+
+def test_a_size_of_another_name_is_another_cell_of_the_same_family(spec: ExperimentSpec) -> None:
+    small, large = (plan_cell(spec, {"backbone": name}) for name in ("volo", "volo_d2"))
+    assert small.backbone == large.backbone == "volo"
+    assert small.id != large.id
+
+
+@pytest.mark.parametrize(
+    ("row", "heads"),
+    [
+        ({}, (2, 4, 6)),
+        ({"heads": "2x"}, (4, 4, 6)),
+        ({"heads": "C"}, (12, 4, 6)),
+        ({"heads": 3}, (3, 4, 6)),
+        ({"heads": (6, 4, 6)}, (6, 4, 6)),
+        ({"stages": {1: {"heads": 1}}}, (1, 4, 6)),
+    ],
+)
+def test_heads_of_stages_that_keep_their_attention_stay(
+    spec: ExperimentSpec, row: dict[str, Any], heads: tuple[int, ...]
+) -> None:
+    assert plan_cell(spec, {"backbone": "volo", **row}).num_heads == heads
+
+
+def test_the_heads_of_timms_own_attention_may_be_stated(spec: ExperimentSpec) -> None:
+    cell = plan_cell(spec, {"backbone": "deit", "heads": "2x"})
+    assert (cell.attention, cell.num_heads) == ((None,), (6,))
+
+
+@pytest.mark.parametrize("selector", [2, 3, "last", "not_last", "all"], ids=str)
+def test_stages_that_keep_their_attention_cannot_be_named(spec: ExperimentSpec, selector: Any) -> None:
+    fixed = {2: "2", 3: "3", "last": "3", "not_last": "2", "all": "2, 3"}[selector]
+    message = (
+        f"rows.A.stages.{selector}: the attention of stage {fixed} of a volo cannot be replaced; stages that can: 1"
+    )
+    with pytest.raises(SpecError) as caught:
+        plan_cell(spec, {"backbone": "volo", "stages": {selector: {"preset": "net7"}}})
+    assert str(caught.value) == message
+
+
+def test_a_list_of_heads_cannot_change_stages_that_keep_their_attention(spec: ExperimentSpec) -> None:
+    with pytest.raises(SpecError, match=r"stage 2 keeps its 4 heads, got \[2, 8, 6\]"):
+        plan_cell(spec, {"backbone": "volo", "heads": (2, 8, 6)})
+
+
 def test_levels_name_operators_backbone_and_data(spec: ExperimentSpec) -> None:
     cell = plan_cell(spec, {"preset": "net1", "stages": {2: {"preset": "dwconv"}}})
     operators = {"query_key", "position_bias", "softmax", "identity", "local_window", "sliding_window", "weighted_sum"}
@@ -209,15 +293,12 @@ def test_an_impossible_recipe_names_the_row(spec: ExperimentSpec) -> None:
         make_plan(vary_recipe(spec, "swin", patch_size=3))
 
 
-def test_a_row_whose_backbone_the_recipe_lacks_is_skipped_with_its_reason(
-    spec: ExperimentSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = {"A": RowSpec(), "B": RowSpec.model_construct(backbone="lacking")}
-    monkeypatch.setattr(BackbonesSpec, "lacking", None, raising=False)
+def test_a_row_whose_backbone_the_recipe_lacks_is_skipped_with_its_reason(spec: ExperimentSpec) -> None:
+    rows = {"A": RowSpec(), "B": RowSpec(backbone="volo_d5")}
     plan = make_plan(spec.model_copy(update={"rows": rows}))
     assert [row.name for row in plan.rows] == ["A"]
     assert {run.row.name for run in plan.runs} == {"A"}
-    assert plan.skipped == (SkippedRow("B", "recipe 'tiny' has no sizes for backbone 'lacking'"),)
+    assert plan.skipped == (SkippedRow("B", "recipe 'tiny' has no sizes for backbone 'volo_d5'"),)
 
 
 def test_an_impossible_combination_of_factors_names_it(spec: ExperimentSpec) -> None:
@@ -359,6 +440,7 @@ OPERATOR_CHANGES: dict[str, Any] = {
     "window_size": 3,
     "shift_size": 1,
     "border": "mask",
+    "projections": "none",
     "backend": "reference",
     "heads": 1,
 }
@@ -370,6 +452,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"aggregation": "ghost_head"},
         {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
     ),
+    ({"preset": "ddf"}, {"se_ratio": 0.5, "combine": "add"}),
 )
 """What a row states, and the fields that its level alone reads."""
 
@@ -391,6 +474,28 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "depths": (1, 1, 1),
         "num_heads": (2, 2, 2),
         "window_size": 7,
+        "mlp_ratio": 2.0,
+        "qkv_bias": False,
+        "drop_path_rate": 0.1,
+        "weight_init": "jax",
+    },
+    "volo": {
+        "patch_size": 4,
+        "stem_hidden_dim": 8,
+        "layers": (1, 1, 1),
+        "embed_dims": (24, 24, 24),
+        "num_heads": (1, 2, 2),
+        "mlp_ratio": 2.0,
+        "qkv_bias": True,
+        "drop_path_rate": 0.1,
+        "weight_init": "jax",
+        "use_aux_head": True,
+    },
+    "deit": {
+        "patch_size": 7,
+        "embed_dim": 24,
+        "depth": 3,
+        "num_heads": (1,),
         "mlp_ratio": 2.0,
         "qkv_bias": False,
         "drop_path_rate": 0.1,
@@ -447,7 +552,8 @@ def test_every_field_of_a_level_changes_the_id_where_it_is_read(
 )
 def test_every_field_of_the_recipe_changes_the_id(spec: ExperimentSpec, part: str, field: str) -> None:
     changed = vary_recipe(spec, part, **{field: RECIPE_CHANGES[part][field]})
-    assert plan_cell(changed, {}).id != plan_cell(spec, {}).id
+    row = {"backbone": part} if part in ("volo", "deit") else {}
+    assert plan_cell(changed, row).id != plan_cell(spec, row).id
 
 
 def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
@@ -459,6 +565,8 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     parts: dict[str, tuple[BaseModel, set[str]]] = {
         "data": (spec.recipe.data, {"loading_workers"}),
         "swin": (spec.recipe.backbones.swin, set()),
+        "volo": (VoloSpec(layers=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)), set()),
+        "deit": (DeitSpec(embed_dim=8, num_heads=(1,)), set()),
         "training": (spec.recipe.training, {"augmentation"}),
         "augmentation": (spec.recipe.training.augmentation, set()),
     }

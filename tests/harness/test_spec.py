@@ -1,7 +1,19 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
-from harness.spec import AugmentationSpec, OperatorSpec, SwinSpec
+from harness.spec import (
+    AugmentationSpec,
+    BackboneSpec,
+    BackbonesSpec,
+    CellSpec,
+    DeitSpec,
+    OperatorSpec,
+    SwinSpec,
+    VoloSpec,
+)
+from paradigms.config import BACKBONES
 
 
 def test_a_spec_is_frozen_and_strict() -> None:
@@ -32,6 +44,38 @@ def test_widths_double_from_stage_to_stage() -> None:
 def test_a_swin_needs_heads_for_every_stage() -> None:
     with pytest.raises(ValidationError, match="one entry per stage"):
         SwinSpec(patch_size=2, embed_dim=8, depths=(2, 1), num_heads=(1,))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"layers": (2, 1), "embed_dims": (8, 16), "num_heads": (2,)}, "one entry for each"),
+        ({"layers": (2,), "embed_dims": (8,), "num_heads": (2,)}, "2 to 4 stages"),
+        ({"layers": (2, 1, 1), "embed_dims": (8, 16, 32), "num_heads": (2, 2, 2)}, "have one width"),
+        ({"layers": (2, 1), "embed_dims": (8, 16), "num_heads": (2, 2), "patch_size": 3}, "patch_size"),
+    ],
+    ids=["heads", "one stage", "widths", "patch"],
+)
+def test_a_volo_that_timm_cannot_build_is_refused(sizes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        VoloSpec(**sizes)
+
+
+def test_a_deit_has_one_number_of_heads() -> None:
+    with pytest.raises(ValidationError, match="one stage and num_heads one entry"):
+        DeitSpec(embed_dim=12, num_heads=(2, 4))
+
+
+def test_a_row_may_name_every_backbone_that_a_recipe_can_give_sizes_to() -> None:
+    for name in BackbonesSpec.model_fields:
+        assert CellSpec(backbone=name).backbone == name
+    with pytest.raises(ValidationError, match="unknown backbone 'volo_d6'; did you mean 'volo_d5'"):
+        CellSpec(backbone="volo_d6")
+
+
+@pytest.mark.parametrize("sizes", BackboneSpec.__subclasses__())
+def test_the_family_of_a_backbone_is_a_level(sizes: type[BackboneSpec]) -> None:
+    assert sizes.family in BACKBONES
 
 
 def test_stated_is_what_stands_there_of_the_operator() -> None:

@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from paradigms.aggregation.channel_filter import ChannelFilter
 from paradigms.attention import LocalAttention, build_attention
-from paradigms.config import BORDERS, NEIGHBORHOODS, NORMALIZATIONS, TERMS, AttentionConfig
+from paradigms.config import (
+    BORDERS,
+    BORDERS_WITHOUT_BIAS,
+    COMBINATIONS,
+    NEIGHBORHOODS,
+    NORMALIZATIONS,
+    PROJECTIONS,
+    TERMS,
+    AttentionConfig,
+)
 from paradigms.presets import PRESETS
 
 BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
@@ -17,7 +27,8 @@ BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
 
 
 def _small(config: AttentionConfig) -> AttentionConfig:
-    return replace(config, window_size=(4, 4), kernel_size=(3, 5), chunk_size=(2, 3))
+    kernel_size = (5, 1) if "outlook" in config.parameterization else (3, 5)
+    return replace(config, window_size=(4, 4), kernel_size=kernel_size, chunk_size=(2, 3))
 
 
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
@@ -36,6 +47,8 @@ GHOSTS: dict[str, dict[str, Any]] = {
     "off": {"ghost_lambda": 0.0, "ghost_gamma": 0.0},
 }
 """Settings of the ghost head: each formula, each map."""
+
+FILTERS = ("involution", "ddf", "dynamic_conv", "outlook")
 
 
 def _every_level() -> dict[str, AttentionConfig]:
@@ -67,6 +80,28 @@ def _every_level() -> dict[str, AttentionConfig]:
             hadamard_size=size,
         )
         found[f"hadamard_conv-{border}-{size}"] = _small(config)
+    return {**found, **_every_filter(), **_every_projection()}
+
+
+def _every_filter() -> dict[str, AttentionConfig]:
+    """Each parameterization that generates filters, with each normalization and border."""
+    found = {}
+    for name, normalization, border in product(FILTERS, NORMALIZATIONS, ("zero", "mask", "project")):
+        fields = {"normalization": normalization, "neighborhood": "sliding_window", "border": border}
+        found[f"{name}-{normalization}-{border}"] = _small(AttentionConfig(parameterization=(name,), **fields))
+    for combine, border in product(COMBINATIONS, ("zero", "mask", "project")):
+        fields = {"aggregation": "channel_filter", "combine": combine, "neighborhood": "sliding_window"}
+        config = AttentionConfig(parameterization=TERMS, border=border, se_ratio=0.5, **fields)
+        found[f"channel_filter-{combine}-{border}"] = _small(config)
+    return found
+
+
+def _every_projection() -> dict[str, AttentionConfig]:
+    """Each projection around windows, with each border that it knows."""
+    found = {}
+    for projections, border in product(PROJECTIONS, BORDERS["local_window"]):
+        if border in BORDERS_WITHOUT_BIAS.get(projections, BORDERS["local_window"]):
+            found[f"{projections}-{border}"] = _small(AttentionConfig(projections=projections, border=border))
     return found
 
 
@@ -82,6 +117,11 @@ def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = H
     with torch.no_grad():
         for parameter in operator.parameters():
             parameter.normal_(generator=generator).mul_(0.4)
+        for module in operator.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.bias.abs_().add_(0.2)  # so that no ReLU after it is shut for every pixel
+            if isinstance(module, ChannelFilter):
+                module.squeeze.bias.abs_().add_(0.2)  # so that its ReLU is open for every image
     return operator
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from paradigms import aggregation, backbones, neighborhood, normalization, parameterization, presets
+from paradigms import aggregation, backbones, neighborhood, normalization, parameterization, presets, projection
 from paradigms import config as names
 from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
@@ -15,12 +15,14 @@ from paradigms.normalization import NORMALIZATIONS
     ("listed", "mapping"),
     [
         (names.TERMS, parameterization.TERMS),
+        (names.PARAMETERIZATIONS, parameterization.PARAMETERIZATIONS),
         (names.NORMALIZATIONS, normalization.NORMALIZATIONS),
         (names.NEIGHBORHOODS, neighborhood.NEIGHBORHOODS),
         (names.AGGREGATIONS, aggregation.AGGREGATIONS),
+        (names.PROJECTIONS, projection.PROJECTIONS),
         (names.BACKBONES, backbones.BACKBONES),
     ],
-    ids=["terms", "normalizations", "neighborhoods", "aggregations", "backbones"],
+    ids=["terms", "parameterizations", "normalizations", "neighborhoods", "aggregations", "projections", "backbones"],
 )
 def test_the_names_are_the_keys_of_the_rooms(listed: tuple[str, ...], mapping: dict[str, object]) -> None:
     assert listed == tuple(mapping)
@@ -84,6 +86,12 @@ def test_the_order_of_terms_does_not_matter() -> None:
             "has no kernel for sliding_window, shift",
         ),
         ({"normalization": "filter_norm", "window_size": 1}, "filter_norm needs at least 2 taps"),
+        ({"se_ratio": 0.0}, "se_ratio must be a finite number above 0"),
+        ({"combine": "sum"}, "unknown combine 'sum'"),
+        ({"aggregation": "channel_filter"}, "channel_filter needs sliding_window"),
+        ({"projections": "linaer"}, "did you mean 'linear'"),
+        ({"projections": "batch_norm"}, "'batch_norm' need a border of mask, shift, zero; got local_window, project"),
+        ({"parameterization": ["involution"]}, "involution needs sliding_window with border mask or project or zero"),
     ],
     ids=str,
 )

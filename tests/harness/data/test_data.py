@@ -4,16 +4,16 @@ import sys
 import pytest
 
 from harness.data import DATASETS, check_data, data_digest, describe_data
-from harness.errors import DataError
+from harness.errors import SpecError
 from harness.spec import DataSpec, TrainingSpec
 
 SPEC = DataSpec(name="fashon_mnist", num_classes=10, channels=1, image_size=28, val_images=0)
 
 
 def test_an_unknown_dataset_gets_the_nearest_name() -> None:
-    with pytest.raises(DataError, match="did you mean 'fashion_mnist'"):
+    with pytest.raises(SpecError, match=r"data\.name: .* did you mean 'fashion_mnist'"):
         check_data(SPEC, TrainingSpec(lr=1e-3, batch_size=8, epochs=1), data_dir=None)
-    with pytest.raises(DataError, match="known: fashion_mnist, image_folder"):
+    with pytest.raises(SpecError, match="known: fashion_mnist, image_folder"):
         data_digest(SPEC, None)
 
 

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_named(copied_files: Path) -> None:
     shutil.copy(FILES / path.name, path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):
-        fashion_mnist.check_data(_spec(), TRAINING, data_dir=copied_files)
+        fashion_mnist.load_data(_spec(), TRAINING, replicate=0, data_dir=copied_files, device=CPU)
     assert "damaged" in fashion_mnist.describe(copied_files).state
 
 

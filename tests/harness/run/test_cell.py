@@ -11,6 +11,7 @@ import torch
 from mlflow import MlflowClient
 
 from harness.build import build_model, describe_kernels
+from harness.data import fashion_mnist
 from harness.errors import Diverged, StoreError
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import EpochMetrics, Record, RunStatus
@@ -20,7 +21,7 @@ from harness.run.open_run import Note, Opened
 from harness.spec import ExperimentSpec
 from harness.tracking import MlflowTracker
 
-PROVENANCE = {"code_digest": "c0de", "data_digest": "da7a", "device": "CPU"}
+PROVENANCE = {"code_digest": "c0de", "data_digest": fashion_mnist.digest_files(None), "device": "CPU"}
 
 
 @pytest.fixture
@@ -121,6 +122,17 @@ def test_an_exception_is_a_failure_with_its_traceback(
     assert record.status == RunStatus.FAILED
     assert "Fashion-MNIST is not complete" in record.status_detail
     assert "Traceback" in read_artifact(tracker, record, "error.txt").read_text()
+
+
+def test_data_other_than_the_recorded_ones_are_not_trained_on(
+    plan: Plan, make_context: Callable[..., RunContext]
+) -> None:
+    plan = to_trainable(plan)
+    changed = {**PROVENANCE, "data_digest": "of yesterday"}
+    record, notes = execute(plan, make_context(plan.spec, provenance=changed))
+    assert record.status == RunStatus.FAILED
+    assert "fashion_mnist have changed since the plan was made" in record.status_detail
+    assert not [note for note in notes if isinstance(note, EpochMetrics)]
 
 
 def test_a_store_that_breaks_is_not_the_runs_failure(

@@ -97,6 +97,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.skipif(is_available(torch.device("cpu")), reason="the interpreter compiles nothing")
 @pytest.mark.parametrize("terms", ["qk rk rq rb", "rb"])

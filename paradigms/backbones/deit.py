@@ -1,0 +1,97 @@
+"""timm's DeiT (arXiv:2012.12877) without class token, with operators in place of its global attention."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from jaxtyping import Float
+from timm.layers import trunc_normal_
+from timm.models import vision_transformer as timm_vit
+from torch import Tensor, nn
+
+from paradigms.attention import LocalAttention
+from paradigms.backbones.stages import Fitted, MapSize, OperatorStages
+from paradigms.config import AttentionConfig
+
+
+class MapAttention(nn.Module):
+    """An operator on the map that a transformer's tokens are, row by row.
+
+    Shape:
+        (batch, tokens, dim) to the same.
+    """
+
+    def __init__(self, operator: LocalAttention, map_size: MapSize) -> None:
+        super().__init__()
+        self.operator = operator
+        self.map_size = map_size
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Attend; the neighborhood is the operator's, so that there is no other mask."""
+        if attn_mask is not None or is_causal:
+            raise ValueError("an operator's neighborhood is its only mask, got attn_mask or is_causal")
+        return self.operator(x.unflatten(1, self.map_size)).flatten(1, 2)  # type: ignore[no-any-return]
+
+
+class DeiT(OperatorStages, timm_vit.VisionTransformer):
+    """timm's model without class and distillation token (arXiv:2112.12786, Table 11: global average pooling).
+
+    Sizes are timm's arguments (`img_size`, `patch_size`, `embed_dim`, `depth`, `mlp_ratio`, ...). It is one stage, all
+    of whose blocks take operators. timm's attention is global: it is `query_key` in a `local_window` as large as the
+    map (or larger: then it is global on every map). A smaller window is local and shifted in every second block, as in
+    a Swin.
+
+    The paper leaves open where the last norm stands. Our choice: before the pooling, where DeiT has it.
+
+    Args:
+        attention: the operator of the only stage; None keeps timm's attention.
+        num_heads: of the only stage.
+        sizes: further arguments of timm's VisionTransformer.
+
+    Raises:
+        ValueError: not one operator and one number of heads, or heads that do not divide the width.
+    """
+
+    operator_stages = (1,)
+    num_stages = 1
+
+    def __init__(self, *, attention: Sequence[AttentionConfig | None], num_heads: Sequence[int], **sizes: Any) -> None:
+        if len(num_heads) != self.num_stages:
+            raise ValueError(f"{self.num_stages} stage, got {len(num_heads)} heads")
+        pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+        super().__init__(num_heads=num_heads[0], **{**pooling, **sizes})
+        self.set_operators(attention)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters that are no submodule's, as timm does."""
+        for parameter in self.parameters(recurse=False):
+            trunc_normal_(parameter, std=0.02)
+
+    def _prepare(self, stage: int, config: AttentionConfig) -> list[Fitted]:
+        if self.num_prefix_tokens:
+            raise ValueError(
+                "an operator needs tokens that are a map, got a model with class, distillation or register tokens; "
+                "build it with class_token=False, global_pool='avg'"
+            )
+        if self.dynamic_img_size or not isinstance(self.patch_drop, nn.Identity):
+            raise ValueError("an operator needs a map of fixed size, got dynamic_img_size or patch_drop_rate")
+        return super()._prepare(stage, config)
+
+    def set_input_size(self, img_size: MapSize | None = None, patch_size: MapSize | None = None) -> None:
+        """Take images of another size from now on: the position embedding and the position tables are interpolated."""
+        super().set_input_size(img_size=img_size, patch_size=patch_size)
+        self.fit_operators()
+
+    def _blocks(self, stage: int) -> nn.Sequential:  # noqa: ARG002  # there is one
+        return self.blocks
+
+    def _map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # there is one
+        rows, columns = self.patch_embed.grid_size
+        return rows, columns
+
+    def _put(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+        block.attn = MapAttention(operator, map_size)
+
+    def _get(self, block: nn.Module) -> LocalAttention:
+        return cast("MapAttention", block.attn).operator

@@ -1,0 +1,235 @@
+"""How operators take the place of the attention in a backbone's stages, and keep it when the map changes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import torch
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
+from timm.models import named_apply
+from timm.models.vision_transformer import get_init_weights_vit
+from torch import Tensor, nn
+
+from paradigms.attention import LocalAttention, build_attention
+from paradigms.config import AttentionConfig, to_pair
+from paradigms.functional import Geometry
+
+MapSize = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """An operator's place in a block: all that builds it for any map.
+
+    Attributes:
+        map_size: the map that the config's window is meant for.
+        depth: the block's index in its stage; every second one shifts its windows.
+    """
+
+    config: AttentionConfig
+    map_size: MapSize
+    depth: int
+    dim: int
+    num_heads: int
+    qkv_bias: bool
+    attn_drop: float
+    proj_drop: float
+
+    @classmethod
+    def of_timm(cls, attn: Any, config: AttentionConfig, map_size: MapSize, depth: int) -> "Placement":
+        """The place of timm's own attention: widths, biases and rates of dropping stay."""
+        values = attn.v if hasattr(attn, "v") else attn.qkv
+        return cls(
+            config=config,
+            map_size=map_size,
+            depth=depth,
+            dim=attn.proj.out_features,
+            num_heads=attn.num_heads,
+            qkv_bias=values.bias is not None,
+            attn_drop=attn.attn_drop.p,
+            proj_drop=attn.proj_drop.p,
+        )
+
+    def target_window(self, map_size: MapSize) -> tuple[MapSize, MapSize]:
+        """Window, scaled with the map, and shift: half a window in every second block unless the config says it."""
+        window = to_pair(self.config.window_size)
+        if map_size != self.map_size:
+            rows, columns = (
+                max(1, w * new // old) for w, new, old in zip(window, map_size, self.map_size, strict=True)
+            )
+            window = rows, columns
+        return window, self.target_shift(window)
+
+    def target_shift(self, window: MapSize) -> MapSize:
+        """By how much a block moves windows of this size, on a map with room for it."""
+        if self.config.shift_size is not None:
+            return to_pair(self.config.shift_size)
+        return (window[0] // 2, window[1] // 2) if self.depth % 2 else (0, 0)
+
+    def build(self, window_size: MapSize, shift_size: MapSize) -> LocalAttention:
+        """The operator with windows of this size."""
+        return build_attention(
+            self.config,
+            dim=self.dim,
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift_size=shift_size,
+            qkv_bias=self.qkv_bias,
+            attn_drop=self.attn_drop,
+            proj_drop=self.proj_drop,
+        )
+
+
+class Fitted(NamedTuple):
+    """An operator that was built for its place."""
+
+    placement: Placement
+    operator: LocalAttention
+
+
+def fit_window(map_size: MapSize, window: MapSize, shift: MapSize) -> tuple[MapSize, MapSize]:
+    """No window is larger than its map, and along an axis that one window covers nothing is shifted (timm's rule)."""
+    fitted = [min(size, side) for size, side in zip(window, map_size, strict=True)]
+    moved = [0 if side <= size else by for side, size, by in zip(map_size, window, shift, strict=True)]
+    return (fitted[0], fitted[1]), (moved[0], moved[1])
+
+
+class OperatorStages:
+    """A backbone of timm's in which an operator may take the place of the attention, stage by stage.
+
+    A subclass says which stages those are, what their blocks and maps are, and how a block holds an operator.
+    """
+
+    operator_stages: tuple[int, ...]
+    """The stages, from 1, whose attention can be replaced."""
+
+    @property
+    def num_stages(self) -> int:
+        """All stages, replaceable or not."""
+        raise NotImplementedError
+
+    def _blocks(self, stage: int) -> nn.Sequential:
+        """The blocks of a stage, from 1."""
+        raise NotImplementedError
+
+    def _map_size(self, stage: int) -> MapSize:
+        """Rows and columns of what the blocks of a stage see."""
+        raise NotImplementedError
+
+    def _fit(self, _block: nn.Module, map_size: MapSize, placement: Placement) -> tuple[MapSize, MapSize]:
+        """Window and shift of an operator on this map."""
+        return fit_window(map_size, *placement.target_window(map_size))
+
+    def _put(self, block: nn.Module, operator: LocalAttention, _map_size: MapSize) -> None:
+        """Make `operator` the attention of a block."""
+        block.attn = operator
+
+    def _get(self, block: nn.Module) -> LocalAttention:
+        """The operator that was put into a block."""
+        return cast("LocalAttention", block.attn)
+
+    def set_operators(self, attention: Sequence[AttentionConfig | None]) -> None:
+        """Put an operator into every stage, None keeps what stands there; the weights are new, by the backbone's rule.
+
+        Raises:
+            ValueError: not one entry a stage, an operator for a stage whose attention cannot be replaced, or one that
+                does not fit the stage's width; then nothing is replaced.
+        """
+        if len(attention) != self.num_stages:
+            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps timm's attention")
+        chosen = {stage: config for stage, config in enumerate(attention, start=1) if config is not None}
+        fixed = sorted(set(chosen) - set(self.operator_stages))
+        if fixed:
+            raise ValueError(
+                f"the attention of stages {fixed} cannot be replaced, that of stages {list(self.operator_stages)} can"
+            )
+        prepared = {stage: self._prepare(stage, config) for stage, config in chosen.items()}
+        for stage, fitted in prepared.items():
+            self._install(stage, fitted)
+
+    def _prepare(self, stage: int, config: AttentionConfig) -> list[Fitted]:
+        """The operators of a stage, block by block; changes nothing."""
+        map_size, prepared = self._map_size(stage), []
+        for depth, block in enumerate(self._blocks(stage)):
+            place = _find_placement(block) or Placement.of_timm(block.attn, config, map_size, depth)
+            placement = replace(place, config=config, map_size=map_size)
+            weight = next(block.parameters())
+            operator = placement.build(*self._fit(block, map_size, placement)).to(weight.device, weight.dtype)
+            named_apply(get_init_weights_vit(self._weight_init(), needs_reset=False), operator, name="attn")
+            prepared.append(Fitted(placement, operator.train(block.training)))
+        return prepared
+
+    def _install(self, stage: int, prepared: Sequence[Fitted]) -> None:
+        """Replace the attention of a stage's blocks."""
+        for block, (placement, operator) in zip(self._blocks(stage), prepared, strict=True):
+            block.placement = placement  # type: ignore[assignment]  # plain data beside the modules
+            self._put(block, operator, placement.map_size)
+
+    def fit_operators(self) -> None:
+        """Fit windows to the maps as they are now; position tables that depend on the window are interpolated."""
+        for stage in self.operator_stages:
+            map_size = self._map_size(stage)
+            for block in self._blocks(stage):
+                placement = _find_placement(block)
+                if placement is not None:
+                    window, shift = self._fit(block, map_size, placement)
+                    self._put(block, refit(self._get(block), placement, window, shift), map_size)
+
+    def operators(self) -> Iterator[tuple[int, MapSize, LocalAttention]]:
+        """Every operator's stage (1-based) and map (rows, columns), and the operator, in order of the blocks."""
+        for stage in self.operator_stages:
+            for block in self._blocks(stage):
+                if _find_placement(block) is not None:
+                    yield stage, self._map_size(stage), self._get(block)
+
+    def _weight_init(self) -> str:
+        """The rule that draws the backbone's weights, by timm's name."""
+        return cast("str", getattr(self, "weight_init_mode", ""))
+
+
+def _find_placement(block: nn.Module) -> Placement | None:
+    """What an earlier operator left at the block; None where timm's own attention stands."""
+    return block.__dict__.get("placement")
+
+
+def refit(operator: LocalAttention, placement: Placement, window: MapSize, shift: MapSize) -> LocalAttention:
+    """The same operator with another window; itself where nothing changes.
+
+    Tables with one entry an offset are interpolated as timm's are; those of a sliding window do not depend on the map.
+
+    Raises:
+        ValueError: a parameter depends on the window in another way.
+    """
+    fitted = placement.build(window, shift)
+    before, after = operator.neighborhood.geometry, fitted.neighborhood.geometry
+    if before == after:
+        return operator
+    weights = operator.state_dict()
+    for name, parameter in fitted.state_dict().items():
+        if weights[name].shape != parameter.shape:
+            weights[name] = resize_table(name, weights[name], before, after)
+    fitted.to(next(operator.parameters()).device, next(operator.parameters()).dtype)
+    fitted.load_state_dict(weights)
+    trained = dict(operator.named_parameters())
+    for name, parameter in fitted.named_parameters():
+        parameter.requires_grad_(trained[name].requires_grad)
+    return fitted.train(operator.training)
+
+
+@torch.no_grad()
+def resize_table(name: str, table: Tensor, before: Geometry, after: Geometry) -> Tensor:
+    """Interpolate a table over offsets, (first, offsets, ...), from one window to another.
+
+    Raises:
+        ValueError: the second axis of the table is not that of offsets.
+    """
+    if table.ndim < 2 or table.shape[1] != before.num_offsets:
+        raise ValueError(f"{name} depends on the window and is no table over offsets, got shape {tuple(table.shape)}")
+    rows = table.movedim(1, 0)
+    resized: Tensor = resize_rel_pos_bias_table(
+        rows.flatten(1),
+        new_window_size=after.kernel_size,
+        new_bias_shape=(after.num_offsets, rows[0].numel()),
+        old_window_size=before.kernel_size,
+    )
+    return resized.reshape(-1, *rows.shape[1:]).movedim(0, 1).contiguous()

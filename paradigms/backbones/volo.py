@@ -1,0 +1,115 @@
+"""timm's VOLO (arXiv:2106.13112) with operators in place of its Outlookers' attention."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from timm.layers import resample_abs_pos_embed_nhwc, trunc_normal_
+from timm.models import named_apply
+from timm.models import volo as timm_volo
+from timm.models.vision_transformer import get_init_weights_vit
+from torch import nn
+
+from paradigms.backbones.stages import MapSize, OperatorStages
+from paradigms.config import AttentionConfig, Size, to_pair
+
+_SMALLEST_PATCH = 4
+
+
+class VOLO(OperatorStages, timm_volo.VOLO):
+    """timm's model; sizes are its own arguments (`layers`, `embed_dims`, `stem_hidden_dim`, `mlp_ratio`, ...).
+
+    Of its four stages the first, the Outlookers before the downsampling, takes operators: a local window there is no
+    larger than the map and shifted in every second block, as in a Swin. Stages 2 to 4 are global attention and stay
+    timm's. Drop path begins in stage 2, as in timm.
+
+    Differs from timm: `patch_size` may be 2, for small images; the stem's first convolution then has no stride.
+
+    Args:
+        attention: the operator of each stage; None keeps timm's attention, as it must in stages 2 to 4.
+        num_heads: of each stage.
+        img_size: side, or rows and columns, of the images.
+        patch_size: pixels of the image a side of a pixel of stage 1: 2, 4, 8 or 16.
+        weight_init: timm's name of the rule that draws weights.
+        sizes: further arguments of timm's VOLO.
+
+    Raises:
+        ValueError: an operator for a stage that takes none, not one entry a stage, or heads that do not divide the
+            width.
+    """
+
+    operator_stages = (1,)
+    map_size: MapSize | None = None
+    """Of stage 1, where it is known better than from the position embedding behind the downsampling."""
+
+    def __init__(
+        self,
+        *,
+        attention: Sequence[AttentionConfig | None],
+        num_heads: Sequence[int],
+        img_size: Size = 224,
+        patch_size: int = 8,
+        weight_init: str = "",
+        **sizes: Any,
+    ) -> None:
+        height, width = to_pair(img_size)
+        scale = max(1, _SMALLEST_PATCH // patch_size)
+        side = cast("int", (scale * height, scale * width))  # timm takes rows and columns too
+        super().__init__(num_heads=list(num_heads), img_size=side, patch_size=scale * patch_size, **sizes)
+        if scale > 1:
+            self._remove_stride(scale)
+        self.map_size = (height // patch_size, width // patch_size)
+        self.weight_init_mode = weight_init
+        if len(num_heads) != self.num_stages:
+            raise ValueError(f"{self.num_stages} stages, got {len(num_heads)} heads")
+        named_apply(get_init_weights_vit(weight_init), cast("nn.Module", self))
+        self.set_operators(attention)
+
+    def _remove_stride(self, scale: int) -> None:
+        """Make the patches smaller than timm's smallest; everything behind the stem sees the map it was built for."""
+        if scale > 2:
+            raise ValueError(f"patch_size must be 2, 4, 8 or 16, got {_SMALLEST_PATCH // scale}")
+        self._stem_conv().stride = (1, 1)
+        for info in cast("list[dict[str, Any]]", self.feature_info):
+            info["reduction"] //= scale
+
+    def _stem_conv(self) -> nn.Conv2d:
+        return cast("nn.Conv2d", self.patch_embed.conv[0])
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters that are no submodule's, as timm does."""
+        for parameter in self.parameters(recurse=False):
+            trunc_normal_(parameter, std=0.02)
+
+    def set_input_size(self, img_size: Size) -> None:
+        """Take images of another size from now on: the position embedding and the position tables are interpolated.
+
+        Args:
+            img_size: side, or rows and columns; multiples of the patch.
+        """
+        height, width = to_pair(img_size)
+        self.map_size = (height // self.patch_size, width // self.patch_size)
+        grid = [side // self.pooling_scale for side in self.map_size]
+        with torch.no_grad():
+            resized = resample_abs_pos_embed_nhwc(self.pos_embed, grid)
+        self.pos_embed = nn.Parameter(resized, requires_grad=self.pos_embed.requires_grad)
+        self.fit_operators()
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels of the image a side of a pixel of stage 1."""
+        return self._stem_conv().stride[0] * self.patch_embed.proj.stride[0]
+
+    @property
+    def num_stages(self) -> int:
+        """As many as `layers` has entries."""
+        return len(self.stage_ends)
+
+    def _blocks(self, stage: int) -> nn.Sequential:
+        return cast("nn.Sequential", self.network[self.stage_ends[stage - 1]])
+
+    def _map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # stage 1 alone has operators
+        if self.map_size is not None:
+            return self.map_size
+        _, rows, columns, _ = self.pos_embed.shape
+        return rows * self.pooling_scale, columns * self.pooling_scale

@@ -1,0 +1,16 @@
+"""Batch normalization of maps whose channels come last."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization (arXiv:1502.03167) of the last axis, over all others.
+
+    Shape:
+        (..., dim) to the same.
+    """
+
+    def forward(self, input: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
+        """Normalize every channel."""
+        return super().forward(input.flatten(0, -2)).view_as(input)

@@ -1,0 +1,76 @@
+"""The filter of outlook attention (arXiv:2106.13112) at stride 1."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from paradigms.config import AttentionConfig
+from paradigms.functional import Geometry
+from paradigms.parameterization.generated_filter import GeneratedFilter
+
+
+class Outlook(GeneratedFilter):
+    """Σ_n softmax_j(W x_n)_{i-n, j-n}, n over the window around i: one filter over all that the outlooks at i show.
+
+    The Outlooker lets every pixel n make, for each pixel i of the window around it, weights over that window; what
+    pixel i is given is then added up (fold). Since values do not depend on n, weights can be added up instead: of 3x3
+    windows to a filter of 5x5 taps. Pixels n exist on the map alone; values outside it are zero, but have a share of
+    the softmax.
+
+    Differs from the paper: dropout, if there is any, drops taps of the filter, not weights of the windows.
+
+    Args:
+        dim: channels.
+        num_heads: heads.
+        window: whose weights a pixel makes, (rows, columns), odd; a filter has 2 · rows - 1 rows.
+
+    Shape:
+        (batch, height, width, dim) to (batch, height, width, heads, taps).
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.scale = (dim // num_heads) ** -0.5
+        self.to_logits = nn.Linear(dim, num_heads * (window[0] * window[1]) ** 2)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: AttentionConfig,  # noqa: ARG003 - no field of its own
+        dim: int,
+        num_heads: int,
+        *,
+        geometry: Geometry,
+        qkv_bias: bool,  # noqa: ARG003 - it has no such projection
+    ) -> "Outlook":
+        """The window whose outlooks fill the kernel.
+
+        Raises:
+            ValueError: the kernel is dilated, or of no odd window.
+        """
+        kernel_size, dilation = geometry.kernel_size, geometry.dilation
+        if dilation != (1, 1) or any(size % 4 != 1 for size in kernel_size):
+            raise ValueError(f"outlook needs kernel_size 1, 5, 9, ... and dilation 1, got {kernel_size=}, {dilation=}")
+        return cls(dim, num_heads, window=((kernel_size[0] + 1) // 2, (kernel_size[1] + 1) // 2))
+
+    def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
+        """Weights of every pixel for its window, gathered by whom they are for."""
+        taps = self.window[0] * self.window[1]
+        logits = self.scale * self.to_logits(x).unflatten(-1, (self.num_heads, taps, taps))  # (..., target, source)
+        return _gather_outlooks(logits.softmax(dim=-1), self.window)
+
+
+def _gather_outlooks(
+    weights: Float[Tensor, "batch height width heads targets sources"], window: tuple[int, int]
+) -> Float[Tensor, "batch height width heads taps"]:
+    """Target a of the pixel at i - a is i, and its source b is then tap b - a of i."""
+    (rows, columns), (height, width) = window, weights.shape[1:3]
+    halo = pad(weights, (0, 0, 0, 0, 0, 0, columns // 2, columns // 2, rows // 2, rows // 2))
+    filters: list[Tensor] = []
+    for target in range(rows * columns):
+        down, right = rows - 1 - target // columns, columns - 1 - target % columns
+        of_target = halo[:, down : down + height, right : right + width, :, target].unflatten(-1, window)
+        filters.append(pad(of_target, (right, columns - 1 - right, down, rows - 1 - down)))
+    return torch.stack(filters).sum(dim=0).flatten(-2)

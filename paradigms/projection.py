@@ -1,0 +1,83 @@
+"""What stands around the four rooms: pixels to what all of them see, to values, and aggregated values to the output."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from paradigms.batch_norm import BatchNorm
+
+
+class Projections(NamedTuple):
+    """Three maps of every pixel, each (batch, height, width, dim) to the same.
+
+    Attributes:
+        input: to what parameterization, values and aggregation are made of.
+        value: of that, to values.
+        output: of aggregated values.
+    """
+
+    input: nn.Module
+    value: nn.Module
+    output: nn.Module
+
+
+class NormalizedInput(nn.Module):
+    """What comes first in a block of arXiv:2106.04263: linear without bias, batch norm, ReLU.
+
+    Shape:
+        (..., dim) to the same.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim, bias=False)
+        self.norm = BatchNorm(dim)
+
+    def forward(self, x: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
+        """Project every pixel."""
+        return relu(self.norm(self.linear(x)))
+
+
+class NormalizedOutput(nn.Module):
+    """What comes last in a block of arXiv:2106.04263: bias, batch norm, ReLU, linear without bias, batch norm.
+
+    The bias is that of the depthwise convolution before it.
+
+    Shape:
+        (..., dim) to the same.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.inner_norm = BatchNorm(dim)
+        self.linear = nn.Linear(dim, dim, bias=False)
+        self.norm = BatchNorm(dim)
+
+    def forward(self, x: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
+        """Project every pixel."""
+        return self.norm(self.linear(relu(self.inner_norm(x + self.bias))))  # type: ignore[no-any-return]
+
+
+def _build_linear(dim: int, qkv_bias: bool) -> Projections:
+    return Projections(nn.Identity(), nn.Linear(dim, dim, bias=qkv_bias), nn.Linear(dim, dim))
+
+
+def _build_none(dim: int, qkv_bias: bool) -> Projections:  # noqa: ARG001 - what every level is asked
+    return Projections(nn.Identity(), nn.Identity(), nn.Identity())
+
+
+def _build_batch_norm(dim: int, qkv_bias: bool) -> Projections:  # noqa: ARG001 - a norm follows, no bias is needed
+    return Projections(NormalizedInput(dim), nn.Identity(), NormalizedOutput(dim))
+
+
+PROJECTIONS: dict[str, Callable[[int, bool], Projections]] = {
+    "linear": _build_linear,
+    "none": _build_none,
+    "batch_norm": _build_batch_norm,
+}
+"""From the channels, and whether query, key and value projections have a bias, to the modules."""

@@ -1,0 +1,66 @@
+"""Any operator in place of the attention of a model that timm has built."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from timm.models import swin_transformer, vision_transformer, volo
+from torch import nn
+
+from paradigms.backbones import VOLO, DeiT, OperatorStages, SwinTransformer
+from paradigms.config import AttentionConfig
+from paradigms.presets import get_preset
+
+REPLACEABLE: dict[type[nn.Module], type[OperatorStages]] = {
+    swin_transformer.SwinTransformer: SwinTransformer,
+    volo.VOLO: VOLO,
+    vision_transformer.VisionTransformer: DeiT,
+}
+"""timm's classes, and what a model becomes whose attention is replaced: the same with `operators()`."""
+
+
+def replace_attention(
+    model: nn.Module, operator: AttentionConfig | str, *, stages: Iterable[int] | None = None
+) -> nn.Module:
+    """Put an operator into a timm Swin, VOLO (its Outlookers) or ViT without class token (DeiT), in place.
+
+    Heads, biases and rates of dropping stay the model's. Windows are no larger than the map and shifted in every second
+    block unless the config says otherwise. The operators' weights are new; the others are kept. `set_input_size` goes
+    on working, and interpolates the position tables of windows.
+
+    Args:
+        model: an instance of a class of `REPLACEABLE`, or of what it becomes.
+        operator: a point of Eq. 4's space (arXiv:2112.12786) or a name of `paradigms.PRESETS`.
+        stages: which stages, from 1; None means all that can have an operator.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: the model or one of the stages has nothing to replace, or the operator does not fit; then the model
+            is as it was.
+    """
+    config = get_preset(operator).config if isinstance(operator, str) else operator
+    before = type(model)
+    after = REPLACEABLE.get(before, before)
+    if not issubclass(after, OperatorStages):
+        known = ", ".join(f"{known.__module__}.{known.__name__}" for known in REPLACEABLE)
+        raise ValueError(f"{before.__name__} has no attention that can be replaced; models that have: {known}")
+    replaced: Any = model  # a type checker holds a class for fixed
+    replaced.__class__ = after
+    try:
+        replaced.set_operators(_spread(replaced, config, stages))
+    except ValueError:
+        replaced.__class__ = before
+        raise
+    return model
+
+
+def _spread(
+    model: OperatorStages, config: AttentionConfig, stages: Iterable[int] | None
+) -> list[AttentionConfig | None]:
+    """The config at every stage that is asked for, None at the others."""
+    chosen = set(model.operator_stages if stages is None else stages)
+    unknown = sorted(chosen - set(range(1, model.num_stages + 1)))
+    if unknown or not chosen:
+        raise ValueError(f"stages must name some of 1 to {model.num_stages}, got {unknown or 'none'}")
+    return [config if stage in chosen else None for stage in range(1, model.num_stages + 1)]

@@ -1,0 +1,105 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+import paradigms.models as zoo
+from paradigms.models import MODELS, SIZES, build_size
+
+from .backbones.conftest import size_on_meta
+
+SWIN = {"swin_tiny": (28.288, 4.491), "swin_small": (49.606, 8.741), "swin_base": (87.768, 15.431)}
+ELSA = {
+    "elsa_swin_tiny_no_ghost": (29.000, 4.704),
+    "elsa_swin_tiny": (29.141, 4.771),
+    "elsa_swin_small": (52.875, 9.558),
+    "elsa_swin_base": (92.682, 16.666),
+}
+PRINTED = {"dwconv_swin_tiny": (24.2, 3.7)}
+MILLIONS = {"deit_tiny_gap": 6, "deit_tiny_gap_ghost": 6, "elsa_swin_tiny": 29, "elsa_swin_small": 53}
+
+every_kind = pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
+"""The larger ones differ in sizes alone."""
+
+
+@pytest.mark.parametrize(("size", "published"), SWIN.items(), ids=SWIN)
+def test_the_swins_have_their_published_sizes(size: str, published: tuple[float, float]) -> None:
+    with torch.device("meta"):
+        model = build_size(SIZES[size], ("swin",) * 4)
+    assert size_on_meta(model, 224) == tuple(pytest.approx(number, abs=5e-4) for number in published)
+
+
+@pytest.mark.parametrize(("name", "published"), ELSA.items(), ids=ELSA)
+def test_elsa_has_its_exact_size(name: str, published: tuple[float, float]) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert size_on_meta(model, 224) == tuple(pytest.approx(number, abs=5e-4) for number in published)
+
+
+@pytest.mark.parametrize(("name", "published"), PRINTED.items(), ids=PRINTED)
+def test_models_have_their_printed_sizes(name: str, published: tuple[float, float]) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert size_on_meta(model, 224) == tuple(pytest.approx(number, abs=5e-2) for number in published)
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items(), ids=MILLIONS)
+def test_parameters_round_to_the_printed_millions(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert round(size_on_meta(model, 224)[0]) == millions
+
+
+def test_the_ghost_head_doubles_the_heads_of_global_attention() -> None:
+    with torch.device("meta"):
+        model: Any = timm.create_model("deit_tiny_gap_ghost")
+        model.set_input_size((448, 448))
+    for _, map_size, operator in model.operators():
+        assert operator.neighborhood.geometry.kernel_size == map_size == (28, 28)
+        assert {name: table.weight.shape for name, table in operator.aggregation.position_tables().items()} == {
+            "add": (6, 55 * 55)
+        }
+
+
+@every_kind
+def test_timm_builds_it_by_name_with_its_own_arguments(name: str) -> None:
+    with torch.device("meta"):
+        model: Any = timm.create_model(name, num_classes=10, in_chans=1, drop_path_rate=0.2)
+    assert model(torch.empty(2, 1, 224, 224, device="meta")).shape == (2, 10)
+    assert model.default_cfg["input_size"] == (3, 224, 224)
+    assert model.get_submodule(model.default_cfg["first_conv"]) is not None
+
+
+@every_kind
+def test_features_only_gives_maps(name: str) -> None:
+    with torch.device("meta"):
+        model: Any = timm.create_model(name, features_only=True)
+    maps = model(torch.empty(1, 3, 224, 224, device="meta"))
+    assert [info["num_chs"] for info in model.feature_info.get_dicts()] == [
+        features.shape[-1 if "swin" in name else 1] for features in maps
+    ]
+    assert len(maps) == (4 if "swin" in name else 3)
+
+
+@every_kind
+def test_images_may_have_another_size(name: str) -> None:
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+        model.set_input_size((448, 224))
+        assert model(torch.empty(1, 3, 448, 224)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_an_attribute_of_the_module(name: str) -> None:
+    assert name in zoo.__all__
+    assert getattr(zoo, name).__name__ == name
+    assert name in timm.list_models(module="models")
+
+
+def test_nothing_is_registered_unless_the_module_is_imported() -> None:
+    code = "import timm, paradigms, paradigms.backbones, paradigms.replace; assert not timm.is_model('net7_swin_tiny')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
