@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     assert isinstance(event, TableWritten)
-    print(f"\n{to_text(event.frame, plan)}\n\n{_list_files(event.files)}")
+    print(f"\n{to_text(event.frame, plan, event.findings)}\n\n{_list_files(event.files)}")
     for record in tally.failed:
         print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     return FAILED if tally.failed else 0
@@ -94,7 +94,7 @@ def show_table(options: argparse.Namespace) -> int:
 
     tracker = MlflowTracker(_find_store(options))
     written = write_results(plan, tracker, _find_digests(plan, options), _find_results(options))
-    print(f"{to_text(written.frame, plan)}\n\n{_list_files(written.files)}")
+    print(f"{to_text(written.frame, plan, written.findings)}\n\n{_list_files(written.files)}")
     return 0
 
 

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from pydantic import ValidationError
+
+from harness.errors import SpecError
 from harness.reading import error_at
+from harness.rows import list_rows
 from harness.spec import (
     BackboneSpec,
     DataSpec,
@@ -22,7 +26,7 @@ from harness.spec import (
     Spec,
     TrainingSpec,
 )
-from paradigms.config import AttentionConfig, make_config
+from paradigms.config import AttentionConfig, make_config, unknown_name
 from paradigms.presets import get_preset
 
 FLOORS = ("Linear classifier", "One hidden layer")
@@ -114,23 +118,59 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class SkippedRow:
+    """A row that the recipe cannot run, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All rows and, replicate-major, all runs of an experiment under its recipe."""
+    """All rows and, replicate-major, all runs of an experiment under its recipe; `skipped` rows have no runs."""
 
     spec: ExperimentSpec
     rows: tuple[PlannedRow, ...]
     runs: tuple[PlannedRun, ...]
+    skipped: tuple[SkippedRow, ...] = ()
 
 
 def make_plan(spec: ExperimentSpec) -> Plan:
     """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
 
+    A row on a backbone that the recipe has no sizes for is skipped. The baseline cannot be.
+
     Raises:
         SpecError: a row asks for an impossible combination.
     """
-    rows = (*(PlannedRow(name, _make_cell(spec, name), row.expect) for name, row in spec.rows.items()), *_floors(spec))
+    stated = list_rows(spec)
+    skipped = tuple(_find_skipped(spec, stated))
+    left_out = {row.name for row in skipped}
+    planned = [
+        PlannedRow(name, _make_cell(spec, name, row), row.expect)
+        for name, row in stated.items()
+        if name not in left_out
+    ]
+    rows = (*planned, *_floors(spec, stated))
     runs = tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
-    return Plan(spec, rows, runs)
+    return Plan(spec, rows, runs, skipped)
+
+
+def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:
+    for name, row in rows.items():
+        backbone = row.backbone or spec.cell.backbone
+        if getattr(spec.recipe.backbones, backbone) is None:
+            reason = f"recipe {spec.recipe.name!r} has no sizes for backbone {backbone!r}"
+            if name == spec.baseline:
+                raise _error_in(spec, name, reason)
+            yield SkippedRow(name, reason)
+
+
+def _error_in(spec: ExperimentSpec, name: str, message: str, *key: str | int) -> SpecError:
+    """The mistake in a row, at its place; a row that factors make has none of its own."""
+    if name in spec.rows:
+        return error_at(spec, message, "rows", name, *key)
+    return error_at(spec, f"{name}: {message}", "factors")
 
 
 def _join_stages(levels: Sequence[str]) -> str:
@@ -149,23 +189,23 @@ def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude_defaults=True, exclude=ignored)
 
 
-def _floors(spec: ExperimentSpec) -> Iterator[PlannedRow]:
+def _floors(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[PlannedRow]:
     """Models without attention on the same images: a table below them measures early optimization."""
     recipe = spec.recipe
     if recipe.floor_width is None:
         return
     sizes: tuple[tuple[str, Spec], ...] = (("linear", LinearSpec()), ("mlp", MlpSpec(width=recipe.floor_width)))
     for name, (backbone, size) in zip(FLOORS, sizes, strict=True):
-        if name in spec.rows:
+        if name in rows:
             raise error_at(spec, "the name of a floor of the recipe; choose another", "rows", name)
         yield PlannedRow(name, Cell(backbone, size, (), (), recipe.data, recipe.training), is_floor=True)
 
 
-def _make_cell(spec: ExperimentSpec, name: str) -> Cell:
-    row, recipe = spec.rows[name], spec.recipe
-    sizes = _get_sizes(spec, name, row.backbone or spec.cell.backbone)
+def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
+    recipe = spec.recipe
+    sizes = _get_sizes(spec, name, row)
     num_stages = len(sizes.num_heads)
-    _check_stages(spec, name, sizes)
+    _check_stages(spec, name, row, sizes)
     stages = [_layers(spec, row, stage, num_stages) for stage in range(num_stages)]
     try:
         attention = tuple(
@@ -174,26 +214,46 @@ def _make_cell(spec: ExperimentSpec, name: str) -> Cell:
         )
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
-        raise error_at(spec, str(error), "rows", name) from None
+        raise _error_in(spec, name, str(error)) from None
     return Cell(sizes.family, sizes, attention, num_heads, recipe.data, recipe.training)
 
 
-def _get_sizes(spec: ExperimentSpec, name: str, backbone: str) -> BackboneSpec:
-    sizes: BackboneSpec | None = getattr(spec.recipe.backbones, backbone)
-    if sizes is None:
-        raise error_at(spec, f"recipe {spec.recipe.name!r} has no sizes for backbone {backbone!r}", "rows", name)
+def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
+    """The recipe's sizes of a row's backbone, with what the cell and the row replace of them."""
+    sizes: BackboneSpec = getattr(spec.recipe.backbones, row.backbone or spec.cell.backbone)
+    if row.backbone in (None, spec.cell.backbone):
+        sizes = _replace_sizes(spec, sizes, spec.cell.sizes, ("cell",))
+    sizes = _replace_sizes(spec, sizes, row.sizes, ("rows", name))
     if spec.recipe.data.image_size % sizes.patch_size:
         message = f"patch_size must divide image_size, got {sizes.patch_size} and {spec.recipe.data.image_size}"
-        raise error_at(spec, f"recipe {spec.recipe.name!r}: {message}", "rows", name)
+        raise _error_in(spec, name, f"recipe {spec.recipe.name!r}: {message}")
     return sizes
 
 
-def _check_stages(spec: ExperimentSpec, name: str, sizes: BackboneSpec) -> None:
+def _replace_sizes(
+    spec: ExperimentSpec, sizes: BackboneSpec, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
+) -> BackboneSpec:
+    """The sizes with those that are stated for this recipe, checked like a recipe's own."""
+    changes = stated.get(spec.recipe.name, {})
+    place = (*place, "sizes", spec.recipe.name)
+    unknown = [key for key in changes if key not in type(sizes).model_fields]
+    if unknown:
+        raise error_at(spec, unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])
+    try:
+        return type(sizes).model_validate({**sizes.model_dump(), **changes})
+    except ValidationError as error:
+        detail = error.errors()[0]
+    message = str(detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be")))
+    shown = f", got {detail['input']!r}" if detail["loc"] else ""
+    raise error_at(spec, f"{message}{shown}", *place, *detail["loc"])
+
+
+def _check_stages(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> None:
     """What a row states for some stages must be possible in every one of them."""
     num_stages = len(sizes.num_heads)
-    for selector in spec.rows[name].stages:
+    for selector in row.stages:
         if isinstance(selector, int) and selector > num_stages:
-            raise error_at(spec, f"the backbone has stages 1 to {num_stages}", "rows", name, "stages", selector)
+            raise _error_in(spec, name, f"the backbone has stages 1 to {num_stages}", "stages", selector)
         named = {stage for stage in range(1, num_stages + 1) if selector in _selectors(stage, num_stages)}
         fixed = sorted(named - set(sizes.operator_stages))
         if fixed:
@@ -202,7 +262,7 @@ def _check_stages(spec: ExperimentSpec, name: str, sizes: BackboneSpec) -> None:
                 f"the attention of stage {', '.join(map(str, fixed))} of a {sizes.family} cannot be replaced; "
                 f"stages that can: {possible}"
             )
-            raise error_at(spec, message, "rows", name, "stages", selector)
+            raise _error_in(spec, name, message, "stages", selector)
 
 
 def _selectors(stage: int, num_stages: int) -> tuple[int | str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.document import Document, join_errors, parse_override, read_document
 from harness.errors import SpecError
+from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
 from paradigms.config import unknown_name
 
@@ -38,6 +39,7 @@ def load_spec(
         del experiment.root["recipe"]
     spec = experiment.validate(ExperimentSpec, **derived)
     _check_row_names(experiment, spec)
+    _check_recipe_names(experiment, spec)
     return spec
 
 
@@ -100,13 +102,18 @@ def _check_row_exists(experiment: Document, key: tuple[str, ...], option: str) -
         raise SpecError(unknown_name("row", key[1], tuple(rows)), key=option)
 
 
+def _list_recipes(experiment: Document) -> dict[str, Path]:
+    """The recipes beside the experiment, then the shipped ones, by name."""
+    folders = (get_shipped_dir() / "recipes", experiment.path.parent / "recipes")
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
 def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     name = experiment.to_plain()["recipe"]
-    folders = (experiment.path.parent / "recipes", get_shipped_dir() / "recipes")
-    path = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
-    if path is None:
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-        raise experiment.error(unknown_name("recipe", name, tuple(known)), "recipe")
+    recipes = _list_recipes(experiment)
+    if name not in recipes:
+        raise experiment.error(unknown_name("recipe", name, tuple(sorted(recipes))), "recipe")
+    path = recipes[name]
     recipe = read_document(path)
     for pair in pairs:
         key, value = parse_override(pair)
@@ -115,8 +122,33 @@ def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
 
 
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
-    names: dict[tuple[str, ...], str] = {("baseline",): spec.baseline, **{("published", n): n for n in spec.published}}
-    unknown = {key: name for key, name in names.items() if name not in spec.rows}
+    """Whatever names a row names one that exists; only a quoted number may stand without a row."""
+    try:
+        known = tuple(list_rows(spec))
+    except ValueError as error:
+        raise experiment.error(str(error), "rows" if spec.factors is None else "factors") from None
+    names: dict[tuple[str | int, ...], str] = {("baseline",): spec.baseline}
+    names |= {("published", name): name for name, row in spec.published.items() if not row.quoted}
+    names |= {
+        ("claims", i, "better", j): name for i, claim in enumerate(spec.claims) for j, name in enumerate(claim.better)
+    }
+    errors = [
+        experiment.error(unknown_name("row", name, known), *key) for key, name in names.items() if name not in known
+    ]
+    errors += [
+        experiment.error("a row cannot be better than itself", "claims", number)
+        for number, claim in enumerate(spec.claims)
+        if len(set(claim.better)) == 1
+    ]
+    if errors:
+        raise join_errors(errors)
+
+
+def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
+    """Sizes are stated for recipes that exist."""
+    known = tuple(_list_recipes(experiment))
+    stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
+    stated |= {("rows", row, "sizes", name): name for row, fields in spec.rows.items() for name in fields.sizes}
+    unknown = {key: name for key, name in stated.items() if name not in known}
     if unknown:
-        known = tuple(spec.rows)
-        raise join_errors(experiment.error(unknown_name("row", name, known), *key) for key, name in unknown.items())
+        raise join_errors(experiment.error(unknown_name("recipe", name, known), *key) for key, name in unknown.items())

@@ -82,8 +82,14 @@ Stages = Annotated[
     PositiveInt | Literal["all", "last", "not_last"],
     _described("a stage's number (from 1), all, last or not_last"),
 ]
+Term = Annotated[str, _known("term", PARAMETERIZATIONS)]
+Normalization = Annotated[str, _known("normalization", NORMALIZATIONS)]
+Neighborhood = Annotated[str, _known("neighborhood", NEIGHBORHOODS)]
+Aggregation = Annotated[str, _known("aggregation", AGGREGATIONS)]
 Expectation = Literal["diverged", "out_of_memory", "timed_out"]
-Column = Literal["parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "delta"]
+Column = Literal[
+    "parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "curve", "delta"
+]
 
 
 class Spec(BaseModel):
@@ -109,10 +115,10 @@ class OperatorSpec(Spec):
     """
 
     preset: Annotated[str, _known("preset", tuple(PRESETS))] | None = None
-    parameterization: tuple[Annotated[str, _known("term", PARAMETERIZATIONS)], ...] | None = None
-    normalization: Annotated[str, _known("normalization", NORMALIZATIONS)] | None = None
-    neighborhood: Annotated[str, _known("neighborhood", NEIGHBORHOODS)] | None = None
-    aggregation: Annotated[str, _known("aggregation", AGGREGATIONS)] | None = None
+    parameterization: tuple[Term, ...] | None = None
+    normalization: Normalization | None = None
+    neighborhood: Neighborhood | None = None
+    aggregation: Aggregation | None = None
     window_size: Pixels | None = None
     shift_size: Pixels | None = None
     kernel_size: Pixels | None = None
@@ -138,9 +144,13 @@ class OperatorSpec(Spec):
 
 
 class CellSpec(OperatorSpec):
-    """Where every row starts."""
+    """Where every row starts.
+
+    `sizes` replaces some of the backbone's sizes, by recipe: `{laptop: {mlp_ratio: 3.5}}`. Other recipes keep theirs.
+    """
 
     backbone: Backbone = "swin"
+    sizes: dict[str, dict[str, Any]] = {}
 
 
 class RowSpec(OperatorSpec):
@@ -149,17 +159,57 @@ class RowSpec(OperatorSpec):
     What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
+    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own.
     """
 
     backbone: Backbone | None = None
+    sizes: dict[str, dict[str, Any]] = {}
     stages: dict[Stages, OperatorSpec] = {}
     expect: Expectation | None = None
 
 
+class FactorsSpec(Spec):
+    """Levels whose every combination is a row; a factor that is not stated stays the cell's.
+
+    `parameterization: subsets` stands for all 15 sets of the four terms of Eq. 4 (arXiv:2112.12786).
+    """
+
+    parameterization: (
+        Annotated[
+            Literal["subsets"] | tuple[Annotated[tuple[Term, ...], Field(min_length=1)], ...],
+            _described("subsets, or a list of lists of terms"),
+        ]
+        | None
+    ) = None
+    normalization: tuple[Normalization, ...] | None = None
+    neighborhood: tuple[Neighborhood, ...] | None = None
+    aggregation: tuple[Aggregation, ...] | None = None
+
+
+class ClaimSpec(Spec):
+    """A sentence of the paper made checkable: the first row has a better top-1 than the second."""
+
+    better: tuple[str, str]
+    source: str | None = None
+
+
 class PublishedSpec(Spec):
-    """What the paper prints for a row: top-1 in percent; `quoted` from another paper, not trained by the authors."""
+    """What the paper prints for a row.
+
+    Attributes:
+        top1: percent.
+        params: millions.
+        macs: multiply-adds an image, 10⁹.
+        throughput: images/s.
+        curve: top-1 in percent by epoch.
+        quoted: from another paper, not trained by the authors. A name that is no row can only be quoted.
+    """
 
     top1: float | None = None
+    params: PositiveFloat | None = None
+    macs: PositiveFloat | None = None
+    throughput: PositiveFloat | None = None
+    curve: dict[PositiveInt, float] = {}
     quoted: bool = False
 
 
@@ -467,7 +517,8 @@ class RecipeSpec(Spec):
 class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
-    `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart.
+    `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
+    there are, those of `factors` included, `harness.rows.list_rows` says.
     """
 
     name: str
@@ -477,8 +528,10 @@ class ExperimentSpec(Spec):
     recipe: RecipeSpec
     cell: CellSpec = CellSpec()
     baseline: str
-    rows: dict[str, RowSpec]
+    rows: dict[str, RowSpec] = {}
+    factors: FactorsSpec | None = None
     seeds: PositiveInt = 3
     columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
     published: dict[str, PublishedSpec] = {}
+    claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()

@@ -36,6 +36,14 @@ class Verdict(StrEnum):
     UNRESOLVED = "unresolved"
 
 
+class ClaimVerdict(StrEnum):
+    """What a table may say of a claim of the paper."""
+
+    REPRODUCED = "reproduced"
+    CONTRADICTED = "contradicted"
+    UNRESOLVED = "unresolved"
+
+
 class Agreement(StrEnum):
     """What a table may say of a row whose outcome the paper reports in words."""
 
@@ -134,6 +142,12 @@ def decide(delta: float, holm_p: float | None) -> Verdict:
     if holm_p is None or holm_p >= ALPHA:
         return Verdict.UNRESOLVED
     return Verdict.BETTER if delta > 0 else Verdict.WORSE
+
+
+def judge_claim(delta: float, holm_p: float | None) -> ClaimVerdict:
+    """Of the claim that a difference is positive: what `decide` proves reproduces or contradicts it."""
+    verdicts = {Verdict.BETTER: ClaimVerdict.REPRODUCED, Verdict.WORSE: ClaimVerdict.CONTRADICTED}
+    return verdicts.get(decide(delta, holm_p), ClaimVerdict.UNRESOLVED)
 
 
 def compare_expectation(expected: RunStatus, statuses: Iterable[RunStatus]) -> Agreement | None:

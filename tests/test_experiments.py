@@ -1,14 +1,19 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.data import check_data
 from harness.errors import DataError
-from harness.plan import Plan, make_plan
+from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
@@ -22,7 +27,7 @@ def plan(experiment: Path, recipe: Path) -> Plan:
 
 
 def test_experiments_and_recipes_are_shipped() -> None:
-    assert "table1" in {path.stem for path in EXPERIMENTS}
+    assert {f"table{number}" for number in (1, 2, 3, 4, 5, 6, 9, 11)} <= {path.stem for path in EXPERIMENTS}
     assert {"smoke", "laptop", "overnight", "gpu", "imagenet"} <= {path.stem for path in RECIPES}
 
 
@@ -34,14 +39,72 @@ def test_every_experiment_plans_under_every_recipe(experiment: Path, recipe: Pat
     assert len(planned.runs) == planned.spec.seeds * len(planned.rows)
 
 
+@cache
+def build_on_meta(cell: Cell) -> "nn.Module":
+    """Of each cell once: many stand in several experiments."""
+    from harness.build import build_model
+
+    return build_model(cell, replicate=None, device="meta")
+
+
 @every_experiment
 @every_recipe
 def test_every_row_builds(experiment: Path, recipe: Path) -> None:
-    from harness.build import build_model
-
     for row in plan(experiment, recipe).rows:
-        model = build_model(row.cell, replicate=None, device="meta")
-        assert all(parameter.is_meta for parameter in model.parameters()), row.name
+        assert all(parameter.is_meta for parameter in build_on_meta(row.cell).parameters()), row.name
+
+
+def find_cells(name: str, recipe: str) -> dict[str, str]:
+    return {row.name: row.cell.id for row in make_plan(load_spec(Path(name), recipe=recipe)).rows if not row.is_floor}
+
+
+@pytest.mark.parametrize("recipe", ["laptop", "imagenet"])
+def test_what_stands_in_several_experiments_is_trained_once(recipe: str) -> None:
+    table2, table3, table5 = (find_cells(name, recipe) for name in ("table2", "table3", "table5"))
+    assert find_cells("table9", recipe).items() <= table2.items()
+    assert set(find_cells("figure1", recipe).values()) <= set(table5.values())
+    order = find_cells("ijcv_table5", recipe)
+    assert (order["Net6-N"], order["Net7-N"]) == (table3["Net6-N"], table3["Net7-N by unfolding"])
+    assert set(find_cells("table1", recipe).values()) <= set(find_cells("eq4_factorial", recipe).values())
+    assert find_cells("table4", recipe)["ELSA"] == table5["Swin-T, ELSA"]
+
+
+@every_experiment
+def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
+    for recipe in ("laptop", "imagenet"):
+        cells = find_cells(str(experiment), recipe)
+        assert len(set(cells.values())) == len(cells)
+
+
+@every_recipe
+def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
+    from harness.build import describe_stages
+
+    rows = {row.name: row.cell for row in plan(get_shipped_dir() / "table3.yaml", recipe).rows}
+    *switched, last = describe_stages(rows["Net7"])
+    assert all(min(stage.map_size) >= 2 * max(stage.size) for stage in switched)
+    assert [stage.neighborhood for stage in describe_stages(rows["Net7-N by unfolding"])] == [
+        *["sliding_window"] * len(switched),
+        "local_window",
+    ]
+    assert last.is_global
+
+
+@every_recipe
+def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
+    from harness.run.cell import measure_cost
+
+    rows = {row.name: measure_cost(row.cell) for row in plan(get_shipped_dir() / "table1_matched.yaml", recipe).rows}
+    for block, measure in (("params", "params"), ("multiply-adds", "macs")):
+        matched = [cost[measure] for name, cost in rows.items() if name.endswith(f", {block}")]
+        assert len(matched) == 7
+        assert matched == pytest.approx([rows["Swin-T"][measure]] * 7, rel=0.005)
+
+
+def test_the_factorial_has_all_subsets_of_terms() -> None:
+    cells = [row.cell for row in make_plan(load_spec(Path("eq4_factorial"))).rows if not row.is_floor]
+    assert len(cells) == 90
+    assert len({cell.attention[0].parameterization for cell in cells if cell.attention[0]}) == 15
 
 
 @pytest.mark.parametrize("path", [*EXPERIMENTS, *RECIPES], ids=lambda path: path.stem)

@@ -20,6 +20,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
+        *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),

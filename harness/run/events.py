@@ -8,6 +8,7 @@ import pandas as pd
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
 from harness.run.ledger import Entry
+from harness.table import Findings
 from harness.tracking import LiveRun
 
 
@@ -56,6 +57,7 @@ class TableWritten:
     """At the end: the table of all that the store has of this plan."""
 
     frame: pd.DataFrame
+    findings: Findings
     files: tuple[Path, ...]
 
 

@@ -15,7 +15,7 @@ from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
 from harness.spec import DataSpec
-from harness.table import make_table, write_table
+from harness.table import make_findings, make_table, write_table
 from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
@@ -111,4 +111,5 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
     frame = make_table(plan, records, current=digests)
-    return TableWritten(frame, write_table(frame, plan, results))
+    findings = make_findings(plan, records, current=digests)
+    return TableWritten(frame, findings, write_table(frame, plan, results, findings))

@@ -1,5 +1,6 @@
 """Numbers as people read them: the DataFrame of strings that stands in Markdown and in the terminal."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from harness.spec import ExperimentSpec
 
 NOTHING = "—"
 QUOTED = "†"
+CURVE_POINTS = 6
 FLOORS_TITLE = "floors:"
 UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 
@@ -46,6 +48,7 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
         "macs": {"multiply-adds": lambda row: _show_count(row["macs"])},
         "throughput": {"images/s": lambda row: _show(row["images_per_second"], ",.0f")},
         "top1": {"n": _show_replicates, "top-1, %": _show_top1},
+        "curve": {"val top-1 by epoch": lambda row: _thin_out(row["val_curve"]) or NOTHING},
         "delta": {
             f"Δ to {spec.baseline} [95 %]": _show_delta,
             "sign-flip p": lambda row: _show(row["sign_flip_p"], ".2f"),
@@ -58,6 +61,12 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
     if frame["published_top1"].notna().any():
         cells["paper"] = lambda row: _show(row["published_top1"], ".1f") + QUOTED * row["published_quoted"]
         cells["paper Δ"] = lambda row: _show(row["published_delta"], "+.1f")
+    if frame[["published_params", "published_macs"]].notna().any(axis=None):
+        cells["paper size"] = _show_published_size
+    if frame["published_throughput"].notna().any():
+        cells["paper images/s"] = lambda row: _show(row["published_throughput"], ",.0f")
+    if frame["published_curve"].any():
+        cells["paper by epoch"] = lambda row: _thin_out(row["published_curve"]) or NOTHING
     if any(_show_notes(row) for row in _to_rows(frame)):
         cells["notes"] = _show_notes
     return cells
@@ -82,8 +91,24 @@ def _show_params(row: Row) -> str:
     return count if pd.isna(factor) or factor == 1 else f"{count} ({factor:.2f}×)"
 
 
+def _show_published_size(row: Row) -> str:
+    """Parameters and multiply-adds as printed: `28.3 M, 4.5 G`."""
+    sizes = {"M": row["published_params"], "G": row["published_macs"]}
+    return ", ".join(f"{size:g} {unit}" for unit, size in sizes.items() if pd.notna(size)) or NOTHING
+
+
+def _thin_out(curve: str) -> str:
+    """Of a curve as text, the last epoch and up to five before it, evenly spaced, with one digit."""
+    points = curve.split(", ") if curve else []
+    step = max(1, math.ceil(len(points) / CURVE_POINTS))
+    shown = (point.split(": ") for point in points[::-1][::step][::-1])
+    return ", ".join(f"{epoch}: {float(top1):.1f}" for epoch, top1 in shown)
+
+
 def _show_replicates(row: Row) -> str:
     """`3` where every planned replicate was measured, else `2/3; diverged@412`."""
+    if row["seeds"] == 0:
+        return NOTHING
     if row["n"] == row["seeds"]:
         return str(row["n"])
     return "; ".join(part for part in (f"{row['n']}/{row['seeds']}", row["outcomes"]) if part)
@@ -102,4 +127,34 @@ def _show_delta(row: Row) -> str:
 def _show_notes(row: Row) -> str:
     paper = f"paper: {row['expected']}" if row["expected"] else ""
     agreement = f"{paper}, {row['agreement']}" if row["agreement"] else paper
-    return "; ".join(part for part in (agreement, row["marks"]) if part)
+    marks = f"skipped: {row['skipped']}" if row["skipped"] else row["marks"]
+    return "; ".join(part for part in (agreement, marks) if part)
+
+
+def to_claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """The verdict of each claim, as people read it."""
+    cells: Cells = {
+        "claim": lambda row: row["claim"],
+        "source": lambda row: row["source"] or NOTHING,
+        "n": lambda row: str(row["pairs"]),
+        "Δ [95 %]": _show_delta,
+        "sign-flip p": lambda row: _show(row["sign_flip_p"], ".2f"),
+        "verdict": lambda row: row["verdict"],
+    }
+    return _to_strings(claims, cells)
+
+
+def to_effects(effects: pd.DataFrame) -> pd.DataFrame:
+    """Each effect, as people read it."""
+    cells: Cells = {
+        "effect": lambda row: row["effect"],
+        "n": lambda row: str(row["pairs"]),
+        "points of top-1 [95 %]": _show_delta,
+        "verdict": lambda row: row["verdict"] or NOTHING,
+    }
+    return _to_strings(effects, cells)
+
+
+def _to_strings(frame: pd.DataFrame, cells: Cells) -> pd.DataFrame:
+    shown = [{title: show(row) for title, show in cells.items()} for row in _to_rows(frame)]
+    return pd.DataFrame(shown, columns=list(cells))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.plan import Plan
 from harness.record import Record, RunStatus
+from harness.rows import list_rows
 from harness.spec import ExperimentSpec
 from harness.statistics import (
     Comparison,
@@ -23,7 +24,7 @@ from harness.statistics import (
     is_under_trained,
     summarize,
 )
-from harness.table.selection import Digests, Replicates, select_replicates
+from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
 
 FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
 
@@ -68,12 +69,18 @@ COLUMNS = (
     "images_per_second",
     "seconds",
     "peak_memory_gb",
+    "val_curve",
     "published_top1",
     "published_delta",
+    "published_params",
+    "published_macs",
+    "published_throughput",
+    "published_curve",
     "published_quoted",
     "expected",
     "agreement",
     "marks",
+    "skipped",
     "experiment",
     "recipe",
     "overrides",
@@ -88,7 +95,10 @@ _FLOATS = (
     *("top1_mean", "top1_std", "top5_mean", "val_top1_mean"),
     *("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"),
     *("params_factor", "images_per_second", "seconds", "peak_memory_gb", "published_top1", "published_delta"),
+    *("published_params", "published_macs", "published_throughput"),
 )
+
+_FLAGS = ("is_floor", "published_quoted")
 
 Sizes = Mapping[str, tuple[int, int]]
 """Parameters and multiply-adds of cells, by cell id."""
@@ -125,21 +135,41 @@ def make_table(
             "params": count,
             "params_factor": count / base_params if count and base_params else None,
             "macs": _get_size("macs", 1, row, sizes or {}),
-            **_to_published(row, plan.spec),
+            **_to_published(row.row.name, plan.spec),
+            **_to_expectation(row),
             "marks": "; ".join(_to_marks(row, plan.spec.recipe.data.test_images)),
+            "skipped": "",
             **_to_origin(row, plan.spec),
         }
         for row, comparison, count in zip(rows, _to_verdicts(rows, baseline, comparisons), params, strict=True)
     ]
-    frame = pd.DataFrame(content, columns=list(COLUMNS))
+    frame = pd.DataFrame(_add_rows_without_runs(content, plan), columns=list(COLUMNS))
     return frame.astype({**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_FLOATS, "float64")})
+
+
+def _add_rows_without_runs(content: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    """Skipped rows at their place, then what is only quoted, floors last."""
+    spec = plan.spec
+    stated = list(list_rows(spec))
+    skipped = [_to_empty(row.name, spec) | {"marks": "skipped", "skipped": row.reason} for row in plan.skipped]
+    rows = [*(row for row in content if not row["is_floor"]), *skipped]
+    if skipped:
+        rows.sort(key=lambda row: stated.index(row["row"]))
+    only_quoted = [name for name, printed in spec.published.items() if printed.quoted and name not in stated]
+    quoted = [_to_empty(name, spec) | {"marks": "quoted"} for name in only_quoted]
+    return [*rows, *quoted, *(row for row in content if row["is_floor"])]
+
+
+def _to_empty(name: str, spec: ExperimentSpec) -> dict[str, Any]:
+    """A row without any run: what is no number is an empty text."""
+    texts = dict.fromkeys(set(COLUMNS) - {*_INTEGERS, *_FLOATS, *_FLAGS}, "")
+    origin = {"experiment": spec.name, "recipe": spec.recipe.name, "overrides": " ".join(spec.overrides)}
+    return {**texts, "row": name, "is_floor": False, "seeds": 0, "n": 0, **_to_published(name, spec), **origin}
 
 
 def _compare(row: Replicates, baseline: Replicates) -> Comparison | None:
     """Seed by seed; not with itself, not for floors, not over two versions of the data or of the code."""
-    if row is baseline or row.row.is_floor:
-        return None
-    if row.data_digest != baseline.data_digest or row.is_stale != baseline.is_stale:
+    if row is baseline or row.row.is_floor or not is_comparable(row, baseline):
         return None
     return compare(row.top1, baseline.top1)
 
@@ -150,9 +180,7 @@ def _to_verdicts(
     """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
     corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
     return [
-        {"verdict": ""}
-        if comparison is None
-        else _to_verdict(comparison, holm_p, is_thinned=_is_thinned(row, baseline))
+        {"verdict": ""} if comparison is None else _to_verdict(comparison, holm_p, is_thinned=is_thinned(row, baseline))
         for row, comparison, holm_p in zip(rows, comparisons, corrected, strict=True)
     ]
 
@@ -171,11 +199,6 @@ def _to_verdict(comparison: Comparison, holm_p: float | None, *, is_thinned: boo
     }
 
 
-def _is_thinned(*rows: Replicates) -> bool:
-    records = [record for row in rows for record in row.records.values()]
-    return any(record.status.is_result and record.status != RunStatus.OK for record in records)
-
-
 def _to_outcome(row: Replicates) -> dict[str, Any]:
     top1 = summarize(list(row.top1.values()))
     return {
@@ -184,6 +207,7 @@ def _to_outcome(row: Replicates) -> dict[str, Any]:
         "outcomes": _describe_outcomes([record for record in row.records.values() if record.status != RunStatus.OK]),
         "top1_mean": top1.mean,
         "top1_std": top1.std,
+        "val_curve": to_curve_text(dict(enumerate(average_curves(_get_curve(record) for record in row.ok), start=1))),
         "top5_mean": _average(row.ok, "test/top5"),
         "val_top1_mean": _average(row.ok, "val/top1"),
         "images_per_second": _average(row.ok, "train/images_per_second"),
@@ -217,18 +241,34 @@ def _get_size(metric: str, position: int, row: Replicates, sizes: Sizes) -> int 
     return sizes[row.row.cell.id][position] if row.row.cell.id in sizes else None
 
 
-def _to_published(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:
-    values: dict[str, Any] = {"published_quoted": False, "expected": row.row.expect or "", "agreement": ""}
-    if row.row.expect is not None:
-        statuses = [record.status for record in row.records.values()]
-        values["agreement"] = compare_expectation(RunStatus(row.row.expect), statuses) or ""
-    published, baseline = spec.published.get(row.row.name), spec.published.get(spec.baseline)
-    if published is None or published.top1 is None:
-        return values
-    values |= {"published_top1": published.top1, "published_quoted": published.quoted}
-    if baseline is not None and baseline.top1 is not None and row.row.name != spec.baseline:
+def _to_expectation(row: Replicates) -> dict[str, str]:
+    expected = row.row.expect
+    if expected is None:
+        return {"expected": "", "agreement": ""}
+    statuses = [record.status for record in row.records.values()]
+    return {"expected": expected, "agreement": compare_expectation(RunStatus(expected), statuses) or ""}
+
+
+def _to_published(name: str, spec: ExperimentSpec) -> dict[str, Any]:
+    published, baseline = spec.published.get(name), spec.published.get(spec.baseline)
+    if published is None:
+        return {"published_quoted": False, "published_curve": ""}
+    values: dict[str, Any] = {
+        "published_top1": published.top1,
+        "published_params": published.params,
+        "published_macs": published.macs,
+        "published_throughput": published.throughput,
+        "published_curve": to_curve_text(published.curve),
+        "published_quoted": published.quoted,
+    }
+    if published.top1 is not None and baseline is not None and baseline.top1 is not None and name != spec.baseline:
         values["published_delta"] = round(published.top1 - baseline.top1, 6)
     return values
+
+
+def to_curve_text(curve: Mapping[int, float]) -> str:
+    """Top-1 by epoch as a text: `50: 71.50, 100: 74.90`."""
+    return ", ".join(f"{epoch}: {top1:.2f}" for epoch, top1 in curve.items())
 
 
 def _to_marks(row: Replicates, test_images: int | None) -> list[str]:

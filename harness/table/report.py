@@ -12,8 +12,9 @@ from tabulate import tabulate
 
 from harness.plan import Plan
 from harness.spec import DataSpec, ExperimentSpec, RecipeSpec
-from harness.statistics import MAX_EXACT_SEEDS, Verdict
-from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, count_noun, to_display
+from harness.statistics import MAX_EXACT_SEEDS, ClaimVerdict, Verdict
+from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, count_noun, to_claims, to_display, to_effects
+from harness.table.findings import DIRECTIONS, Findings
 from harness.table.frame import FACTORS
 
 MARKS = {
@@ -22,47 +23,94 @@ MARKS = {
     "stale": "code or data have changed since these runs; `harness run` trains them again.",
     "under-trained": "validation top-1 still climbed when training ended; more epochs may change this row.",
     "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",
+    "quoted": "the paper's number alone; no row of this experiment.",
 }
 
-LEFT_TO_THE_FILES = (*FACTORS, "multiply-adds", "images/s", "sign-flip p")
+PROVEN = (
+    *(Verdict.BETTER.value, Verdict.WORSE.value),
+    *(ClaimVerdict.REPRODUCED.value, ClaimVerdict.CONTRADICTED.value),
+    *(DIRECTIONS[Verdict.BETTER], DIRECTIONS[Verdict.WORSE]),
+)
+
+LEFT_TO_THE_FILES = (*FACTORS, "multiply-adds", "images/s", "sign-flip p", "source")
 
 MAX_NAME_LENGTH = 100
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
 
 
-def write_table(frame: pd.DataFrame, plan: Plan, results: Path) -> tuple[Path, Path]:
+def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findings | None = None) -> tuple[Path, ...]:
     """Write `<results>/<recipe>/<experiment>.csv` and `.md`, each at once or not at all; returns the paths.
 
-    Results under `--set` go to `<recipe>+<overrides>`, so that they overwrite no others.
+    Claims and effects, where there are any, go to `<experiment>_claims.csv` and `<experiment>_effects.csv`. Results
+    under `--set` go to `<recipe>+<overrides>`, so that they overwrite no others.
     """
     folder = results / _name_folder(plan.spec)
     folder.mkdir(parents=True, exist_ok=True)
-    csv, markdown = folder / f"{plan.spec.name}.csv", folder / f"{plan.spec.name}.md"
-    _write_atomically(csv, frame.to_csv(index=False, lineterminator="\n"))
-    _write_atomically(markdown, to_markdown(frame, plan))
-    return csv, markdown
+    further = {} if findings is None else {"_claims": findings.claims, "_effects": findings.effects}
+    files = {
+        folder / f"{plan.spec.name}{ending}.csv": table.to_csv(index=False, lineterminator="\n")
+        for ending, table in {"": frame, **further}.items()
+        if not ending or not table.empty
+    }
+    files[folder / f"{plan.spec.name}.md"] = to_markdown(frame, plan, findings)
+    for path, content in files.items():
+        _write_atomically(path, content)
+    return tuple(files)
 
 
-def to_text(frame: pd.DataFrame, plan: Plan) -> str:
-    """The table as plain lines, narrow enough for a terminal; what is left out stands in the files."""
-    display = to_display(frame, plan.spec)
-    narrow = display.drop(columns=[name for name in LEFT_TO_THE_FILES if name in display.columns])
-    return tabulate(narrow.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True)
+def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
+    """The tables as plain lines, narrow enough for a terminal; what is left out stands in the files."""
+    displays = [to_display(frame, plan.spec), *_to_displays(findings).values()]
+    narrow = [table.drop(columns=[name for name in LEFT_TO_THE_FILES if name in table.columns]) for table in displays]
+    return "\n\n".join(
+        tabulate(table.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True) for table in narrow
+    )
 
 
-def to_markdown(frame: pd.DataFrame, plan: Plan) -> str:
-    """Title, what is compared, the table, how to read it, where it comes from."""
+def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
+    """Title, what is compared, the table, claims, effects, how to read it, where it comes from."""
+    further = _to_displays(findings)
     parts = [
         f"# {_to_title(plan.spec)}",
         _to_summary(plan),
         _to_grid(to_display(frame, plan.spec)),
+        *(f"## {title}\n\n{_to_grid(table)}" for title, table in further.items()),
         "## How to read it",
-        "\n".join(f"* {note}" for note in _to_notes(frame, plan)),
+        "\n".join(f"* {note}" for note in (*_to_notes(frame, plan), *_to_finding_notes(findings))),
         "## Where it comes from",
         _to_provenance(frame, plan),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _to_displays(findings: Findings | None) -> dict[str, pd.DataFrame]:
+    """What there is beside the table, by title."""
+    if findings is None:
+        return {}
+    displays = {"Claims": to_claims(findings.claims), "Effects": to_effects(findings.effects)}
+    return {title: table for title, table in displays.items() if not table.empty}
+
+
+def _to_finding_notes(findings: Findings | None) -> Iterable[str]:
+    if findings is None:
+        return
+    if not findings.claims.empty:
+        tests = int(findings.claims["holm_p"].notna().sum())
+        yield (
+            "**Claims** are the paper's: reproduced or contradicted only where the paired t-test rejects equality at "
+            f"5 % after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, otherwise "
+            "unresolved."
+        )
+    if not findings.effects.empty:
+        yield (
+            "**Effects**: what a level adds over its factor's first level (a term: switched on, over off) on average "
+            "over all levels of the other factors; of two, by how much the one changes what the other adds. Estimated "
+            "seed by seed by a linear model of all factors and pairs of factors with effect coding; the interval is "
+            "Student's t over seeds, the verdict by Holm over all effects. `—`: what was measured does not tell it."
+        )
+    if findings.left_out and not findings.effects.empty:
+        yield f"The effects leave out, for a bad outcome or older code or data: {'; '.join(findings.left_out)}."
 
 
 def _to_title(spec: ExperimentSpec) -> str:
@@ -97,7 +145,7 @@ def _to_test_set(data: DataSpec) -> str:
 
 def _to_grid(display: pd.DataFrame) -> str:
     """Emphasis is for what is proven, and for the title of the floors."""
-    proven = {verdict.value: f"**{verdict.value}**" for verdict in (Verdict.BETTER, Verdict.WORSE)}
+    proven = {verdict: f"**{verdict}**" for verdict in PROVEN}
     emphasized = display.replace({"row": {FLOORS_TITLE: f"*{FLOORS_TITLE}*"}, "verdict": proven})
     escaped = emphasized.map(lambda cell: cell.replace("|", r"\|"))
     return tabulate(escaped.to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True)
@@ -117,7 +165,10 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
             "finite numbers, or stayed at chance, at step 412. Means are over the measured replicates; where a bad "
             "outcome has thinned out a comparison, the rest resolves nothing."
         )
-    if frame["published_top1"].notna().any():
+    if "curve" in spec.columns:
+        yield "**val top-1 by epoch** is the mean over the replicates; the csv has every epoch."
+    published = ["published_top1", "published_params", "published_macs", "published_throughput"]
+    if frame[published].notna().any(axis=None) or frame["published_curve"].any():
         yield from _to_paper_notes(frame, spec)
     if frame["is_floor"].any():
         yield f"**Floors** have no attention.{_to_floor_note(frame, spec)}"

@@ -51,6 +51,17 @@ def get_digests(record: Record) -> Digests:
     return record.provenance.get("code_digest", ""), record.provenance.get("data_digest", "")
 
 
+def is_comparable(row: Replicates, other: Replicates) -> bool:
+    """Whether two rows differ by what they are alone, not by the version of the data or of the code."""
+    return row.data_digest == other.data_digest and row.is_stale == other.is_stale
+
+
+def is_thinned(*rows: Replicates) -> bool:
+    """Whether a bad outcome has taken replicates away: what is left of them was not drawn by chance."""
+    records = [record for row in rows for record in row.records.values()]
+    return any(record.status.is_result and record.status != RunStatus.OK for record in records)
+
+
 def _select(
     row: PlannedRow, seeds: tuple[int, ...], records: list[Record], current: Mapping[str, Digests]
 ) -> Replicates:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from harness.errors import SpecError
-from harness.plan import FLOORS, Cell, make_plan
+from harness.plan import FLOORS, Cell, SkippedRow, make_plan
 from harness.reading import load_spec
 from harness.spec import (
     BackbonesSpec,
@@ -15,6 +15,7 @@ from harness.spec import (
     DataSpec,
     DeitSpec,
     ExperimentSpec,
+    FactorsSpec,
     LimitsSpec,
     OperatorSpec,
     RecipeSpec,
@@ -292,6 +293,62 @@ def test_an_impossible_recipe_names_the_row(spec: ExperimentSpec) -> None:
         make_plan(vary_recipe(spec, "swin", patch_size=3))
 
 
+def test_a_row_whose_backbone_the_recipe_lacks_is_skipped_with_its_reason(spec: ExperimentSpec) -> None:
+    rows = {"A": RowSpec(), "B": RowSpec(backbone="volo_d5")}
+    plan = make_plan(spec.model_copy(update={"rows": rows}))
+    assert [row.name for row in plan.rows] == ["A"]
+    assert {run.row.name for run in plan.runs} == {"A"}
+    assert plan.skipped == (SkippedRow("B", "recipe 'tiny' has no sizes for backbone 'volo_d5'"),)
+
+
+def test_an_impossible_combination_of_factors_names_it(spec: ExperimentSpec) -> None:
+    factors = FactorsSpec(parameterization=(("query_key",), ("hadamard_conv",)), normalization=("softmax",))
+    with pytest.raises(SpecError, match=r"^factors: hadamard_conv, softmax: hadamard_conv needs sliding_window"):
+        make_plan(spec.model_copy(update={"factors": factors}))
+
+
+def test_rows_of_factors_are_planned_like_stated_ones(spec: ExperimentSpec) -> None:
+    factors = FactorsSpec(normalization=("softmax", "identity"))
+    rows = {row.name: row.cell.id for row in make_plan(spec.model_copy(update={"factors": factors})).rows}
+    assert rows == {
+        "A": plan_cell(spec, {}).id,
+        "softmax": plan_cell(spec, {}).id,
+        "identity": plan_cell(spec, {"normalization": "identity"}).id,
+    }
+
+
+def test_sizes_of_a_row_replace_the_cells_and_the_recipes(spec: ExperimentSpec) -> None:
+    cell = {"sizes": {"tiny": {"mlp_ratio": 2.0, "depths": (1, 1, 1)}, "other": {"mlp_ratio": 9.0}}}
+    sizes = plan_cell(spec, {"sizes": {"tiny": {"mlp_ratio": 3.5}}}, cell=cell).sizes
+    assert isinstance(sizes, SwinSpec)
+    assert (sizes.mlp_ratio, sizes.depths, sizes.embed_dim) == (3.5, (1, 1, 1), 12)
+    assert sizes == vary_recipe(spec, "swin", mlp_ratio=3.5, depths=(1, 1, 1)).recipe.backbones.swin
+
+
+def test_sizes_under_other_recipes_and_at_their_value_do_not_change_the_id(spec: ExperimentSpec) -> None:
+    same = {"sizes": {"tiny": {"mlp_ratio": 4.0, "embed_dim": 12}, "other": {"embed_dim": 24}}}
+    assert plan_cell(spec, same).id == plan_cell(spec, {}).id
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        pytest.param(
+            {"mlp_ration": 3}, "rows.A.sizes.tiny.mlp_ration: unknown size 'mlp_ration'; did you mean", id="name"
+        ),
+        pytest.param({"mlp_ratio": 0}, "rows.A.sizes.tiny.mlp_ratio: must be greater than 0, got 0", id="value"),
+        pytest.param(
+            {"depths": (1, 1)}, "rows.A.sizes.tiny: depths and num_heads need one entry per stage", id="together"
+        ),
+        pytest.param({"patch_size": 3}, "rows.A: recipe 'tiny': patch_size must divide image_size, got 3", id="patch"),
+    ],
+)
+def test_impossible_sizes_name_their_place(spec: ExperimentSpec, sizes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan_cell(spec, {"sizes": {"tiny": sizes}})
+    assert str(caught.value).startswith(message)
+
+
 def test_an_impossible_combination_in_a_file_is_told_with_its_line() -> None:
     with pytest.raises(
         SpecError, match=r"^experiments/table1\.yaml:\d+: rows\.Net1: heads must divide the width, got 3"
@@ -410,6 +467,9 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "test_images": 64,
         "crop_pct": 0.9,
         "interpolation": "bilinear",
+        "source": "torch/cifar10",
+        "train_split": "training",
+        "test_split": "validation",
     },
     "swin": {
         "patch_size": 4,

@@ -54,6 +54,58 @@ def test_an_experiment_is_read_with_its_recipe(experiment: Path) -> None:
     assert spec.overrides == ()
 
 
+def test_a_baseline_may_be_a_row_of_factors(experiment: Path) -> None:
+    change(
+        experiment, "rows:\n  A: {}\n  B: {normalization: identity}", "factors: {normalization: [softmax, identity]}"
+    )
+    change(experiment, "baseline: A", "baseline: softmax")
+    change(experiment, "A: {top1: 81.3}", "softmax: {top1: 81.3}")
+    assert load_spec(experiment).baseline == "softmax"
+
+
+def test_a_quoted_number_needs_no_row(experiment: Path) -> None:
+    change(experiment, "A: {top1: 81.3}", "CoAtNet-0: {top1: 81.6, params: 25, macs: 4.2, quoted: true}")
+    assert load_spec(experiment).published["CoAtNet-0"].params == 25
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        pytest.param(
+            "claims: [{better: [A, C]}]", "mine.yaml:10: claims.0.better.1: unknown row 'C'", id="claimed row"
+        ),
+        pytest.param(
+            "claims: [{better: [A, A]}]", "mine.yaml:10: claims.0: a row cannot be better than itself", id="itself"
+        ),
+        pytest.param(
+            "factors: {normalization: [softmax, softmax]}",
+            "mine.yaml:10: factors: a level stands twice in normalization",
+            id="level twice",
+        ),
+        pytest.param(
+            "factors: {parameterization: all}",
+            "mine.yaml:10: factors.parameterization: must be subsets, or a list of lists of terms, got 'all'",
+            id="subsets",
+        ),
+        pytest.param(
+            "factors: {normalization: [softmx]}",
+            "mine.yaml:10: factors.normalization.0: unknown normalization 'softmx'; did you mean 'softmax'?",
+            id="level",
+        ),
+    ],
+)
+def test_a_mistake_in_claims_or_factors_is_told_with_its_line(experiment: Path, added: str, message: str) -> None:
+    experiment.write_text(f"{EXPERIMENT}{added}\n")
+    assert message_of(experiment).startswith(message)
+
+
+def test_sizes_for_a_recipe_that_does_not_exist_are_told(experiment: Path) -> None:
+    change(experiment, "A: {}", "A: {sizes: {lapto: {mlp_ratio: 3}}}")
+    assert message_of(experiment).startswith(
+        "mine.yaml:6: rows.A.sizes.lapto: unknown recipe 'lapto'; did you mean 'laptop'?"
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from harness.record import RunStatus
-from harness.spec import ExperimentSpec
+from harness.spec import ExperimentSpec, PublishedSpec
 from harness.table import make_table
 from harness.table.display import to_display
 
@@ -107,3 +107,23 @@ def test_counts_have_four_digits_and_a_unit(small_plan, params, shown):
     baseline = small_plan.rows[0].cell.id
     frame = make_table(small_plan, [], sizes={baseline: (params, params)})
     assert to_display(frame, small_plan.spec).loc[0, "params"] == shown
+
+
+def test_what_the_paper_prints_besides_accuracy_has_its_columns(small_plan, records):
+    printed = PublishedSpec(params=28.3, macs=4.5, throughput=712, curve={50: 70.3, 300: 81.8})
+    columns = ("top1", "curve")
+    spec = small_plan.spec.model_copy(update={"published": {"Net1": printed}, "columns": columns})
+    display = to_display(make_table(replace(small_plan, spec=spec), records), spec).set_index("row")
+    assert display.loc["Net1", "paper size"] == "28.3 M, 4.5 G"
+    assert display.loc["Net1", "paper images/s"] == "712"
+    assert display.loc["Net1", "paper by epoch"] == "50: 70.3, 300: 81.8"
+    assert display.loc["Swin-T", "paper size"] == "—"
+    assert "paper Δ" not in display.columns
+
+
+def test_a_curve_is_shown_at_few_epochs_and_at_its_last(small_plan, records):
+    spec = small_plan.spec.model_copy(update={"columns": ("curve",)})
+    frame = make_table(small_plan, records)
+    shown = to_display(frame, spec).set_index("row").loc["Net1", "val top-1 by epoch"]
+    assert [point.split(":")[0] for point in shown.split(", ")] == ["2", "4", "6", "8"]
+    assert frame.set_index("row").loc["Net1", "val_curve"].count(":") == 8

@@ -1,0 +1,67 @@
+"""All rows of an experiment: those it states, then every combination of the levels of its factors."""
+
+from itertools import combinations, product
+from typing import Any
+
+from harness.spec import ExperimentSpec, FactorsSpec, RowSpec
+from paradigms.config import TERMS
+
+MAX_PRODUCT = 200
+"""Rows that factors may make: more is a slip, or a search."""
+
+SUBSETS = tuple(subset for size in range(1, len(TERMS) + 1) for subset in combinations(TERMS, size))
+"""Every non-empty set of the four terms of Eq. 4 (arXiv:2112.12786), small sets first."""
+
+
+def list_rows(spec: ExperimentSpec) -> dict[str, RowSpec]:
+    """Every row by its name, in the order of the table: the last factor changes fastest.
+
+    A row of `factors` is named after its levels: `query_key+position_bias, softmax, local_window`.
+
+    Raises:
+        ValueError: there is no row at all, a level stands twice in a factor, there are too many combinations, or a
+            stated row has the name of one.
+    """
+    combined = {} if spec.factors is None else list_combinations(spec.factors)
+    made = {name: RowSpec(**levels) for name, levels in combined.items()}
+    taken = sorted(made.keys() & spec.rows.keys())
+    if taken:
+        raise ValueError(f"a row of factors has the name of a stated row: {', '.join(map(repr, taken))}")
+    if not made and not spec.rows:
+        raise ValueError("an experiment needs rows or factors")
+    return {**spec.rows, **made}
+
+
+def list_levels(factors: FactorsSpec) -> dict[str, tuple[Any, ...]]:
+    """The levels of each stated factor, factors in the order of the operator's parts.
+
+    Raises:
+        ValueError: a level stands twice in a factor.
+    """
+    levels: dict[str, tuple[Any, ...]] = {}
+    for name in FactorsSpec.model_fields:
+        stated = getattr(factors, name)
+        if stated is None:
+            continue
+        levels[name] = SUBSETS if stated == "subsets" else stated
+        seen = [frozenset(level) if name == "parameterization" else level for level in levels[name]]
+        if len(set(seen)) != len(seen):
+            raise ValueError(f"a level stands twice in {name}")
+    return levels
+
+
+def list_combinations(factors: FactorsSpec) -> dict[str, dict[str, Any]]:
+    """The level of each factor in every row that they make, by the row's name.
+
+    Raises:
+        ValueError: a level stands twice in a factor, or there are more than 200 combinations.
+    """
+    levels = list_levels(factors)
+    rows = [dict(zip(levels, choice, strict=True)) for choice in product(*levels.values())] if levels else []
+    if len(rows) > MAX_PRODUCT:
+        raise ValueError(f"factors make {len(rows)} rows, more than {MAX_PRODUCT}")
+    return {", ".join(_to_text(level) for level in row.values()): row for row in rows}
+
+
+def _to_text(level: str | tuple[str, ...]) -> str:
+    return level if isinstance(level, str) else "+".join(level)

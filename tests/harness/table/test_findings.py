@@ -1,0 +1,179 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from harness.plan import SkippedRow, make_plan
+from harness.record import Record, RunStatus
+from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
+from harness.statistics import compare
+from harness.table import make_findings, make_table, to_markdown, to_text, write_table
+from harness.table.findings import CLAIM_COLUMNS, EFFECT_COLUMNS
+
+
+def claim(small_spec, *pairs):
+    claims = tuple(ClaimSpec(better=pair, source="Table 1") for pair in pairs)
+    return make_plan(small_spec.model_copy(update={"claims": claims}))
+
+
+def test_a_claim_is_judged_by_the_paired_interval(small_spec, records):
+    plan = claim(small_spec, ("Swin-T", "Net1"), ("Net1", "Swin-T"), ("Net7-N", "Swin-T"))
+    claims = make_findings(plan, records).claims
+    assert tuple(claims.columns) == CLAIM_COLUMNS
+    assert claims.loc[0, "claim"] == "Swin-T better than Net1"
+    assert list(claims["verdict"]) == ["reproduced", "contradicted", "unresolved"]
+    first = compare({0: 84.0, 1: 84.4, 2: 84.1}, {0: 83.0, 1: 83.5, 2: 83.1})
+    assert (claims.loc[0, "delta"], claims.loc[0, "delta_low"]) == pytest.approx((first.delta, first.low))
+    assert claims.loc[0, "holm_p"] == pytest.approx(3 * first.t_p)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param({"status": RunStatus.DIVERGED}, id="a bad outcome"),
+        pytest.param({"provenance": {"code_digest": "c0de", "data_digest": "other"}}, id="other data"),
+    ],
+)
+def test_what_cannot_be_compared_resolves_no_claim(small_spec, records, spoil):
+    changed = [replace(record, **spoil) if (record.row, record.seed) == ("Net1", 2) else record for record in records]
+    if "provenance" in spoil:
+        changed = [replace(record, **spoil) if record.row == "Net1" else record for record in records]
+    claims = make_findings(claim(small_spec, ("Swin-T", "Net1")), changed).claims
+    assert list(claims["verdict"]) == ["unresolved"]
+
+
+def test_without_runs_claims_are_unresolved(small_spec):
+    claims = make_findings(claim(small_spec, ("Swin-T", "Net1")), []).claims
+    assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], ["unresolved"])
+
+
+GAINS = {"query_key": 1.0, "identity": -2.0}
+
+
+@pytest.fixture
+def factorial(small_spec):
+    factors = FactorsSpec(
+        parameterization="subsets",
+        normalization=("softmax", "filter_norm", "identity"),
+        neighborhood=("local_window", "sliding_window"),
+    )
+    update = {"rows": {}, "factors": factors, "baseline": "query_key, softmax, local_window", "published": {}}
+    return make_plan(small_spec.model_copy(update=update))
+
+
+def make_records(plan):
+    """Every replicate of every combination: `GAINS`, and noise that differs by seed alone in what query_key adds."""
+    noise = {0: 0.01, 1: -0.01, 2: 0.02}
+    return [
+        Record(
+            run.row.cell.id,
+            run.row.name,
+            run.seed,
+            RunStatus.OK,
+            metrics={
+                "test/top1": 80.0
+                + sum(gain * (1 + noise[run.seed]) for name, gain in GAINS.items() if name in run.row.cell.levels())
+            },
+        )
+        for run in plan.runs
+        if not run.row.is_floor
+    ]
+
+
+def test_all_subsets_make_four_factors_of_terms(factorial):
+    effects = make_findings(factorial, make_records(factorial)).effects
+    assert tuple(effects.columns) == EFFECT_COLUMNS
+    assert len(effects) == 4 + 2 + 1 + 6 + 8 + 4 + 2
+    assert list(effects["effect"])[:7] == [
+        *("query_key", "query_position", "position_key", "position_bias"),
+        *("filter_norm vs softmax", "identity vs softmax", "sliding_window vs local_window"),
+    ]
+    assert "query_key × position_bias" in set(effects["effect"])
+    assert "normalization × neighborhood" in set(effects["factors"])
+
+
+def test_effects_are_found_with_their_intervals_over_seeds(factorial):
+    effects = make_findings(factorial, make_records(factorial)).effects.set_index("effect")
+    found = effects.loc["query_key"]
+    assert (found["delta"], found["pairs"], found["verdict"]) == (pytest.approx(1.0067, abs=1e-4), 3, "raises")
+    assert found["delta_low"] < found["delta"] < found["delta_high"]
+    assert effects.loc["identity vs softmax", "verdict"] == "lowers"
+    others = effects.drop(["query_key", "identity vs softmax"])
+    assert others["delta"].to_numpy() == pytest.approx(0, abs=1e-9)
+    assert set(others["verdict"]) == {"unresolved"}
+
+
+def test_combinations_with_bad_outcomes_are_left_out_and_named(factorial):
+    records = [
+        replace(record, status=RunStatus.DIVERGED, metrics={}) if "identity" in record.row else record
+        for record in make_records(factorial)
+    ]
+    findings = make_findings(factorial, records)
+    effects = findings.effects.set_index("effect")
+    assert len(findings.left_out) == 30
+    assert "query_key, identity, local_window" in findings.left_out
+    assert effects.loc["identity vs softmax", "verdict"] == ""
+    assert effects.loc["filter_norm vs softmax", "delta"] == pytest.approx(0, abs=1e-9)
+    markdown = to_markdown(make_table(factorial, records), factorial, findings)
+    assert (
+        "The effects leave out, for a bad outcome or older code or data: query_key, identity, local_window" in markdown
+    )
+
+
+def test_a_seed_that_some_row_lacks_is_in_no_effect(factorial):
+    effects = make_findings(factorial, make_records(factorial)[:-1]).effects
+    assert set(effects["pairs"]) == {2}
+
+
+def test_lists_of_terms_are_one_factor(small_spec):
+    factors = FactorsSpec(parameterization=(("query_key",), ("query_key", "position_bias")), normalization=("softmax",))
+    plan = make_plan(small_spec.model_copy(update={"factors": factors}))
+    effects = make_findings(plan, make_records(plan)).effects
+    assert list(effects["effect"]) == ["query_key+position_bias vs query_key"]
+
+
+def test_an_experiment_without_claims_and_factors_has_no_findings(small_plan, records, tmp_path):
+    findings = make_findings(small_plan, records)
+    assert findings.claims.empty
+    assert findings.effects.empty
+    frame = make_table(small_plan, records)
+    assert to_markdown(frame, small_plan, findings) == to_markdown(frame, small_plan)
+    assert len(write_table(frame, small_plan, tmp_path, findings)) == 2
+
+
+def test_findings_stand_in_every_file(factorial, tmp_path):
+    spec = factorial.spec.model_copy(
+        update={
+            "claims": (ClaimSpec(better=("query_key, softmax, local_window", "query_key, identity, local_window")),)
+        }
+    )
+    plan = make_plan(spec)
+    records = make_records(plan)
+    frame, findings = make_table(plan, records), make_findings(plan, records)
+    files = write_table(frame, plan, tmp_path, findings)
+    assert [path.name for path in files] == ["small.csv", "small_claims.csv", "small_effects.csv", "small.md"]
+    assert list(pd.read_csv(files[2])["delta"]) == list(findings.effects["delta"])
+    markdown = files[3].read_text()
+    for part in ("## Claims", "**reproduced**", "## Effects", "| query_key ", "**raises**", "effect coding"):
+        assert part in markdown
+    assert "better than query_key, identity, local_window" in to_text(frame, plan, findings)
+
+
+def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_spec, small_plan, records):
+    plan = claim(small_spec, ("Swin-T", "Net1"))
+    published = {**plan.spec.published, "CoAtNet-0": PublishedSpec(top1=81.6, params=25, macs=4.2, quoted=True)}
+    rows = {"Swin-T": RowSpec(), "VOLO": RowSpec(), **{k: v for k, v in plan.spec.rows.items() if k != "Swin-T"}}
+    spec = plan.spec.model_copy(update={"published": published, "rows": rows})
+    plan = replace(small_plan, spec=spec, skipped=(SkippedRow("VOLO", "no sizes"),))
+    frame = make_table(plan, records)
+    assert list(frame["row"])[:5] == ["Swin-T", "VOLO", "Net1", "Net7-N", "CoAtNet-0"]
+    assert frame["is_floor"].tolist() == [False] * 5 + [True] * 2
+    text = to_text(frame, plan)
+    skipped, quoted = (
+        next(line for line in text.splitlines() if line.startswith(name)) for name in ("VOLO", "CoAtNet")
+    )
+    assert "skipped: no sizes" in skipped
+    assert "81.6†" in quoted
+    assert "25 M, 4.2 G" in quoted
+    assert "+0.3" in quoted
+    assert "`quoted`: the paper's number alone" in to_markdown(frame, plan)
