@@ -90,7 +90,7 @@ class LocalAttention(nn.Module):
 
         Under a normalization that ignores a constant, that is the key bias where every counted tap carries a key and no
         offset weighs it; where weights sum to zero, the value bias; and in the tables the offsets that the map cannot
-        show.
+        show, or shows where there is nothing to be weighed.
         """
         geometry = self.neighborhood.geometry
         index, valid, offset = make_neighbors(geometry, height, width)
@@ -102,10 +102,11 @@ class LocalAttention(nn.Module):
         unfiltered = self.aggregation.kind == "weighted_sum"
         if self.normalization.weight_sum == 0 and unfiltered and not zero_taps and self.v.bias is not None:
             found["v.bias"] = torch.tensor(True)
-        hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
-        hidden[offset[valid]] = False
+        carries_something = valid if self._outside().v is not None else valid & (index < height * width)
         for room in ("parameterization", "aggregation"):
             for name, table in getattr(self, room).position_tables().items():
+                hidden = torch.ones(geometry.num_offsets, dtype=torch.bool)
+                hidden[offset[carries_something if table.weighs_neighbor else valid]] = False
                 found[f"{room}.{name}.weight"] = hidden if table.weight.ndim == 2 else hidden[:, None]
         return found
 

@@ -198,6 +198,7 @@ class AttentionConfig:
         for name in ("ghost_lambda", "ghost_gamma"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
+            object.__setattr__(self, name, float(getattr(self, name)))
         known = self.ghost_heads in ("C", "2x") if isinstance(self.ghost_heads, str) else self.ghost_heads >= 1
         if not known:
             raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")

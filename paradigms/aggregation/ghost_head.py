@@ -1,6 +1,7 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,9 @@ from paradigms.functional import Aggregation
 
 class StaticFilter(nn.Module):
     """A learned number for each ghost and offset; a module of its own so that it is drawn by itself."""
+
+    weighs_neighbor: ClassVar[bool] = True
+    """What it is multiplied with is of the neighbor: nothing where that is zero."""
 
     def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
         super().__init__()
@@ -83,7 +87,6 @@ class GhostHead(nn.Module):
         self.copies = ghosts // num_heads if interleaved else 1
         self.mul = StaticFilter(ghosts, num_offsets, truncated_std=None) if power else None
         self.add = StaticFilter(ghosts, num_offsets, truncated_std=0.02) if gain else None
-        self.num_heads = num_heads
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "GhostHead":

@@ -5,6 +5,7 @@ alone, without a normalization, every ghost being a head. The ghost head at λ =
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -43,5 +44,7 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     assert add is not None
     weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
     static = Terms(None, None, None, None, add[0], None) if len(add) == 1 else add[:, None, None]
+    # beyond the map values are zero under either rule; without a mask all images and pixels share the filter
+    area = replace(geometry, border="zero") if geometry.border == "mask" else geometry
     ghosts, carried = regroup(v, outside, add.shape[1])
-    return weighed + convolve(static, ghosts, geometry, UNNORMALIZED, Aggregation(), carried, 0.0).view_as(v)
+    return weighed + convolve(static, ghosts, area, UNNORMALIZED, Aggregation(), carried, 0.0).view_as(v)

@@ -29,7 +29,7 @@ class Hadamard(nn.Module):
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
         self.rk = PositionTable(num_heads, num_offsets, dim)
-        self.rq = PositionTable(num_heads, num_offsets, dim)
+        self.rq = PositionTable(num_heads, num_offsets, dim, weighs_neighbor=True)
         self.rb = PositionTable(num_heads, num_offsets)
 
     @classmethod

@@ -20,6 +20,9 @@ class HadamardConv(nn.Module):
     Differs from the paper: Eq. 7 has no convolution over neighbours' products beyond r^q and no non-linearity. To the
     convolution all is zero outside the map, whatever the border.
 
+    Differs from the released code in how training starts: there the projections to q, k, v and the logits are 1x1
+    convolutions, which timm's rule leaves as torch draws them; here they are linear layers, drawn as all others.
+
     Args:
         dim: channels.
         num_heads: heads.

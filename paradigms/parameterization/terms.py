@@ -32,10 +32,14 @@ TABLE_STD = 0.02
 
 
 class PositionTable(nn.Module):
-    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself."""
+    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself.
 
-    def __init__(self, *shape: int) -> None:
+    `weighs_neighbor`: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
+    """
+
+    def __init__(self, *shape: int, weighs_neighbor: bool = False) -> None:
         super().__init__()
+        self.weighs_neighbor = weighs_neighbor
         self.weight = nn.Parameter(torch.empty(shape))
         self.reset_parameters()
 
@@ -68,7 +72,7 @@ class TermSum(nn.Module):
         self.k = nn.Linear(dim, dim, bias=qkv_bias) if any(term.uses_key for term in chosen) else None
         tables = {term.table for term in chosen}
         self.rk = PositionTable(num_heads, num_offsets, head_dim) if "rk" in tables else None
-        self.rq = PositionTable(num_heads, num_offsets, head_dim) if "rq" in tables else None
+        self.rq = PositionTable(num_heads, num_offsets, head_dim, weighs_neighbor=True) if "rq" in tables else None
         self.rb = PositionTable(num_heads, num_offsets) if "rb" in tables else None
 
     @classmethod
