@@ -11,9 +11,10 @@ _HOME = {
     "build_attention": "paradigms.attention",
     "AttentionConfig": "paradigms.config",
     "PRESETS": "paradigms.presets",
+    "load_released": "paradigms.released",
 }
 
-__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention"]
+__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention", "load_released"]
 
 
 def __getattr__(name: str) -> Any:
