@@ -1,12 +1,14 @@
 """From a cell to torch modules: the only place of the harness that builds them from paradigms."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
+from harness.errors import WeightsError
 from harness.floors import FLOORS
 from harness.plan import Cell
 from harness.seeding import seed_for
@@ -14,6 +16,7 @@ from harness.spec import SwinSpec
 from paradigms import kernels
 from paradigms.backbones import BACKBONES, SwinTransformer
 from paradigms.functional import make_neighbors
+from paradigms.released import convert_released, read_weights
 
 TORCH_RULE = "reset"
 """timm's name for torch's own initialization, which the floors have."""
@@ -93,6 +96,23 @@ def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:
                 drawn[name] = parameter.clone()
             for name, values in drawn.items():
                 parameters[name].copy_(values)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from a file: what a run has kept, or a checkpoint that others released.
+
+    Raises:
+        WeightsError: the file cannot be read, is of no known family, or has other tensors than the model.
+    """
+    try:
+        weights = read_weights(path)
+        if weights.keys() != model.state_dict().keys():
+            weights = convert_released(weights)
+        model.load_state_dict(weights)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+    except RuntimeError as error:  # torch tells what is missing, left over or of another shape
+        raise WeightsError(f"{path} does not fit: {error}") from error
 
 
 def describe_kernels(device: torch.device) -> str:

@@ -33,7 +33,7 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
         StoreError: the store cannot be used. Everything else becomes the record's status.
     """
     torch.set_num_threads(context.threads)
-    device = _choose_device(context.spec)
+    device = choose_device(context.spec)
     provenance = {**context.provenance, **_name_accelerator(device), "kernels": describe_kernels(device)}
     run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
     open_run = OpenRun(run, context.spec.recipe.limits, provenance)
@@ -121,7 +121,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATOR_MESSAGES)
 
 
-def _choose_device(spec: ExperimentSpec) -> torch.device:
+def choose_device(spec: ExperimentSpec) -> torch.device:
     """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
