@@ -98,6 +98,15 @@ def show_table(options: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate(options: argparse.Namespace) -> int:
+    """`harness evaluate`: what a row scores with weights from a file."""
+    plan = _load_plan(options)
+    from harness.commands.evaluate import evaluate_row
+
+    print(evaluate_row(plan, options.row, options.weights, options.data))
+    return 0
+
+
 def show_data(options: argparse.Namespace) -> int:
     """`harness data`: what is there and where."""
     from harness.commands.inventory import describe_inventory
@@ -200,12 +209,26 @@ def _make_parser() -> argparse.ArgumentParser:
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
     )
     _add_experiment(_add_verb(verbs, "table", show_table, "the table of what is stored; trains nothing"))
+    _add_evaluate(_add_verb(verbs, "evaluate", evaluate, "top-1 and top-5 of a row with weights from a file"))
     data = _add_verb(verbs, "data", show_data, "which datasets are there, and where")
     data.add_argument("target", nargs="?", metavar="PATH|NAME", help="an experiment or a dataset (default: all)")
     data.add_argument("--recipe", metavar="NAME", help="instead of the experiment's own")
     _add_data(data)
     _add_bench(_add_verb(verbs, "bench", bench, "time and memory of every operator, against others' and the goals"))
     return parser
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_spec(parser)
+    parser.add_argument("row", metavar="ROW", help="a row of the experiment, or one of its floors")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what a run has kept (weights.pt), or a checkpoint released for ELSA-Swin or Swin (torch, safetensors)",
+    )
+    parser.set_defaults(seeds=None)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -237,9 +260,17 @@ def _add_verb(
 
 
 def _add_experiment(parser: argparse.ArgumentParser, *, results: bool = True) -> None:
+    _add_spec(parser)
+    parser.add_argument("--seeds", type=_at_least_one, metavar="N", help="replicates of each row")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
+    if results:
+        parser.add_argument("--results", type=Path, metavar="DIR", help="where tables go (default: results/)")
+
+
+def _add_spec(parser: argparse.ArgumentParser) -> None:
+    """The experiment, its recipe, its data."""
     parser.add_argument("path", type=Path, metavar="PATH", help="an experiment's file, or a shipped one's name: table1")
     parser.add_argument("--recipe", metavar="NAME", help="data, sizes and schedule, instead of the file's own recipe")
-    parser.add_argument("--seeds", type=_at_least_one, metavar="N", help="replicates of each row")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -249,9 +280,6 @@ def _add_experiment(parser: argparse.ArgumentParser, *, results: bool = True) ->
         help="replace values of the experiment or recipe",
     )
     _add_data(parser)
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
-    if results:
-        parser.add_argument("--results", type=Path, metavar="DIR", help="where tables go (default: results/)")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -11,10 +11,18 @@ _HOME = {
     "build_attention": "paradigms.attention",
     "AttentionConfig": "paradigms.config",
     "PRESETS": "paradigms.presets",
+    "load_released": "paradigms.released",
     "replace_attention": "paradigms.replace",
 }
 
-__all__ = ["PRESETS", "AttentionConfig", "LocalAttention", "build_attention", "replace_attention"]
+__all__ = [
+    "PRESETS",
+    "AttentionConfig",
+    "LocalAttention",
+    "build_attention",
+    "load_released",
+    "replace_attention",
+]
 
 
 def __getattr__(name: str) -> Any:

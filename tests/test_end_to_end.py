@@ -124,6 +124,20 @@ def test_the_table_can_be_made_from_the_store_alone(desk: Desk) -> None:
     pd.testing.assert_frame_equal(desk.table(), before)
 
 
+def keep_weights(desk: Desk, run: str) -> None:
+    """Copy what a run has kept to the working directory."""
+    client = MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}")
+    client.download_artifacts(desk.runs()[run].info.run_id, "weights.pt", str(desk.folder))
+
+
+def test_kept_weights_score_what_the_table_says(desk: Desk) -> None:
+    keep_weights(desk, "Net4 seed 0")
+    output = desk.harness("evaluate", "two.yaml", "Net4", "--weights", "weights.pt")
+    row = desk.table().loc["Net4"]
+    expected = f"Net4: top-1 {row['top1_mean']:.2f} %, top-5 {row['top5_mean']:.2f} % of 200 test images"
+    assert output.splitlines()[-1] == expected
+
+
 @pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", "--seeds", "2")
@@ -142,8 +156,10 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert {command.split()[0] for command in commands} == {"plan", "run", "table", "data", "bench"}
+    assert {command.split()[0] for command in commands} == {"plan", "run", "table", "data", "evaluate", "bench"}
     for command in commands:
+        if command.startswith("evaluate"):
+            keep_weights(fresh_desk, "Swin-T seed 0")
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
         fresh_desk.harness(*command.split(), *small, timeout=300)

@@ -43,7 +43,8 @@ def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "--help"], ["run", "--help"], ["data", "--help"], ["bench", "--help"]]
+    "arguments",
+    [["--help"], *([verb, "--help"] for verb in ("plan", "run", "data", "evaluate", "bench"))],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -3,7 +3,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer as TimmSwin
 
 from paradigms.backbones import SwinTransformer
-from paradigms.config import AttentionConfig
+from paradigms.config import AttentionConfig, make_config
 from paradigms.presets import PRESETS
 
 from .conftest import copy_from_timm, size_on_meta
@@ -22,6 +22,31 @@ def test_swin_has_its_published_size(
 ) -> None:
     with torch.device("meta"):
         model = SwinTransformer(attention=[AttentionConfig()] * 4, num_heads=heads, embed_dim=dim, depths=depths)
+    assert size_on_meta(model, 224) == (pytest.approx(params, abs=5e-4), pytest.approx(macs, abs=5e-4))
+
+
+TINY, SMALL_DEPTHS = (96, (2, 2, 6, 2), (3, 6, 12, 24)), (2, 2, 18, 2)
+ELSA_PUBLISHED = {
+    "tiny-without-ghost-head": (*TINY, {"aggregation": "weighted_sum"}, 29.000, 4.704),
+    "tiny": (*TINY, {}, 29.141, 4.771),
+    "tiny-two-matrices": (*TINY, {"ghost_lambda": 1.0}, 29.282, 4.837),
+    "small": (96, SMALL_DEPTHS, (3, 6, 12, 24), {"group_width": 8}, 52.875, 9.558),
+    "base": (128, SMALL_DEPTHS, (4, 8, 16, 32), {"group_width": 8}, 92.682, 16.666),
+}
+
+
+@pytest.mark.parametrize(
+    ("dim", "depths", "heads", "fields", "params", "macs"), ELSA_PUBLISHED.values(), ids=ELSA_PUBLISHED.keys()
+)
+def test_elsa_swin_has_its_published_size(
+    dim: int, depths: tuple[int, ...], heads: tuple[int, ...], fields: dict[str, object], params: float, macs: float
+) -> None:
+    """The last stage keeps Swin's attention."""
+    elsa = make_config(fields, base=PRESETS["elsa"].config)
+    with torch.device("meta"):
+        model = SwinTransformer(
+            attention=[elsa] * 3 + [AttentionConfig()], num_heads=heads, embed_dim=dim, depths=depths
+        )
     assert size_on_meta(model, 224) == (pytest.approx(params, abs=5e-4), pytest.approx(macs, abs=5e-4))
 
 
