@@ -49,6 +49,14 @@ def show_plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def describe(options: argparse.Namespace) -> int:
+    """`harness describe`: what an operator or a row is."""
+    from harness.commands.describe import describe_row, find_row
+
+    print(describe_row(*find_row(options.name, options.row, recipe=options.recipe)))
+    return 0
+
+
 def run(options: argparse.Namespace) -> int:
     """`harness run`: train what is missing, then print the table."""
     plan = _load_plan(options)
@@ -201,6 +209,12 @@ def _make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_experiment(
         _add_verb(verbs, "plan", show_plan, "every cell with its cost, and what is done, stale or to do"), results=False
+    )
+    describe_parser = _add_verb(verbs, "describe", describe, "an operator's equation, source, parts, and what it costs")
+    describe_parser.add_argument("name", metavar="PRESET|PATH", help="a preset, or the experiment of a row")
+    describe_parser.add_argument("row", nargs="?", metavar="ROW", help="a row of the experiment")
+    describe_parser.add_argument(
+        "--recipe", metavar="NAME", help="sizes; default: the experiment's, imagenet for a preset"
     )
     run_parser = _add_verb(verbs, "run", run, "train what is missing or stale, then print the table")
     _add_experiment(run_parser)

@@ -121,6 +121,18 @@ def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     return recipe.validate(RecipeSpec, name=path.stem, path=path)
 
 
+def load_recipe(name: str) -> RecipeSpec:
+    """Read a shipped recipe.
+
+    Raises:
+        SpecError: there is none of this name, or a mistake in it.
+    """
+    paths = {path.stem: path for path in sorted((get_shipped_dir() / "recipes").glob("*.yaml"))}
+    if name not in paths:
+        raise SpecError(unknown_name("recipe", name, tuple(paths)))
+    return read_document(paths[name]).validate(RecipeSpec, name=name, path=paths[name])
+
+
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
     """Whatever names a row names one that exists; only a quoted number may stand without a row."""
     try:

@@ -24,11 +24,17 @@ _SYMBOLS = {
 _PAPER = "arXiv:2112.12786"
 
 
+def write_equation(config: AttentionConfig) -> str:
+    """Eq. 4 with the parts of a config; what is not a term of it stands there by its level's name."""
+    logits = " + ".join(_SYMBOLS.get(name, name) for name in config.parameterization)
+    weights = f"{config.normalization}_j({logits})"
+    filtered = weights if config.aggregation == "weighted_sum" else f"{config.aggregation}({weights})"
+    return f"f_i = Σ_{{j∈{NEIGHBORHOOD_FACTS[config.neighborhood].symbol}}} {filtered} v_j"
+
+
 def _preset(source: str, *terms: str, normalization: str = "softmax", neighborhood: str = "local_window") -> Preset:
     config = AttentionConfig(parameterization=terms, normalization=normalization, neighborhood=neighborhood)
-    logits = " + ".join(_SYMBOLS[term] for term in config.parameterization)
-    reach = NEIGHBORHOOD_FACTS[neighborhood].symbol
-    return Preset(config, source, f"f_i = Σ_{{j∈{reach}}} {normalization}_j({logits}) v_j")
+    return Preset(config, source, write_equation(config))
 
 
 def _sliding(preset: Preset) -> Preset:

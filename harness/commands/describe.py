@@ -1,0 +1,206 @@
+"""`harness describe`: an operator's equation, source and parts, and what a model with it costs, stage by stage."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tabulate import tabulate
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.build import StageInfo, build_model, describe_stages
+from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.errors import SpecError
+from harness.plan import Cell, PlannedRow, make_plan
+from harness.reading import load_recipe, load_spec
+from harness.run.cell import measure_cost
+from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
+from harness.table.display import count_noun
+from paradigms.config import FIELDS_WITHOUT_EFFECT, NEIGHBORHOOD_FACTS, OWN_FIELDS, AttentionConfig, unknown_name
+from paradigms.presets import PRESETS, write_equation
+
+PRESET_RECIPE = "imagenet"
+"""Where a preset is described unless another recipe is asked for: at the sizes of the paper."""
+
+_FACTORS = ("parameterization", "normalization", "neighborhood", "aggregation")
+_SIZES = frozenset({"window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size", "backend"})
+"""Fields that may differ between a preset and a row that is said to be one."""
+
+_COLUMNS = 82
+"""Of the text beside a part's name, so that a line has at most 100."""
+
+_LEGEND = """\
+multiply-adds: of one image; attention: those of the operator with its projections
+stages: their blocks alone; rest: what stands before, between and after them"""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What the blocks of one stage cost; multiply-adds of one image."""
+
+    blocks: int = 0
+    params: int = 0
+    macs: int = 0
+    attention_macs: int = 0
+
+
+def find_row(name: str, row: str | None, *, recipe: str | None) -> tuple[PlannedRow, RecipeSpec]:
+    """A row of the experiment `name`, or, where no row is named, a model whose operator is the preset `name`.
+
+    Raises:
+        SpecError: there is no such preset, experiment or row; the message says which there are.
+    """
+    if row is None and name in PRESETS:
+        spec = _make_experiment(name, recipe or PRESET_RECIPE)
+    elif row is None and not _is_experiment(name):
+        hint = "for a row, give the experiment and the row's name"
+        raise SpecError(f"{unknown_name('preset', name, tuple(PRESETS))}; {hint}")
+    else:
+        spec = load_spec(Path(name), recipe=recipe)
+    rows = {found.name: found for found in make_plan(spec).rows}
+    wanted = name if row is None else row
+    if wanted not in rows:
+        asked = "an experiment has rows; name one of them" if row is None else unknown_name("row", row, tuple(rows))
+        raise SpecError(asked if row is not None else f"{asked}: {', '.join(rows)}", path=spec.path)
+    return rows[wanted], spec.recipe
+
+
+def _is_experiment(name: str) -> bool:
+    try:
+        load_spec(Path(name))
+    except SpecError:
+        return Path(name).exists()
+    return True
+
+
+def _make_experiment(preset: str, recipe: str) -> ExperimentSpec:
+    row = RowSpec(preset=preset)
+    return ExperimentSpec(name=preset, title=preset, recipe=load_recipe(recipe), baseline=preset, rows={preset: row})
+
+
+def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
+    """What the row is and costs, as text for a terminal."""
+    cell = row.cell
+    parts = [
+        f"{row.name}: {cell.backbone} under recipe {recipe.name} ({recipe.title})",
+        *_describe_operators(row),
+        _list_stages(cell),
+        *_describe_memory(cell, recipe.device_batch_size),
+    ]
+    return "\n\n".join(parts)
+
+
+def _describe_operators(row: PlannedRow) -> Iterator[str]:
+    """One paragraph for stages that follow each other and have the same operator."""
+    numbered = enumerate(row.cell.attention, start=1)
+    groups = [
+        (config, [stage for stage, _ in group]) for config, group in groupby(numbered, key=lambda entry: entry[1])
+    ]
+    for config, stages in groups:
+        where = f"stage {stages[0]}" if len(stages) == 1 else f"stages {stages[0]} to {stages[-1]}"
+        if config is None:
+            yield f"{where}: the attention of timm's model"
+        else:
+            lines = tabulate(
+                _list_parts(config, row.name), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, _COLUMNS]
+            )
+            yield lines if len(groups) == 1 else f"{where}:\n{lines}"
+
+
+def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
+    """The equation, where it is printed, and every level and field that has an effect."""
+    preset = _find_preset(config, name)
+    yield ["equation", write_equation(config) if preset is None else PRESETS[preset].equation]
+    yield ["source", "no preset" if preset is None else f"{PRESETS[preset].source} (preset {preset})"]
+    facts = NEIGHBORHOOD_FACTS[config.neighborhood]
+    owned = {**OWN_FIELDS, config.neighborhood: frozenset({facts.size, *facts.fields})}
+    for factor in _FACTORS:
+        levels = getattr(config, factor)
+        names = (levels,) if isinstance(levels, str) else levels
+        read = frozenset().union(*(owned.get(level, frozenset()) for level in names))
+        yield [factor, ", ".join([" + ".join(names), *_list_fields(config, read)])]
+    shared = {field.name for field in fields(config)} - set(_FACTORS) - FIELDS_WITHOUT_EFFECT[config.neighborhood]
+    for field in _list_fields(replace(config, border=config.outside_rule), shared.difference(*owned.values())):
+        yield field.split(" ", maxsplit=1)
+
+
+def _find_preset(config: AttentionConfig, name: str) -> str | None:
+    """The preset that this is, but for sizes; the one of this name where several are."""
+    found = [preset for preset, known in PRESETS.items() if _to_operator(known.config) == _to_operator(config)]
+    return name if name in found else next(iter(found), None)
+
+
+def _to_operator(config: AttentionConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.to_canonical().items() if name not in _SIZES}
+
+
+def _list_fields(config: AttentionConfig, names: frozenset[str] | set[str]) -> list[str]:
+    """`name value` of those that are set, in the order of their declaration."""
+    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name in names}
+    return [f"{name} {_to_text(value)}" for name, value in values.items() if value is not None]
+
+
+def _to_text(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _list_stages(cell: Cell) -> str:
+    """The blocks of each stage that has operators; the rest of the model; all of it."""
+    costs, total = measure_stages(cell), measure_cost(cell)
+    rows = [_to_line(cell, info, costs[info.stage]) for info in describe_stages(cell)]
+    rest = [total[key] - sum(getattr(cost, key) for cost in costs.values()) for key in ("params", "macs")]
+    for name, (params, macs) in {"rest": rest, "all": [total["params"], total["macs"]]}.items():
+        rows.append([name, *[""] * 5, f"{params:,.0f}", f"{macs:,.0f}", ""])
+    headers = ["stage", "blocks", "map", "width", "heads", "sees", "params", "multiply-adds", "attention"]
+    table = tabulate(rows, headers, colalign=(*["left"] * 6, *["right"] * 3), disable_numparse=True)
+    return f"{table}\n{_LEGEND}" if costs else table
+
+
+def _to_line(cell: Cell, info: StageInfo, cost: StageCost) -> list[str]:
+    width = cast("BackboneSpec", cell.sizes).widths[info.stage - 1]
+    seen = f"{NEIGHBORHOOD_FACTS[info.neighborhood].symbol} {_to_text(info.size)}{', global' if info.is_global else ''}"
+    shape = [
+        str(info.stage),
+        str(cost.blocks),
+        _to_text(info.map_size),
+        str(width),
+        str(cell.num_heads[info.stage - 1]),
+    ]
+    return [*shape, seen, f"{cost.params:,}", f"{cost.macs:,}", f"{cost.attention_macs:,}"]
+
+
+def measure_stages(cell: Cell) -> dict[int, StageCost]:
+    """The cost of the blocks of every stage (1-based) that has operators; nothing for a floor."""
+    if not cell.attention:
+        return {}
+    model = build_model(cell, replicate=None, device="meta").eval()
+    shape = (1, cell.data.channels, cell.data.image_size, cell.data.image_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty(shape, device="meta"))
+    counts = counter.get_flop_counts()
+    paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}
+    found: dict[int, StageCost] = {}
+    for stage, _, operator in cast("Any", model).operators():
+        path = paths[operator]
+        block = model.get_submodule(path.rpartition(".")[0])
+        cost = found.get(stage, StageCost())
+        found[stage] = StageCost(
+            cost.blocks + 1,
+            cost.params + sum(parameter.numel() for parameter in block.parameters()),
+            cost.macs + _count_macs(counts, model, paths[block]),
+            cost.attention_macs + _count_macs(counts, model, path),
+        )
+    return found
+
+
+def _count_macs(counts: Mapping[str, Mapping[Any, int]], model: nn.Module, path: str) -> int:
+    return sum(counts.get(f"{type(model).__name__}.{path}", {}).values()) // 2
+
+
+def _describe_memory(cell: Cell, num_images: int | None) -> Iterator[str]:
+    if num_images is not None:
+        needed, images = forecast_memory(cell, num_images=num_images).total / 1e9, count_noun(num_images, "image")
+        yield f"memory: {needed:.1f} GB for a training step of {images} on a GPU, by the kernels {name_kernels(GPU)!r}"
