@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
-from safetensors import SafetensorError  # comes with timm
+from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor
 

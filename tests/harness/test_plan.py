@@ -469,7 +469,7 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "interpolation": "bilinear",
         "source": "torch/cifar10",
         "train_split": "training",
-        "test_split": "validation",
+        "test_split": "test",
     },
     "swin": {
         "patch_size": 4,
