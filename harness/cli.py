@@ -51,9 +51,9 @@ def show_plan(options: argparse.Namespace) -> int:
 
 def describe(options: argparse.Namespace) -> int:
     """`harness describe`: what an operator or a row is."""
-    from harness.commands.describe import describe_row, find_row
+    from harness.commands.describe import describe_row, find_described
 
-    print(describe_row(*find_row(options.name, options.row, recipe=options.recipe)))
+    print(describe_row(*find_described(options.name, options.row, recipe=options.recipe)))
     return 0
 
 

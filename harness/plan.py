@@ -173,6 +173,18 @@ def _error_in(spec: ExperimentSpec, name: str, message: str, *key: str | int) ->
     return error_at(spec, f"{name}: {message}", "factors")
 
 
+def find_row(plan: Plan, name: str) -> PlannedRow:
+    """A row by its name; floors have theirs.
+
+    Raises:
+        SpecError: the plan has no such row; the message tells the nearest and all of them.
+    """
+    rows = {row.name: row for row in plan.rows}
+    if name not in rows:
+        raise SpecError(unknown_name("row", name, tuple(rows)), path=plan.spec.path)
+    return rows[name]
+
+
 def _join_stages(levels: Sequence[str]) -> str:
     """One level where all stages agree, else each with its stages: `sliding_window (1-3), local_window (4)`."""
     if len(set(levels)) <= 1:

@@ -36,7 +36,7 @@ TRAINING_MODULES = (
 COMPILED = {"paradigms.kernels.cpu": "paradigms/kernels/native"}
 """Where the sources lie that a module calls compiled."""
 
-CONFIGURATION = frozenset({"paradigms.config", "paradigms.presets", "paradigms.models"})
+CONFIGURATION = frozenset({"paradigms", "paradigms.config", "paradigms.presets", "paradigms.models"})
 """Names and defaults; what a cell resolves to is its id already."""
 
 

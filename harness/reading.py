@@ -102,15 +102,15 @@ def _check_row_exists(experiment: Document, key: tuple[str, ...], option: str) -
         raise SpecError(unknown_name("row", key[1], tuple(rows)), key=option)
 
 
-def _list_recipes(experiment: Document) -> dict[str, Path]:
-    """The recipes beside the experiment, then the shipped ones, by name."""
-    folders = (get_shipped_dir() / "recipes", experiment.path.parent / "recipes")
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+def _list_recipes(*folders: Path) -> dict[str, Path]:
+    """The shipped recipes by name, and those of further folders, which come before them."""
+    shipped = get_shipped_dir() / "recipes"
+    return {file.stem: file for folder in (shipped, *folders) for file in sorted(folder.glob("*.yaml"))}
 
 
 def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     name = experiment.to_plain()["recipe"]
-    recipes = _list_recipes(experiment)
+    recipes = _list_recipes(experiment.path.parent / "recipes")
     if name not in recipes:
         raise experiment.error(unknown_name("recipe", name, tuple(sorted(recipes))), "recipe")
     path = recipes[name]
@@ -127,7 +127,7 @@ def load_recipe(name: str) -> RecipeSpec:
     Raises:
         SpecError: there is none of this name, or a mistake in it.
     """
-    paths = {path.stem: path for path in sorted((get_shipped_dir() / "recipes").glob("*.yaml"))}
+    paths = _list_recipes()
     if name not in paths:
         raise SpecError(unknown_name("recipe", name, tuple(paths)))
     return read_document(paths[name]).validate(RecipeSpec, name=name, path=paths[name])
@@ -158,7 +158,7 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
 
 def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
     """Sizes are stated for recipes that exist."""
-    known = tuple(_list_recipes(experiment))
+    known = tuple(_list_recipes(experiment.path.parent / "recipes"))
     stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
     stated |= {("rows", row, "sizes", name): name for row, fields in spec.rows.items() for name in fields.sizes}
     unknown = {key: name for key, name in stated.items() if name not in known}

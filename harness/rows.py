@@ -60,8 +60,9 @@ def list_combinations(factors: FactorsSpec) -> dict[str, dict[str, Any]]:
     rows = [dict(zip(levels, choice, strict=True)) for choice in product(*levels.values())] if levels else []
     if len(rows) > MAX_PRODUCT:
         raise ValueError(f"factors make {len(rows)} rows, more than {MAX_PRODUCT}")
-    return {", ".join(_to_text(level) for level in row.values()): row for row in rows}
+    return {", ".join(name_level(level) for level in row.values()): row for row in rows}
 
 
-def _to_text(level: str | tuple[str, ...]) -> str:
+def name_level(level: str | tuple[str, ...]) -> str:
+    """A level as it stands in the name of a row; terms are joined."""
     return level if isinstance(level, str) else "+".join(level)

@@ -15,7 +15,7 @@ from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.level import Parameterization
-from paradigms.presets import get_preset
+from paradigms.presets import to_config
 from paradigms.projection import PROJECTIONS, Projections
 
 
@@ -152,7 +152,7 @@ def build_attention(
     Raises:
         ValueError: an unknown preset, or an impossible combination.
     """
-    config = get_preset(config).config if isinstance(config, str) else config
+    config = to_config(config)
     if window_size is not None:
         config = replace(config, window_size=window_size, shift_size=None)
     if shift_size is not None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from paradigms.backbones import BACKBONES
 from paradigms.config import AttentionConfig
-from paradigms.presets import get_preset
+from paradigms.presets import get_preset, to_config
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _describe(backbone: str) -> dict[str, Any]:
 
 def build_size(size: Size, attention: tuple[str | AttentionConfig | None, ...], **changes: Any) -> nn.Module:
     """Build a backbone of a published size; `changes` replace its arguments."""
-    configs = [get_preset(operator).config if isinstance(operator, str) else operator for operator in attention]
+    configs = [None if operator is None else to_config(operator) for operator in attention]
     return BACKBONES[size.backbone](attention=configs, **{**size.arguments, **changes})
 
 

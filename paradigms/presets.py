@@ -141,6 +141,15 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def to_config(operator: AttentionConfig | str) -> AttentionConfig:
+    """A config, or that of a preset by its name.
+
+    Raises:
+        ValueError: no preset has this name; the message lists those that exist.
+    """
+    return get_preset(operator).config if isinstance(operator, str) else operator
+
+
 def get_preset(name: str) -> Preset:
     """Look a preset up by name.
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from paradigms.backbones import VOLO, DeiT, OperatorStages, SwinTransformer
 from paradigms.config import AttentionConfig
-from paradigms.presets import get_preset
+from paradigms.presets import to_config
 
 REPLACEABLE: dict[type[nn.Module], type[OperatorStages]] = {
     swin_transformer.SwinTransformer: SwinTransformer,
@@ -39,7 +39,7 @@ def replace_attention(
         ValueError: the model or one of the stages has nothing to replace, or the operator does not fit; then the model
             is as it was.
     """
-    config = get_preset(operator).config if isinstance(operator, str) else operator
+    config = to_config(operator)
     before = type(model)
     after = REPLACEABLE.get(before, before)
     if not issubclass(after, OperatorStages):

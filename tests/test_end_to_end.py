@@ -156,7 +156,15 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert {command.split()[0] for command in commands} == {"plan", "describe", "run", "table", "data", "evaluate", "bench"}
+    assert {command.split()[0] for command in commands} == {
+        "plan",
+        "describe",
+        "run",
+        "table",
+        "data",
+        "evaluate",
+        "bench",
+    }
     for command in commands:
         if command.startswith("evaluate"):
             keep_weights(fresh_desk, "Swin-T seed 0")

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.build import StageInfo, build_model, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
 from harness.errors import SpecError
-from harness.plan import Cell, PlannedRow, make_plan
+from harness.plan import Cell, PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.run.cell import measure_cost
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
@@ -47,7 +47,7 @@ class StageCost:
     attention_macs: int = 0
 
 
-def find_row(name: str, row: str | None, *, recipe: str | None) -> tuple[PlannedRow, RecipeSpec]:
+def find_described(name: str, row: str | None, *, recipe: str | None) -> tuple[PlannedRow, RecipeSpec]:
     """A row of the experiment `name`, or, where no row is named, a model whose operator is the preset `name`.
 
     Raises:
@@ -60,12 +60,11 @@ def find_row(name: str, row: str | None, *, recipe: str | None) -> tuple[Planned
         raise SpecError(f"{unknown_name('preset', name, tuple(PRESETS))}; {hint}")
     else:
         spec = load_spec(Path(name), recipe=recipe)
-    rows = {found.name: found for found in make_plan(spec).rows}
-    wanted = name if row is None else row
-    if wanted not in rows:
-        asked = "an experiment has rows; name one of them" if row is None else unknown_name("row", row, tuple(rows))
-        raise SpecError(asked if row is not None else f"{asked}: {', '.join(rows)}", path=spec.path)
-    return rows[wanted], spec.recipe
+    plan = make_plan(spec)
+    if row is None and name not in PRESETS:
+        known = ", ".join(found.name for found in plan.rows)
+        raise SpecError(f"an experiment has rows; name one of them: {known}", path=spec.path)
+    return find_row(plan, name if row is None else row), spec.recipe
 
 
 def _is_experiment(name: str) -> bool:

@@ -7,10 +7,9 @@ from torch import nn
 
 from harness.build import build_model
 from harness.data import load_data
-from harness.errors import SpecError, WeightsError
+from harness.errors import WeightsError
 from harness.evaluate import measure
-from harness.plan import Cell, Plan
-from paradigms.config import unknown_name
+from harness.plan import Plan, find_row
 from paradigms.released import convert_released, read_weights
 
 
@@ -22,20 +21,13 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
         WeightsError: the weights do not fit it.
         DataError: the images are missing or damaged.
     """
-    cell = _find_cell(plan, row)
+    cell = find_row(plan, row).cell
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(cell, replicate=None, device=device)
     load_weights(model, weights)
     data = load_data(cell.data, cell.training, replicate=0, data_dir=data_dir, device=device)
     found = measure(model, data.test_batches(), device)
     return f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of {len(found.labels):,} test images"
-
-
-def _find_cell(plan: Plan, name: str) -> Cell:
-    cells = {row.name: row.cell for row in plan.rows}
-    if name not in cells:
-        raise SpecError(unknown_name("row", name, tuple(cells)), path=plan.spec.path)
-    return cells[name]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.factorial import Effect, estimate_effects
 from harness.plan import Plan
 from harness.record import Record
-from harness.rows import SUBSETS, list_combinations, list_levels
+from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
 from harness.statistics import Comparison, Verdict, compare, decide, holm, judge_claim
 from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
@@ -86,19 +86,15 @@ def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[s
 
 def _make_design(stated: FactorsSpec, rows: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], list[dict[str, str]]]:
     """The factors with their levels, and the levels of each row; subsets of terms are four factors, each off or on."""
-    levels = {name: tuple(map(_to_text, values)) for name, values in list_levels(stated).items() if len(values) > 1}
+    levels = {name: tuple(map(name_level, values)) for name, values in list_levels(stated).items() if len(values) > 1}
     combined = list_combinations(stated)
-    points = [{name: _to_text(combined[row][name]) for name in levels} for row in rows]
-    if levels.get("parameterization") != tuple(map(_to_text, SUBSETS)):
+    points = [{name: name_level(combined[row][name]) for name in levels} for row in rows]
+    if levels.get("parameterization") != tuple(map(name_level, SUBSETS)):
         return levels, points
     terms: dict[str, tuple[str, ...]] = dict.fromkeys(TERMS, (OFF, ON))
     del levels["parameterization"]
     switches = [{term: ON if term in combined[row]["parameterization"] else OFF for term in TERMS} for row in rows]
     return {**terms, **levels}, [{**on, **point} for on, point in zip(switches, points, strict=True)]
-
-
-def _to_text(level: str | tuple[str, ...]) -> str:
-    return level if isinstance(level, str) else "+".join(level)
 
 
 def _make_effects(

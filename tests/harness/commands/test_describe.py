@@ -4,7 +4,7 @@ from unicodedata import combining
 import pytest
 
 from harness.cli import main
-from harness.commands.describe import describe_row, find_row, measure_stages
+from harness.commands.describe import describe_row, find_described, measure_stages
 from harness.errors import SpecError
 from harness.plan import Plan
 from harness.run.cell import measure_cost
@@ -14,7 +14,7 @@ EXPERIMENT = "table1"
 
 
 def describe(name: str, row: str | None = None, recipe: str | None = "smoke") -> str:
-    return describe_row(*find_row(name, row, recipe=recipe))
+    return describe_row(*find_described(name, row, recipe=recipe))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -67,30 +67,30 @@ def test_a_floor_has_a_cost_and_no_operator(small_plan: Plan) -> None:
 
 def test_an_unknown_preset_is_told_with_the_nearest_and_the_known() -> None:
     with pytest.raises(SpecError, match=r"unknown preset 'net77'; did you mean 'net7'\? \(known: swin, .*elsa"):
-        find_row("net77", None, recipe=None)
+        find_described("net77", None, recipe=None)
 
 
 def test_an_unknown_row_is_told_with_the_nearest_and_the_known() -> None:
     with pytest.raises(SpecError, match=r"unknown row 'Net77'; did you mean 'Net7'\? \(known: Swin-T, "):
-        find_row(EXPERIMENT, "Net77", recipe=None)
+        find_described(EXPERIMENT, "Net77", recipe=None)
 
 
 @pytest.mark.parametrize("name", [EXPERIMENT, f"experiments/{EXPERIMENT}.yaml"])
 def test_an_experiment_alone_is_asked_for_a_row(name: str) -> None:
     with pytest.raises(SpecError, match=r"name one of them: Swin-T, Net1"):
-        find_row(name, None, recipe=None)
+        find_described(name, None, recipe=None)
 
 
 def test_an_unknown_recipe_is_told_with_the_known() -> None:
     with pytest.raises(SpecError, match=r"unknown recipe 'imagenett'; did you mean 'imagenet'"):
-        find_row("swin", None, recipe="imagenett")
+        find_described("swin", None, recipe="imagenett")
 
 
 def test_a_broken_experiment_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("titel: x\n")
     with pytest.raises(SpecError, match="titel"):
-        find_row(str(path), None, recipe=None)
+        find_described(str(path), None, recipe=None)
 
 
 def test_the_command_prints_it_or_says_in_one_line_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:

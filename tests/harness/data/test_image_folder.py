@@ -1,9 +1,8 @@
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from harness.data import image_folder
 from harness.data.streaming import StreamedData
@@ -11,7 +10,6 @@ from harness.errors import DataError
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
 CPU = torch.device("cpu")
-CLASSES = ("ant", "bee", "cat")
 PAPER = AugmentationSpec(
     hflip=0.5,
     reprob=0.25,
@@ -24,15 +22,8 @@ PAPER = AugmentationSpec(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for name in CLASSES:
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 256, (40, 52, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.jpg")
-    return tmp_path
+def folder(write_images: Callable[[str], Path]) -> Path:
+    return write_images("jpg")
 
 
 def _spec(**values: object) -> DataSpec:

@@ -1,6 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,20 +12,12 @@ from harness.errors import DataError
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
 CPU = torch.device("cpu")
-CLASSES = ("ant", "bee", "cat")
 TRAINING = TrainingSpec(lr=1e-3, batch_size=4, epochs=1, augmentation=AugmentationSpec(hflip=0.5, reprob=0.25))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for name in CLASSES:
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 256, (40, 52, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
-    return tmp_path
+def folder(write_images: Callable[[str], Path]) -> Path:
+    return write_images("png")
 
 
 def _spec(source: str | None = "torch/image_folder", **values: object) -> DataSpec:
