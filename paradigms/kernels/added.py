@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +13,7 @@ from paradigms.kernels.case import Map, regroup
 
 Attend = Callable[[Scores, Map, Geometry, Normalization, Aggregation, Outside, float], Tensor]
 Convolve = Callable[[Float[Tensor, "#batch heads offsets"], Map, Geometry, Outside], Tensor]
-"""Σ_j s_{j-i} v_j over the counted taps, with a filter for each head."""
+"""Σ_j s_{j-i} v_j over the counted taps, with a filter for each head; beyond the map `mask` is `zero` to it."""
 
 
 def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
@@ -32,7 +31,5 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     """Eq. 4 with what `aggregation` adds; `weigh` computes the first sum, `convolve` the second."""
     assert aggregation.add is not None
     weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
-    # beyond the map values are zero under either rule; without a mask all pixels share the filter
-    area = replace(geometry, border="zero") if geometry.border == "mask" else geometry
     ghosts, carried = regroup(v, outside, aggregation.add.shape[1])
-    return weighed + convolve(aggregation.add, ghosts, area, carried).view_as(v)
+    return weighed + convolve(aggregation.add, ghosts, geometry, carried).view_as(v)

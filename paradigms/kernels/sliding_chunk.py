@@ -74,7 +74,7 @@ def attend(
 
 
 def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
-    """A static filter for each head over the chunks around each query's own; no border that masks."""
+    """A static filter for each head over the chunks around each query's own."""
     values = _gather_nine(v, geometry, outside.v)
     out = convolve_within(table, values, _tap_offsets(geometry, v.device), None)
     return merge(out, _to_chunk(geometry), *v.shape[1:3])
