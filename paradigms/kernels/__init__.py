@@ -22,7 +22,7 @@ from paradigms.functional import (
     declare_cost,
 )
 from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
-from paradigms.kernels.added import Attend
+from paradigms.kernels.added import Attend, Convolve
 from paradigms.kernels.case import Case
 
 
@@ -108,11 +108,11 @@ _WEIGHTED = (
 )
 """In the order in which `auto` prefers them: what has not been measured comes after what has."""
 
-_CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Attend], ...] = (
-    (_WINDOW, _CENTRED, local_window.attend),
-    (_CHUNK, _CENTRED, sliding_chunk.attend),
-    (_SLIDING, _CENTRED, _attend_composed("torch")),
-    (_SLIDING, frozenset({"shift"}), reference.attend),
+_CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve], ...] = (
+    (_WINDOW, _CENTRED, local_window.convolve),
+    (_CHUNK, _CENTRED, sliding_chunk.convolve),
+    (_SLIDING, _CENTRED, sliding_window.convolve),
+    (_SLIDING, frozenset({"shift"}), reference.convolve),
 )
 """What applies a static filter, by the kinds and borders of the neighborhood."""
 

@@ -1,30 +1,19 @@
-"""Weights plus a static filter: the weighted sum plus a convolution of the values, two kernels that exist already.
+"""Weights plus a static filter: the weighted sum plus a convolution of the values, each by what computes it best.
 
-Σ_j (w_ij + s_{j-i}) v_j = Σ_j w_ij v_j + Σ_j s_{j-i} v_j, and the second sum is Eq. 4 (arXiv:2112.12786) with r^b = s
-alone, without a normalization, every ghost being a head. The ghost head at λ = 0 is this (Eq. 8).
+Σ_j (w_ij + s_{j-i}) v_j = Σ_j w_ij v_j + Σ_j s_{j-i} v_j. The ghost head at λ = 0 is this (Eq. 8 of arXiv:2112.12786).
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
+from jaxtyping import Float
 from torch import Tensor
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms
+from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores
 from paradigms.kernels.case import Map, regroup
 
 Attend = Callable[[Scores, Map, Geometry, Normalization, Aggregation, Outside, float], Tensor]
-
-
-class _Unnormalized:
-    """Logits as they are, zero where they are not counted."""
-
-    kind = "identity"
-
-    def __call__(self, logits: Tensor, valid: Tensor | None) -> Tensor:
-        return logits if valid is None else logits * valid
-
-
-UNNORMALIZED = _Unnormalized()
+Convolve = Callable[[Float[Tensor, "#batch heads offsets"], Map, Geometry, Outside], Tensor]
+"""Σ_j s_{j-i} v_j over the counted taps, with a filter for each head; beyond the map `mask` is `zero` to it."""
 
 
 def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
@@ -37,14 +26,10 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     dropout_p: float,
     *,
     weigh: Attend,
-    convolve: Attend,
+    convolve: Convolve,
 ) -> Map:
     """Eq. 4 with what `aggregation` adds; `weigh` computes the first sum, `convolve` the second."""
-    add = aggregation.add
-    assert add is not None
+    assert aggregation.add is not None
     weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
-    static = Terms(None, None, None, None, add[0], None) if len(add) == 1 else add[:, None, None]
-    # beyond the map values are zero under either rule; without a mask all images and pixels share the filter
-    area = replace(geometry, border="zero") if geometry.border == "mask" else geometry
-    ghosts, carried = regroup(v, outside, add.shape[1])
-    return weighed + convolve(static, ghosts, area, UNNORMALIZED, Aggregation(), carried, 0.0).reshape(v.shape)
+    ghosts, carried = regroup(v, outside, aggregation.add.shape[1])
+    return weighed + convolve(aggregation.add, ghosts, geometry, carried).view_as(v)

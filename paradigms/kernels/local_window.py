@@ -3,12 +3,20 @@
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels.case import Map
-from paradigms.kernels.partition import attend_within, merge, partition, partition_taps
+from paradigms.kernels.partition import (
+    WindowKinds,
+    attend_within,
+    convolve_within,
+    merge,
+    partition,
+    partition_taps,
+    sort_windows,
+)
 
 
 @lru_cache(maxsize=64)
@@ -48,4 +56,19 @@ def attend(
     values = partition(v, geometry, outside.v)
     offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
     out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, dropout_p)
+    return merge(out, geometry, height, width)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _window_kinds(geometry: Geometry, height: int, width: int, device: torch.device) -> WindowKinds | None:
+    valid = _valid_taps(geometry, height, width, device)
+    return None if valid is None else sort_windows(valid)
+
+
+def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
+    """A static filter for each head, in (shifted) windows."""
+    height, width = v.shape[1:3]
+    kinds = _window_kinds(geometry, height, width, v.device)
+    out = convolve_within(table, partition(v, geometry, outside.v), _tap_offsets(geometry, v.device), kinds)
     return merge(out, geometry, height, width)

@@ -1,5 +1,7 @@
 """A map cut into windows, and attention within them by dense products."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -8,6 +10,21 @@ from torch.nn.functional import dropout, pad
 from paradigms.functional import Geometry, Normalization, Terms, take_rows
 from paradigms.kernels.case import Map
 from paradigms.kernels.logits import Layout, join_terms
+
+
+class WindowKinds(NamedTuple):
+    """Windows sorted by which taps their queries count."""
+
+    valid: Bool[Tensor, "kinds queries taps"]
+    sizes: list[int]  # windows of each kind
+    order: Int[Tensor, "windows"]  # those of the first kind, of the second, ...
+
+
+def sort_windows(valid: Bool[Tensor, "windows 1 queries taps"]) -> WindowKinds:
+    """There are few kinds: windows at the end of a shifted map differ from the others."""
+    kinds, kind_of = valid[:, 0].unique(dim=0, return_inverse=True)
+    return WindowKinds(kinds, kind_of.bincount(minlength=len(kinds)).tolist(), kind_of.argsort(stable=True))
+
 
 LAYOUT = Layout(query="bwihd", key="bwjhd", table="hijd", logits="bwhij")
 
@@ -83,3 +100,27 @@ def attend_within(
     logits = join_terms(terms._replace(rk=rk, rq=rq, rb=None if rb is None else rb[None, None]), LAYOUT)
     weights = dropout(normalization(logits, valid).expand(*values.shape[:2], -1, -1, -1), dropout_p)
     return torch.einsum("bwhij,bwjhd->bwihd", weights, values)
+
+
+def convolve_within(
+    table: Float[Tensor, "#batch heads offsets"],
+    values: Float[Tensor, "batch windows taps heads head_dim"],
+    offset: Int[Tensor, "queries taps"],
+    kinds: WindowKinds | None,
+) -> Float[Tensor, "batch windows queries heads head_dim"]:
+    """A static filter for each head: one matrix for all windows of a kind (None: all count every tap)."""
+    weights = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
+    if kinds is None:
+        return _mix_alike(weights, values)
+    groups = values.index_select(1, kinds.order).split(kinds.sizes, dim=1)
+    mixed = [_mix_alike(weights * valid, group) for valid, group in zip(kinds.valid, groups, strict=True)]
+    return torch.cat(mixed, dim=1).index_select(1, kinds.order.argsort())
+
+
+def _mix_alike(
+    weights: Float[Tensor, "#batch heads queries taps"], values: Float[Tensor, "batch windows taps heads head_dim"]
+) -> Float[Tensor, "batch windows queries heads head_dim"]:
+    """Weights that windows share, and images too where there is one set: no copy of them is made for each."""
+    if len(weights) == 1:
+        return torch.einsum("hij,bwjhd->bwihd", weights[0], values)
+    return torch.einsum("bhij,bwjhd->bwihd", weights, values)

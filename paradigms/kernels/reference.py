@@ -16,6 +16,7 @@ from paradigms.functional import (
     make_logits,
     make_neighbors,
 )
+from paradigms.kernels.case import Map
 
 
 def attend(
@@ -37,3 +38,11 @@ def attend(
     weights = dropout(normalization(logits, valid).expand(len(v), -1, -1, -1), dropout_p)
     values = gather_taps(v, outside.v, index)
     return apply_weights(weights, values, aggregation, valid, offset).view_as(v)
+
+
+def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
+    """A static filter for each head."""
+    index, valid, offset = make_neighbors(geometry, v.shape[1], v.shape[2], v.device)
+    filters = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape) * valid
+    values = gather_taps(v, outside.v, index)
+    return apply_weights(filters.expand(len(v), -1, -1, -1), values, Aggregation(), valid, offset).view_as(v)

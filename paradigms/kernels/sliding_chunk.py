@@ -8,7 +8,14 @@ from torch import Tensor
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels.case import Map
-from paradigms.kernels.partition import attend_within, merge, pad_map, partition, partition_taps
+from paradigms.kernels.partition import (
+    attend_within,
+    convolve_within,
+    merge,
+    pad_map,
+    partition,
+    partition_taps,
+)
 
 
 def _to_chunk(geometry: Geometry) -> Geometry:
@@ -64,3 +71,10 @@ def attend(
     offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
     out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, dropout_p)
     return merge(out, chunk, height, width)
+
+
+def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
+    """A static filter for each head over the chunks around each query's own."""
+    values = _gather_nine(v, geometry, outside.v)
+    out = convolve_within(table, values, _tap_offsets(geometry, v.device), None)
+    return merge(out, _to_chunk(geometry), *v.shape[1:3])

@@ -105,6 +105,11 @@ def _mix(weights: SharedTaps, v: Map, outside: Outside, geometry: Geometry, back
     return mixed if outside.v is None else mixed + weights.sum(dim=-1, keepdim=True) * outside.v.to(v.dtype)
 
 
+def convolve(table: Float[Tensor, "#batch heads taps"], v: Map, geometry: Geometry, outside: Outside) -> Map:
+    """A static filter for each head."""
+    return _mix(table[:, None, None], v, outside, geometry, "torch")
+
+
 def attend(  # noqa: PLR0913 - the seam's arguments and the backend
     scores: Scores,
     v: Map,
