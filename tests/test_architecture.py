@@ -18,7 +18,7 @@ def test_every_module_is_named_after_what_it_holds() -> None:
 
 def test_printing_is_left_to_the_command_line() -> None:
     printing = [path for path in SOURCES if re.search(r"^\s*print\(", path.read_text(), re.MULTILINE)]
-    assert printing == [ROOT / "harness" / "cli.py"]
+    assert printing and {path.parent for path in printing} == {ROOT / "harness" / "cli"}
 
 
 def test_exceptions_become_outcomes_in_one_place() -> None:

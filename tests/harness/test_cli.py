@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import VERBS, main
 
 EXPERIMENT = """\
 title: Two rows
@@ -44,7 +44,7 @@ def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([verb, "--help"] for verb in ("plan", "run", "data", "evaluate", "bench"))],
+    [["--help"], *([verb, "--help"] for verb in VERBS)],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -1,0 +1,56 @@
+"""The verbs: parse, call, print. Everything heavy is imported inside a verb, so that `--help` is quick."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from harness.cli import bench, data, describe, evaluate, plan, run, table
+from harness.cli.verb import INTERRUPTED, Verb
+from harness.errors import HarnessError
+
+VERBS: dict[str, Verb] = {
+    "plan": plan,
+    "describe": describe,
+    "run": run,
+    "table": table,
+    "evaluate": evaluate,
+    "data": data,
+    "bench": bench,
+}
+"""The modules, by what a user types; in the order of `harness --help`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Execute one command line and return its exit code.
+
+    0: done. 1: some run failed. 2: a mistake of the user, told in one message. 130: interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = make_parser().parse_args(arguments)
+    options.command = shlex.join(["harness", *arguments])
+    try:
+        return VERBS[options.verb].execute(options)
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every verb."""
+    parser = argparse.ArgumentParser(
+        prog="harness", description="Runs the tables of an ablation study of local self-attention."
+    )
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
+    for name, verb in VERBS.items():
+        verb.add_arguments(
+            verbs.add_parser(
+                name,
+                help=verb.HELP,
+                description=f"{verb.HELP[0].upper()}{verb.HELP[1:]}.",
+                epilog=f"example: {verb.EXAMPLE}",
+            )
+        )
+    return parser

@@ -1,0 +1,65 @@
+"""`harness bench`: times and memory of every operator, against others' and the goals."""
+
+import argparse
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from harness.cli.options import at_least_one, find_results, list_files
+from harness.cli.verb import FAILED
+
+HELP = "time and memory of every operator, against others' and the goals"
+EXAMPLE = "harness bench --quick --only net7_n/cpu"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure, how often, where to write."""
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="cases by any part of their names: net7_n, torch/s1, net7_n/cpu/s3",
+    )
+    parser.add_argument("--quick", action="store_true", help="a look: three rounds, without what takes long")
+    parser.add_argument("--repeats", type=at_least_one, metavar="N", help="rounds (default: 7, with --quick 3)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where torch sees it")
+    parser.add_argument("--list", action="store_true", help="print the cases, measure nothing")
+    parser.add_argument(
+        "--allow-load", action="store_true", help="measure on a busy machine too; what comes out is marked as no result"
+    )
+    parser.add_argument("--results", type=Path, metavar="DIR", help="where results go, in bench/ (default: results/)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead, whatever was measured")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Measure, print, write; 1 where the machine was busy."""
+    from harness.commands.bench.display import open_display
+    from harness.commands.bench.report import to_text, write_report
+    from harness.commands.bench.session import BenchOptions, Finished, run_bench
+
+    results = find_results(options)
+    asked = BenchOptions(
+        names=tuple(options.only),
+        quick=options.quick,
+        repeats=options.repeats,
+        device=options.device,
+        allow_load=options.allow_load,
+        results=results,
+    )
+    if options.list:
+        print("\n".join(case.id for case in asked.list_cases()))
+        return 0
+    with open_display(sys.stdout) as show, closing(run_bench(asked)) as events:
+        for event in events:
+            show(event)
+    assert isinstance(event, Finished)
+    report = event.report
+    print(f"\n{to_text(report)}\n")
+    folder = options.output or (results / "bench" if report.is_result else None)
+    if folder is None:
+        print("nothing is written: a part of the cases, or a busy machine, makes no results file (--output DIR does)")
+    else:
+        print(list_files(write_report(report, folder)))
+    return FAILED if report.loaded else 0

@@ -1,0 +1,32 @@
+"""`harness data`: what is there and where."""
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import add_data
+from harness.data import DATASETS, check_data, describe_data
+from harness.reading import load_spec
+
+HELP = "which datasets are there, and where"
+EXAMPLE = "harness data fashion_mnist"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An experiment or a dataset."""
+    parser.add_argument("target", nargs="?", metavar="PATH|NAME", help="an experiment or a dataset (default: all)")
+    parser.add_argument("--recipe", metavar="NAME", help="instead of the experiment's own")
+    add_data(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print what is there; raise where an experiment's data is missing."""
+    from harness.commands.inventory import describe_inventory
+
+    if options.target is None or options.target in DATASETS:
+        names = DATASETS if options.target is None else [options.target]
+        print(describe_inventory(describe_data(name, options.data) for name in names))
+        return 0
+    recipe = load_spec(Path(options.target), recipe=options.recipe).recipe
+    print(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
+    check_data(recipe.data, recipe.training, data_dir=options.data)
+    return 0

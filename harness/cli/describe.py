@@ -1,0 +1,21 @@
+"""`harness describe`: what an operator or a row is."""
+
+import argparse
+
+HELP = "an operator's equation, source, parts, and what it costs"
+EXAMPLE = "harness describe elsa"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A preset, or a row of an experiment."""
+    parser.add_argument("name", metavar="PRESET|PATH", help="a preset, or the experiment of a row")
+    parser.add_argument("row", nargs="?", metavar="ROW", help="a row of the experiment")
+    parser.add_argument("--recipe", metavar="NAME", help="sizes; default: the experiment's, imagenet for a preset")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print what it is."""
+    from harness.commands.describe import describe_row, find_described
+
+    print(describe_row(*find_described(options.name, options.row, recipe=options.recipe)))
+    return 0

@@ -1,0 +1,32 @@
+"""`harness evaluate`: what a row scores with weights from a file."""
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import add_spec, load_plan
+
+HELP = "top-1 and top-5 of a row with weights from a file"
+EXAMPLE = "harness evaluate experiments/table1.yaml Swin-T --weights weights.pt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A row of an experiment and its weights."""
+    add_spec(parser)
+    parser.add_argument("row", metavar="ROW", help="a row of the experiment, or one of its floors")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what a run has kept (weights.pt), or a checkpoint released for ELSA-Swin or Swin (torch, safetensors)",
+    )
+    parser.set_defaults(seeds=None)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    plan = load_plan(options)
+    from harness.commands.evaluate import evaluate_row
+
+    print(evaluate_row(plan, options.row, options.weights, options.data))
+    return 0

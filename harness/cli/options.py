@@ -1,0 +1,95 @@
+"""What several verbs take, and what they make of it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import DataError
+from harness.plan import Plan, make_plan
+from harness.reading import load_spec
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """An experiment, its seeds and its store."""
+    add_spec(parser)
+    parser.add_argument("--seeds", type=at_least_one, metavar="N", help="replicates of each row")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Where tables go."""
+    parser.add_argument("--results", type=Path, metavar="DIR", help="where tables go (default: results/)")
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """An experiment, its recipe, its data."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="an experiment's file, or a shipped one's name: table1")
+    parser.add_argument("--recipe", metavar="NAME", help="data, sizes and schedule, instead of the file's own recipe")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace values of the experiment or recipe",
+    )
+    add_data(parser)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where images are."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="where a dataset lies that does not ship with the package"
+    )
+
+
+def at_least_one(text: str) -> int:
+    """A count; argparse tells what is wrong with anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def load_plan(options: argparse.Namespace) -> Plan:
+    """Read the experiment, and say what it is before the slow imports begin."""
+    spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
+    plan = make_plan(spec)
+    overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
+    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.title}\n", flush=True)
+    return plan
+
+
+def find_store(options: argparse.Namespace) -> str:
+    """The URI of MLflow's store."""
+    from harness.tracking import default_tracking_uri
+
+    return options.tracking_uri or default_tracking_uri()
+
+
+def find_results(options: argparse.Namespace) -> Path:
+    """The folder that tables go to."""
+    from harness.tracking import find_root
+
+    return options.results or find_root() / "results"
+
+
+def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Those of today; without the data nothing can be told to be stale."""
+    from harness.run import ledger
+
+    try:
+        return ledger.find_digests(plan, data_dir=options.data)
+    except DataError as error:
+        print(f"harness: {error}; what is stale is not known", file=sys.stderr)
+        return {}
+
+
+def list_files(files: Sequence[Path]) -> str:
+    """A line for each file that was written."""
+    return "\n".join(f"written: {_shorten(path)}" for path in files)
+
+
+def _shorten(path: Path) -> Path:
+    """Seen from the working directory where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,66 @@
+"""`harness run`: train what is missing, then print the table."""
+
+import argparse
+import sys
+from contextlib import closing
+
+from harness.cli.options import (
+    add_experiment,
+    add_results,
+    at_least_one,
+    find_results,
+    find_store,
+    list_files,
+    load_plan,
+)
+from harness.cli.verb import FAILED, INTERRUPTED
+from harness.data import fetch_data
+
+HELP = "train what is missing or stale, then print the table"
+EXAMPLE = "harness run experiments/table1.yaml --recipe smoke"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An experiment and how to run it."""
+    add_experiment(parser)
+    add_results(parser)
+    parser.add_argument("--workers", type=at_least_one, metavar="N", help="runs at once (default: the recipe's)")
+    parser.add_argument(
+        "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
+    )
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Train and print; 1 where a run failed by a bug."""
+    plan = load_plan(options)
+    from harness.commands.progress import Tally, open_progress
+    from harness.engines import ENGINES
+    from harness.run import PRELOAD, RunOptions, TableWritten, run_plan
+    from harness.table import to_text
+    from harness.tracking import MlflowTracker
+
+    for step in fetch_data(plan.spec.recipe.data, options.data):
+        print(step, flush=True)
+    tracker = MlflowTracker(find_store(options))
+    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
+    tally = Tally()
+    try:
+        with (
+            open_progress(sys.stdout) as show,
+            closing(run_plan(plan, tracker=tracker, engine=engine, options=settings)) as events,
+        ):
+            for event in events:
+                tally.add(event)
+                show(event)
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    assert isinstance(event, TableWritten)
+    print(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
+    for record in tally.failed:
+        print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
+    return FAILED if tally.failed else 0

@@ -1,0 +1,27 @@
+"""What every verb is: a module of this folder."""
+
+import argparse
+from typing import Protocol
+
+INTERRUPTED = 130
+FAILED = 1
+
+
+class Verb(Protocol):
+    """A verb of the command line.
+
+    Attributes:
+        HELP: one line in `harness --help`.
+        EXAMPLE: a command line that works, in `harness VERB --help`.
+    """
+
+    HELP: str
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Say what it takes."""
+        ...
+
+    def execute(self, options: argparse.Namespace, /) -> int:
+        """Do it and return the exit code; `options.command` is the line as it was typed."""
+        ...
