@@ -4,6 +4,7 @@ It keeps its inputs and one number a query, the logarithm of the softmax's denom
 the backward pass. A backend is a module with two functions, `attention` and `attention_backward`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels import cpu, halo
-from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, lse_dtype, to_operands
+from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, Operands, lse_dtype, to_operands
 
 
 def _load_triton() -> FusedBackend:
@@ -29,10 +30,11 @@ BACKENDS: dict[str, Callable[[], FusedBackend]] = {
 }
 """The modules, by backend; Triton, which is not installed everywhere, is imported when it is first used."""
 
+NUM_OPERANDS = len(Operands._fields)
+
 
 def _to_case(
-    operands: Sequence[Tensor],
-    names: str,
+    operands: Operands,
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
@@ -42,12 +44,11 @@ def _to_case(
     border: str,
     shift: Sequence[int],
 ) -> Case:
-    given = dict(zip(names.split(), operands, strict=True))
+    q, k, v, rk, rq, rb, outside_k, outside_v = operands
+    assert v is not None
     geometry = Geometry(kind, _pair(kernel_size), _pair(dilation), border, _pair(shift))
-    q, k, rk, rq, rb = (given.get(name) for name in ("q", "k", "rk", "rq", "rb"))
-    terms = Terms(q, k, rk, rq, rb, scale)
-    outside = Outside(given.get("outside_k"), given.get("outside_v"))
-    return Case(terms, given["v"], geometry, outside, None if seed is None else Dropout(dropout_p, int(seed)))
+    dropout = None if seed is None else Dropout(dropout_p, int(seed))
+    return Case(Terms(q, k, rk, rq, rb, scale), v, geometry, Outside(outside_k, outside_v), dropout)
 
 
 def _pair(size: Sequence[int]) -> tuple[int, int]:
@@ -56,8 +57,14 @@ def _pair(size: Sequence[int]) -> tuple[int, int]:
 
 @torch.library.custom_op("paradigms::attention", mutates_args=())
 def _attention(
-    operands: Sequence[Tensor],
-    names: str,
+    q: Tensor | None,
+    k: Tensor | None,
+    v: Tensor,
+    rk: Tensor | None,
+    rq: Tensor | None,
+    rb: Tensor | None,
+    outside_k: Tensor | None,
+    outside_v: Tensor | None,
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
@@ -68,16 +75,24 @@ def _attention(
     shift: Sequence[int],
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    return BACKENDS[backend]().attention(case)
+    operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
+    return BACKENDS[backend]().attention(
+        _to_case(operands, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
+    )
 
 
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
 def _attention_backward(
     grad: Tensor,
     lse: Tensor,
-    operands: Sequence[Tensor],
-    names: str,
+    q: Tensor | None,
+    k: Tensor | None,
+    v: Tensor,
+    rk: Tensor | None,
+    rq: Tensor | None,
+    rb: Tensor | None,
+    outside_k: Tensor | None,
+    outside_v: Tensor | None,
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
@@ -88,34 +103,35 @@ def _attention_backward(
     shift: Sequence[int],
     backend: str,
 ) -> list[Tensor]:
-    case = _to_case(operands, names, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    gradients = BACKENDS[backend]().attention_backward(grad, lse, case)._asdict()
-    return [gradients[name] for name in names.split()]
+    """The gradients of the operands that are there, in their order."""
+    operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
+    case = _to_case(operands, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
+    return [x for x in BACKENDS[backend]().attention_backward(grad, lse, case) if x is not None]
 
 
 @_attention.register_fake
-def _(operands: Sequence[Tensor], names: str, *_: object) -> tuple[Tensor, Tensor]:
-    v = operands[names.split().index("v")]
+def _(q: object, k: object, v: Tensor, *_: object) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     return v.new_empty(v.shape), v.new_empty(v.shape[:-1], dtype=lse_dtype(v))
 
 
 @_attention_backward.register_fake
-def _(grad: Tensor, lse: Tensor, operands: Sequence[Tensor], *_: object) -> list[Tensor]:  # noqa: ARG001
-    return [operand.new_empty(operand.shape) for operand in operands]
+def _(grad: Tensor, lse: Tensor, *inputs: Any) -> list[Tensor]:  # noqa: ARG001
+    return [operand.new_empty(operand.shape) for operand in inputs[:NUM_OPERANDS] if operand is not None]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    operands, ctx.names, seed, *ctx.how = inputs
-    ctx.save_for_backward(output[1], seed, *operands)
+    *tensors, ctx.how = *inputs[: NUM_OPERANDS + 1], inputs[NUM_OPERANDS + 1 :]
+    ctx.save_for_backward(output[1], *tensors)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    lse, seed, *operands = ctx.saved_tensors
-    gradients = [None] * len(operands)
+    lse, *operands, seed = ctx.saved_tensors
+    gradients: list[Tensor | None] = [None] * NUM_OPERANDS
     if grad is not None:
-        gradients = torch.ops.paradigms.attention_backward(grad, lse, operands, ctx.names, seed, *ctx.how)
-    return gradients, None, None, *(None for _ in ctx.how)
+        made = iter(torch.ops.paradigms.attention_backward(grad, lse, *operands, seed, *ctx.how))
+        gradients = [None if operand is None else next(made) for operand in operands]
+    return *gradients, None, *(None for _ in ctx.how)
 
 
 _attention.register_autograd(_backward, setup_context=_keep)
@@ -128,56 +144,39 @@ def _refuse(*_: object) -> None:
 _attention_backward.register_autograd(_refuse)
 
 
+Shape = Sequence[int]
+
+
 @register_flop_formula(torch.ops.paradigms.attention)
 def _flops(
-    operands: Sequence[Sequence[int]],
-    names: str,
-    seed: object,  # noqa: ARG001
-    dropout_p: float,  # noqa: ARG001
-    scale: float | None,
-    kind: str,  # noqa: ARG001
-    kernel_size: Sequence[int],
-    *_: object,
+    q: Shape | None,  # noqa: ARG001
+    k: Shape | None,  # noqa: ARG001
+    v: Shape,
+    rk: Shape | None,
+    rq: Shape | None,
+    *others: Any,
     **__: object,
 ) -> int:
-    return 2 * _count(operands, names, scale, kernel_size)
+    """Two for each product and sum of a term and of the weighted sum."""
+    kernel_size: Shape
+    _rb, _outside_k, _outside_v, _seed, _dropout_p, scale, _kind, kernel_size, *_ = others
+    products = 1 + sum(x is not None for x in (scale, rk, rq))
+    return 2 * products * math.prod(v) * math.prod(kernel_size)
 
 
 @register_flop_formula(torch.ops.paradigms.attention_backward)
-def _flops_of_backward(
-    grad: object,  # noqa: ARG001
-    lse: object,  # noqa: ARG001
-    operands: Sequence[Sequence[int]],
-    names: str,
-    seed: object,  # noqa: ARG001
-    dropout_p: float,  # noqa: ARG001
-    scale: float | None,
-    kind: str,  # noqa: ARG001
-    kernel_size: Sequence[int],
-    *_: object,
-    **__: object,
-) -> int:
+def _flops_of_backward(grad: object, lse: object, *inputs: Any, **__: object) -> int:  # noqa: ARG001
     """As autograd's: two products for each of the forward pass; what is computed again is not counted."""
-    return 2 * 2 * _count(operands, names, scale, kernel_size)
-
-
-def _count(operands: Sequence[Sequence[int]], names: str, scale: float | None, kernel_size: Sequence[int]) -> int:
-    products = 1 + (scale is not None) + sum(name in names.split() for name in ("rk", "rq"))
-    shape = operands[names.split().index("v")]
-    return products * torch.Size(shape).numel() * kernel_size[0] * kernel_size[1]
+    return 2 * _flops(*inputs)
 
 
 def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
     """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
     terms, v, geometry, _, _ = case
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
-    operands = to_operands(case)._asdict()
-    present = {name: tensor for name, tensor in operands.items() if tensor is not None}
-    seed = torch.randint(2**62, (), device="cpu") if dropout_p else None
     out, _lse = torch.ops.paradigms.attention(
-        list(present.values()),
-        " ".join(present),
-        seed,
+        *to_operands(case),
+        torch.randint(2**62, (), device="cpu") if dropout_p else None,
         dropout_p,
         terms.scale,
         geometry.kind,

@@ -37,11 +37,10 @@ every_case = pytest.mark.parametrize(
 
 def _to_arguments(case: Case, backend: str) -> tuple[Any, ...]:
     """Of the operator, as `fused.attend` gives them."""
-    present = {name: x for name, x in to_operands(case)._asdict().items() if x is not None}
     seed, p = (None, 0.0) if case.dropout is None else (torch.tensor(case.dropout.seed), case.dropout.p)
     kind, kernel_size, dilation, border, shift = vars(case.geometry).values()
     how = case.terms.scale, kind, kernel_size, dilation, border, shift, backend
-    return list(present.values()), " ".join(present), seed, p, *how
+    return *to_operands(case), seed, p, *how
 
 
 def _attend(case: Case, backend: str) -> Tensor:
