@@ -283,9 +283,13 @@ def _selectors(stage: int, num_stages: int) -> tuple[int | str, ...]:
 
 
 def _layers(spec: ExperimentSpec, row: RowSpec, stage: int, num_stages: int) -> list[OperatorSpec]:
-    """What a stage (from 0) inherits, the more specific later: cell, row, `all`, `not_last` or `last`, its number."""
+    """What a stage (from 0) inherits, the more specific later.
+
+    That is the cell, the row, the row `under` this recipe, and of `stages`: `all`, `not_last` or `last`, its number.
+    """
+    under = [row.under[spec.recipe.name]] if spec.recipe.name in row.under else []
     chosen = [row.stages[key] for key in _selectors(stage + 1, num_stages) if key in row.stages]
-    return [spec.cell, row, *chosen]
+    return [spec.cell, row, *under, *chosen]
 
 
 def _resolve_operator(layers: list[OperatorSpec], sizes: BackboneSpec, image_size: int) -> AttentionConfig | None:

@@ -154,7 +154,7 @@ class CellSpec(OperatorSpec):
 
 
 class RowSpec(OperatorSpec):
-    """What a row changes of the cell; `stages` replaces fields in some stages only.
+    """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
 
     What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
@@ -164,6 +164,7 @@ class RowSpec(OperatorSpec):
 
     backbone: Backbone | None = None
     sizes: dict[str, dict[str, Any]] = {}
+    under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
     expect: Expectation | None = None
 

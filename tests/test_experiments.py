@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from harness.errors import DataError
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
+from paradigms.config import AttentionConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,6 +149,17 @@ def test_imagenet_has_the_papers_backbones() -> None:
     for name, size in SIZES.items():
         sizes = getattr(backbones, names.get(name, name)).model_dump()
         assert {key: sizes[key] for key in size.arguments} == size.arguments, name
+
+
+def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
+    from paradigms.models import MODELS
+
+    cells = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
+    for size in ("d1", "d3", "d5"):
+        stated, named = cells[f"ELSA-VOLO-{size.upper()}"].attention[0], MODELS[f"elsa_volo_{size}"].attention[0]
+        assert isinstance(named, AttentionConfig)
+        assert stated == replace(named, window_size=stated.window_size if stated else 7)
+    assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
 
 
 @every_recipe

@@ -11,7 +11,7 @@ from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
-from harness.table.display import count_noun
+from harness.table.display import count_noun, write_size
 from paradigms.config import NEIGHBORHOOD_FACTS
 
 
@@ -79,18 +79,14 @@ def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
 
 
 def _to_stage(info: StageInfo) -> list[str]:
-    shifts = ", ".join("off" if shift == (0, 0) else _to_size(shift) for shift in info.shifts)
+    shifts = ", ".join("off" if shift == (0, 0) else write_size(shift) for shift in info.shifts)
     inside = ", ".join(f"{100 * part:.1f} %" for part in info.inside)
-    seen = f"{_to_symbol(info.neighborhood)} {_to_size(info.size)} {info.neighborhood}"
-    return [str(info.stage), _to_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
+    seen = f"{_to_symbol(info.neighborhood)} {write_size(info.size)} {info.neighborhood}"
+    return [str(info.stage), write_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
 
 
 def _to_symbol(neighborhood: str) -> str:
     return NEIGHBORHOOD_FACTS[neighborhood].symbol
-
-
-def _to_size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) -> str:
@@ -106,7 +102,7 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
     for stage, neighborhood, size in sorted(found):
         yield (
             f"warning: stage {stage}: {_to_symbol(neighborhood)} is global, every query sees the whole "
-            f"{_to_size(size)} map; what is compared there is not local attention"
+            f"{write_size(size)} map; what is compared there is not local attention"
         )
 
 

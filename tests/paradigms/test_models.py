@@ -19,9 +19,13 @@ ELSA = {
     "elsa_swin_base": (92.682, 16.666),
 }
 PRINTED = {"dwconv_swin_tiny": (24.2, 3.7)}
+DIGITS = {"ddf_swin_tiny": (46, 3.9), "d_dwconv_swin_tiny": (51, 3.8)}
+IN_VOLO = {"d1": (27, 7.1, 8.0), "d3": (87, 20.9, 22.3), "d5": (298, 72.7, 78.5)}
+"""Table 6: millions of parameters with ELSA, 10⁹ multiply-adds of the VOLO and with ELSA."""
+
 MILLIONS = {"deit_tiny_gap": 6, "deit_tiny_gap_ghost": 6, "elsa_swin_tiny": 29, "elsa_swin_small": 53}
 
-every_kind = pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
+every_kind = pytest.mark.parametrize("name", ["elsa_volo_d1", *(name for name in MODELS if "tiny" in name)])
 """The larger ones differ in sizes alone."""
 
 
@@ -53,6 +57,32 @@ def test_parameters_round_to_the_printed_millions(name: str, millions: int) -> N
     assert round(size_on_meta(model, 224)[0]) == millions
 
 
+@pytest.mark.parametrize(("name", "printed"), DIGITS.items(), ids=DIGITS)
+def test_sizes_round_to_the_printed_digits(name: str, printed: tuple[int, float]) -> None:
+    with torch.device("meta"):
+        params, macs = size_on_meta(timm.create_model(name), 224)
+    assert (round(params), round(macs, 1)) == printed
+
+
+@pytest.mark.parametrize(("size", "printed"), IN_VOLO.items(), ids=IN_VOLO)
+def test_elsa_in_volo_has_the_printed_parameters_and_adds_the_printed_multiply_adds(
+    size: str, printed: tuple[int, float, float]
+) -> None:
+    params, volo, macs = printed
+    with torch.device("meta"):
+        with_elsa = size_on_meta(timm.create_model(f"elsa_volo_{size}", use_aux_head=False), 224)
+        without = size_on_meta(build_size(SIZES[f"volo_{size}"], (None,) * 4, use_aux_head=False), 224)
+    assert round(with_elsa[0]) == params
+    assert round(volo + with_elsa[1] - without[1], 1) == macs
+
+
+def test_elsa_in_volo_stands_for_every_outlooker() -> None:
+    with torch.device("meta"):
+        models: dict[str, Any] = {f"d{size}": timm.create_model(f"elsa_volo_d{size}") for size in range(1, 6)}
+    outlookers = {"d1": 4, "d2": 6, "d3": 8, "d4": 8, "d5": 12}
+    assert {size: len(list(model.operators())) for size, model in models.items()} == outlookers
+
+
 def test_the_ghost_head_doubles_the_heads_of_global_attention() -> None:
     with torch.device("meta"):
         model: Any = timm.create_model("deit_tiny_gap_ghost")
@@ -77,7 +107,7 @@ def test_timm_builds_it_by_name_with_its_own_arguments(name: str) -> None:
 def test_features_only_gives_maps(name: str) -> None:
     with torch.device("meta"):
         model: Any = timm.create_model(name, features_only=True)
-    maps = model(torch.empty(1, 3, 224, 224, device="meta"))
+    maps = model(torch.empty(2, 3, 224, 224, device="meta"))
     assert [info["num_chs"] for info in model.feature_info.get_dicts()] == [
         features.shape[-1 if "swin" in name else 1] for features in maps
     ]
@@ -89,7 +119,7 @@ def test_images_may_have_another_size(name: str) -> None:
     with torch.device("meta"):
         model: Any = timm.create_model(name)
         model.set_input_size((448, 224))
-        assert model(torch.empty(1, 3, 448, 224)).shape == (1, 1000)
+        assert model(torch.empty(2, 3, 448, 224)).shape == (2, 1000)
 
 
 @pytest.mark.parametrize("name", MODELS)
