@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+every_built_recipe = pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem == "laptop" else pytest.mark.slow)
+        for path in RECIPES
+        if path.stem != "overnight"
+    ],
+)
+"""The models of `overnight` are those of `laptop`, as a test below says."""
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -50,7 +61,7 @@ def build_on_meta(cell: Cell) -> "nn.Module":
 
 
 @every_experiment
-@every_recipe
+@every_built_recipe
 def test_every_row_builds(experiment: Path, recipe: Path) -> None:
     for row in plan(experiment, recipe).rows:
         assert all(parameter.is_meta for parameter in build_on_meta(row.cell).parameters()), row.name
@@ -92,7 +103,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_recipe
+@every_built_recipe
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -162,7 +173,7 @@ def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
     assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
 
 
-@every_recipe
+@every_built_recipe
 def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     from harness.build import build_model
 
@@ -186,6 +197,8 @@ def test_overnight_trains_the_cells_of_laptop() -> None:
     )
     assert overnight.backbones == laptop.backbones
     assert overnight.floor_width == laptop.floor_width
+    shapes = {"num_classes", "channels", "image_size"}
+    assert overnight.data.model_dump(include=shapes) == laptop.data.model_dump(include=shapes)
 
 
 def test_the_rows_of_table_1_are_the_published_presets() -> None:
