@@ -153,12 +153,12 @@ class _Survey:
 
     def _list_seconds(self) -> dict[str, list[float]]:
         """Of all runs that ended well, by cell."""
-        ended = {cell_id: [run.record for run in runs if run.record] for cell_id, runs in self._runs.items()}
-        measured = {
-            cell_id: [record.metrics["seconds"] for record in records if record.status == RunStatus.OK]
-            for cell_id, records in ended.items()
-        }
-        return {cell_id: seconds for cell_id, seconds in measured.items() if seconds}
+        measured: dict[str, list[float]] = {}
+        for cell_id, runs in self._runs.items():
+            for record in (run.record for run in runs if run.record):
+                if record.status == RunStatus.OK and "seconds" in record.metrics:
+                    measured.setdefault(cell_id, []).append(record.metrics["seconds"])
+        return measured
 
     def _find_digests(self, plan: Plan) -> tuple[dict[str, Digests], str]:
         """Of the cells that have runs: only those can be stale."""

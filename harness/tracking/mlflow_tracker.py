@@ -233,7 +233,8 @@ class MlflowTracker:
         conditions = [f"tags.cell_id LIKE '{prefix}%'"]
         conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
         found = {run.info.run_id: run for condition in conditions for run in self._search(list(names), condition)}
-        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in found.values()]
+        written = [run for run in found.values() if "row" in run.data.params]  # not in its first instant
+        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in written]
         return sorted(runs, key=lambda run: run.started, reverse=True)
 
     @_guarded
