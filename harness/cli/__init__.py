@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every verb."""
     parser = argparse.ArgumentParser(
-        prog="harness", description="Runs the tables of an ablation study of local self-attention."
+        prog="harness",
+        description="Runs the tables of an ablation study of local self-attention.",
+        epilog="example: harness run table1 --recipe smoke",
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
     for name, verb in VERBS.items():

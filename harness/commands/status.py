@@ -26,9 +26,10 @@ STATES = ("done", "running", "failed", "stale", "open")
 """Every run is in one of them; `open`: never tried, interrupted, or beyond a limit that is wider now."""
 
 _LEGEND = """\
-failed: by a bug; stale: of older code or data; open: not yet tried, interrupted, or beyond a limit that is wider now
-time left: an estimate for all that is not done, from the seconds that the same cells took (*: some from cells most like
-them, on the same data and schedule), spread over the recipe's workers; —: nothing like it was ever trained"""
+failed: by a bug; stale: of older code or data; open: not yet tried, interrupted, or beyond a limit
+that is wider now. time left: an estimate for all that is not done, from the seconds that the same
+cells took (*: some from the cells most like them, on the same data and schedule), spread over the
+recipe's workers; —: nothing like it was ever trained"""
 
 Key = tuple[str, int]
 """Cell id and seed."""
@@ -232,7 +233,7 @@ def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
     aligned = ("left", "left", *["right"] * (len(headers) - 2))
     shown = [status for status in statuses if status.runs]
     table = tabulate([_to_line(status) for status in shown], headers, colalign=aligned, disable_numparse=True)
-    notes = "\n".join(line for status in statuses for line in _to_notes(status))
+    notes = "\n".join([*_tell_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
     return "\n\n".join(part for part in (table, notes, _LEGEND) if part)
 
 
@@ -250,12 +251,22 @@ def _to_time_left(status: ExperimentStatus) -> str:
     return f"~{to_duration(status.seconds_left)}{' ' if status.is_measured else '*'}"
 
 
+def _to_name(status: ExperimentStatus) -> str:
+    return " ".join(part for part in (status.experiment, status.recipe, status.overrides) if part)
+
+
+def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
+    names = [f"  {_to_name(status)}" for status in statuses if not status.is_planned]
+    if names:
+        yield "\n".join(
+            ["counted from the store alone (`harness status PATH` plans a file that is not shipped):", *names]
+        )
+
+
 def _to_notes(status: ExperimentStatus) -> Iterator[str]:
-    name = " ".join(part for part in (status.experiment, status.recipe, status.overrides) if part)
+    name = _to_name(status)
     if status.problem:
         yield f"{name}: {status.problem}"
-    if not status.is_planned and not status.problem:
-        yield f"{name}: counted from the store alone; `harness status PATH` holds it against its file"
     bad = Counter(run.status for run in status.runs if run.state == "done" and run.status != RunStatus.OK)
     if bad:
         told = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in bad.items())

@@ -20,6 +20,7 @@ from harness.errors import ServerError, StoreError
 from harness.tracking.store import Store
 
 LOOPBACK = "127.0.0.1"
+MAX_PORT = 65535
 START_SECONDS = 120
 GRACE_SECONDS = 5
 PATIENCE = 0.2
@@ -125,6 +126,8 @@ def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> N
 
 def _choose_port(usual: int, asked: int | None) -> int:
     if asked is not None:
+        if asked > MAX_PORT:
+            raise ServerError(f"a port is a number from 1 to {MAX_PORT}, got {asked}")
         if not _is_free(asked):
             raise ServerError(f"port {asked} is taken; without --port a free one is found")
         return asked

@@ -122,7 +122,9 @@ def _find_editable(installed: Distribution) -> Path | None:
 def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
     """What pyproject.toml says now and did not when the package was installed."""
     stated = {str(Requirement(text)) for text in project["dependencies"]}
-    known = {str(needed) for text in installed.requires or () if (needed := Requirement(text)).marker is None}
+    known = {
+        str(needed) for text in installed.requires or () if "extra" not in str((needed := Requirement(text)).marker)
+    }
     scripts = {point.name: point.value for point in installed.entry_points if point.group == "console_scripts"}
     pairs = {
         "version": (project["version"], installed.version),
