@@ -124,7 +124,7 @@ def find_shown(tracker: Tracker, prefix: str) -> Shown:
         return _gather(tracker, run.cell_id, [run], tracker.find_runs(run.cell_id))
     if cells:
         newest: dict[int, StoredRun] = {}
-        for run in (run for run in found if not run.reused_from):
+        for run in [run for run in found if not run.reused_from] or found:
             newest.setdefault(run.seed, run)
         return _gather(tracker, next(iter(cells)), [newest[seed] for seed in sorted(newest)], found)
     return _find_planned(prefix)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
 from harness.plan import PlannedRun
@@ -248,7 +249,7 @@ class MlflowTracker:
             curve=self._read_curve(run, names),
             config=self._read_json(run_id, CONFIG) if CONFIG in artifacts else {},
             command=parent.data.params.get("command", ""),
-            location=run.info.artifact_uri.removeprefix("file://"),
+            location=_to_place(run.info.artifact_uri),
             artifacts=artifacts,
         )
 
@@ -359,6 +360,12 @@ class MlflowTracker:
 
     def _search(self, experiment_ids: list[str], condition: str) -> "list[Run]":
         return _all_pages(lambda token: self._client.search_runs(experiment_ids, condition, page_token=token))
+
+
+def _to_place(uri: str) -> str:
+    """The path of a folder of this machine; every other address as it is."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
 
 
 def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -116,7 +117,7 @@ def _find_editable(installed: Distribution) -> Path | None:
     told = json.loads(installed.read_text("direct_url.json") or "{}")
     if not told.get("dir_info", {}).get("editable"):
         return None
-    return Path(str(told["url"]).removeprefix("file://"))
+    return Path(unquote(urlsplit(told["url"]).path))
 
 
 def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
