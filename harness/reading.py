@@ -1,5 +1,6 @@
 """From files and options to an `ExperimentSpec`: every mistake is a `SpecError` with its place."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,7 @@ def find_experiment(path: Path) -> Path:
     shipped = get_shipped_dir() / path.with_suffix(".yaml").name
     if path.parent in (Path(), Path("experiments")) and shipped.is_file():
         return shipped
-    names = tuple(sorted(file.stem for file in get_shipped_dir().glob("*.yaml")))
-    raise SpecError(f"no such file; {unknown_name('experiment', path.stem, names)}", path=path)
+    raise SpecError(f"no such file; {unknown_name('experiment', path.stem, tuple(list_experiments()))}", path=path)
 
 
 def get_shipped_dir() -> Path:
@@ -68,6 +68,17 @@ def get_shipped_dir() -> Path:
     package = Path(__file__).parent
     installed = package / "experiments"
     return installed if installed.is_dir() else package.parent / "experiments"
+
+
+def list_experiments() -> dict[str, Path]:
+    """The shipped experiments by name, `table2` before `table11`; searches, which are read otherwise, are left out."""
+    files = (file for file in get_shipped_dir().glob("*.yaml") if not file.stem.endswith("_search"))
+    return {file.stem: file for file in sorted(files, key=_to_natural)}
+
+
+def _to_natural(file: Path) -> list[int | str]:
+    """A name as words and numbers by turns, so that it sorts as people count."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.stem)]
 
 
 def error_at(spec: ExperimentSpec, message: str, *key: str | int) -> SpecError:
@@ -102,7 +113,7 @@ def _check_row_exists(experiment: Document, key: tuple[str, ...], option: str) -
         raise SpecError(unknown_name("row", key[1], tuple(rows)), key=option)
 
 
-def _list_recipes(*folders: Path) -> dict[str, Path]:
+def list_recipes(*folders: Path) -> dict[str, Path]:
     """The shipped recipes by name, and those of further folders, which come before them."""
     shipped = get_shipped_dir() / "recipes"
     return {file.stem: file for folder in (shipped, *folders) for file in sorted(folder.glob("*.yaml"))}
@@ -110,7 +121,7 @@ def _list_recipes(*folders: Path) -> dict[str, Path]:
 
 def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     name = experiment.to_plain()["recipe"]
-    recipes = _list_recipes(experiment.path.parent / "recipes")
+    recipes = list_recipes(experiment.path.parent / "recipes")
     if name not in recipes:
         raise experiment.error(unknown_name("recipe", name, tuple(sorted(recipes))), "recipe")
     path = recipes[name]
@@ -127,7 +138,7 @@ def load_recipe(name: str) -> RecipeSpec:
     Raises:
         SpecError: there is none of this name, or a mistake in it.
     """
-    paths = _list_recipes()
+    paths = list_recipes()
     if name not in paths:
         raise SpecError(unknown_name("recipe", name, tuple(paths)))
     return read_document(paths[name]).validate(RecipeSpec, name=name, path=paths[name])
@@ -158,7 +169,7 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
 
 def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
     """What holds under one recipe is stated for recipes that exist."""
-    known = tuple(_list_recipes(experiment.path.parent / "recipes"))
+    known = tuple(list_recipes(experiment.path.parent / "recipes"))
     stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
     for row, fields in spec.rows.items():
         stated |= {("rows", row, "sizes", name): name for name in fields.sizes}

@@ -159,20 +159,26 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {command.split()[0] for command in commands} == {
-        "plan",
-        "describe",
-        "run",
-        "table",
-        "data",
-        "evaluate",
-        "bench",
+        *("list", "plan", "describe", "run", "table", "evaluate"),
+        *("status", "show", "ui", "doctor", "data", "bench"),
     }
     for command in commands:
         if command.startswith("evaluate"):
             keep_weights(fresh_desk, "Swin-T seed 0")
+        if command.startswith("ui"):
+            look_and_leave(fresh_desk)
+            continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
-        fresh_desk.harness(*command.split(), *small, timeout=300)
+        run_id = fresh_desk.runs()["Swin-T seed 0"].info.run_id if command.startswith("show") else ""
+        fresh_desk.harness(*command.replace("RUN", run_id[:12]).split(), *small, timeout=300)
+
+
+def look_and_leave(desk: Desk) -> None:
+    process = desk.start("ui")
+    read_until(process, "open http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from tabulate import tabulate
 
@@ -27,6 +29,43 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
         _count_runs(entries),
     ]
     return "\n\n".join(parts)
+
+
+def to_plain(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The same as plain values, for `--json`."""
+    spec = plan.spec
+    return {
+        "experiment": spec.name,
+        "title": spec.title,
+        "recipe": spec.recipe.name,
+        "overrides": list(spec.overrides),
+        "rows": [_to_plain_row(row, entries) for row in plan.rows],
+        "skipped": [{"row": row.name, "reason": row.reason} for row in plan.skipped],
+        "counts": {standing.value: count for standing, count in _count(entries).items()},
+        "to_train": _count_missing(entries),
+    }
+
+
+def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
+    runs = [
+        {
+            "seed": entry.run.seed,
+            "standing": entry.standing.value,
+            "status": None if entry.record is None else entry.record.status.value,
+            "run_id": None if entry.record is None else entry.record.run_id,
+        }
+        for entry in entries
+        if entry.run.row == row
+    ]
+    return {
+        "row": row.name,
+        "cell_id": row.cell.id,
+        "is_floor": row.is_floor,
+        "levels": row.cell.factors(),
+        **measure_cost(row.cell),
+        "stages": [asdict(info) for info in describe_stages(row.cell)],
+        "runs": runs,
+    }
 
 
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
@@ -107,7 +146,15 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
 
 
 def _count_runs(entries: Sequence[Entry]) -> str:
+    states = ", ".join(f"{count} {standing.value}" for standing, count in _count(entries).items() if count)
+    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {_count_missing(entries)}"
+
+
+def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
     counts = Counter(entry.standing for entry in entries)
-    states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
-    missing = {(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE}
-    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {len(missing)}"
+    return {standing: counts[standing] for standing in Standing}
+
+
+def _count_missing(entries: Iterable[Entry]) -> int:
+    """A cell and seed that several rows show is trained once."""
+    return len({(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE})

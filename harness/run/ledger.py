@@ -46,8 +46,13 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
 
 def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
     """One entry for each run of the plan, in its order; without the digests of a cell nothing of it is stale."""
-    records = tracker.ledger(row.cell.id for row in plan.rows)
-    return tuple(_enter(run, records, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
+    return enter(plan, tracker.ledger(row.cell.id for row in plan.rows), digests)
+
+
+def enter(plan: Plan, records: Iterable[Record], digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
+    """The plan held against records that were read before, newest first; those of other cells are left out."""
+    known = list(records)
+    return tuple(_enter(run, known, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
 
 
 def _enter(run: PlannedRun, records: Iterable[Record], today: Digests | None, limits: LimitsSpec) -> Entry:

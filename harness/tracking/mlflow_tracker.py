@@ -4,13 +4,16 @@ The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a lig
 MLflow's step is the epoch.
 """
 
+import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
 from harness.plan import PlannedRun
@@ -18,7 +21,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.store import Store
-from harness.tracking.tracker import LiveRun
+from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     STEPS,
     to_config,
@@ -31,11 +34,12 @@ from harness.tracking.translation import (
     to_process_tags,
     to_record,
     to_start_tags,
+    to_stored_run,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Experiment, Metric, Run
     from mlflow.store.entities.paged_list import PagedList
 
 P = ParamSpec("P")
@@ -56,6 +60,7 @@ MLFLOW_STATUS = {
 
 PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_BATCH = 1000
+CONFIG = "config.json"
 
 
 def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[Concatenate["MlflowTracker", P], T]:
@@ -93,6 +98,7 @@ class MlflowTracker:
     def __init__(self, tracking_uri: str) -> None:
         self.store = Store(tracking_uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
     def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
@@ -148,7 +154,7 @@ class MlflowTracker:
             tags={"kind": "run", PARENT_TAG: parent_id, **tags},
             params=to_params(run, spec),
         )
-        self._client.log_dict(run_id, to_config(run, spec), "config.json")
+        self._client.log_dict(run_id, to_config(run, spec), CONFIG)
         return run_id
 
     @_guarded
@@ -204,7 +210,7 @@ class MlflowTracker:
     @_guarded
     def close_dead_runs(self) -> list[str]:
         """End as `interrupted` what processes of this host that are gone left open, parent runs and copies included."""
-        dead = [run for run in self._open_runs() if _is_dead(to_process(run))]
+        dead = [run for run in self._open_runs() if to_process(run).is_gone]
         for run in dead:
             status = RunStatus(run.data.tags.get("status", RunStatus.INTERRUPTED.value))
             detail = run.data.tags.get("status_detail", "its process ended without a word")
@@ -216,8 +222,40 @@ class MlflowTracker:
     def running_elsewhere(self) -> list[LiveRun]:
         """Open runs of other processes that are alive, or on hosts of which nothing is known."""
         here = ProcessIdentity.current()
-        others = [run for run in self._open_runs() if to_process(run) != here and not _is_dead(to_process(run))]
+        others = [run for run in self._open_runs() if to_process(run) != here and not to_process(run).is_gone]
         return [to_live_run(run) for run in others if run.data.tags["kind"] == "run"]
+
+    @_guarded
+    def find_runs(self, prefix: str = "") -> list[StoredRun]:
+        """Every run whose id, or whose cell's id, begins so; newest first, copies included."""
+        if self.store.is_new:
+            return []
+        names = {str(found.experiment_id): found.name for found in self._experiments()}
+        conditions = [f"tags.cell_id LIKE '{prefix}%'"]
+        conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
+        found = {run.info.run_id: run for condition in conditions for run in self._search(list(names), condition)}
+        written = [run for run in found.values() if "row" in run.data.params]  # not in its first instant
+        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in written]
+        return sorted(runs, key=lambda run: run.started, reverse=True)
+
+    @_guarded
+    def read_details(self, run_id: str) -> RunDetails:
+        """The rest of what is known of a run."""
+        run = self._client.get_run(run_id)
+        parent = self._client.get_run(run.data.tags[PARENT_TAG])
+        names = [name for name in run.data.metrics if name.startswith(("train/", "val/")) and name != STEPS]
+        artifacts = tuple(found.path for found in self._client.list_artifacts(run_id))
+        return RunDetails(
+            curve=self._read_curve(run, names),
+            config=self._read_json(run_id, CONFIG) if CONFIG in artifacts else {},
+            command=parent.data.params.get("command", ""),
+            location=_to_place(run.info.artifact_uri),
+            artifacts=artifacts,
+        )
+
+    def _read_json(self, run_id: str, name: str) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(self._client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
 
     def _find_experiment(self, name: str) -> str | None:
         experiment = self._client.get_experiment_by_name(name)
@@ -314,13 +352,20 @@ class MlflowTracker:
         runs = self._search(self._experiment_ids(), "attributes.status = 'RUNNING'")
         return [run for run in runs if "process.pid" in run.data.tags]
 
+    def _experiments(self) -> "list[Experiment]":
+        return _all_pages(lambda token: self._client.search_experiments(page_token=token))
+
     def _experiment_ids(self) -> list[str]:
-        return [
-            str(e.experiment_id) for e in _all_pages(lambda token: self._client.search_experiments(page_token=token))
-        ]
+        return [str(experiment.experiment_id) for experiment in self._experiments()]
 
     def _search(self, experiment_ids: list[str], condition: str) -> "list[Run]":
         return _all_pages(lambda token: self._client.search_runs(experiment_ids, condition, page_token=token))
+
+
+def _to_place(uri: str) -> str:
+    """The path of a folder of this machine; every other address as it is."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
 
 
 def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:
@@ -330,7 +375,3 @@ def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:
         page = fetch(page.token)
         items += page
     return items
-
-
-def _is_dead(process: ProcessIdentity) -> bool:
-    return process.is_here and not process.is_alive

@@ -14,7 +14,7 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.tracker import LiveRun
+from harness.tracking.tracker import LiveRun, StoredRun
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -100,6 +100,27 @@ def to_live_run(run: "Run") -> LiveRun:
     tags, params = run.data.tags, run.data.params
     return LiveRun(
         run.info.run_id, tags["cell_id"], params["row"], int(params["seed"]), host=process.host, pid=process.pid
+    )
+
+
+def to_stored_run(run: "Run", experiment: str) -> StoredRun:
+    """A run as one finds it."""
+    tags, params, process = run.data.tags, run.data.params, to_process(run)
+    is_open = run.info.status == "RUNNING"
+    return StoredRun(
+        run_id=run.info.run_id,
+        experiment=experiment,
+        recipe=params["recipe"],
+        overrides=tags["overrides"],
+        cell_id=tags["cell_id"],
+        row=params["row"],
+        seed=int(params["seed"]),
+        levels={name: level for name, level in params.items() if name not in ("row", "seed", "recipe")},
+        record=None if is_open or "status" not in tags else to_record(run),
+        is_live=is_open and not process.is_gone,
+        started=(run.info.start_time or 0) / 1000,
+        process=process,
+        reused_from=tags.get("reused_from", ""),
     )
 
 

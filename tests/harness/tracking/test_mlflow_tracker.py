@@ -85,6 +85,31 @@ class TrackerContract:
         assert tracker.read_records("small", cell_ids(small_plan)) == []
         assert tracker.close_dead_runs() == []
         assert tracker.running_elsewhere() == []
+        assert tracker.find_runs() == []
+
+    def test_runs_are_found_by_the_beginning_of_their_id_or_their_cells(self, desk, other_desk, small_plan):
+        record, other = desk.execute(small_plan.runs[0]), desk.execute(small_plan.runs[1])
+        copy_id = other_desk.copy(record, small_plan.runs[0])
+        open_id = desk.start(small_plan.runs[2])
+        found = {run.run_id: run for run in desk.tracker.find_runs()}
+        assert set(found) == {record.run_id, other.run_id, copy_id, open_id}
+        assert [run.run_id for run in desk.tracker.find_runs(record.run_id[:12])] == [record.run_id]
+        assert {run.run_id for run in desk.tracker.find_runs(record.cell_id[:10])} == {record.run_id, copy_id}
+        assert found[copy_id].experiment == "other"
+        assert found[copy_id].reused_from == record.run_id
+        assert replace(found[record.run_id].record, end_time=0.0) == replace(record, curve=())
+        assert found[open_id].record is None
+        assert found[open_id].is_live
+        assert [run.is_live for run in found.values()].count(True) == 1
+
+    def test_details_have_the_whole_curve_the_config_and_the_files(self, desk, small_plan):
+        record = desk.execute(small_plan.runs[0])
+        details = desk.tracker.read_details(record.run_id)
+        assert details.curve == record.curve
+        assert details.config["cell_id"] == record.cell_id
+        assert details.command == "harness run small.yaml"
+        assert details.artifacts == ("config.json",)
+        assert (Path(details.location) / "config.json").is_file()
 
     def test_preparing_twice_changes_nothing(self, desk, small_plan):
         desk.execute(small_plan.runs[0])
