@@ -8,6 +8,7 @@ import pytest
 
 from harness.data import check_data
 from harness.errors import DataError
+from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
@@ -20,6 +21,9 @@ RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
 
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+every_recipe_from_scratch = pytest.mark.parametrize(
+    "recipe", [path for path in RECIPES if path.stem != "finetune"], ids=lambda path: path.stem
+)
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -28,7 +32,7 @@ def plan(experiment: Path, recipe: Path) -> Plan:
 
 def test_experiments_and_recipes_are_shipped() -> None:
     assert {f"table{number}" for number in (1, 2, 3, 4, 5, 6, 9, 11)} <= {path.stem for path in EXPERIMENTS}
-    assert {"smoke", "laptop", "overnight", "gpu", "imagenet"} <= {path.stem for path in RECIPES}
+    assert {"smoke", "laptop", "overnight", "gpu", "imagenet", "finetune"} <= {path.stem for path in RECIPES}
 
 
 @every_experiment
@@ -76,7 +80,7 @@ def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
         assert len(set(cells.values())) == len(cells)
 
 
-@every_recipe
+@every_recipe_from_scratch
 def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     from harness.build import describe_stages
 
@@ -90,7 +94,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_recipe
+@every_recipe_from_scratch
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -149,6 +153,22 @@ def test_imagenet_has_the_papers_backbones() -> None:
         assert {key: sizes[key] for key in size.arguments} == size.arguments, name
 
 
+def test_finetune_has_the_backbones_of_imagenet() -> None:
+    finetune, imagenet = (load_spec(Path("table6"), recipe=name).recipe for name in ("finetune", "imagenet"))
+    assert finetune.backbones == imagenet.backbones
+    assert finetune.init_recipe == imagenet
+
+
+def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
+    trained = find_cells("table6", "imagenet")
+    rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
+    assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
+    assert all(isinstance(cell.init_from, FromRun) for cell in rows)
+    assert {cell.init_from.row: cell.init_from.cell_id for cell in rows if isinstance(cell.init_from, FromRun)} == {
+        name: trained[name] for name in trained if "VOLO" in name
+    }
+
+
 @every_recipe
 def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     from harness.build import build_model
@@ -157,7 +177,10 @@ def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     sizes = spec.recipe.backbones.model_dump(exclude_none=True)
     assert {"swin", "volo", "deit"} <= set(sizes)
     rows = {name: RowSpec(backbone=name) for name in sizes}
-    for row in make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows})).rows:
+    recipe_alone = spec.recipe.model_copy(update={"init_recipe": None})
+    planned = make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows, "recipe": recipe_alone})).rows
+    assert [row.name for row in planned if not row.is_floor] == list(sizes)
+    for row in planned:
         assert build_model(row.cell, replicate=None, device="meta") is not None, row.name
 
 

@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from harness.build import StageInfo, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
@@ -20,6 +21,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
+        *_list_initial(plan),
         *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
         *_explain_memory(plan),
         _list_stages(stages),
@@ -32,12 +34,18 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
     num_images = plan.spec.recipe.device_batch_size
     memory = [] if num_images is None else [f"GB at {num_images}"]
+    sizes = [_to_size((row.cell.data.image_size,) * 2) for row in plan.rows]
+    images = ["image"] if len(set(sizes)) > 1 else []
     seeds = (f"seed {seed}" for seed in range(plan.spec.seeds))
     rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
+    if images:
+        rows = [[name, cell, size, *rest] for (name, cell, *rest), size in zip(rows, sizes, strict=True)]
+    if not rows:
+        return "the recipe trains no row of this experiment"
     return tabulate(
         rows,
-        ["row", "cell", "params", "multiply-adds", *memory, *seeds],
-        colalign=("left", "left", "right", "right", *("right" for _ in memory)),
+        ["row", "cell", *images, "params", "multiply-adds", *memory, *seeds],
+        colalign=("left", "left", *("right" for _ in (*images, "params", "multiply-adds", *memory))),
         disable_numparse=True,
     )
 
@@ -47,6 +55,19 @@ def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) 
     memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
     return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _list_initial(plan: Plan) -> Iterator[str]:
+    """Where rows start that are not trained from scratch, a line each."""
+    told = []
+    for row in plan.rows:
+        match row.cell.init_from:
+            case FromRun() as source:
+                told.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
+            case FromFile() as file:
+                told.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
+    if told:
+        yield "\n".join(told)
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:

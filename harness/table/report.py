@@ -184,6 +184,9 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
 
 def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
     tests = int(frame["holm_p"].notna().sum())
+    if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
+        yield f"There is no **Δ**: the baseline, {spec.baseline}, is skipped."
+        return
     if tests == 0:
         yield f"**Δ** is the row less {spec.baseline}. One pair of seeds has no interval and resolves nothing."
         return
