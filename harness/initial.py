@@ -82,5 +82,5 @@ def explain_mismatch(spec: ExperimentSpec, row: RowSpec) -> str | None:
     if recipe.init_recipe is None and row.init_from is not None:
         return f"starts from {row.init_from!r}; recipe {recipe.name!r} trains from scratch"
     if recipe.init_recipe is not None and row.init_from is None:
-        return f"has no init_from; recipe {recipe.name!r} starts from trained weights"
+        return f"no init_from; recipe {recipe.name!r} starts from trained weights"
     return None

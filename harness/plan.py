@@ -283,9 +283,17 @@ def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
 def _replace_sizes(
     spec: ExperimentSpec, sizes: BackboneSpec, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
 ) -> BackboneSpec:
-    """The sizes with those that are stated for this recipe, checked like a recipe's own."""
-    changes = stated.get(spec.recipe.name, {})
-    place = (*place, "sizes", spec.recipe.name)
+    """The sizes with those that are stated for this recipe, and for the one it starts from: weights have to fit."""
+    for recipe in (spec.recipe.init_recipe, spec.recipe):
+        if recipe is not None:
+            sizes = _change_sizes(spec, sizes, stated.get(recipe.name, {}), (*place, "sizes", recipe.name))
+    return sizes
+
+
+def _change_sizes(
+    spec: ExperimentSpec, sizes: BackboneSpec, changes: Mapping[str, Any], place: tuple[str, ...]
+) -> BackboneSpec:
+    """The sizes with some replaced, checked like a recipe's own."""
     unknown = [key for key in changes if key not in type(sizes).model_fields]
     if unknown:
         raise error_at(spec, unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])

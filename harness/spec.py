@@ -162,7 +162,8 @@ class RowSpec(OperatorSpec):
     recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
     `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
-    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own.
+    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
+    `init_recipe` takes those for that recipe too.
     """
 
     backbone: Backbone | None = None

@@ -18,11 +18,13 @@ from paradigms.config import NEIGHBORHOOD_FACTS
 
 def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     """What `harness run` would do, as text for a terminal."""
+    if not plan.rows:
+        return "\n".join([f"recipe {plan.spec.recipe.name} trains no row of this experiment", *_list_skipped(plan)])
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
         *_list_initial(plan),
-        *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
+        *_list_skipped(plan),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),
@@ -40,8 +42,6 @@ def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
     rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
     if images:
         rows = [[name, cell, size, *rest] for (name, cell, *rest), size in zip(rows, sizes, strict=True)]
-    if not rows:
-        return "the recipe trains no row of this experiment"
     return tabulate(
         rows,
         ["row", "cell", *images, "params", "multiply-adds", *memory, *seeds],
@@ -55,6 +55,13 @@ def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) 
     memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
     return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _list_skipped(plan: Plan) -> Iterator[str]:
+    """A line for each reason, with its rows."""
+    for reason in dict.fromkeys(row.reason for row in plan.skipped):
+        names = ", ".join(row.name for row in plan.skipped if row.reason == reason)
+        yield f"skipped: {names}: {reason}"
 
 
 def _list_initial(plan: Plan) -> Iterator[str]:

@@ -42,7 +42,7 @@ def plan_row(spec: ExperimentSpec, row: dict[str, Any]) -> Cell:
 def test_a_recipe_trains_from_scratch_or_starts_from_weights(spec: ExperimentSpec) -> None:
     finetune, scratch = make_plan(spec), plan_from_scratch(spec)
     assert [row.name for row in finetune.rows] == ["A larger"]
-    assert finetune.skipped == (SkippedRow("A", "has no init_from; recipe 'finetune' starts from trained weights"),)
+    assert finetune.skipped == (SkippedRow("A", "no init_from; recipe 'finetune' starts from trained weights"),)
     assert [row.name for row in scratch.rows] == ["A"]
     assert scratch.skipped == (SkippedRow("A larger", "starts from 'A'; recipe 'tiny' trains from scratch"),)
     with pytest.raises(SpecError, match=r"row 'A larger' is skipped: starts from 'A'"):
@@ -57,6 +57,13 @@ def test_a_row_is_the_one_it_starts_from_but_for_what_it_states(spec: Experiment
     wider = plan_row(spec, {"init_from": "A", "window_size": 14})
     assert {config.window_size for config in wider.operators()} == {14}
     assert wider.num_heads == trained.cell.num_heads
+
+
+def test_sizes_stated_for_the_other_recipe_hold_too(spec: ExperimentSpec) -> None:
+    rows = {**ROWS, "B": {"sizes": {"tiny": {"mlp_ratio": 2.0, "qkv_bias": False}}}, "B larger": {"init_from": "B"}}
+    rows["B larger"]["sizes"] = {**rows["B"]["sizes"], "finetune": {"drop_path_rate": 0.5}}
+    sizes = make_plan(make_spec(spec, rows)).rows[-1].cell.sizes.model_dump()
+    assert (sizes["mlp_ratio"], sizes["qkv_bias"], sizes["drop_path_rate"]) == (2.0, False, 0.5)
 
 
 def test_image_size_and_source_are_part_of_the_cell(spec: ExperimentSpec, tmp_path: Path) -> None:
