@@ -90,12 +90,14 @@ def _list_sources(folders: Iterable[str], root: Path) -> list[Path]:
 def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
     """The modules that the digest of a cell covers, sorted.
 
-    They are the modules of training, the file of the dataset and the backbone, and what these two import. A module
+    They are the modules of training, the files of the dataset and the backbone and, for a cell that starts from trained
+    weights, of who reads them; and what these import. A module
     called like a level is not followed where the cell does not name that level: only cells with `sliding_window`
     reach `paradigms.kernels.sliding_window`.
     """
     starts = [f"harness.data.{cell.data.name}"]
     starts += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
+    starts += ["harness.weights"] if cell.init_from is not None else []
     reached, waiting = set(TRAINING_MODULES), starts
     while waiting:
         module = waiting.pop()

@@ -1,7 +1,7 @@
 """From files and options to an `ExperimentSpec`: every mistake is a `SpecError` with its place."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,22 @@ def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     for pair in pairs:
         key, value = parse_override(pair)
         recipe.replace(key, value, option=f"--set {pair}")
-    return recipe.validate(RecipeSpec, name=path.stem, path=path)
+    return _make_recipe(recipe, recipes)
+
+
+def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
+    """The recipe with the one that it starts from, which starts from none itself."""
+    derived: dict[str, Any] = {"name": recipe.path.stem, "path": recipe.path}
+    name = recipe.to_plain().get("init_recipe")
+    if name is not None:
+        if str(name) not in recipes:
+            raise recipe.error(unknown_name("recipe", str(name), tuple(sorted(recipes))), "init_recipe")
+        source = read_document(recipes[name])
+        if source.root.get("init_recipe") is not None:
+            raise recipe.error(f"{name} starts from another recipe itself", "init_recipe")
+        derived["init_recipe"] = source.validate(RecipeSpec, name=name, path=recipes[name])
+        del recipe.root["init_recipe"]
+    return recipe.validate(RecipeSpec, **derived)
 
 
 def load_recipe(name: str) -> RecipeSpec:
@@ -141,7 +156,7 @@ def load_recipe(name: str) -> RecipeSpec:
     paths = list_recipes()
     if name not in paths:
         raise SpecError(unknown_name("recipe", name, tuple(paths)))
-    return read_document(paths[name]).validate(RecipeSpec, name=name, path=paths[name])
+    return _make_recipe(read_document(paths[name]), paths)
 
 
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:

@@ -158,14 +158,20 @@ class RowSpec(OperatorSpec):
 
     What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
+    `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this one; other
+    recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
+    `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
-    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own.
+    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
+    `init_recipe` takes those, and `under`, for that recipe too.
     """
 
     backbone: Backbone | None = None
     sizes: dict[str, dict[str, Any]] = {}
     under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
+    init_from: str | None = None
+    image_size: PositiveInt | None = None
     expect: Expectation | None = None
 
 
@@ -500,6 +506,8 @@ class RecipeSpec(Spec):
     on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
     `device_batch_size` is how many images of a step one GPU is meant to hold: `harness plan` forecasts the memory that
     they need. None: no forecast. It changes nothing that is trained.
+    `init_recipe`, in a file its name, is the recipe whose runs rows with `init_from` start from; rows without are
+    skipped. None: every row is trained from scratch.
     """
 
     name: str
@@ -513,6 +521,13 @@ class RecipeSpec(Spec):
     backbones: BackbonesSpec
     training: TrainingSpec
     limits: LimitsSpec = LimitsSpec()
+    init_recipe: "RecipeSpec | None" = None
+
+    @model_validator(mode="after")
+    def _check_floors(self) -> Self:
+        if self.init_recipe is not None and self.floor_width is not None:
+            raise ValueError("floor_width: floors are trained from scratch, a recipe with init_recipe has none")
+        return self
 
 
 class ExperimentSpec(Spec):

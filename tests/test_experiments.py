@@ -3,12 +3,13 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.data import check_data
 from harness.errors import DataError
+from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
@@ -24,15 +25,18 @@ pytestmark = pytest.mark.usefixtures("quick_meta")
 
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-every_built_recipe = pytest.mark.parametrize(
-    "recipe",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem == "laptop" else pytest.mark.slow)
-        for path in RECIPES
-        if path.stem != "overnight"
-    ],
-)
-"""The models of `overnight` are those of `laptop`, as a test below says."""
+FROM_SCRATCH = [path for path in RECIPES if path.stem != "finetune"]
+every_recipe_from_scratch = pytest.mark.parametrize("recipe", FROM_SCRATCH, ids=lambda path: path.stem)
+
+
+def _mark_slow(paths: list[Path]) -> list[Any]:
+    """Of the recipes whose models are built, `laptop` alone is fast; `overnight` has its models, as a test says."""
+    marks = {path: () if path.stem == "laptop" else pytest.mark.slow for path in paths if path.stem != "overnight"}
+    return [pytest.param(path, id=path.stem, marks=marks[path]) for path in marks]
+
+
+every_built_recipe = pytest.mark.parametrize("recipe", _mark_slow(RECIPES))
+every_built_recipe_from_scratch = pytest.mark.parametrize("recipe", _mark_slow(FROM_SCRATCH))
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -41,7 +45,7 @@ def plan(experiment: Path, recipe: Path) -> Plan:
 
 def test_experiments_and_recipes_are_shipped() -> None:
     assert {f"table{number}" for number in (1, 2, 3, 4, 5, 6, 9, 11)} <= {path.stem for path in EXPERIMENTS}
-    assert {"smoke", "laptop", "overnight", "gpu", "imagenet"} <= {path.stem for path in RECIPES}
+    assert {"smoke", "laptop", "overnight", "gpu", "imagenet", "finetune"} <= {path.stem for path in RECIPES}
 
 
 @every_experiment
@@ -89,7 +93,7 @@ def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
         assert len(set(cells.values())) == len(cells)
 
 
-@every_recipe
+@every_recipe_from_scratch
 def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     from harness.build import describe_stages
 
@@ -103,7 +107,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_built_recipe
+@every_built_recipe_from_scratch
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -173,6 +177,22 @@ def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
     assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
 
 
+def test_finetune_has_the_backbones_of_imagenet() -> None:
+    finetune, imagenet = (load_spec(Path("table6"), recipe=name).recipe for name in ("finetune", "imagenet"))
+    assert finetune.backbones == imagenet.backbones
+    assert finetune.init_recipe == imagenet
+
+
+def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
+    trained = find_cells("table6", "imagenet")
+    rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
+    assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
+    assert all(isinstance(cell.init_from, FromRun) for cell in rows)
+    assert {cell.init_from.row: cell.init_from.cell_id for cell in rows if isinstance(cell.init_from, FromRun)} == {
+        name: trained[name] for name in trained if "VOLO" in name
+    }
+
+
 @every_built_recipe
 def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     from harness.build import build_model
@@ -181,7 +201,10 @@ def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     sizes = spec.recipe.backbones.model_dump(exclude_none=True)
     assert {"swin", "volo", "deit"} <= set(sizes)
     rows = {name: RowSpec(backbone=name) for name in sizes}
-    for row in make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows})).rows:
+    recipe_alone = spec.recipe.model_copy(update={"init_recipe": None})
+    planned = make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows, "recipe": recipe_alone})).rows
+    assert [row.name for row in planned if not row.is_floor] == list(sizes)
+    for row in planned:
         assert build_model(row.cell, replicate=None, device="meta") is not None, row.name
 
 

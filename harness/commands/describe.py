@@ -77,7 +77,8 @@ def _is_experiment(name: str) -> bool:
 
 def _make_experiment(preset: str, recipe: str) -> ExperimentSpec:
     row = RowSpec(preset=preset)
-    return ExperimentSpec(name=preset, title=preset, recipe=load_recipe(recipe), baseline=preset, rows={preset: row})
+    from_scratch = load_recipe(recipe).model_copy(update={"init_recipe": None})
+    return ExperimentSpec(name=preset, title=preset, recipe=from_scratch, baseline=preset, rows={preset: row})
 
 
 def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:

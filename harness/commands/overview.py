@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from harness.build import StageInfo, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
@@ -19,10 +20,13 @@ from paradigms.config import NEIGHBORHOOD_FACTS
 
 def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     """What `harness run` would do, as text for a terminal."""
+    if not plan.rows:
+        return "\n".join([f"recipe {plan.spec.recipe.name} trains no row of this experiment", *_list_skipped(plan)])
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
-        *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
+        *_list_initial(plan),
+        *_list_skipped(plan),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),
@@ -71,12 +75,16 @@ def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
     num_images = plan.spec.recipe.device_batch_size
     memory = [] if num_images is None else [f"GB at {num_images}"]
+    sizes = [write_size((row.cell.data.image_size,) * 2) for row in plan.rows]
+    images = ["image"] if len(set(sizes)) > 1 else []
     seeds = (f"seed {seed}" for seed in range(plan.spec.seeds))
     rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
+    if images:
+        rows = [[name, cell, size, *rest] for (name, cell, *rest), size in zip(rows, sizes, strict=True)]
     return tabulate(
         rows,
-        ["row", "cell", "params", "multiply-adds", *memory, *seeds],
-        colalign=("left", "left", "right", "right", *("right" for _ in memory)),
+        ["row", "cell", *images, "params", "multiply-adds", *memory, *seeds],
+        colalign=("left", "left", *("right" for _ in (*images, "params", "multiply-adds", *memory))),
         disable_numparse=True,
     )
 
@@ -86,6 +94,26 @@ def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) 
     memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
     return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _list_skipped(plan: Plan) -> Iterator[str]:
+    """A line for each reason, with its rows."""
+    for reason in dict.fromkeys(row.reason for row in plan.skipped):
+        names = ", ".join(row.name for row in plan.skipped if row.reason == reason)
+        yield f"skipped: {names}: {reason}"
+
+
+def _list_initial(plan: Plan) -> Iterator[str]:
+    """Where rows start that are not trained from scratch, a line each."""
+    told = []
+    for row in plan.rows:
+        match row.cell.init_from:
+            case FromRun() as source:
+                told.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
+            case FromFile() as file:
+                told.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
+    if told:
+        yield "\n".join(told)
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:

@@ -14,6 +14,7 @@ from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.run.source import check_sources
 from harness.spec import DataSpec
 from harness.table import make_findings, make_table, write_table
 from harness.table.selection import Digests
@@ -47,10 +48,11 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
-        StoreError: the store, or the folder of the tables, cannot be used.
+        StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
+    for data in dict.fromkeys(row.cell.data for row in plan.rows):
+        check_data(data, spec.recipe.training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     _check_results(options.results)
     tracker.prepare(spec.name)
@@ -59,6 +61,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
+        check_sources(to_do, tracker)
         _check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)

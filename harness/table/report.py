@@ -184,12 +184,16 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
 
 def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
     tests = int(frame["holm_p"].notna().sum())
+    if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
+        yield f"There is no **Δ**: the baseline, {spec.baseline}, is skipped."
+        return
     if tests == 0:
         yield f"**Δ** is the row less {spec.baseline}. One pair of seeds has no interval and resolves nothing."
         return
+    alike = "augmentation and initial weights" if spec.recipe.init_recipe is None else "augmentation"
     yield (
-        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, augmentation and initial "
-        "weights), with the 95 % Student-t interval of the mean difference."
+        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
+        "Student-t interval of the mean difference."
     )
     yield (
         f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "

@@ -168,6 +168,16 @@ class MlflowTracker:
         self._client.log_artifact(run_id, str(path))
 
     @_guarded
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has kept a file of this name."""
+        return any(file.path == name for file in self._client.list_artifacts(run_id))
+
+    @_guarded
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Put a file that a run has kept into `folder`."""
+        return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+    @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
         self._client.log_text(run_id, text, name)

@@ -100,6 +100,14 @@ class Tracker(Protocol):
     def log_file(self, run_id: str, path: Path) -> None:
         """Keep a file as an artifact of the same name."""
 
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has kept a file of this name."""
+        ...
+
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Put a file that a run has kept into `folder`."""
+        ...
+
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
 

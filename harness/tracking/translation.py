@@ -47,6 +47,7 @@ def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
         "num_heads": list(cell.num_heads),
         "data": cell.data.model_dump(mode="json"),
         "training": cell.training.model_dump(mode="json"),
+        "init_from": None if cell.init_from is None else asdict(cell.init_from),
         "limits": spec.recipe.limits.model_dump(mode="json"),
     }
 

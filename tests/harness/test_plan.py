@@ -571,6 +571,11 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
+    of_rows = {"backbone", "sizes", "stages", "under", "expect"} | {
+        "init_from",
+        "image_size",
+    }  # the last two in test_initial
+    assert of_rows == set(RowSpec.model_fields) - set(OperatorSpec.model_fields)
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {
         "data": (spec.recipe.data, {"loading_workers"}),

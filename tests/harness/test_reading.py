@@ -99,6 +99,30 @@ def test_a_mistake_in_claims_or_factors_is_told_with_its_line(experiment: Path, 
     assert message_of(experiment).startswith(message)
 
 
+def test_a_recipe_knows_the_one_that_it_starts_from(experiment: Path) -> None:
+    (experiment.parent / "recipes" / "larger.yaml").write_text(f"{RECIPE}init_recipe: tiny\n")
+    larger = load_spec(experiment, recipe="larger").recipe
+    assert larger.init_recipe == load_spec(experiment).recipe
+    assert load_spec(experiment, overrides=["init_recipe=smoke", "floor_width=null"]).recipe.init_recipe is not None
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        pytest.param(
+            "init_recipe: tinny", "larger.yaml:6: init_recipe: unknown recipe 'tinny'; did you mean", id="unknown"
+        ),
+        pytest.param("init_recipe: larger", "larger.yaml:6: init_recipe: larger starts from another", id="itself"),
+        pytest.param("init_recipe: finetune", "larger.yaml:6: init_recipe: finetune starts from another", id="chain"),
+        pytest.param("init_recipe: {lr: 1}", "larger.yaml:6: init_recipe: unknown recipe", id="no name"),
+        pytest.param("init_recipe: tiny\nfloor_width: 8", "floors are trained from scratch", id="floors"),
+    ],
+)
+def test_a_recipe_that_cannot_start_from_another_is_told(experiment: Path, added: str, message: str) -> None:
+    (experiment.parent / "recipes" / "larger.yaml").write_text(f"{RECIPE}{added}\n")
+    assert message in message_of(experiment, recipe="larger")
+
+
 @pytest.mark.parametrize(("key", "changes"), [("sizes", "mlp_ratio: 3"), ("under", "window_size: 3")])
 def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Path, key: str, changes: str) -> None:
     change(experiment, "A: {}", f"A: {{{key}: {{lapto: {{{changes}}}}}}}")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from harness.plan import SkippedRow, make_plan
+from harness.plan import Plan, SkippedRow, make_plan
 from harness.record import Record, RunStatus
 from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
 from harness.statistics import compare
@@ -177,3 +177,17 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     assert "25 M, 4.2 G" in quoted
     assert "+0.3" in quoted
     assert "`quoted`: the paper's number alone" in to_markdown(frame, plan)
+
+
+def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, small_plan, records):
+    claim = ClaimSpec(better=("Net7-N", "Net1"))
+    spec = small_spec.model_copy(update={"claims": (claim,)})
+    rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
+    runs = tuple(run for run in small_plan.runs if run.row in rows)
+    plan = Plan(spec, rows, runs, skipped=(SkippedRow("Swin-T", "no init_from"),))
+    frame, findings = make_table(plan, records), make_findings(plan, records)
+    assert frame["delta"].isna().all() and frame["params_factor"].isna().all()
+    assert list(frame["row"]) == ["Swin-T", "Net1", "Net7-N"]
+    assert list(frame["n"]) == [0, 3, 3]
+    assert findings.claims["delta"].item() == pytest.approx(84.37 - 83.2, abs=0.01)
+    assert "There is no **Δ**: the baseline, Swin-T, is skipped." in to_markdown(frame, plan, findings)
