@@ -74,6 +74,12 @@ def say_empty(panel: Axes, text: str) -> None:
     panel.set_yticks([])
 
 
+def add_note(figure: Figure, text: str) -> None:
+    """A sentence below all panels; none where `text` is empty."""
+    if text:
+        figure.supxlabel(to_label(text), x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)
+
+
 def to_svg(figure: Figure) -> str:
     """The figure as one `<svg>` element, to stand within a page."""
     with mpl.rc_context(STYLE), BytesIO() as file:

@@ -10,12 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.plan import Cell, Plan, PlannedRow
-from harness.plots.figure import COLORS, GRAY, make_figure, styled, to_label, to_short_lines
-from harness.plots.results import Results, explain_gap
+from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_label, to_short_lines
+from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows
 from harness.table.display import Row
 
 MARKERS = "os^Dv*"
+
+MAX_FEET = 15
+"""How many lines have a height of their own for what is missing."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def draw_heads(results: Results) -> Figure:
     panels[0].set_xticks(
         range(len(heads)), [f"{name}\n{', '.join(map(str, numbers))}" for numbers, name in heads.items()]
     )
+    add_note(figure, list_gaps(results.rows))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
@@ -108,7 +112,7 @@ def _draw_gap(panel: Axes, line: Line, place: int, reason: str) -> None:
     """Each line has its own height at the foot, so that two gaps at one place can be read."""
     if not reason:
         return
-    foot, axes = 0.03 + 0.06 * line.place, panel.get_xaxis_transform()
+    foot, axes = 0.03 + 0.06 * (line.place % MAX_FEET), panel.get_xaxis_transform()
     panel.plot([place], [foot], "x", color=line.color, transform=axes, gid="gap", clip_on=False)
     side, shift = ("left", 0.08) if place == 0 else ("right", -0.08)
     style: dict[str, Any] = {"fontsize": 8, "color": GRAY, "style": "italic", "ha": side, "va": "center"}

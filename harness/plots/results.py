@@ -57,3 +57,9 @@ def name_with_gap(row: Row) -> str:
     """`Net1`, or `Net1 (diverged@412)`."""
     gap = explain_gap(row)
     return f"{row['row']} ({gap})" if gap else str(row["row"])
+
+
+def list_gaps(rows: Iterable[Row]) -> str:
+    """What stands below a figure where runs have no number; empty where all have one."""
+    gaps = [name_with_gap(row) for row in rows if explain_gap(row) and row["marks"] != "quoted"]
+    return f"runs without a number: {'; '.join(gaps)}" if gaps else ""

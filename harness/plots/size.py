@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from harness.plots.figure import COLORS, GRAY, make_figure, say_empty, styled, to_label
+from harness.plots.figure import COLORS, GRAY, add_note, make_figure, say_empty, styled, to_label
 from harness.plots.labels import Point, name_points
-from harness.plots.results import Results, name_with_gap
+from harness.plots.results import Results, list_gaps
 from harness.table.display import Row
 
 WIDE = 20.0
+"""The largest size over the smallest, from which on the axis is logarithmic."""
 
 MAX_NAMED = 20
 """Of more points only the baseline has a name, and those that no smaller one equals."""
@@ -48,7 +49,7 @@ def draw_sizes(results: Results) -> Figure:
         _draw_line(line, points)
         line[0].set_title(to_label(sources[source]))
     _draw_spreads(panels[0], rows)
-    _tell_absent(figure, rows)
+    add_note(figure, list_gaps(rows))
     for line, (_, points) in zip(panels, content, strict=True):
         for panel, shown in zip(line, points, strict=True):
             named = _choose_named(shown, baseline)
@@ -90,7 +91,8 @@ def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]]) 
 
 def _is_wide(points: Sequence[Point]) -> bool:
     """Whether sizes lie so far apart that a linear axis would heap the small ones."""
-    return bool(points) and max(point.x for point in points) > WIDE * min(point.x for point in points)
+    sizes = [point.x for point in points]
+    return bool(sizes) and 0 < WIDE * min(sizes) < max(sizes)
 
 
 def _draw_spreads(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
@@ -107,10 +109,3 @@ def _choose_named(points: list[Point], baseline: str) -> list[Point]:
         return points
     front = [p for p in points if not any(q.x <= p.x and q.y >= p.y and q != p for q in points)]
     return [point for point in points if point in front or point.name == baseline]
-
-
-def _tell_absent(figure: Figure, rows: Sequence[Row]) -> None:
-    absent = [name_with_gap(row) for row in rows if row["n"] == 0 and "quoted" not in row["marks"]]
-    if absent:
-        text = to_label(f"without an accuracy: {'; '.join(absent)}")
-        figure.supxlabel(text, x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)

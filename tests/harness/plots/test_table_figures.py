@@ -172,9 +172,8 @@ def test_rows_with_fewer_seeds_are_drawn_and_say_so(small_plan, records, make_re
     bad = make_record("Net1", 1, RunStatus.DIVERGED, status_detail="7")
     made = [record for record in records if (record.row, record.seed) not in (("Net1", 1), ("Net7-N", 2))]
     texts = read(PLOTS[plot](make_results(small_plan, [*made, bad], current={})))
-    if plot in ("delta", "curve"):
-        assert "2/3; diverged@7" in texts
-        assert "2/3" in texts.replace("2/3; diverged@7", "")
+    assert "2/3; diverged@7" in texts
+    assert "2/3" in texts.replace("2/3; diverged@7", "")
 
 
 @every_plot
