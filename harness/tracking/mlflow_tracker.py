@@ -161,7 +161,7 @@ class MlflowTracker:
             tags={"kind": "run", PARENT_TAG: parent_id, **tags},
             params=to_params(run, spec),
         )
-        self._client.log_inputs(run_id, [to_dataset(run, provenance)])
+        self._log_dataset(run_id, run, provenance)
         self._client.log_dict(run_id, to_config(run, spec), "config.json")
         if self.system_metrics:
             self._monitor = SystemMonitor(run_id, self.store.uri)
@@ -281,13 +281,21 @@ class MlflowTracker:
         tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
         name = f"{run.row.name} seed {run.seed}"
         run_id = self._create_run(spec.name, name, tags=tags, params=to_params(run, spec))
-        self._client.log_inputs(run_id, [to_dataset(run, provenance)])
+        self._log_dataset(run_id, run, provenance)
         points = [point for metric in source.data.metrics for point in self._history(source, metric)]
         for start in range(0, len(points), METRICS_PER_BATCH):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
         self._write(run_id, tags=outcome)
         self._client.set_terminated(run_id, source.info.status, end_time=source.info.end_time)
         return run_id
+
+    def _log_dataset(self, run_id: str, run: PlannedRun, provenance: Mapping[str, str]) -> None:
+        """Again where it fails: MLflow breaks when two writers are the first to name a dataset; then it is there."""
+        inputs = [to_dataset(run, provenance)]
+        try:
+            self._client.log_inputs(run_id, inputs)
+        except _store_errors():
+            self._client.log_inputs(run_id, inputs)
 
     def _write(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from harness.errors import StoreError
 from harness.plan import Plan, PlannedRun
@@ -276,6 +277,18 @@ class TestMlflowTracker(TrackerContract):
             (used,) = run.inputs.dataset_inputs
             assert used.dataset.name == "fashion_mnist"
             assert used.dataset.digest == "da7a" * 9
+
+    def test_two_runs_may_be_the_first_of_a_dataset_at_once(self, desk, client, small_plan, monkeypatch):
+        log_inputs, failures = MlflowClient.log_inputs, [MlflowException("UNIQUE constraint failed: datasets.name")]
+
+        def log_second(*arguments):
+            if failures:
+                raise failures.pop()
+            log_inputs(*arguments)
+
+        monkeypatch.setattr(MlflowClient, "log_inputs", log_second)
+        run = client.get_run(desk.start(small_plan.runs[0]))
+        assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["fashion_mnist"]
 
     def test_an_installed_package_has_no_commit(self, desk, client, small_plan):
         provenance = {**PROVENANCE, "commit": "elsa-ablation 0.1.0"}
