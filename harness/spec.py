@@ -90,6 +90,7 @@ Expectation = Literal["diverged", "out_of_memory", "timed_out"]
 Column = Literal[
     "parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "curve", "delta"
 ]
+Plot = Literal["delta", "curve", "size", "heads"]
 
 
 class Spec(BaseModel):
@@ -534,7 +535,8 @@ class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
-    there are, those of `factors` included, `harness.rows.list_rows` says.
+    there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
+    table's Markdown, as files beside it.
     """
 
     name: str
@@ -548,6 +550,7 @@ class ExperimentSpec(Spec):
     factors: FactorsSpec | None = None
     seeds: PositiveInt = 3
     columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
+    plots: tuple[Plot, ...] = ()
     published: dict[str, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()

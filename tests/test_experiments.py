@@ -86,6 +86,11 @@ def test_what_stands_in_several_experiments_is_trained_once(recipe: str) -> None
     assert find_cells("table4", recipe)["ELSA"] == table5["Swin-T, ELSA"]
 
 
+@pytest.mark.parametrize(("name", "plot"), [("table9", "curve"), ("figure1", "size"), ("figure2", "heads")])
+def test_what_the_paper_shows_as_a_figure_is_drawn(name: str, plot: str) -> None:
+    assert load_spec(Path(name)).plots == (plot,)
+
+
 @every_experiment
 def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
     for recipe in ("laptop", "imagenet"):

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
     )
+    parser.add_argument(
+        "--system-metrics", action="store_true", help="write to each run what processor, memory and GPU do meanwhile"
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -41,7 +44,7 @@ def execute(options: argparse.Namespace) -> int:
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
         print(step, flush=True)
-    tracker = MlflowTracker(find_store(options))
+    tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
     tally = Tally()

@@ -55,10 +55,10 @@ class Invocation:
             for event in events:
                 yield from self._follow(event, planned[event.name])
 
-    def finish(self, files: tuple[Path, ...]) -> None:
-        """Close the parent run; `files` are the table's."""
+    def finish(self, files: tuple[Path, ...], description: str) -> None:
+        """Close the parent run; both are the table's."""
         failed = any(record.status == RunStatus.FAILED for record in self.records)
-        self._finish(RunStatus.FAILED if failed else RunStatus.OK, files)
+        self._finish(RunStatus.FAILED if failed else RunStatus.OK, files, description)
 
     def close(self) -> None:
         """End as interrupted what is still open: nothing, unless the invocation itself is broken off."""
@@ -68,10 +68,10 @@ class Invocation:
         if not self._finished:
             self._finish(RunStatus.INTERRUPTED)
 
-    def _finish(self, status: RunStatus, files: tuple[Path, ...] = ()) -> None:
+    def _finish(self, status: RunStatus, files: tuple[Path, ...] = (), description: str = "") -> None:
         statuses = [record.status for record in self.records]
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        self.tracker.finish_invocation(self._id, status, counts=counts, files=files)
+        self.tracker.finish_invocation(self._id, status, counts=counts, files=files, description=description)
         self._finished = True
 
     def _to_task(self, name: str, run: PlannedRun) -> Task:

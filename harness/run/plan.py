@@ -16,7 +16,7 @@ from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
 from harness.run.source import check_sources
 from harness.spec import DataSpec
-from harness.table import make_findings, make_table, write_table
+from harness.table.description import to_description
 from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
@@ -69,7 +69,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
         yield from invocation.train(to_do)
         written = write_results(plan, tracker, digests, options.results)
-        invocation.finish(written.files)
+        invocation.finish(written.files, to_description(written.frame, plan))
         yield written
 
 
@@ -104,7 +104,7 @@ def _check_files(data: DataSpec, data_dir: Path | None) -> None:
 
 
 def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
-    """Make the table from the store alone; `digests` are those of today, empty where they are not known.
+    """Make the table and its figures from the store alone; `digests` are today's, empty where not known.
 
     Raises:
         StoreError: the store has no run of this plan: an empty table must not replace one that was made elsewhere.
@@ -113,6 +113,8 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows])
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
-    frame = make_table(plan, records, current=digests)
-    findings = make_findings(plan, records, current=digests)
-    return TableWritten(frame, findings, write_table(frame, plan, results, findings))
+    from harness.plots.results import make_results  # not before: the memory of a run's process is measured
+    from harness.plots.table import write_report
+
+    made = make_results(plan, records, current=digests)
+    return TableWritten(made.frame, made.findings, write_report(made, results))

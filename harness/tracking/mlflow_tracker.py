@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -21,11 +21,13 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.store import Store
+from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     STEPS,
     to_config,
     to_curve,
+    to_dataset,
     to_final_metrics,
     to_live_run,
     to_outcome_tags,
@@ -33,6 +35,7 @@ from harness.tracking.translation import (
     to_process,
     to_process_tags,
     to_record,
+    to_source_tags,
     to_start_tags,
     to_stored_run,
 )
@@ -89,20 +92,22 @@ class MlflowTracker:
     """A `Tracker` on MLflow's client alone: no active run, no global tracking URI.
 
     It may be pickled: a copy opens its own connection. A database that does not exist is empty to every question and
-    is created by `prepare`.
+    is created by `prepare`. With `system_metrics` what the machine does is written to each run while it is open.
 
     Raises:
         StoreError: MLflow keeps no runs behind this URI.
     """
 
-    def __init__(self, tracking_uri: str) -> None:
+    def __init__(self, tracking_uri: str, *, system_metrics: bool = False) -> None:
         self.store = Store(tracking_uri)
+        self.system_metrics = system_metrics
+        self._monitor: SystemMonitor | None = None
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
-    def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
-        return MlflowTracker, (self.store.uri,)
+    def __reduce__(self) -> "tuple[partial[MlflowTracker], tuple[str]]":
+        return partial(MlflowTracker, system_metrics=self.system_metrics), (self.store.uri,)
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -127,6 +132,7 @@ class MlflowTracker:
             "title": spec.title,
             "mlflow.source.name": command,
             "mlflow.note.content": spec.title,
+            **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
             **{f"provenance.{name}": value for name, value in provenance.items()},
         }
@@ -135,13 +141,20 @@ class MlflowTracker:
 
     @_guarded
     def finish_invocation(
-        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        counts: Mapping[RunStatus, int],
+        files: Sequence[Path] = (),
+        description: str = "",
     ) -> None:
-        """Close a parent run with the number of runs of each status and the table's files."""
+        """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
         for path in files:
             self._client.log_artifact(run_id, str(path))
         metrics = {f"runs/{outcome.value}": float(count) for outcome, count in counts.items()}
-        self._write(run_id, metrics=metrics, tags={"status": status.value})
+        note = {"mlflow.note.content": description} if description else {}
+        self._write(run_id, metrics=metrics, tags={"status": status.value, **note})
         self._client.set_terminated(run_id, MLFLOW_STATUS[status])
 
     @_guarded
@@ -154,7 +167,10 @@ class MlflowTracker:
             tags={"kind": "run", PARENT_TAG: parent_id, **tags},
             params=to_params(run, spec),
         )
+        self._log_dataset(run_id, run, provenance)
         self._client.log_dict(run_id, to_config(run, spec), CONFIG)
+        if self.system_metrics:
+            self._monitor = SystemMonitor(run_id, self.store.uri)
         return run_id
 
     @_guarded
@@ -185,6 +201,8 @@ class MlflowTracker:
     @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:
         """Write final metrics and outcome in one `log_batch`, then close the run."""
+        if self._monitor is not None and self._monitor.run_id == run_id:
+            self._monitor.finish()
         step = record.curve[-1].epoch if record.curve else 0
         self._write(run_id, metrics=to_final_metrics(record), step=step, tags=to_outcome_tags(record))
         self._client.set_terminated(run_id, MLFLOW_STATUS[record.status])
@@ -296,6 +314,7 @@ class MlflowTracker:
 
     def _copy(self, source: "Run", run: PlannedRun, spec: ExperimentSpec, parent_id: str) -> str:
         """Its status is written last: what an interruption leaves is not taken for a copy."""
+        provenance = to_record(source).provenance
         outcome = {name: source.data.tags[name] for name in ("status", "status_detail")}
         kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
         own = {
@@ -304,17 +323,27 @@ class MlflowTracker:
             "experiment": spec.name,
             "title": spec.title,
             PARENT_TAG: parent_id,
+            **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
         }
         tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
         name = f"{run.row.name} seed {run.seed}"
         run_id = self._create_run(spec.name, name, tags=tags, params=to_params(run, spec))
+        self._log_dataset(run_id, run, provenance)
         points = [point for metric in source.data.metrics for point in self._history(source, metric)]
         for start in range(0, len(points), METRICS_PER_BATCH):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
         self._write(run_id, tags=outcome)
         self._client.set_terminated(run_id, source.info.status, end_time=source.info.end_time)
         return run_id
+
+    def _log_dataset(self, run_id: str, run: PlannedRun, provenance: Mapping[str, str]) -> None:
+        """Again where it fails: MLflow breaks when two writers are the first to name a dataset; then it is there."""
+        inputs = [to_dataset(run, provenance)]
+        try:
+            self._client.log_inputs(run_id, inputs)
+        except _store_errors():
+            self._client.log_inputs(run_id, inputs)
 
     def _write(
         self,

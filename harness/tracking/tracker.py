@@ -86,9 +86,15 @@ class Tracker(Protocol):
         ...
 
     def finish_invocation(
-        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        counts: Mapping[RunStatus, int],
+        files: Sequence[Path] = (),
+        description: str = "",
     ) -> None:
-        """Close a parent run with the number of runs of each status and the table's files."""
+        """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
 
     def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
         """Open the run of this process with its levels, its resolved config and its provenance; returns its id."""

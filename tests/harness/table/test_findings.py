@@ -138,7 +138,7 @@ def test_an_experiment_without_claims_and_factors_has_no_findings(small_plan, re
     assert findings.effects.empty
     frame = make_table(small_plan, records)
     assert to_markdown(frame, small_plan, findings) == to_markdown(frame, small_plan)
-    assert len(write_table(frame, small_plan, tmp_path, findings)) == 2
+    assert len(write_table(frame, small_plan, tmp_path, findings)) == 3
 
 
 def test_findings_stand_in_every_file(factorial, tmp_path):
@@ -151,7 +151,13 @@ def test_findings_stand_in_every_file(factorial, tmp_path):
     records = make_records(plan)
     frame, findings = make_table(plan, records), make_findings(plan, records)
     files = write_table(frame, plan, tmp_path, findings)
-    assert [path.name for path in files] == ["small.csv", "small_claims.csv", "small_effects.csv", "small.md"]
+    assert [path.name for path in files] == [
+        "small.csv",
+        "small_claims.csv",
+        "small_effects.csv",
+        "small.md",
+        "small.tex",
+    ]
     assert list(pd.read_csv(files[2])["delta"]) == list(findings.effects["delta"])
     markdown = files[3].read_text()
     for part in ("## Claims", "**reproduced**", "## Effects", "| query_key ", "**raises**", "effect coding"):
