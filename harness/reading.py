@@ -172,10 +172,12 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
 
 
 def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
-    """Sizes are stated for recipes that exist."""
+    """What holds under one recipe is stated for recipes that exist."""
     known = tuple(_list_recipes(experiment.path.parent / "recipes"))
     stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
-    stated |= {("rows", row, "sizes", name): name for row, fields in spec.rows.items() for name in fields.sizes}
+    for row, fields in spec.rows.items():
+        stated |= {("rows", row, "sizes", name): name for name in fields.sizes}
+        stated |= {("rows", row, "under", name): name for name in fields.under}
     unknown = {key: name for key, name in stated.items() if name not in known}
     if unknown:
         raise join_errors(experiment.error(unknown_name("recipe", name, known), *key) for key, name in unknown.items())

@@ -154,7 +154,7 @@ class CellSpec(OperatorSpec):
 
 
 class RowSpec(OperatorSpec):
-    """What a row changes of the cell; `stages` replaces fields in some stages only.
+    """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
 
     What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
@@ -163,11 +163,12 @@ class RowSpec(OperatorSpec):
     `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
-    `init_recipe` takes those for that recipe too.
+    `init_recipe` takes what is stated here, and `under`, for that recipe too.
     """
 
     backbone: Backbone | None = None
     sizes: dict[str, dict[str, Any]] = {}
+    under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
     init_from: str | None = None
     image_size: PositiveInt | None = None

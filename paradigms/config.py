@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from math import inf
-from typing import Any
+from operator import contains
+from typing import Any, NamedTuple
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
 NORMALIZATIONS = ("softmax", "filter_norm", "identity")
@@ -64,19 +65,57 @@ NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
 BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
-_WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
-_CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
-_CLAMPED = ("sliding_window", frozenset({"shift"}))
-_CHUNKS = ("sliding_chunk", frozenset(BORDERS["sliding_chunk"]))
+_CENTRED = frozenset({"zero", "mask", "project"})
 _ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
 
+
+class KernelCase(NamedTuple):
+    """What a backend can compute, in the names of `paradigms.kernels`.
+
+    Attributes:
+        neighborhood: one of `NEIGHBORHOODS`.
+        borders: of these.
+        normalizations: of these.
+        aggregations: kinds of `paradigms.functional.Aggregation`.
+        scores: what parameterizations make; see `paradigms.functional.Scores`.
+    """
+
+    neighborhood: str
+    borders: frozenset[str]
+    normalizations: frozenset[str] = _ANY
+    aggregations: frozenset[str] = frozenset({"weighted_sum", "added"})
+    scores: frozenset[str] = frozenset({"terms"})
+
+    def holds(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
+        """Whether a neighborhood's border, normalization, kind of aggregation and scores are among these."""
+        return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
+
+
+_COMPOSED = KernelCase(
+    "sliding_window",
+    _CENTRED,
+    aggregations=frozenset({"weighted_sum", "added", "filtered"}),
+    scores=frozenset({"terms", "shared_terms", "logits"}),
+)
+_CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
+
 KERNEL_CASES = {
-    "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
-    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX), (*_CHUNKS, _ANY)),
-    "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
-    "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "dense": (KernelCase("sliding_window", frozenset({"zero", "mask"})),),
+    "torch": (
+        KernelCase("local_window", frozenset(BORDERS["local_window"])),
+        _COMPOSED,
+        _CLAMPED,
+        KernelCase("sliding_chunk", frozenset(BORDERS["sliding_chunk"])),
+    ),
+    "cpu": (KernelCase("local_window", frozenset(BORDERS["local_window"]), _SOFTMAX), _COMPOSED, _CLAMPED),
+    "triton": (_COMPOSED, _CLAMPED),
 }
-"""What a backend, forced by its name, can compute: neighborhoods, their borders, normalizations. Others: everything."""
+"""What a backend, forced by its name, can compute. Others: everything."""
+
+SCORES = {"hadamard": "shared_terms"} | dict.fromkeys(
+    ("hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook"), "logits"
+)
+"""What a parameterization makes, as kernels know it; `terms` where it is not listed."""
 
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
@@ -90,11 +129,11 @@ OWN_FIELDS = {
 
 CENTRED_ONLY = {
     "hadamard_conv": frozenset({"zero", "mask"}),
-    "involution": _CENTRED[1],
-    "ddf": _CENTRED[1],
-    "dynamic_conv": _CENTRED[1],
-    "outlook": _CENTRED[1],
-    "channel_filter": _CENTRED[1],
+    "involution": _CENTRED,
+    "ddf": _CENTRED,
+    "dynamic_conv": _CENTRED,
+    "outlook": _CENTRED,
+    "channel_filter": _CENTRED,
 }
 """Levels that go with the taps around each query of a sliding window alone, and the borders that they know."""
 
@@ -195,10 +234,10 @@ class AttentionConfig:
         _require("combine", self.combine, COMBINATIONS)
         _require("projections", self.projections, PROJECTIONS)
         self._check_borders()
-        self._check_backend()
         self._check_sizes()
         self._check_taps()
         self._check_ghosts()
+        self._check_backend()
         if not 0 < self.se_ratio < inf:
             raise ValueError(f"se_ratio must be a finite number above 0, got {self.se_ratio}")
 
@@ -234,10 +273,13 @@ class AttentionConfig:
             raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")
 
     def _check_backend(self) -> None:
-        asked = (self.neighborhood, self.outside_rule, self.normalization)
+        made = SCORES.get(self.parameterization[0], "terms")
+        asked = (self.outside_rule, self.normalization, self.aggregation_kind, made)
         cases = KERNEL_CASES.get(self.backend)
-        if cases is not None and not any(asked[0] == n and asked[1] in b and asked[2] in m for n, b, m in cases):
-            raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
+        if cases is not None and not any(case.holds(self.neighborhood, asked) for case in cases):
+            room = ", ".join((self.neighborhood, self.outside_rule, self.normalization))
+            levels = f"{' + '.join(self.parameterization)} and {self.aggregation}"
+            raise ValueError(f"backend {self.backend!r} has no kernel for {room} with {levels}; use 'auto'")
 
     def _check_taps(self) -> None:
         facts = NEIGHBORHOOD_FACTS[self.neighborhood]
@@ -266,6 +308,15 @@ class AttentionConfig:
     def outside_rule(self) -> str:
         """The border in force: the field, or the neighborhood's default."""
         return self.border or BORDERS[self.neighborhood][0]
+
+    @property
+    def aggregation_kind(self) -> str:
+        """Which formula weights and values meet by, as kernels know it."""
+        if self.aggregation == "channel_filter":
+            return {"mul": "filtered", "add": "added"}[self.combine]
+        if self.aggregation == "ghost_head" and self.ghost_lambda:
+            return "filtered"
+        return "added" if self.aggregation == "ghost_head" and self.ghost_gamma else "weighted_sum"
 
     def to_canonical(self) -> dict[str, Any]:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""

@@ -102,6 +102,7 @@ def trained(output: str) -> set[str]:
 MEASURED = ["n", "top1_mean", "top5_mean", "val_top1_mean", "delta", "params", "macs"]
 
 
+@pytest.mark.slow
 def test_two_fresh_stores_get_the_same_numbers(desk: Desk, fresh_desk: Desk) -> None:
     fresh_desk.harness("run", "two.yaml")
     first, second = desk.table()[MEASURED], fresh_desk.table()[MEASURED]
@@ -130,6 +131,7 @@ def keep_weights(desk: Desk, run: str) -> None:
     client.download_artifacts(desk.runs()[run].info.run_id, "weights.pt", str(desk.folder))
 
 
+@pytest.mark.slow
 def test_kept_weights_score_what_the_table_says(desk: Desk) -> None:
     keep_weights(desk, "Net4 seed 0")
     output = desk.harness("evaluate", "two.yaml", "Net4", "--weights", "weights.pt")
@@ -181,6 +183,7 @@ def test_memory_that_the_recipe_does_not_allow_is_a_result(desk: Desk) -> None:
     assert list(desk.table(*overrides)["outcomes"]) == ["out_of_memory"] * 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(desk: Desk) -> None:
     overrides = ("floor_width=null", "training.epochs=100")
     process = desk.start("run", "two.yaml", *to_options(overrides))

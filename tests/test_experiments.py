@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +13,34 @@ from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.spec import CellSpec, RowSpec
+from paradigms.config import AttentionConfig
 
 if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
     from torch import nn
 
 EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
+
+pytestmark = pytest.mark.usefixtures("quick_meta")
 
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 every_recipe_from_scratch = pytest.mark.parametrize(
     "recipe", [path for path in RECIPES if path.stem != "finetune"], ids=lambda path: path.stem
 )
+
+
+def list_built(*left_out: str) -> "list[ParameterSet]":
+    """Recipes whose models are built; those of `overnight` are those of `laptop`, as a test below says."""
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.stem == "laptop" else pytest.mark.slow)
+        for path in RECIPES
+        if path.stem not in ("overnight", *left_out)
+    ]
+
+
+every_built_recipe = pytest.mark.parametrize("recipe", list_built())
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -52,7 +69,7 @@ def build_on_meta(cell: Cell) -> "nn.Module":
 
 
 @every_experiment
-@every_recipe
+@every_built_recipe
 def test_every_row_builds(experiment: Path, recipe: Path) -> None:
     for row in plan(experiment, recipe).rows:
         assert all(parameter.is_meta for parameter in build_on_meta(row.cell).parameters()), row.name
@@ -94,7 +111,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_recipe_from_scratch
+@pytest.mark.parametrize("recipe", list_built("finetune"))
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -160,16 +177,27 @@ def test_finetune_has_the_backbones_of_imagenet() -> None:
 
 
 def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
-    trained = find_cells("table6", "imagenet")
+    trained = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
     rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
     assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
-    assert all(isinstance(cell.init_from, FromRun) for cell in rows)
-    assert {cell.init_from.row: cell.init_from.cell_id for cell in rows if isinstance(cell.init_from, FromRun)} == {
-        name: trained[name] for name in trained if "VOLO" in name
-    }
+    sources = {name: FromRun(cell.id, name, "imagenet") for name, cell in trained.items() if "VOLO" in name}
+    assert [cell.init_from for cell in rows] == list(sources.values())
+    for cell, source in zip(rows, sources, strict=True):
+        assert (cell.attention, cell.sizes) == (trained[source].attention, trained[source].sizes)
 
 
-@every_recipe
+def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
+    from paradigms.models import MODELS
+
+    cells = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
+    for size in ("d1", "d3", "d5"):
+        stated, named = cells[f"ELSA-VOLO-{size.upper()}"].attention[0], MODELS[f"elsa_volo_{size}"].attention[0]
+        assert isinstance(named, AttentionConfig)
+        assert stated == replace(named, window_size=stated.window_size if stated else 7)
+    assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
+
+
+@every_built_recipe
 def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     from harness.build import build_model
 
@@ -196,6 +224,8 @@ def test_overnight_trains_the_cells_of_laptop() -> None:
     )
     assert overnight.backbones == laptop.backbones
     assert overnight.floor_width == laptop.floor_width
+    shapes = {"num_classes", "channels", "image_size"}
+    assert overnight.data.model_dump(include=shapes) == laptop.data.model_dump(include=shapes)
 
 
 def test_the_rows_of_table_1_are_the_published_presets() -> None:

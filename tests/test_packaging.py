@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -44,13 +45,28 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"), PARADIGMS_INSTRUCTION_SETS="baseline")
 
 
+def list_tree() -> set[str]:
+    """Every file that the wheel must hold, with the library, which need not be built here."""
+    files = (path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if "__pycache__" not in path.parts} | {LIBRARY}
+
+
+def test_every_file_of_the_tree_is_code_or_data_of_a_package() -> None:
+    """By what pyproject.toml says; the slow tests look into the wheel."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name: ROOT / settings["package-dir"].get(name, name.replace(".", "/")) for name in settings["packages"]}
+    patterns = {name: ["*.py", *settings["package-data"].get(name, [])] for name in folders}
+    found = (path for name, folder in folders.items() for pattern in patterns[name] for path in folder.glob(pattern))
+    assert {path.relative_to(ROOT).as_posix() for path in found if path.is_file()} | {LIBRARY} == list_tree()
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_tree(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file())
-    tree = {path.as_posix() for path in files if "__pycache__" not in path.parts} | {LIBRARY}
-    assert held == {f"harness/{name}" if name.startswith("experiments/") else name for name in tree}
+    assert held == {f"harness/{name}" if name.startswith("experiments/") else name for name in list_tree()}
 
 
+@pytest.mark.slow
 def test_the_wheel_serves_every_python_on_its_platform(wheel: Path) -> None:
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
@@ -62,6 +78,7 @@ def test_without_a_compiler_the_wheel_lacks_the_compiled_kernels_alone(tmp_path:
     assert set(zipfile.ZipFile(wheel).namelist()) - set(zipfile.ZipFile(poor).namelist()) == {LIBRARY}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_both_licences(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -12,7 +12,7 @@ from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
-from harness.table.display import count_noun
+from harness.table.display import count_noun, write_size
 from paradigms.config import NEIGHBORHOOD_FACTS
 
 
@@ -36,7 +36,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
     num_images = plan.spec.recipe.device_batch_size
     memory = [] if num_images is None else [f"GB at {num_images}"]
-    sizes = [_to_size((row.cell.data.image_size,) * 2) for row in plan.rows]
+    sizes = [write_size((row.cell.data.image_size,) * 2) for row in plan.rows]
     images = ["image"] if len(set(sizes)) > 1 else []
     seeds = (f"seed {seed}" for seed in range(plan.spec.seeds))
     rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
@@ -107,18 +107,14 @@ def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
 
 
 def _to_stage(info: StageInfo) -> list[str]:
-    shifts = ", ".join("off" if shift == (0, 0) else _to_size(shift) for shift in info.shifts)
+    shifts = ", ".join("off" if shift == (0, 0) else write_size(shift) for shift in info.shifts)
     inside = ", ".join(f"{100 * part:.1f} %" for part in info.inside)
-    seen = f"{_to_symbol(info.neighborhood)} {_to_size(info.size)} {info.neighborhood}"
-    return [str(info.stage), _to_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
+    seen = f"{_to_symbol(info.neighborhood)} {write_size(info.size)} {info.neighborhood}"
+    return [str(info.stage), write_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
 
 
 def _to_symbol(neighborhood: str) -> str:
     return NEIGHBORHOOD_FACTS[neighborhood].symbol
-
-
-def _to_size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) -> str:
@@ -134,7 +130,7 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
     for stage, neighborhood, size in sorted(found):
         yield (
             f"warning: stage {stage}: {_to_symbol(neighborhood)} is global, every query sees the whole "
-            f"{_to_size(size)} map; what is compared there is not local attention"
+            f"{write_size(size)} map; what is compared there is not local attention"
         )
 
 

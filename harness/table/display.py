@@ -29,6 +29,11 @@ def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
     return pd.DataFrame(shown, columns=list(cells))
 
 
+def write_size(size: tuple[int, ...]) -> str:
+    """Rows and columns: `14x7`."""
+    return "x".join(map(str, size))
+
+
 def count_noun(number: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

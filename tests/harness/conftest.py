@@ -21,7 +21,7 @@ from harness.spec import (
 from harness.tracking import MlflowTracker
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_spec() -> ExperimentSpec:
     """Three rows and two floors, three seeds; `Net1` lacks a term, `Net7-N` slides in stage 1."""
     return ExperimentSpec(
@@ -51,7 +51,7 @@ def small_spec() -> ExperimentSpec:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_plan(small_spec: ExperimentSpec) -> Plan:
     """Five rows, fifteen runs."""
     return make_plan(small_spec)

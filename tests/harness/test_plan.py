@@ -325,6 +325,13 @@ def test_sizes_of_a_row_replace_the_cells_and_the_recipes(spec: ExperimentSpec) 
     assert sizes == vary_recipe(spec, "swin", mlp_ratio=3.5, depths=(1, 1, 1)).recipe.backbones.swin
 
 
+def test_what_a_row_states_under_a_recipe_holds_there_alone(spec: ExperimentSpec) -> None:
+    row: dict[str, Any] = {"preset": "net7", "window_size": 5}
+    under = {"tiny": {"window_size": 3}, "other": {"normalization": "identity"}}
+    assert plan_cell(spec, {**row, "under": under}).id == plan_cell(spec, {**row, "window_size": 3}).id
+    assert plan_cell(spec, {**row, "under": {"other": {"heads": 1}}}).id == plan_cell(spec, row).id
+
+
 def test_sizes_under_other_recipes_and_at_their_value_do_not_change_the_id(spec: ExperimentSpec) -> None:
     same = {"sizes": {"tiny": {"mlp_ratio": 4.0, "embed_dim": 12}, "other": {"embed_dim": 24}}}
     assert plan_cell(spec, same).id == plan_cell(spec, {}).id
@@ -564,7 +571,10 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
-    of_rows = {"backbone", "sizes", "stages", "expect"} | {"init_from", "image_size"}  # the last two in test_initial
+    of_rows = {"backbone", "sizes", "under", "stages", "expect"} | {
+        "init_from",
+        "image_size",
+    }  # the last two in test_initial
     assert of_rows == set(RowSpec.model_fields) - set(OperatorSpec.model_fields)
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {

@@ -123,10 +123,11 @@ def test_a_recipe_that_cannot_start_from_another_is_told(experiment: Path, added
     assert message in message_of(experiment, recipe="larger")
 
 
-def test_sizes_for_a_recipe_that_does_not_exist_are_told(experiment: Path) -> None:
-    change(experiment, "A: {}", "A: {sizes: {lapto: {mlp_ratio: 3}}}")
+@pytest.mark.parametrize(("key", "changes"), [("sizes", "mlp_ratio: 3"), ("under", "window_size: 3")])
+def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Path, key: str, changes: str) -> None:
+    change(experiment, "A: {}", f"A: {{{key}: {{lapto: {{{changes}}}}}}}")
     assert message_of(experiment).startswith(
-        "mine.yaml:6: rows.A.sizes.lapto: unknown recipe 'lapto'; did you mean 'laptop'?"
+        f"mine.yaml:6: rows.A.{key}.lapto: unknown recipe 'lapto'; did you mean 'laptop'?"
     )
 
 

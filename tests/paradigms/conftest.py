@@ -1,6 +1,6 @@
 """Operators and inputs that every law is checked on."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,8 @@ from paradigms.config import (
     AttentionConfig,
 )
 from paradigms.presets import PRESETS
+
+from .covering import choose_pairwise
 
 BATCH, HEIGHT, WIDTH, DIM, HEADS = 2, 9, 8, 6, 2
 """Larger than every kernel used here, not square, a multiple of the window along one axis only."""
@@ -130,7 +132,17 @@ def make_input(height: int = HEIGHT, width: int = WIDTH, dim: int = DIM) -> Tens
     return torch.randn(BATCH, height, width, dim, dtype=torch.float64, generator=generator)
 
 
-@pytest.fixture(params=OPERATORS.values(), ids=OPERATORS.keys())
+def _make_parameters() -> list[Any]:
+    """Every operator; slow are those of levels that meet in pairs in the others."""
+    levels = list(OF_LEVELS.values())
+    fast = [*OF_PRESETS.values(), *(levels[at] for at in choose_pairwise([astuple(level) for level in levels]))]
+    return [
+        pytest.param(config, id=name, marks=() if config in fast else pytest.mark.slow)
+        for name, config in OPERATORS.items()
+    ]
+
+
+@pytest.fixture(params=_make_parameters())
 def config(request: pytest.FixtureRequest) -> AttentionConfig:
     return request.param  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ from paradigms.functional import gather_taps, make_logits, make_neighbors
 from paradigms.presets import PRESETS
 
 from ..conftest import make_input
+from ..covering import pairwise
 
 DIM, HEADS, SIZE = 12, 3, (6, 5)
 LAMBDAS = [0.0, 0.5, 1.0, 2.0, 3.0]
@@ -27,7 +28,6 @@ AREAS: dict[str, dict[str, Any]] = {
     "chunks": {"neighborhood": "sliding_chunk", "chunk_size": (2, 3)},
     "global": {"neighborhood": "local_window", "window_size": SIZE},
 }
-areas = pytest.mark.parametrize("area", AREAS)
 maps = pytest.mark.parametrize("ghost_map", ["grouped", "interleaved"])
 
 
@@ -81,10 +81,10 @@ def _assert_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
         assert float((a - e).abs().max()) <= 1e-12 * scale
 
 
-@maps
-@areas
-@pytest.mark.parametrize("ghost_gamma", [0.0, 0.5, 1.0], ids="gamma={}".format)
-@pytest.mark.parametrize("ghost_lambda", LAMBDAS, ids="lambda={}".format)
+@pytest.mark.parametrize(
+    ("area", "ghost_map", "ghost_lambda", "ghost_gamma"),
+    pairwise(AREAS, ["grouped", "interleaved"], LAMBDAS, [0.0, 0.5, 1.0]),
+)
 def test_it_is_algorithm_1(area: str, ghost_map: str, ghost_lambda: float, ghost_gamma: float) -> None:
     config = make_config(area, ghost_map=ghost_map, ghost_lambda=ghost_lambda, ghost_gamma=ghost_gamma)
     operator, x = build(config), make_input(*SIZE, DIM).requires_grad_()

@@ -11,12 +11,17 @@ from paradigms.presets import PRESETS
 
 from .conftest import size_on_meta
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 WIDTHS: dict[str, Any] = {"layers": (2, 1), "embed_dims": (8, 16), "num_heads": (2, 4), "stem_hidden_dim": 4}
 SMALL: dict[str, Any] = {**WIDTHS, "in_chans": 1, "num_classes": 10, "use_aux_head": False}
 PUBLISHED = {"d1": 26.63, "d2": 58.68, "d3": 86.33, "d4": 192.96, "d5": 295.46}
 
 
-@pytest.mark.parametrize(("model", "params"), PUBLISHED.items(), ids=PUBLISHED)
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [pytest.param(*size, id=size[0], marks=() if size[0] == "d1" else pytest.mark.slow) for size in PUBLISHED.items()],
+)
 def test_volo_has_its_published_size_and_timms_multiply_adds(model: str, params: float) -> None:
     from paradigms.models import SIZES, build_size
 

@@ -1,6 +1,7 @@
 """Every kernel equals the reference: output and every gradient, two-sided, odd shapes."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from paradigms.kernels import choose_kernel
 from paradigms.normalization import FilterNorm, Softmax
 
 from ..conftest import OF_LEVELS, OF_PRESETS, make_input, make_operator
+from ..covering import choose_pairwise
 
 SIZES = {"one-pixel": (1, 1), "line": (1, 9), "low": (3, 12), "odd": (9, 5), "fits": (8, 8)}
 
@@ -34,13 +36,20 @@ def _assert_equal(actual: list[Tensor], expected: list[Tensor], tolerance: float
         assert float((a - e).detach().abs().max()) <= tolerance * scale
 
 
-CASES = {
-    **{f"{name}-{label}": (config, size) for name, config in OF_LEVELS.items() for label, size in SIZES.items()},
-    **{f"{name}-odd": (config, SIZES["odd"]) for name, config in OF_PRESETS.items()},
-}
+def _make_parameters() -> list[Any]:
+    """Every level on every map, slow but for those in which every pair meets; and every preset."""
+    cases = {f"{name}-{label}": (config, size) for name, config in OF_LEVELS.items() for label, size in SIZES.items()}
+    fast = set(choose_pairwise([(*astuple(config), size) for config, size in cases.values()]))
+    return [
+        *(
+            pytest.param(*case, id=name, marks=() if at in fast else pytest.mark.slow)
+            for at, (name, case) in enumerate(cases.items())
+        ),
+        *(pytest.param(config, SIZES["odd"], id=f"{name}-odd") for name, config in OF_PRESETS.items()),
+    ]
 
 
-@pytest.mark.parametrize(("config", "size"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("config", "size"), _make_parameters())
 def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple[int, int]) -> None:
     operator, x = make_operator(config), make_input(*size)
     counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
