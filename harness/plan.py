@@ -23,6 +23,7 @@ from harness.spec import (
     LinearSpec,
     MlpSpec,
     OperatorSpec,
+    RecipeSpec,
     RowSpec,
     Spec,
     TrainingSpec,
@@ -169,13 +170,17 @@ def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator
             yield SkippedRow(name, mismatch)
             continue
         backbone = row.backbone or spec.cell.backbone
-        recipes = [spec.recipe] if spec.recipe.init_recipe is None else [spec.recipe, spec.recipe.init_recipe]
-        lacking = [recipe.name for recipe in recipes if getattr(recipe.backbones, backbone) is None]
+        lacking = [recipe.name for recipe in _list_recipes(spec) if getattr(recipe.backbones, backbone) is None]
         if lacking:
             reason = f"recipe {lacking[0]!r} has no sizes for backbone {backbone!r}"
             if name == spec.baseline:
                 raise _error_in(spec, name, reason)
             yield SkippedRow(name, reason)
+
+
+def _list_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
+    """Whose name a row may state fields for: the recipe comes last, the one that it starts from holds too."""
+    return [recipe for recipe in (spec.recipe.init_recipe, spec.recipe) if recipe is not None]
 
 
 def _find_initial(spec: ExperimentSpec, name: str, rows: Mapping[str, RowSpec]) -> Initial | None:
@@ -283,17 +288,16 @@ def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
 def _replace_sizes(
     spec: ExperimentSpec, sizes: BackboneSpec, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
 ) -> BackboneSpec:
-    """The sizes with those that are stated for this recipe, and for the one it starts from: weights have to fit."""
-    for recipe in (spec.recipe.init_recipe, spec.recipe):
-        if recipe is not None:
-            sizes = _change_sizes(spec, sizes, stated.get(recipe.name, {}), (*place, "sizes", recipe.name))
+    """The sizes with those that are stated for this recipe, checked like a recipe's own."""
+    for recipe in _list_recipes(spec):
+        sizes = _change_sizes(spec, sizes, stated.get(recipe.name, {}), (*place, "sizes", recipe.name))
     return sizes
 
 
 def _change_sizes(
     spec: ExperimentSpec, sizes: BackboneSpec, changes: Mapping[str, Any], place: tuple[str, ...]
 ) -> BackboneSpec:
-    """The sizes with some replaced, checked like a recipe's own."""
+    """The sizes with some of them replaced."""
     unknown = [key for key in changes if key not in type(sizes).model_fields]
     if unknown:
         raise error_at(spec, unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])
@@ -331,11 +335,10 @@ def _selectors(stage: int, num_stages: int) -> tuple[int | str, ...]:
 def _layers(spec: ExperimentSpec, row: RowSpec, stage: int, num_stages: int) -> list[OperatorSpec]:
     """What a stage (from 0) inherits, the more specific later.
 
-    That is the cell, the row, the row `under` the recipe that this one starts from and under this one, and of `stages`:
-    `all`, `not_last` or `last`, its number.
+    That is the cell, the row, the row `under` this recipe (before that, under the one that it starts from), and of
+    `stages`: `all`, `not_last` or `last`, its number.
     """
-    recipes = [recipe.name for recipe in (spec.recipe.init_recipe, spec.recipe) if recipe is not None]
-    under = [row.under[name] for name in recipes if name in row.under]
+    under = [row.under[recipe.name] for recipe in _list_recipes(spec) if recipe.name in row.under]
     chosen = [row.stages[key] for key in _selectors(stage + 1, num_stages) if key in row.stages]
     return [spec.cell, row, *under, *chosen]
 

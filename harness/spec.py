@@ -164,7 +164,7 @@ class RowSpec(OperatorSpec):
     `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
-    `init_recipe` takes those, and `under`, for that recipe too.
+    `init_recipe` takes what is stated here, and `under`, for that recipe too.
     """
 
     backbone: Backbone | None = None

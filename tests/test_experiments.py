@@ -16,6 +16,7 @@ from harness.spec import CellSpec, RowSpec
 from paradigms.config import AttentionConfig
 
 if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
     from torch import nn
 
 EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
@@ -25,18 +26,21 @@ pytestmark = pytest.mark.usefixtures("quick_meta")
 
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-FROM_SCRATCH = [path for path in RECIPES if path.stem != "finetune"]
-every_recipe_from_scratch = pytest.mark.parametrize("recipe", FROM_SCRATCH, ids=lambda path: path.stem)
+every_recipe_from_scratch = pytest.mark.parametrize(
+    "recipe", [path for path in RECIPES if path.stem != "finetune"], ids=lambda path: path.stem
+)
 
 
-def _mark_slow(paths: list[Path]) -> list[Any]:
-    """Of the recipes whose models are built, `laptop` alone is fast; `overnight` has its models, as a test says."""
-    marks = {path: () if path.stem == "laptop" else pytest.mark.slow for path in paths if path.stem != "overnight"}
-    return [pytest.param(path, id=path.stem, marks=marks[path]) for path in marks]
+def list_built(*left_out: str) -> "list[ParameterSet]":
+    """Recipes whose models are built; those of `overnight` are those of `laptop`, as a test below says."""
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.stem == "laptop" else pytest.mark.slow)
+        for path in RECIPES
+        if path.stem not in ("overnight", *left_out)
+    ]
 
 
-every_built_recipe = pytest.mark.parametrize("recipe", _mark_slow(RECIPES))
-every_built_recipe_from_scratch = pytest.mark.parametrize("recipe", _mark_slow(FROM_SCRATCH))
+every_built_recipe = pytest.mark.parametrize("recipe", list_built())
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -112,7 +116,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_built_recipe_from_scratch
+@pytest.mark.parametrize("recipe", list_built("finetune"))
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -171,6 +175,22 @@ def test_imagenet_has_the_papers_backbones() -> None:
         assert {key: sizes[key] for key in size.arguments} == size.arguments, name
 
 
+def test_finetune_has_the_backbones_of_imagenet() -> None:
+    finetune, imagenet = (load_spec(Path("table6"), recipe=name).recipe for name in ("finetune", "imagenet"))
+    assert finetune.backbones == imagenet.backbones
+    assert finetune.init_recipe == imagenet
+
+
+def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
+    trained = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
+    rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
+    assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
+    sources = {name: FromRun(cell.id, name, "imagenet") for name, cell in trained.items() if "VOLO" in name}
+    assert [cell.init_from for cell in rows] == list(sources.values())
+    for cell, source in zip(rows, sources, strict=True):
+        assert (cell.attention, cell.sizes) == (trained[source].attention, trained[source].sizes)
+
+
 def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
     from paradigms.models import MODELS
 
@@ -180,22 +200,6 @@ def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
         assert isinstance(named, AttentionConfig)
         assert stated == replace(named, window_size=stated.window_size if stated else 7)
     assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
-
-
-def test_finetune_has_the_backbones_of_imagenet() -> None:
-    finetune, imagenet = (load_spec(Path("table6"), recipe=name).recipe for name in ("finetune", "imagenet"))
-    assert finetune.backbones == imagenet.backbones
-    assert finetune.init_recipe == imagenet
-
-
-def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
-    trained = find_cells("table6", "imagenet")
-    rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
-    assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
-    assert all(isinstance(cell.init_from, FromRun) for cell in rows)
-    assert {cell.init_from.row: cell.init_from.cell_id for cell in rows if isinstance(cell.init_from, FromRun)} == {
-        name: trained[name] for name in trained if "VOLO" in name
-    }
 
 
 @every_built_recipe

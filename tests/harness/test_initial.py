@@ -59,7 +59,10 @@ def test_a_row_is_the_one_it_starts_from_but_for_what_it_states(spec: Experiment
     assert wider.num_heads == trained.cell.num_heads
 
 
-def test_sizes_stated_for_the_other_recipe_hold_too(spec: ExperimentSpec) -> None:
+def test_what_is_stated_for_the_other_recipe_holds_too(spec: ExperimentSpec) -> None:
+    under = {"under": {"tiny": {"kernel_size": 5, "dilation": 2}, "finetune": {"dilation": 3}}}
+    cell = plan_row(spec, {"init_from": "A", "neighborhood": "sliding_window", **under})
+    assert {(config.kernel_size, config.dilation) for config in cell.operators()} == {(5, 3)}
     rows = {**ROWS, "B": {"sizes": {"tiny": {"mlp_ratio": 2.0, "qkv_bias": False}}}, "B larger": {"init_from": "B"}}
     rows["B larger"]["sizes"] = {**rows["B"]["sizes"], "finetune": {"drop_path_rate": 0.5}}
     sizes = make_plan(make_spec(spec, rows)).rows[-1].cell.sizes.model_dump()
