@@ -15,6 +15,9 @@ from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
+
+import psutil
 
 from harness.errors import ServerError, StoreError
 from harness.tracking.store import Store
@@ -167,7 +170,17 @@ def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Se
     while process.poll() is None and time.monotonic() < deadline and not signals:
         time.sleep(PATIENCE)
         with suppress(OSError, HTTPException), opener.open(address, timeout=GRACE_SECONDS):
-            return True
+            if _listens(process, urlsplit(address).port):
+                return True
+    return False
+
+
+def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
+    """Whether it is this server that answers, not another that took the port at the same time."""
+    with suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(process.pid)
+        sockets = [found for member in (leader, *leader.children(recursive=True)) for found in member.net_connections()]
+        return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in sockets)
     return False
 
 
