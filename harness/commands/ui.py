@@ -8,13 +8,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
 from typing import IO
+from urllib.parse import urlsplit
+
+import psutil
 
 from harness.errors import ServerError, StoreError
 from harness.tracking.store import Store
@@ -104,7 +107,7 @@ def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> N
     """
     chosen = _choose_port(page.port, port)
     address = f"http://{LOOPBACK}:{chosen}"
-    with _listen_for_the_end() as ended, tempfile.TemporaryFile() as output:
+    with _collect_signals() as signals, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [*page.command, "--port", str(chosen)],
             env={**os.environ, **page.environment},
@@ -114,11 +117,11 @@ def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> N
             start_new_session=True,
         )
         try:
-            if _wait_for_answer(f"{address}/{page.health}", process, ended):
+            if _wait_for_answer(f"{address}/{page.health}", process, signals):
                 announce(address)
-                while process.poll() is None and not ended.wait(PATIENCE):
-                    pass
-            if not ended.is_set():
+                while process.poll() is None and not signals:
+                    time.sleep(PATIENCE)
+            if not signals:
                 raise ServerError(f"the server has ended or does not answer: {_read_last_line(output)}")
         finally:
             _end_group(process)
@@ -146,24 +149,38 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def _listen_for_the_end() -> Iterator[Event]:
-    """Set by a signal that would end this process; no instant is left in which the server is nobody's."""
-    ended = Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in ENDING}
+def _collect_signals() -> Iterator[list[int]]:
+    """Those that would end this process, as they come: no instant is left in which the server is nobody's.
+
+    A list, and no `threading.Event`: an event's lock may be held by the very code that a signal interrupts.
+    """
+    signals: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: signals.append(number)) for number in ENDING}
     try:
-        yield ended
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _wait_for_answer(address: str, process: subprocess.Popen[bytes], ended: Event) -> bool:
+def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Sequence[int]) -> bool:
     """Whether it answers; not where it ends before, or is ended."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline and not ended.wait(PATIENCE):
-        with suppress(OSError), opener.open(address, timeout=START_SECONDS):
-            return True
+    while process.poll() is None and time.monotonic() < deadline and not signals:
+        time.sleep(PATIENCE)
+        with suppress(OSError, HTTPException), opener.open(address, timeout=GRACE_SECONDS):
+            if _listens(process, urlsplit(address).port):
+                return True
+    return False
+
+
+def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
+    """Whether it is this server that answers, not another that took the port at the same time."""
+    with suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(process.pid)
+        sockets = [found for member in (leader, *leader.children(recursive=True)) for found in member.net_connections()]
+        return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in sockets)
     return False
 
 
@@ -175,14 +192,12 @@ def _read_last_line(output: IO[bytes]) -> str:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Ask, wait, then kill: the server and whatever it has started."""
-    deadline = time.monotonic() + GRACE_SECONDS
     for number in (signal.SIGTERM, signal.SIGKILL):
-        while _is_there(process):
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _is_there(process) and time.monotonic() < deadline:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             time.sleep(PATIENCE)
-            if number == signal.SIGTERM and time.monotonic() > deadline:
-                break
 
 
 def _is_there(process: subprocess.Popen[bytes]) -> bool:

@@ -68,7 +68,8 @@ def test_mlflow_answers_on_this_machine_alone_and_leaves_nothing_behind(
         assert not any(member.is_running() for member in family)
         assert list(tmp_path.glob("mlartifacts")) == []
     finally:
-        process.kill()
+        process.terminate()
+        process.wait(timeout=30)
 
 
 @pytest.mark.slow
@@ -94,7 +95,8 @@ def test_the_dashboard_shows_a_journal(tracking_uri: str, tmp_path: Path) -> Non
         assert process.wait(timeout=30) == 0
         assert not any(member.is_running() for member in family)
     finally:
-        process.kill()
+        process.terminate()
+        process.wait(timeout=30)
 
 
 def test_a_port_that_is_taken_is_told(tracking_uri: str) -> None:
