@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from harness.cli import bench, data, describe, evaluate, plan, run, table
+from harness.cli import bench, data, describe, evaluate, plan, run, search, table
 from harness.cli.verb import INTERRUPTED, Verb
 from harness.errors import HarnessError
 
@@ -14,6 +14,7 @@ VERBS: dict[str, Verb] = {
     "describe": describe,
     "run": run,
     "table": table,
+    "search": search,
     "evaluate": evaluate,
     "data": data,
     "bench": bench,

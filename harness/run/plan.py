@@ -52,14 +52,14 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     spec, data_dir = plan.spec, options.data_dir
     check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
-    _check_results(options.results)
+    check_results(options.results)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
     entries = read_ledger(plan, tracker, digests)
     to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
-        _check_files(spec.recipe.data, data_dir)
+        check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
@@ -70,7 +70,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         yield written
 
 
-def _check_results(folder: Path) -> None:
+def check_results(folder: Path) -> None:
     """That the table has a place is known before the first run, not after the last; nothing is created yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -93,7 +93,7 @@ def _is_to_do(entry: Entry, options: RunOptions) -> bool:
     return entry.standing not in kept
 
 
-def _check_files(data: DataSpec, data_dir: Path | None) -> None:
+def check_files(data: DataSpec, data_dir: Path | None) -> None:
     """A damaged file is found before the first run, not by every run."""
     found = describe_data(data.name, data_dir, spec=data)
     if not found.usable:

@@ -45,7 +45,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findin
     Claims and effects, where there are any, go to `<experiment>_claims.csv` and `<experiment>_effects.csv`. Results
     under `--set` go to `<recipe>+<overrides>`, so that they overwrite no others.
     """
-    folder = results / _name_folder(plan.spec)
+    folder = results / name_folder(plan.spec)
     folder.mkdir(parents=True, exist_ok=True)
     further = {} if findings is None else {"_claims": findings.claims, "_effects": findings.effects}
     files = {
@@ -55,7 +55,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findin
     }
     files[folder / f"{plan.spec.name}.md"] = to_markdown(frame, plan, findings)
     for path, content in files.items():
-        _write_atomically(path, content)
+        write_atomically(path, content)
     return tuple(files)
 
 
@@ -267,14 +267,15 @@ def _list_by_row(frame: pd.DataFrame, column: str) -> str:
     return "; ".join(f"`{value}` ({', '.join(known['row'][known[column] == value])})" for value in values)
 
 
-def _name_folder(spec: ExperimentSpec) -> str:
+def name_folder(spec: ExperimentSpec) -> str:
     """The recipe, with what `--set` changed of it, in characters and a length that every file system has."""
     full = "+".join([spec.recipe.name, *spec.overrides])
     name = re.sub(r"[^\w.,=+-]", "_", full)
     return name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}~{sha256(full.encode()).hexdigest()[:8]}"
 
 
-def _write_atomically(path: Path, content: str) -> None:
+def write_atomically(path: Path, content: str) -> None:
+    """Write a text at once or not at all."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
