@@ -121,7 +121,7 @@ def _to_scale(parameter: Parameter) -> Scale:
     if dimension.choices is not None:
         return Scale(parameter.name, choices=tuple(str(choice) for choice in dimension.choices))
     zero_at = parameter.zero_at if dimension.zero else None
-    return Scale(parameter.name, log=dimension.log, zero_at=zero_at)
+    return Scale(parameter.name, dimension.ends, log=dimension.log, zero_at=zero_at)
 
 
 def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], comparison: pd.DataFrame | None) -> str:
