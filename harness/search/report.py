@@ -1,5 +1,6 @@
 """What a search found: a csv of its trials, figures, and one HTML page with all of it."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from html import escape
 from itertools import combinations
@@ -111,9 +112,12 @@ def find_importances(study: Study) -> Mapping[str, float]:
     complete = [outcome for outcome in study.ended() if outcome.state == TrialState.COMPLETE]
     if len(complete) < MIN_MEASURED or len({outcome.objectives["val"] for outcome in complete}) < 2:
         return {}
-    with study.guarded():
-        target = (lambda trial: trial.values[0]) if len(study.spec.study.objectives) > 1 else None
-        return optuna.importance.get_param_importances(study.optuna, target=target)
+    if len(study.spec.study.objectives) == 1:
+        with study.guarded():
+            return optuna.importance.get_param_importances(study.optuna)
+    with study.guarded(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*low `target` values", UserWarning)  # so it is asked for
+        return optuna.importance.get_param_importances(study.optuna, target=lambda trial: -trial.values[0])
 
 
 def _to_scale(parameter: Parameter) -> Scale:

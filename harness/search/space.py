@@ -167,7 +167,8 @@ class Space:
         except ValidationError as error:
             detail = error.errors()[0]
         message = detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be"))
-        raise SpecError(f"{message}, got {detail['input']!r}", key=".".join(str(part) for part in detail["loc"]))
+        shown = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
+        raise SpecError(f"{message}{shown}", key=".".join(str(part) for part in detail["loc"]))
 
     @cached_property
     def first(self) -> tuple[dict[str, Any], ...]:
