@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from harness.commands.progress import Bars, describe_epoch
 from harness.errors import StoreError
 from harness.run import EpochEnded
+from harness.search.controls import WINNER
 from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialStarted
 from harness.search.report import show_value
-from harness.search.run import WINNER
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.study import Study

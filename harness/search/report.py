@@ -1,7 +1,8 @@
 """What a search found: a csv of its trials, figures, and one HTML page with all of it."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
+from harness.plan import SkippedRow
 from harness.plots.figure import write_figure
 from harness.plots.page import Section, to_page
 from harness.plots.study import (
@@ -39,21 +41,40 @@ MIN_MEASURED = 4
 """Fewer trials have no importances."""
 
 
-def write_report(study: Study, results: Path, *, comparison: pd.DataFrame | None = None) -> tuple[Path, ...]:
+@dataclass(frozen=True)
+class Comparison:
+    """What the test set says.
+
+    Attributes:
+        table: the winner and its controls beside the stated rows, as people read it.
+        controls: of `judge_controls`.
+        skipped: controls that the winner makes impossible.
+    """
+
+    table: pd.DataFrame
+    controls: pd.DataFrame
+    skipped: Sequence[SkippedRow]
+
+
+def write_report(study: Study, results: Path, *, comparison: Comparison | None = None) -> tuple[Path, ...]:
     """Write `<results>/<recipe>/<search>/`: `trials.csv`, each figure as PNG and SVG, and `report.html`.
 
-    `comparison` is the table of the winner beside other rows, as people read it. Returns the paths, the page first.
+    With a comparison the page has its table, and `controls.csv` the winner less its controls. Returns the paths, the
+    page first.
     """
     spec = study.spec
     folder = results / name_folder(spec) / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = to_frame(study)
     figures = draw_figures(study, frame)
-    csv, page = folder / "trials.csv", folder / "report.html"
-    write_atomically(csv, frame.to_csv(index=False, lineterminator="\n"))
+    tables = {"trials.csv": frame}
+    tables |= {"controls.csv": comparison.controls} if comparison is not None and study.spec.controls else {}
+    for name, table in tables.items():
+        write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
+    page = folder / "report.html"
     pictures = [path for stem, figure in figures.items() for path in write_figure(figure, folder, stem)]
     write_atomically(page, _to_page(study, frame, figures, comparison))
-    return page, csv, *pictures
+    return page, *(folder / name for name in tables), *pictures
 
 
 def to_frame(study: Study) -> pd.DataFrame:
@@ -128,7 +149,7 @@ def _to_scale(parameter: Parameter) -> Scale:
     return Scale(parameter.name, dimension.ends, log=dimension.log, zero_at=zero_at)
 
 
-def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], comparison: pd.DataFrame | None) -> str:
+def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], comparison: Comparison | None) -> str:
     titles = {
         "history": "History",
         "importances": "Importance of each parameter",
@@ -161,7 +182,7 @@ def _describe_best(study: Study) -> str:
     )
 
 
-def _compare(study: Study, comparison: pd.DataFrame | None) -> Iterator[Section]:
+def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
     if comparison is None:
         return
     seeds = count_noun(study.spec.seeds, "paired seed")
@@ -169,7 +190,21 @@ def _compare(study: Study, comparison: pd.DataFrame | None) -> Iterator[Section]
         f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; top-1 of the "
         f"test set, which chose nothing. Δ is to {escape(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
     )
-    yield Section("The winner on the test set", _to_html(comparison) + note)
+    yield Section("The winner on the test set", _to_html(comparison.table) + note)
+    if study.spec.controls:
+        yield Section("Beyond rescaling", _describe_controls(comparison))
+
+
+def _describe_controls(comparison: Comparison) -> str:
+    note = (
+        "<p class='note'>Each control is the winner with some values replaced. Δ is the winner less the control, seed "
+        "by seed, in points of top-1; better or worse only where the paired t-test rejects equality at 5 % after "
+        "Holm's correction over the controls. Unresolved: nothing shows that what the control takes away matters.</p>"
+    )
+    lines = [
+        f"<p>{escape(row.name)}: not possible with this winner: {escape(row.reason)}</p>" for row in comparison.skipped
+    ]
+    return _to_html(comparison.controls.map(show_value)) + note + "".join(lines)
 
 
 def _describe_study(study: Study, frame: pd.DataFrame) -> str:
@@ -198,6 +233,8 @@ def _shorten(frame: pd.DataFrame) -> pd.DataFrame:
 
 def show_value(value: Any) -> str:
     """A number with four digits, anything else as it is; nothing for what is missing."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -16,8 +16,9 @@ from harness.run.events import EpochEnded, Event, RunEnded, RunStarted, TableWri
 from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
 from harness.run.plan import RunOptions, check_files, check_results, run_plan
+from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
-from harness.search.report import write_report
+from harness.search.report import Comparison, write_report
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.storage import show_storage
@@ -26,9 +27,6 @@ from harness.search.trial import Outcome
 from harness.table.display import to_display
 from harness.table.selection import Digests
 from harness.tracking import Tracker
-
-WINNER = "Winner"
-"""The row of the final comparison that the search has found."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,17 @@ def run_comparison(
     for event in run_plan(plan, tracker=tracker, engine=engine, options=settings):
         if isinstance(event, TableWritten):
             study = Study(make_space(spec), options.storage)
-            files = write_report(study, options.results, comparison=to_display(event.frame, plan.spec))
+            records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
+            controls = judge_controls(study.space, plan, records)
+            shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
+            files = write_report(study, options.results, comparison=shown)
             yield replace(event, files=(*event.files, *files))
         else:
             yield event
 
 
 def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
-    """The winner beside the stated rows: an experiment like any other.
+    """The winner and its controls beside the stated rows: an experiment like any other.
 
     Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
     """
@@ -106,9 +107,12 @@ def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
     winner, _ = space.apply(best.values)
     stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}))
     cell = space.find_cell(WINNER, best.values).cell
-    rows = tuple(PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows)
+    controls, skipped = plan_controls(space, best.values)
+    found = [PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows]
+    floors = [row for row in found if row.is_floor]
+    rows = (*(row for row in found if not row.is_floor), *controls, *floors)
     runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
-    return Plan(stated.spec, rows, runs, stated.skipped)
+    return Plan(stated.spec, rows, runs, (*stated.skipped, *skipped))
 
 
 @dataclass

@@ -42,6 +42,11 @@ class Parameter:
     is_whole: bool
 
     @property
+    def is_operator(self) -> bool:
+        """Whether the field is one of the operator, not of the recipe."""
+        return self.field in OperatorSpec.model_fields
+
+    @property
     def floor(self) -> float:
         """Where the axis of a range begins: below `low` where it has the point 0."""
         low, high = self.dimension.ends
@@ -134,19 +139,19 @@ class Space:
     parameters: tuple[Parameter, ...]
     fixed: tuple[tuple[Parameter, Any], ...]
 
-    def find_cell(self, name: str, values: Mapping[str, Any]) -> PlannedRow:
-        """The row `name` with the values of all parameters, resolved.
+    def find_cell(self, name: str, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> PlannedRow:
+        """The row `name` with the values of all parameters, resolved; `changes` are a control's.
 
         Raises:
             SpecError: there is no such operator.
         """
-        row, recipe = self.apply(values)
+        row, recipe = self.apply(values, changes)
         experiment = self.spec.to_experiment()
         recipe = recipe.model_copy(update={"floor_width": None})
         alone = experiment.model_copy(update={"rows": {name: row}, "baseline": name, "recipe": recipe, "factors": None})
         return make_plan(alone).rows[0]
 
-    def apply(self, values: Mapping[str, Any]) -> tuple[RowSpec, RecipeSpec]:
+    def apply(self, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> tuple[RowSpec, RecipeSpec]:
         """The row and the recipe with these values in their places.
 
         Raises:
@@ -155,13 +160,12 @@ class Space:
         row = self.spec.rows[self.spec.row].model_dump(exclude_unset=True)
         recipe = self.spec.recipe.model_dump()
         for parameter, value in (*self.fixed, *((known, values[known.name]) for known in self.parameters)):
-            if parameter.field in OperatorSpec.model_fields:
-                place = (
-                    row if parameter.stages is None else row.setdefault("stages", {}).setdefault(parameter.stages, {})
-                )
-                place[parameter.field] = value
+            if parameter.is_operator:
+                _find_place(row, parameter.stages)[parameter.field] = value
             else:
                 _put(recipe, parameter.field, value)
+        for stages in self.places:
+            _find_place(row, stages).update(changes or {})
         try:
             return RowSpec.model_validate(row), RecipeSpec.model_validate(recipe)
         except ValidationError as error:
@@ -169,6 +173,11 @@ class Space:
         message = detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be"))
         shown = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
         raise SpecError(f"{message}{shown}", key=".".join(str(part) for part in detail["loc"]))
+
+    @property
+    def places(self) -> tuple[Stages | None, ...]:
+        """Where the search states fields of the operator."""
+        return tuple(dict.fromkeys(parameter.stages for parameter in self.parameters if parameter.is_operator))
 
     @cached_property
     def first(self) -> tuple[dict[str, Any], ...]:
@@ -206,6 +215,7 @@ def make_space(spec: SearchSpec) -> Space:
     space = Space(spec, tuple(parameters), tuple(fixed))
     _check_probes(space)
     _check_points(space)
+    _check_controls(space)
     return space
 
 
@@ -291,6 +301,23 @@ def _check_points(space: Space) -> None:
             dimension = parameter.dimension
             if dimension.choices is None and not (parameter.is_whole or dimension.step or dimension.points):
                 raise error_at(space.spec, "a grid needs step or points", "search", parameter.field)
+
+
+def _check_controls(space: Space) -> None:
+    """Controls have names of their own and state fields of the operator."""
+    for name, changes in space.spec.controls.items():
+        if name in space.spec.rows:
+            raise error_at(space.spec, "there is a row of this name", "controls", name)
+        for field in changes:
+            if field not in OperatorSpec.model_fields:
+                message = unknown_name("field of the operator", field, tuple(OperatorSpec.model_fields))
+                raise error_at(space.spec, message, "controls", name, field)
+
+
+def _find_place(row: dict[str, Any], stages: Stages | None) -> dict[str, Any]:
+    """Where fields of the operator stand in a row."""
+    found: dict[str, Any] = row if stages is None else row.setdefault("stages", {}).setdefault(stages, {})
+    return found
 
 
 def _put(recipe: dict[str, Any], field: str, value: Any) -> None:

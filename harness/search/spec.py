@@ -121,11 +121,13 @@ class SearchSpec(ExperimentSpec):
     """One YAML file with a key `search`: a space around a row, and the rows that its winner is compared with.
 
     A key of `search` is a field of the operator (`ghost_lambda`), or a recipe's value as `--set` names it
-    (`training.lr`).
+    (`training.lr`). Each of `controls` is the winner with other values of some fields of the operator, wherever the
+    search states such fields; the name of a parameter stands for the winner's value of it.
     """
 
     search: Annotated[dict[str, Annotated[DimensionSpec, BeforeValidator(_to_dimension)]], Field(min_length=1)]
     study: StudySpec = StudySpec()
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seeds: PositiveInt = 5
 
     @property

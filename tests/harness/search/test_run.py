@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -15,7 +16,8 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, RunStatus
 from harness.run.open_run import Measured, Opened, OpenRun
 from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, load_search
-from harness.search.run import WINNER, SearchOptions, plan_comparison, run_comparison, run_search
+from harness.search.controls import WINNER
+from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
 from harness.search.trial import Outcome, TrialState
 from harness.tracking import MlflowTracker
 
@@ -29,6 +31,9 @@ seeds: 1
 search:
   ghost_lambda: {low: 0, high: 3, stages: not_last}
   ghost_gamma: {low: 0.01, high: 10, log: true, zero: true, stages: not_last}
+controls:
+  γ as a rate: {ghost_gamma: 1, ghost_rate: ghost_gamma}
+  O from 1: {ghost_start: ones}
 study:
   trials: 5
   pruner: median
@@ -194,10 +199,15 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     assert searched.ended.best is not None
     plan = plan_comparison(spec, searched.ended.best)
     *_, written = run_comparison(spec, plan, tracker=searched.tracker, engine=engine, options=searched.options)
-    assert {(run.row.name, run.seed) for run in engine.played if not run.row.is_floor} == {("ELSA", 0), (WINNER, 0)}
+    assert {(run.row.name, run.seed) for run in engine.played if not run.row.is_floor} == {
+        (name, 0) for name in ("ELSA", WINNER, "O from 1")
+    }
     assert next(row for row in plan.rows if row.name == WINNER).cell.id == searched.outcomes[1].cell_id
     (page,) = {path for path in written.files if path.name == "report.html"}
-    assert "The winner on the test set" in page.read_text()
+    assert re.findall("<h2>(.*?)</h2>", page.read_text())[1:3] == ["The winner on the test set", "Beyond rescaling"]
+    controls = pd.read_csv(page.with_name("controls.csv")).set_index("control")
+    assert list(controls["pairs"]) == [1, 1]
+    assert set(controls["verdict"]) == {"unresolved"}
 
 
 def test_a_time_limit_starts_no_further_trial(searched: Searched, tmp_path: Path) -> None:
