@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -192,9 +192,10 @@ class Study:
         self, open_trial: OpenTrial, state: State, values: list[float] | None, attributes: Mapping[str, Any]
     ) -> Outcome:
         with self.guarded():
-            for name, value in attributes.items():
-                open_trial.trial.set_user_attr(name, value)
-            self.optuna.tell(open_trial.number, values, state=state, skip_if_finished=True)
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another call took it up, too, and was first
+                for name, value in attributes.items():
+                    open_trial.trial.set_user_attr(name, value)
+                self.optuna.tell(open_trial.number, values, state=state, skip_if_finished=True)
             self._mine.discard(open_trial.number)
             trial = self.optuna.get_trials(deepcopy=False)[open_trial.number]
         return self._to_outcome(trial)
@@ -206,7 +207,11 @@ class Study:
         return Outcome(
             number=trial.number,
             state=STATES[trial.state],
-            values=told.get("values", {}),
+            values={
+                known.name: known.to_value(trial.params[known.name])
+                for known in self.space.parameters
+                if known.name in trial.params
+            },
             objectives=dict(zip(names, trial.values, strict=True)) if complete else {},
             reason=told.get("reason", ""),
             cell_id=told.get("cell_id", ""),

@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 import psutil
 import pytest
-from optuna.trial import TrialState as State
 
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search import load_search
@@ -217,6 +216,30 @@ def test_importance_names_the_parameter_that_matters(open_study: Callable[..., S
     assert importances["ghost_gamma"] > 0.9
 
 
+@pytest.mark.parametrize("storage", ["optuna.journal", "sqlite:///study.db"])
+def test_any_storage_gives_back_what_was_chosen(
+    open_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    choices = "  parameterization: {choices: [[query_key], [query_key, position_bias]], stages: last}\n"
+    space = open_study(SEARCH + choices, "study.trials=3").space
+    found = search(Study(space, storage))
+    again = Study(space, storage)
+    assert again.ended() == tuple(found)
+    assert {type(outcome.values["parameterization"]) for outcome in found} == {tuple}
+    assert [space.find_cell("trial", outcome.values) for outcome in again.ended()]
+
+
+def test_a_trial_that_two_calls_took_up_is_told_once(open_study: Callable[..., Study]) -> None:
+    one, other = open_study(), open_study()
+    first, second = one.ask(), other.ask()
+    assert first is not None
+    assert second is not None
+    assert first.number == second.number
+    told = one.tell(first, measure_hill(first.values), is_reused=False)
+    assert other.tell(second, end(RunStatus.FAILED)(None), is_reused=False) == told
+
+
 def test_another_space_is_another_study(open_study: Callable[..., Study]) -> None:
     names = {open_study(SEARCH, *overrides).name for overrides in ((), ("study.trials=5",), ("study.sampler=random",))}
     assert len(names) == 1
@@ -228,8 +251,3 @@ def test_a_storage_that_cannot_be_used_is_told(open_study: Callable[..., Study],
     (tmp_path / "folder.journal").mkdir()
     with pytest.raises(Exception, match=r"the study's storage .*folder.journal cannot be used: .*Is a directory"):
         open_study(journal="folder.journal")
-
-
-def test_read_trials_are_those_of_the_journal(open_study: Callable[..., Study]) -> None:
-    search(open_study(SEARCH, "study.trials=3"))
-    assert [trial.state for trial in read_trials(open_study())] == [State.COMPLETE] * 3
