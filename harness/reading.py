@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.document import Document, join_errors, parse_override, read_document
 from harness.errors import SpecError
@@ -11,15 +11,32 @@ from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
 from paradigms.config import unknown_name
 
+Kind = TypeVar("Kind", bound=ExperimentSpec)
+
+SEARCH = "search"
+"""The key that makes a file a search."""
+
 _DERIVED = {"name", "path", "overrides"}
 
 
 def load_spec(
     path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
 ) -> ExperimentSpec:
-    """Read an experiment with its recipe.
+    """Read an experiment with its recipe; the arguments are those of `load_kind`.
+
+    Raises:
+        SpecError: a mistake in a file or an option, with its place; or the file is a search.
+    """
+    return load_kind(ExperimentSpec, path, recipe=recipe, seeds=seeds, overrides=overrides)
+
+
+def load_kind(
+    kind: type[Kind], path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> Kind:
+    """Read a file of a kind: `ExperimentSpec`, or one that has further keys.
 
     Args:
+        kind: the model of the whole file.
         path: a file, or a shipped experiment's name.
         recipe: replaces the one that the file names.
         seeds: replaces the file's number; fewer than the file's count as an override, so that results are kept apart.
@@ -28,24 +45,26 @@ def load_spec(
     Raises:
         SpecError: a mistake in a file or an option, with its place.
     """
-    experiment, recipe_pairs = _read_experiment(find_experiment(path), overrides)
+    experiment, recipe_pairs = _read_experiment(kind, find_experiment(path), overrides)
+    if SEARCH in experiment.root and SEARCH not in kind.model_fields:
+        raise experiment.error(f"this file is a search: harness search {path}", SEARCH)
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
-        overrides = [*overrides, *_narrow(experiment, seeds)]
+        overrides = [*overrides, *_narrow(kind, experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
     derived: dict[str, Any] = {"name": experiment.path.stem, "path": experiment.path, "overrides": tuple(overrides)}
     if "recipe" in experiment.root:
         derived["recipe"] = _load_recipe(experiment, recipe_pairs)
         del experiment.root["recipe"]
-    spec = experiment.validate(ExperimentSpec, **derived)
+    spec = experiment.validate(kind, **derived)
     _check_row_names(experiment, spec)
     _check_recipe_names(experiment, spec)
     return spec
 
 
-def _narrow(experiment: Document, seeds: int) -> list[str]:
-    stated = experiment.to_plain().get("seeds", ExperimentSpec.model_fields["seeds"].default)
+def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
+    stated = experiment.to_plain().get("seeds", kind.model_fields["seeds"].default)
     return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
 
 
@@ -85,14 +104,14 @@ def error_at(spec: ExperimentSpec, message: str, *key: str | int) -> SpecError:
     """The mistake at `key` of an experiment that was read before, with the place where it stands."""
     if spec.path is None:
         return SpecError(message, key=".".join(str(part) for part in key))
-    experiment, _ = _read_experiment(spec.path, spec.overrides)
+    experiment, _ = _read_experiment(type(spec), spec.path, spec.overrides)
     return experiment.error(message, *key)
 
 
-def _read_experiment(path: Path, overrides: Sequence[str]) -> tuple[Document, list[str]]:
+def _read_experiment(kind: type[ExperimentSpec], path: Path, overrides: Sequence[str]) -> tuple[Document, list[str]]:
     """The experiment with its overrides applied, and the overrides of its recipe."""
     experiment, recipe_pairs = read_document(path), []
-    experiment_keys, recipe_keys = set(ExperimentSpec.model_fields), set(RecipeSpec.model_fields)
+    experiment_keys, recipe_keys = set(kind.model_fields), set(RecipeSpec.model_fields)
     for pair in overrides:
         key, value = parse_override(pair)
         option = f"--set {pair}"

@@ -28,6 +28,7 @@ from paradigms.config import (
     BORDERS,
     COMBINATIONS,
     GHOST_MAPS,
+    GHOST_STARTS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
@@ -133,6 +134,8 @@ class OperatorSpec(Spec):
     ghost_gamma: NonNegativeFloat | None = None
     ghost_heads: GhostHeads | None = None
     ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
+    ghost_start: Annotated[str, _known("ghost_start", GHOST_STARTS)] | None = None
+    ghost_rate: PositiveFloat | None = None
     se_ratio: PositiveFloat | None = None
     combine: Annotated[str, _known("combine", COMBINATIONS)] | None = None
     projections: Annotated[str, _known("projections", PROJECTIONS)] | None = None

@@ -17,6 +17,7 @@ PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "
 
 AGGREGATIONS = ("weighted_sum", "ghost_head", "channel_filter")
 GHOST_MAPS = ("grouped", "interleaved")
+GHOST_STARTS = ("normal", "ones")
 COMBINATIONS = ("mul", "add")
 PROJECTIONS = ("linear", "none", "batch_norm")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
@@ -122,7 +123,7 @@ MINIMUM_TAPS = {"filter_norm": 2}
 
 OWN_FIELDS = {
     "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
-    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map"}),
+    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map", "ghost_start", "ghost_rate"}),
     "channel_filter": frozenset({"se_ratio", "combine"}),
 }
 """Fields that one level alone reads."""
@@ -189,6 +190,9 @@ class AttentionConfig:
         ghost_gamma: of `ghost_head`; γ of Eq. 8, at least 0.
         ghost_heads: of `ghost_head`; how many heads it makes: a number, `2x` of the heads, `C` for one a channel.
         ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
+        ghost_start: of `ghost_head`; how the matrix O starts: standard `normal` as in Algorithm 1, or as `ones`, so
+            that λ changes nothing at the start. Without effect at λ = 0.
+        ghost_rate: of `ghost_head`; the factor of the learning rate of the matrix S, above 0. Without effect at γ = 0.
         se_ratio: of `channel_filter`; its hidden channels for each channel, above 0.
         combine: of `channel_filter`; how filters meet weights, `mul` or `add`.
         projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
@@ -217,6 +221,8 @@ class AttentionConfig:
     ghost_gamma: float = 1.0
     ghost_heads: int | str = "C"
     ghost_map: str = "grouped"
+    ghost_start: str = "normal"
+    ghost_rate: float = 1.0
     se_ratio: float = 0.2
     combine: str = "mul"
     projections: str = "linear"
@@ -231,6 +237,7 @@ class AttentionConfig:
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
         _require("ghost_map", self.ghost_map, GHOST_MAPS)
+        _require("ghost_start", self.ghost_start, GHOST_STARTS)
         _require("combine", self.combine, COMBINATIONS)
         _require("projections", self.projections, PROJECTIONS)
         self._check_borders()
@@ -268,6 +275,8 @@ class AttentionConfig:
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
             object.__setattr__(self, name, float(getattr(self, name)))
+        if not 0 < self.ghost_rate < inf:
+            raise ValueError(f"ghost_rate must be a finite number above 0, got {self.ghost_rate}")
         known = self.ghost_heads in ("C", "2x") if isinstance(self.ghost_heads, str) else self.ghost_heads >= 1
         if not known:
             raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")
@@ -322,6 +331,7 @@ class AttentionConfig:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
         unread = (fields for level, fields in OWN_FIELDS.items() if level not in self.levels())
         ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
+        ignored |= {name for name, gain in _ghost_gains(self).items() if gain == 0}
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
         for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size"):
@@ -338,6 +348,11 @@ class AttentionConfig:
         """Every level that this operator names or runs; code of other levels cannot change its numbers."""
         neighborhoods = self.neighborhood, *NEIGHBORHOOD_FACTS[self.neighborhood].runs
         return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
+
+
+def _ghost_gains(config: AttentionConfig) -> dict[str, float]:
+    """What a matrix of the ghost head does not exist without, by the field that says something of it alone."""
+    return {"ghost_start": config.ghost_lambda, "ghost_rate": config.ghost_gamma}
 
 
 LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})

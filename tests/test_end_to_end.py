@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {command.split()[0] for command in commands} == {
-        *("list", "plan", "describe", "run", "table", "evaluate"),
+        *("list", "plan", "describe", "run", "table", "search", "evaluate"),
         *("status", "show", "ui", "doctor", "data", "bench"),
     }
     for command in commands:
@@ -169,6 +170,7 @@ def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
             look_and_leave(fresh_desk)
             continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
+        small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
         run_id = fresh_desk.runs()["Swin-T seed 0"].info.run_id if command.startswith("show") else ""
         fresh_desk.harness(*command.replace("RUN", run_id[:12]).split(), *small, timeout=300)
@@ -244,3 +246,63 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 def assert_gone(family: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+SEARCH = """\
+title: The learning rate
+recipe: smoke
+baseline: Swin-T
+rows:
+  Swin-T: {}
+seeds: 1
+search:
+  training.lr: {low: 0.005, high: 1e9, log: true}
+study:
+  startup_trials: 1
+  first: [{training.lr: 0.02}, {training.lr: 1e9}, {training.lr: 0.01}]
+"""
+
+
+def read_trials(desk: Desk, *overrides: str) -> pd.DataFrame:
+    folder = desk.folder / "results" / "+".join(["smoke", *overrides])
+    return pd.read_csv(folder / "lr_search" / "trials.csv")
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_and_loses_no_trial(fresh_desk: Desk) -> None:
+    (fresh_desk.folder / "lr_search.yaml").write_text(SEARCH)
+    overrides = ("floor_width=null", "training.epochs=2")
+    options = ("search", "lr_search.yaml", *to_options(overrides), "--workers", "2")
+    process = fresh_desk.start(*options, "--trials", "3")
+    read_until(process, "trial 2: ")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=30)
+    assert_gone(family)
+    output = fresh_desk.harness(*options, "--trials", "3")
+    assert "trial 2 again: training.lr = 0.01" in output
+    trials = read_trials(fresh_desk, *overrides)
+    assert list(trials["training.lr"]) == [0.02, 1e9, 0.01]
+    assert list(trials["state"]) == ["complete", "failed", "complete"]
+    assert trials["reason"][1].startswith("diverged at step")
+    client = MlflowClient(f"sqlite:///{fresh_desk.folder / 'mlflow.db'}")
+    (experiment,) = (found for found in client.search_experiments() if found.name == "lr_search")
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run' AND params.seed = '1000'")
+    statuses = Counter(run.data.tags["status"] for run in runs)
+    assert (statuses["ok"], statuses["diverged"]) == (2, 1)
+    further = fresh_desk.harness(*options, "--trials", "4")
+    assert re.findall(r"^trial (\d+): training", further, re.MULTILINE) == ["3"]
+    row = fresh_desk.harness("search", "lr_search.yaml", *to_options(overrides), "--write-preset")
+    assert "Winner: {}" in row
+    assert "--set training.lr=" in row
+
+
+@pytest.mark.slow
+def test_a_pruner_stops_the_process_of_a_poor_trial(fresh_desk: Desk) -> None:
+    text = SEARCH.replace("low: 0.005, high: 1e9", "low: 2e-5, high: 1").replace("1e9}", "2e-5}")
+    (fresh_desk.folder / "lr_search.yaml").write_text(text)
+    overrides = ("floor_width=null", "training.epochs=3", "study.pruner=median")
+    options = ("search", "lr_search.yaml", *to_options(overrides), "--trials", "2", "--workers", "1", "--timeout", "10")
+    output = fresh_desk.harness(*options)
+    assert "trial 1: pruned after epoch 1" in output
+    assert list(read_trials(fresh_desk, *overrides)["state"]) == ["complete", "pruned"]

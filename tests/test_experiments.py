@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,8 @@ from harness.errors import DataError
 from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
+from harness.search import load_search
+from harness.search.space import make_space
 from harness.spec import CellSpec, RowSpec
 from paradigms.config import AttentionConfig
 
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
     from torch import nn
 
-EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
+SEARCHES = sorted(get_shipped_dir().glob("*_search.yaml"))
+EXPERIMENTS = sorted(set(get_shipped_dir().glob("*.yaml")) - set(SEARCHES))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
 
 pytestmark = pytest.mark.usefixtures("quick_meta")
 
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
+every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 every_recipe_from_scratch = pytest.mark.parametrize(
     "recipe", [path for path in RECIPES if path.stem != "finetune"], ids=lambda path: path.stem
@@ -133,11 +137,33 @@ def test_the_factorial_has_all_subsets_of_terms() -> None:
     assert len({cell.attention[0].parameterization for cell in cells if cell.attention[0]}) == 15
 
 
-@pytest.mark.parametrize("path", [*EXPERIMENTS, *RECIPES], ids=lambda path: path.stem)
+@every_search
+@every_recipe
+def test_every_search_has_its_space_under_every_recipe(search: Path, recipe: Path) -> None:
+    space = make_space(load_search(search, recipe=recipe.stem))
+    points = [{parameter.name: parameter.probes()[end] for parameter in space.parameters} for end in (0, -1)]
+    cells = [space.find_cell("trial", point).cell for point in points]
+    assert len({cell.id for cell in cells}) == 2
+    assert all(build_on_meta(cell) for cell in cells)
+
+
+def test_the_ghost_head_is_searched_around_the_papers_own_setting() -> None:
+    spec = load_search(Path("experiments/ghost_head_search.yaml"))
+    space = make_space(spec)
+    paper = space.find_cell("trial", {"ghost_lambda": 0.0, "ghost_gamma": 1.0}).cell
+    stated = {row.name: row.cell.id for row in make_plan(spec.to_experiment()).rows}
+    assert paper.id == stated[spec.baseline] == find_cells("table4", "laptop")["ELSA"]
+    assert stated["No ghost head"] == find_cells("table4", "laptop")["Hadamard"]
+    assert spec.seeds >= 5
+    assert spec.study.seed not in range(spec.seeds)
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *SEARCHES, *RECIPES], ids=lambda path: path.stem)
 def test_every_file_opens_with_what_it_is_and_its_command(path: Path) -> None:
     opening = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in opening)
-    assert any("harness run experiments/" in line for line in opening)
+    verb = "search" if path in SEARCHES else "run"
+    assert any(f"harness {verb} experiments/" in line for line in opening)
 
 
 def test_imagenet_is_the_papers_recipe() -> None:

@@ -6,7 +6,22 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from harness.cli import bench, completion, data, describe, doctor, evaluate, listing, plan, run, show, status, table, ui
+from harness.cli import (
+    bench,
+    completion,
+    data,
+    describe,
+    doctor,
+    evaluate,
+    listing,
+    plan,
+    run,
+    search,
+    show,
+    status,
+    table,
+    ui,
+)
 from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
 from harness.errors import HarnessError
 
@@ -16,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "describe": describe,
     "run": run,
     "table": table,
+    "search": search,
     "evaluate": evaluate,
     "status": status,
     "show": show,

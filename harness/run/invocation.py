@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Task
+from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
 from harness.engines.engine import Event as EngineEvent
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -39,6 +39,7 @@ class Invocation:
 
     def __post_init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
+        self._stopped: dict[str, str] = {}
         self._finished = False
         self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.provenance)
 
@@ -49,11 +50,17 @@ class Invocation:
             self.tracker.copy_run(entry.record, entry.run, spec=self.spec, parent_id=self._id)
 
     def train(self, runs: Iterable[PlannedRun]) -> Iterator[Event]:
-        """Execute runs in their order; whatever happens to one, the others go on."""
-        planned = {str(number): run for number, run in enumerate(runs)}
-        with closing(self.engine.execute(self._to_task(name, run) for name, run in planned.items())) as events:
+        """Execute runs in their order, each taken when there is room; whatever happens to one, the others go on."""
+        tasks = (self._to_task(str(number), run) for number, run in enumerate(runs))
+        with closing(self.engine.execute(tasks)) as events:
             for event in events:
-                yield from self._follow(event, planned[event.name])
+                yield from self._follow(event, self._open[event.name].run)
+
+    def stop(self, run: PlannedRun, reason: str) -> None:
+        """End a run that is open as interrupted, for `reason`."""
+        name = next(name for name, open_run in self._open.items() if open_run.run == run)
+        self._stopped[name] = reason
+        self.engine.stop(name)
 
     def finish(self, files: tuple[Path, ...], description: str) -> None:
         """Close the parent run; both are the table's."""
@@ -116,6 +123,8 @@ class Invocation:
                 return record
             case Died():
                 return self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
+            case Stopped():
+                return self._end(open_run, RunStatus.INTERRUPTED, self._stopped.pop(outcome.name))
             case _:
                 return self._end(open_run, RunStatus.TIMED_OUT)
 

@@ -54,7 +54,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     for data in dict.fromkeys(row.cell.data for row in plan.rows):
         check_data(data, spec.recipe.training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
-    _check_results(options.results)
+    check_results(options.results)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
     entries = read_ledger(plan, tracker, digests)
@@ -62,7 +62,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
         check_sources(to_do, tracker)
-        _check_files(spec.recipe.data, data_dir)
+        check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
@@ -73,7 +73,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         yield written
 
 
-def _check_results(folder: Path) -> None:
+def check_results(folder: Path) -> None:
     """That the table has a place is known before the first run, not after the last; nothing is created yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -96,7 +96,7 @@ def _is_to_do(entry: Entry, options: RunOptions) -> bool:
     return entry.standing not in kept
 
 
-def _check_files(data: DataSpec, data_dir: Path | None) -> None:
+def check_files(data: DataSpec, data_dir: Path | None) -> None:
     """A damaged file is found before the first run, not by every run."""
     found = describe_data(data.name, data_dir, spec=data)
     if not found.usable:

@@ -62,7 +62,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findin
 
 def find_folder(spec: ExperimentSpec, results: Path) -> Path:
     """`<results>/<recipe>`; under `--set` `<recipe>+<overrides>`, so that these results overwrite no others."""
-    return results / _name_folder(spec)
+    return results / name_folder(spec)
 
 
 def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
@@ -293,7 +293,7 @@ def _list_by_row(frame: pd.DataFrame, column: str) -> str:
     return "; ".join(f"`{value}` ({', '.join(known['row'][known[column] == value])})" for value in values)
 
 
-def _name_folder(spec: ExperimentSpec) -> str:
+def name_folder(spec: ExperimentSpec) -> str:
     """The recipe, with what `--set` changed of it, in characters and a length that every file system has."""
     full = "+".join([spec.recipe.name, *spec.overrides])
     name = re.sub(r"[^\w.,=+-]", "_", full)

@@ -223,7 +223,7 @@ def test_a_table_for_scripts_has_the_columns_of_the_csv(capsys: pytest.CaptureFi
     }
     assert list(table["rows"][0]) == list(COLUMNS)
     assert [row["top1_mean"] for row in table["rows"]] == [58.0, None, None, None]
-    assert [Path(file).name for file in table["files"]] == ["two.csv", "two.md"]
+    assert [Path(file).name for file in table["files"]] == ["two.csv", "two.md", "two.tex", "two.html"]
 
 
 def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixture[str], run_id: str) -> None:

@@ -459,6 +459,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"aggregation": "ghost_head"},
         {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
     ),
+    ({"aggregation": "ghost_head", "ghost_lambda": 1.0}, {"ghost_start": "ones", "ghost_rate": 2.0}),
     ({"preset": "ddf"}, {"se_ratio": 0.5, "combine": "add"}),
 )
 """What a row states, and the fields that its level alone reads."""

@@ -45,7 +45,7 @@ GHOSTS: dict[str, dict[str, Any]] = {
     "added": {"ghost_lambda": 0.0, "ghost_gamma": 0.5},
     "multiplied": {"ghost_lambda": 1.0, "ghost_gamma": 0.0, "ghost_map": "interleaved"},
     "both": {"ghost_lambda": 2.0, "ghost_gamma": 1.0, "ghost_map": "interleaved"},
-    "real-power": {"ghost_lambda": 0.7, "ghost_gamma": 1.0, "ghost_heads": 2},
+    "real-power": {"ghost_lambda": 0.7, "ghost_gamma": 1.0, "ghost_heads": 2, "ghost_rate": 4.0},
     "off": {"ghost_lambda": 0.0, "ghost_gamma": 0.0},
 }
 """Settings of the ghost head: each formula, each map."""
