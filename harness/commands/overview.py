@@ -12,6 +12,7 @@ from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
 from harness.table.display import count_noun
+from harness.table.training import to_training_notes
 from paradigms.config import NEIGHBORHOOD_FACTS
 
 
@@ -21,6 +22,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     parts = [
         _list_cells(plan, entries),
         *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
+        *to_training_notes(plan),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),

@@ -50,7 +50,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         StoreError: the store, or the folder of the tables, cannot be used.
     """
     spec, data_dir = plan.spec, options.data_dir
-    check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
+    for training in plan.trainings:
+        check_data(spec.recipe.data, training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     _check_results(options.results)
     tracker.prepare(spec.name)

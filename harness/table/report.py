@@ -16,6 +16,7 @@ from harness.statistics import MAX_EXACT_SEEDS, ClaimVerdict, Verdict
 from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, count_noun, to_claims, to_display, to_effects
 from harness.table.findings import DIRECTIONS, Findings
 from harness.table.frame import FACTORS
+from harness.table.training import to_training_notes
 
 MARKS = {
     "missing": "no run of this row has ended yet.",
@@ -178,6 +179,7 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
     yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
+    yield from to_training_notes(plan)
     if spec.recipe.note:
         yield spec.recipe.note
 
