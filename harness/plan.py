@@ -139,6 +139,11 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     skipped: tuple[SkippedRow, ...] = ()
 
+    @property
+    def trainings(self) -> tuple[TrainingSpec, ...]:
+        """Every way in which a row is trained."""
+        return tuple(dict.fromkeys(row.cell.training for row in self.rows))
+
 
 def make_plan(spec: ExperimentSpec) -> Plan:
     """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
@@ -250,7 +255,7 @@ def _floors(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[Plann
 
 
 def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
-    recipe, data = spec.recipe, _get_data(spec, row)
+    data = _get_data(spec, row)
     sizes = _get_sizes(spec, name, row)
     num_stages = len(sizes.num_heads)
     _check_stages(spec, name, row, sizes)
@@ -263,13 +268,25 @@ def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
-    return Cell(sizes.family, sizes, attention, num_heads, data, recipe.training)
+    return Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
 
 
 def _get_data(spec: ExperimentSpec, row: RowSpec) -> DataSpec:
     """The recipe's data, in the row's own image size where it states one."""
     data = spec.recipe.data
     return data if row.image_size is None else data.model_copy(update={"image_size": row.image_size})
+
+
+def _get_training(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec, data: DataSpec) -> TrainingSpec:
+    """The recipe's training of a row's backbone; token labels need a head over all tokens, and as many tokens."""
+    recipe, backbone = spec.recipe, row.backbone or spec.cell.backbone
+    training = recipe.training_of.get(backbone, recipe.training)
+    grid = sizes.token_grid(data.image_size)
+    if training.token_labels is not None and training.token_labels.grid != grid:
+        has = "has no head over its tokens (use_aux_head)" if grid is None else f"has {grid} tokens a side"
+        message = f"token_labels.grid is {training.token_labels.grid}, but backbone {backbone!r} {has}"
+        raise _error_in(spec, name, f"recipe {recipe.name!r}: {message}")
+    return training
 
 
 def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:

@@ -29,6 +29,7 @@ TRAINING_MODULES = (
     "harness.optim",
     "harness.run.cell",
     "harness.seeding",
+    "harness.task",
     "harness.train",
 )
 """What every run executes. Their own imports are not followed: what tracks, plans or prints changes no number."""

@@ -3,7 +3,7 @@
 The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -316,6 +316,10 @@ class BackboneSpec(Spec):
         """What stands where a row states no operator; None: the attention that timm's model has."""
         return None
 
+    def token_grid(self, _image_size: int) -> int | None:
+        """Tokens a side of the map that a head over all tokens sees; None: there is no such head."""
+        return None
+
 
 class SwinSpec(BackboneSpec):
     """Sizes of a Swin; every stage takes operators."""
@@ -356,7 +360,8 @@ class SwinSpec(BackboneSpec):
 class VoloSpec(BackboneSpec):
     """Sizes of a VOLO; stage 1, the Outlookers, takes operators, the others are global attention and stay timm's.
 
-    `use_aux_head` adds timm's head over all tokens, which is made for token labeling.
+    `use_aux_head` adds timm's head over all tokens, which is made for token labeling: half of a class's largest logit
+    among the tokens is added to that of the class token.
     """
 
     family = "volo"
@@ -392,6 +397,10 @@ class VoloSpec(BackboneSpec):
     def base_operator(self, _image_size: int) -> AttentionConfig:
         """Swin's attention in its own window: an Outlooker has none."""
         return AttentionConfig()
+
+    def token_grid(self, image_size: int) -> int | None:
+        """Of the map behind the downsampling."""
+        return image_size // self.patch_size // 2 if self.use_aux_head else None
 
 
 class DeitSpec(BackboneSpec):
@@ -451,6 +460,22 @@ class BackbonesSpec(Spec):
     deit: DeitSpec | None = None
 
 
+class TokenLabelsSpec(Spec):
+    """Token labeling (arXiv:2104.10858): every token learns classes of its own, read from the label map of its image.
+
+    The label maps lie in `label_maps/` of the data's folder. Needs a backbone with a head over all tokens.
+
+    Attributes:
+        grid: tokens a side of the map that the head sees.
+        weight: of the tokens' mean loss, beside that of the image.
+        mix_token: alpha of the Beta distribution from which MixToken draws the area that it leaves in place; 0 is off.
+    """
+
+    grid: PositiveInt
+    weight: PositiveFloat = 0.5
+    mix_token: NonNegativeFloat = 1.0
+
+
 class TrainingSpec(Spec):
     """How a run is trained; every duration is in epochs and becomes steps in `harness.optim`.
 
@@ -467,6 +492,7 @@ class TrainingSpec(Spec):
         ema_decay: evaluates an exponential moving average of the weights; None: the weights themselves.
         amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
         augmentation: random changes of the images.
+        token_labels: what the tokens are trained on; None: the class of the image alone is learned.
     """
 
     opt: str = "adamw"
@@ -485,6 +511,16 @@ class TrainingSpec(Spec):
     ema_decay: Probability | None = None
     amp: bool = False
     augmentation: AugmentationSpec = AugmentationSpec()
+    token_labels: TokenLabelsSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> Self:
+        mixed = [name for name in ("mixup", "cutmix") if getattr(self.augmentation, name) > 0]
+        if self.token_labels is not None and mixed:
+            raise ValueError(
+                f"token_labels have MixToken in place of mixup and cutmix: set augmentation.{mixed[0]} to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
@@ -502,8 +538,20 @@ class LimitsSpec(Spec):
     memory_limit_gb: PositiveFloat | None = None
 
 
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `changes` replace; of a mapping in both they replace only what they state."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
 class RecipeSpec(Spec):
     """Data, model sizes and schedule: what every row of a table shares. `name` is the stem of the file at `path`.
+
+    `training_of` is the exception: for a backbone that is trained otherwise, the fields of `training` that differ. What
+    rows these are stands under every table.
 
     `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
     `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
@@ -524,12 +572,31 @@ class RecipeSpec(Spec):
     data: DataSpec
     backbones: BackbonesSpec
     training: TrainingSpec
+    training_of: dict[Backbone, TrainingSpec] = {}
     limits: LimitsSpec = LimitsSpec()
     init_recipe: "RecipeSpec | None" = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_training_of(cls, stated: Any) -> Any:
+        """What a backbone's training does not state is that of all."""
+        shared, own = (stated.get(name) for name in ("training", "training_of"))
+        if not isinstance(shared, Mapping) or not isinstance(own, Mapping):
+            return stated
+        try:
+            TrainingSpec.model_validate(shared)
+        except ValidationError:  # is told where it stands, not once more for each backbone
+            return {**stated, "training_of": {}}
+        complete = {
+            name: _merge(shared, changes) if isinstance(changes, Mapping) else changes for name, changes in own.items()
+        }
+        return {**stated, "training_of": complete}
+
     @model_validator(mode="after")
     def _check_floors(self) -> Self:
-        if self.init_recipe is not None and self.floor_width is not None:
+        if self.floor_width is not None and self.training.token_labels is not None:
+            raise ValueError("floors have no tokens: state token_labels under training_of, or floor_width: null")
+        if self.floor_width is not None and self.init_recipe is not None:
             raise ValueError("floor_width: floors are trained from scratch, a recipe with init_recipe has none")
         return self
 

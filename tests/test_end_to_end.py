@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +30,41 @@ rows:
   Swin-T: {}
   Net4: {parameterization: [position_bias]}
 seeds: 1
+"""
+
+
+TOKEN_LABELS = """\
+title: Token labels
+recipe: tokens
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  VOLO: {backbone: volo}
+  VOLO, bias: {backbone: volo, parameterization: [position_bias], window_size: 4}
+seeds: 1
+"""
+
+TOKEN_RECIPE = """\
+title: Three colours, 32x32
+data: {name: image_folder, num_classes: 3, channels: 3, image_size: 32, val_images: 0}
+backbones:
+  swin: {patch_size: 4, embed_dim: 8, depths: [1, 1], num_heads: [1, 2], window_size: 4, weight_init: reset}
+  volo:
+    patch_size: 4
+    stem_hidden_dim: 8
+    layers: [1, 1]
+    embed_dims: [16, 32]
+    num_heads: [1, 2]
+    weight_init: jax
+    use_aux_head: true
+training:
+  opt: nmuon
+  lr: 0.02
+  batch_size: 8
+  epochs: 3
+  augmentation: {hflip: 0.5, scale: [0.5, 1.0], auto_augment: rand-m3-inc1}
+training_of:
+  volo: {ema_decay: 0.5, token_labels: {grid: 4}}
 """
 
 
@@ -231,6 +269,44 @@ def test_a_call_that_was_killed_is_closed_and_done_again(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", *to_options(overrides))
     assert "closed what an earlier call left open: 3 runs" in output
     assert trained(output) == {"Swin-T seed 0", "Net4 seed 0"}
+
+
+def write_token_labels(folder: Path) -> None:
+    """An experiment, its recipe, and `images/`: 48 of three colours to train on, each with a label map."""
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "tokens.yaml").write_text(TOKEN_RECIPE)
+    (folder / "labels.yaml").write_text(TOKEN_LABELS)
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("blue", "green", "red")):  # classes are numbered by their names in order
+        for split in ("train", "val", "label_maps"):
+            (folder / "images" / split / name).mkdir(parents=True)
+        for index in range(16):
+            pixels = generator.integers(0, 90, (36, 40, 3), dtype=np.uint8)
+            pixels[..., 2 - number] += 150
+            for split in ("train", "val"):
+                Image.fromarray(pixels).save(folder / "images" / split / name / f"{index}.png")
+            scores = torch.full((1, 6, 6), 9.0)
+            path = folder / "images" / "label_maps" / name / f"{index}.pt"
+            torch.save(torch.stack([scores, torch.full_like(scores, number)]).half(), path)
+
+
+@pytest.mark.slow
+def test_token_labels_from_a_folder_to_the_table(tmp_path: Path) -> None:
+    write_token_labels(tmp_path)
+    desk, command = Desk(tmp_path), ("run", "labels.yaml", "--data", "images")
+    assert trained(desk.harness(*command)) == {f"{row} seed 0" for row in ("Swin-T", "VOLO", "VOLO, bias")}
+    table = pd.read_csv(tmp_path / "results/tokens/labels.csv").set_index("row")
+    assert list(table["n"]) == [1, 1, 1]
+    assert table["top1_mean"].min() > 60
+    assert table["delta"].notna().sum() == 2  # on the same images, whatever the labels of their tokens
+    notes = (tmp_path / "results/tokens/labels.md").read_text()
+    assert "* Trained otherwise than all: VOLO, VOLO, bias; ema_decay 0.5 instead of off, token_labels.grid 4" in notes
+    assert trained(desk.harness(*command)) == set()
+    (tmp_path / "images/label_maps/red/0.pt").unlink()
+    process = desk.start(*command)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.strip() == "harness: 1 training images have no label map; the first is label_maps/red/0.pt"
 
 
 def to_options(overrides: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
 from harness.search import load_search
 from harness.search.space import make_space
-from harness.spec import CellSpec, RowSpec
+from harness.spec import CellSpec, RowSpec, TokenLabelsSpec
 from paradigms.config import AttentionConfig
 
 if TYPE_CHECKING:
@@ -189,6 +189,28 @@ def test_imagenet_is_the_papers_recipe() -> None:
     assert (spec.data.image_size, spec.data.crop_pct, spec.data.interpolation) == (224, 0.9, "bicubic")
     assert swin is not None
     assert (swin.embed_dim, swin.depths, swin.num_heads, swin.drop_path_rate) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.1)
+
+
+def test_imagenet_trains_volo_by_token_labels_and_averages_the_largest() -> None:
+    recipe = load_spec(Path("experiments/table6.yaml"), recipe="imagenet").recipe
+    volo = {name: training for name, training in recipe.training_of.items() if name.startswith("volo")}
+    assert {name: training.lr for name, training in volo.items()} == {
+        **{"volo": 1.6e-3, "volo_d2": 1e-3, "volo_d3": 1e-3, "volo_d4": 1e-3, "volo_d5": 8e-4}
+    }
+    for training in volo.values():
+        assert training.token_labels == TokenLabelsSpec(grid=14, weight=0.5, mix_token=1.0)
+        assert (training.augmentation.mixup, training.augmentation.cutmix, training.clip_grad) == (0, 0, None)
+        assert (training.epochs, training.augmentation.reprob) == (300, 0.25)
+    averaged = {name: training.ema_decay for name, training in recipe.training_of.items() if training.ema_decay}
+    assert averaged == {"swin_base": 0.99992, "volo_d5": 0.99992}
+
+
+def test_swin_t_has_both_drop_paths() -> None:
+    rows = make_plan(load_spec(Path("drop_path"), recipe="imagenet")).rows
+    assert {row.name: row.cell.sizes.drop_path_rate for row in rows} == {  # type: ignore[attr-defined]
+        **{"Swin-T": 0.1, "Swin-T, drop path 0.2": 0.2, "ELSA-Swin-T": 0.1}
+    }
+    assert rows[0].cell.id in find_cells("table1", "imagenet").values()
 
 
 def test_imagenet_has_the_papers_backbones() -> None:

@@ -22,7 +22,8 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     device = choose_device(plan.spec)
     model = build_model(cell, replicate=None, device=device)
     left_out = load_weights(model, weights)
-    data = load_data(cell.data, cell.training, replicate=0, data_dir=data_dir, device=device)
+    training = cell.training.model_copy(update={"token_labels": None})  # nothing is trained: no label map is needed
+    data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
     found = measure(model, data.test_batches(), device)
     told = f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of {len(found.labels):,} test images"
     return told + (f"\nleft out of {weights}: {left_out}" if left_out else "")

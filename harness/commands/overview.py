@@ -15,6 +15,7 @@ from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
 from harness.table.display import count_noun, write_size
+from harness.table.training import to_training_notes
 from paradigms.config import NEIGHBORHOOD_FACTS
 
 
@@ -27,6 +28,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
         _list_cells(plan, entries),
         *_list_initial(plan),
         *_list_skipped(plan),
+        *to_training_notes(plan),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from harness.commands.estimate import Estimator, to_duration
 from harness.data import data_digest
 from harness.errors import DataError, SpecError
-from harness.plan import Plan, make_plan
+from harness.plan import Cell, Plan, make_plan
 from harness.provenance import code_digest
 from harness.reading import list_experiments, load_spec
 from harness.record import RunStatus
@@ -139,7 +139,7 @@ class _Survey:
             if not run.reused_from:
                 self._runs.setdefault(run.cell_id, []).append(run)
         self._estimator = Estimator((row.cell for plan in plans for row in plan.rows), self._list_seconds())
-        self._data: dict[DataSpec, str] = {}
+        self._data: dict[tuple[DataSpec, bool], str] = {}
 
     def judge(self, plan: Plan) -> ExperimentStatus:
         ids = dict.fromkeys(row.cell.id for row in plan.rows)
@@ -164,13 +164,16 @@ class _Survey:
     def _find_digests(self, plan: Plan) -> tuple[dict[str, Digests], str]:
         """Of the cells that have runs: only those can be stale."""
         cells = {row.cell.id: row.cell for row in plan.rows if row.cell.id in self._runs}
-        data = plan.spec.recipe.data
         try:
-            if cells and data not in self._data:
-                self._data[data] = data_digest(data, self._data_dir)
+            return {cell_id: (code_digest(cell), self._digest_data(cell)) for cell_id, cell in cells.items()}, ""
         except DataError as error:
             return {}, f"what is stale is not known: {error}"
-        return {cell_id: (code_digest(cell), self._data[data]) for cell_id, cell in cells.items()}, ""
+
+    def _digest_data(self, cell: Cell) -> str:
+        key = cell.data, cell.training.token_labels is not None
+        if key not in self._data:
+            self._data[key] = data_digest(cell.data, cell.training, data_dir=self._data_dir)
+        return self._data[key]
 
     def _estimate(
         self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]

@@ -40,8 +40,9 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
         SpecError: there is no such dataset.
         DataError: the dataset is missing.
     """
-    data = data_digest(plan.spec.recipe.data, data_dir)
-    return {row.cell.id: (code_digest(row.cell), data) for row in plan.rows}
+    cells = {row.cell.training.token_labels is not None: row.cell for row in plan.rows}
+    data = {labelled: data_digest(cell.data, cell.training, data_dir=data_dir) for labelled, cell in cells.items()}
+    return {row.cell.id: (code_digest(row.cell), data[row.cell.training.token_labels is not None]) for row in plan.rows}
 
 
 def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:

@@ -51,8 +51,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    for data in dict.fromkeys(row.cell.data for row in plan.rows):
-        check_data(data, spec.recipe.training, data_dir=data_dir)
+    for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
+        check_data(data, training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     check_results(options.results)
     tracker.prepare(spec.name)

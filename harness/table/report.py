@@ -17,6 +17,7 @@ from harness.table.display import NOTHING, QUOTED, count_noun, emphasize, to_cla
 from harness.table.findings import Findings
 from harness.table.frame import FACTORS
 from harness.table.latex import to_latex
+from harness.table.training import to_training_notes
 
 MARKS = {
     "missing": "no run of this row has ended yet.",
@@ -200,6 +201,7 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
     yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
+    yield from to_training_notes(plan)
     if spec.recipe.note:
         yield spec.recipe.note
 

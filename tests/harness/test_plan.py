@@ -21,6 +21,7 @@ from harness.spec import (
     RecipeSpec,
     RowSpec,
     SwinSpec,
+    TokenLabelsSpec,
     TrainingSpec,
     VoloSpec,
 )
@@ -583,8 +584,61 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
         "swin": (spec.recipe.backbones.swin, set()),
         "volo": (VoloSpec(layers=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)), set()),
         "deit": (DeitSpec(embed_dim=8, num_heads=(1,)), set()),
-        "training": (spec.recipe.training, {"augmentation"}),
+        "training": (spec.recipe.training, {"augmentation", "token_labels"}),
         "augmentation": (spec.recipe.training.augmentation, set()),
     }
     for part, (model, other) in parts.items():
         assert set(RECIPE_CHANGES[part]) | other == set(type(model).model_fields), part
+
+
+def _train_volo(spec: ExperimentSpec, *, use_aux_head: bool = True, **training: Any) -> ExperimentSpec:
+    """A plan in which VOLO alone is trained otherwise, on maps of 7x7 tokens."""
+    volo = VoloSpec(
+        patch_size=2, layers=(2, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6), use_aux_head=use_aux_head
+    )
+    backbones = spec.recipe.backbones.model_copy(update={"volo": volo})
+    own = spec.recipe.training.model_copy(update=training)
+    recipe = spec.recipe.model_copy(update={"backbones": backbones, "training_of": {"volo": own}})
+    return spec.model_copy(update={"recipe": recipe})
+
+
+def test_a_backbone_that_is_trained_otherwise_moves_no_other_cell(spec: ExperimentSpec) -> None:
+    changed = _train_volo(spec, lr=5e-3)
+    assert plan_cell(changed, {}).id == plan_cell(spec, {}).id
+    assert plan_cell(changed, {"backbone": "volo_d2"}).id == plan_cell(spec, {"backbone": "volo_d2"}).id
+    assert plan_cell(changed, {"backbone": "volo"}).training.lr == 5e-3
+    assert plan_cell(changed, {}, cell={"backbone": "volo"}).training.lr == 5e-3
+
+
+@pytest.mark.parametrize("field", TokenLabelsSpec.model_fields)
+def test_every_field_of_token_labels_changes_the_id(spec: ExperimentSpec, field: str) -> None:
+    labels = TokenLabelsSpec(grid=7)
+    changed = {"grid": 14, "weight": 0.4, "mix_token": 0.5}
+    before, after = (
+        replace(plan_cell(spec, {}), training=spec.recipe.training.model_copy(update={"token_labels": value})).id
+        for value in (labels, labels.model_copy(update={field: changed[field]}))
+    )
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    ("use_aux_head", "grid", "message"),
+    [
+        (False, 7, "token_labels.grid is 7, but backbone 'volo' has no head over its tokens (use_aux_head)"),
+        (True, 14, "token_labels.grid is 14, but backbone 'volo' has 7 tokens a side"),
+    ],
+    ids=["no head", "other tokens"],
+)
+def test_token_labels_need_a_head_over_as_many_tokens(
+    spec: ExperimentSpec, use_aux_head: bool, grid: int, message: str
+) -> None:
+    labelled = _train_volo(spec, use_aux_head=use_aux_head, token_labels=TokenLabelsSpec(grid=grid))
+    with pytest.raises(SpecError) as caught:
+        plan_cell(labelled, {"backbone": "volo"})
+    assert str(caught.value) == f"rows.A: recipe 'tiny': {message}"
+    assert plan_cell(labelled, {}).training.token_labels is None
+
+
+def test_as_many_token_labels_as_tokens_are_planned(spec: ExperimentSpec) -> None:
+    labels = TokenLabelsSpec(grid=7)
+    assert plan_cell(_train_volo(spec, token_labels=labels), {"backbone": "volo"}).training.token_labels == labels
