@@ -73,7 +73,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
         )
     if not ended.is_complete or ended.best is None:
         why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
-        print(f"{list_files(ended.files)}\n\nthe test set is not touched: {why}")
+        print(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
         return FAILED if count.failed else 0
     plan = plan_comparison(spec, ended.best)
     print(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
