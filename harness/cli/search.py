@@ -66,13 +66,14 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     except KeyboardInterrupt:
         print(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    print(f"\n{count.describe()}\n\n{list_files(ended.files)}\n", flush=True)
+    print(f"\n{count.describe()}\n", flush=True)
     for outcome in count.failed:
         print(
             f"trial {outcome.number} {outcome.reason}; more in error.txt or output.txt of MLflow run {outcome.run_id}"
         )
     if not ended.is_complete or ended.best is None:
-        print("the winner goes to the test set when all trials have ended: the same command goes on from here")
+        why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
+        print(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
         return FAILED if count.failed else 0
     plan = plan_comparison(spec, ended.best)
     print(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)

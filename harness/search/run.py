@@ -112,7 +112,8 @@ def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
     floors = [row for row in found if row.is_floor]
     rows = (*(row for row in found if not row.is_floor), *controls, *floors)
     runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
-    return Plan(stated.spec, rows, runs, (*stated.skipped, *skipped))
+    listed = {**stated.spec.rows, **dict.fromkeys(spec.controls, winner)}  # a table asks for the order of names alone
+    return Plan(stated.spec.model_copy(update={"rows": listed}), rows, runs, (*stated.skipped, *skipped))
 
 
 @dataclass

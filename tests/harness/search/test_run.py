@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, l
 from harness.search.controls import WINNER
 from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
 from harness.search.trial import Outcome, TrialState
+from harness.table import make_table
 from harness.tracking import MlflowTracker
 
 SEARCH = """\
@@ -208,6 +209,14 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     controls = pd.read_csv(page.with_name("controls.csv")).set_index("control")
     assert list(controls["pairs"]) == [1, 1]
     assert set(controls["verdict"]) == {"unresolved"}
+
+
+def test_a_control_that_the_winner_makes_impossible_is_skipped_with_its_reason(searched: Searched) -> None:
+    spec, best = load_search(searched.folder / "small_search.yaml"), searched.outcomes[1]
+    plan = plan_comparison(spec, replace(best, values={"ghost_lambda": 1.0, "ghost_gamma": 0.0}))
+    assert [(row.name, "ghost_rate" in row.reason) for row in plan.skipped] == [("γ as a rate", True)]
+    table = make_table(plan, [], current={})
+    assert list(table["row"])[:4] == ["ELSA", WINNER, "γ as a rate", "O from 1"]
 
 
 def test_a_time_limit_starts_no_further_trial(searched: Searched, tmp_path: Path) -> None:
