@@ -184,6 +184,7 @@ def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "data": _differ(config["data"], _get_defaults(DataSpec)),
         "training": _differ(config["training"], _get_defaults(TrainingSpec)),
         "limits": _differ(config["limits"], _get_defaults(LimitsSpec)),
+        **({"init_from": config["init_from"]} if config.get("init_from") else {}),  # older runs do not say it
     }
 
 
