@@ -14,12 +14,12 @@ _DERIVED = {"name", "path", "overrides"}
 
 
 def load_spec(
-    path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+    path: Path | str, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
 ) -> ExperimentSpec:
     """Read an experiment with its recipe.
 
     Args:
-        path: a file, or a shipped experiment's name.
+        path: a file, or the name of an experiment in `experiments/` here or of a shipped one.
         recipe: replaces the one that the file names.
         seeds: replaces the file's number; fewer than the file's count as an override, so that results are kept apart.
         overrides: `key.path=value`, put into the experiment or, where the key is a recipe's, into its recipe.
@@ -27,7 +27,7 @@ def load_spec(
     Raises:
         SpecError: a mistake in a file or an option, with its place.
     """
-    experiment, recipe_pairs = _read_experiment(find_experiment(path), overrides)
+    experiment, recipe_pairs = _read_experiment(find_experiment(Path(path)), overrides)
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
@@ -49,16 +49,20 @@ def _narrow(experiment: Document, seeds: int) -> list[str]:
 
 
 def find_experiment(path: Path) -> Path:
-    """The file itself, or the shipped experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+    """The file itself, or the experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+
+    That is one in `experiments/` of the working directory, else a shipped one.
 
     Raises:
         SpecError: there is no such file.
     """
     if path.exists():
         return path
-    shipped = get_shipped_dir() / path.with_suffix(".yaml").name
-    if path.parent in (Path(), Path("experiments")) and shipped.is_file():
-        return shipped
+    if path.parent in (Path(), Path("experiments")):
+        for folder in (Path("experiments"), get_shipped_dir()):
+            named = folder / path.with_suffix(".yaml").name
+            if named.is_file():
+                return named
     names = tuple(sorted(file.stem for file in get_shipped_dir().glob("*.yaml")))
     raise SpecError(f"no such file; {unknown_name('experiment', path.stem, names)}", path=path)
 

@@ -5,11 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from harness.cli import bench, data, describe, evaluate, plan, run, table
+from harness.cli import bench, data, describe, evaluate, init, plan, run, table
 from harness.cli.verb import INTERRUPTED, Verb
 from harness.errors import HarnessError
 
 VERBS: dict[str, Verb] = {
+    "init": init,
     "plan": plan,
     "describe": describe,
     "run": run,
