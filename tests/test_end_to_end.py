@@ -157,6 +157,7 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {command.split()[0] for command in commands} == {
+        "init",
         "plan",
         "describe",
         "run",

@@ -47,5 +47,5 @@ def _gather_corner(config: AttentionConfig, border: str) -> float:
     values = {"v.weight": 2.0 * torch.eye(DIM), "v.bias": torch.ones(DIM)}
     output = {"proj.weight": torch.eye(DIM), "proj.bias": torch.zeros(DIM)}
     operator.load_state_dict({**operator.state_dict(), **values, **output})
-    outputs = operator(torch.ones_like(make_input()))
-    return outputs[0, -1, -1, 0].item()
+    corner: float = operator(torch.ones_like(make_input()))[0, -1, -1, 0].item()
+    return corner
