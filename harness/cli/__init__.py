@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from harness.cli import bench, data, describe, evaluate, init, plan, run, table
 from harness.cli.verb import INTERRUPTED, Verb
 from harness.errors import HarnessError
+from harness.plugins import load_plugins
 
 VERBS: dict[str, Verb] = {
     "init": init,
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     options.command = shlex.join(["harness", *arguments])
     try:
+        if "plugin" in options:
+            load_plugins(*options.plugin)
         return VERBS[options.verb].execute(options)
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
