@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from harness.cli import bench, data, describe, evaluate, init, plan, run, table
+from harness.cli import bench, data, describe, evaluate, export, init, plan, run, table
 from harness.cli.verb import INTERRUPTED, Verb
 from harness.errors import HarnessError
 from harness.plugins import load_plugins
@@ -17,6 +17,7 @@ VERBS: dict[str, Verb] = {
     "run": run,
     "table": table,
     "evaluate": evaluate,
+    "export": export,
     "data": data,
     "bench": bench,
 }

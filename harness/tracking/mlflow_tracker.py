@@ -93,6 +93,7 @@ class MlflowTracker:
     def __init__(self, tracking_uri: str) -> None:
         self.store = Store(tracking_uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
     def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
@@ -165,6 +166,27 @@ class MlflowTracker:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
         self._client.log_text(run_id, text, name)
+
+    @_guarded
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        tags = self._get_run(run_id).data.tags
+        source = tags.get("reused_from", run_id)
+        if name not in {file.path for file in self._client.list_artifacts(source)}:
+            ended = f"it ended as {tags['status']}" if "status" in tags else "it has not ended"
+            raise StoreError(f"run {source} has no {name}: {ended}")
+        return Path(self._client.download_artifacts(source, name, str(folder)))
+
+    def _get_run(self, run_id: str) -> "Run":
+        from mlflow.exceptions import MlflowException
+
+        if not self.store.is_new:
+            try:
+                return self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+        raise StoreError(f"{self.store.shown} has no run {run_id!r}")
 
     @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:
