@@ -18,6 +18,7 @@ from harness.data.family import Family
 from harness.errors import PluginError
 from harness.provenance import FOREIGN
 from harness.spec import BackboneSpec, BackbonesSpec, add_backbone
+from paradigms.config import LEVELS
 
 T = TypeVar("T")
 
