@@ -4,6 +4,7 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── SpecError               an experiment, a recipe or an option: file, line, key path
 ├── DataError               a dataset that is missing or damaged
 ├── StoreError              the tracking store cannot be used
+├── PluginError             a level or dataset of one's own that cannot be used
 ├── LoadError               the machine is too busy to time anything
 ├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
@@ -35,6 +36,10 @@ class DataError(HarnessError):
 
 class StoreError(HarnessError):
     """The tracking store cannot be opened or written."""
+
+
+class PluginError(HarnessError):
+    """A plugin cannot be imported, or a level of it cannot be used."""
 
 
 class LoadError(HarnessError):

@@ -20,7 +20,7 @@ _DERIVED = {"name", "path", "overrides"}
 
 
 def load_spec(
-    path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+    path: Path | str, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
 ) -> ExperimentSpec:
     """Read an experiment with its recipe; the arguments are those of `load_kind`.
 
@@ -31,13 +31,18 @@ def load_spec(
 
 
 def load_kind(
-    kind: type[Kind], path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+    kind: type[Kind],
+    path: Path | str,
+    *,
+    recipe: str | None = None,
+    seeds: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> Kind:
     """Read a file of a kind: `ExperimentSpec`, or one that has further keys.
 
     Args:
         kind: the model of the whole file.
-        path: a file, or a shipped experiment's name.
+        path: a file, or the name of an experiment in `experiments/` here or of a shipped one.
         recipe: replaces the one that the file names.
         seeds: replaces the file's number; fewer than the file's count as an override, so that results are kept apart.
         overrides: `key.path=value`, put into the experiment or, where the key is a recipe's, into its recipe.
@@ -45,7 +50,7 @@ def load_kind(
     Raises:
         SpecError: a mistake in a file or an option, with its place.
     """
-    experiment, recipe_pairs = _read_experiment(kind, find_experiment(path), overrides)
+    experiment, recipe_pairs = _read_experiment(kind, find_experiment(Path(path)), overrides)
     if SEARCH in experiment.root and SEARCH not in kind.model_fields:
         raise experiment.error(f"this file is a search: harness search {path}", SEARCH)
     if recipe is not None:
@@ -69,16 +74,20 @@ def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> lis
 
 
 def find_experiment(path: Path) -> Path:
-    """The file itself, or the shipped experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+    """The file itself, or the experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+
+    That is one in `experiments/` of the working directory, else a shipped one.
 
     Raises:
         SpecError: there is no such file.
     """
     if path.exists():
         return path
-    shipped = get_shipped_dir() / path.with_suffix(".yaml").name
-    if path.parent in (Path(), Path("experiments")) and shipped.is_file():
-        return shipped
+    if path.parent in (Path(), Path("experiments")):
+        for folder in (Path("experiments"), get_shipped_dir()):
+            named = folder / path.with_suffix(".yaml").name
+            if named.is_file():
+                return named
     raise SpecError(f"no such file; {unknown_name('experiment', path.stem, tuple(list_experiments()))}", path=path)
 
 

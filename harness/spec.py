@@ -5,7 +5,7 @@ The shape of a file is the shape of these models: YAML keys are field names. `ha
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from paradigms.config import (
     AGGREGATIONS,
@@ -624,3 +625,10 @@ class ExperimentSpec(Spec):
     published: dict[str, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()
+
+
+def add_backbone(name: str, sizes: type[BackboneSpec]) -> None:
+    """Let recipes give sizes to a backbone of one's own; `sizes` is the model of what they say of it."""
+    BackbonesSpec.model_fields[name] = FieldInfo(annotation=cast("type", sizes | None), default=None)
+    for model in (BackbonesSpec, RecipeSpec, ExperimentSpec):
+        model.model_rebuild(force=True)

@@ -3,7 +3,7 @@
 The operator is Eq. 4 of arXiv:2112.12786: logits from a set of terms, a normalization, a neighborhood, an aggregation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from math import inf
@@ -11,17 +11,17 @@ from operator import contains
 from typing import Any, NamedTuple
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
-NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook")
+NORMALIZATIONS = ["softmax", "filter_norm", "identity"]
+PARAMETERIZATIONS = [*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook"]
 """Terms add up; of the others one stands alone."""
 
-AGGREGATIONS = ("weighted_sum", "ghost_head", "channel_filter")
+AGGREGATIONS = ["weighted_sum", "ghost_head", "channel_filter"]
 GHOST_MAPS = ("grouped", "interleaved")
 GHOST_STARTS = ("normal", "ones")
 COMBINATIONS = ("mul", "add")
 PROJECTIONS = ("linear", "none", "batch_norm")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
-BACKBONES = ("swin", "volo", "deit")
+BACKBONES = ["swin", "volo", "deit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ NEIGHBORHOOD_FACTS = {
     ),
 }
 
-NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
+NEIGHBORHOODS = list(NEIGHBORHOOD_FACTS)
 BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
 _CENTRED = frozenset({"zero", "mask", "project"})
-_ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
+_SOFTMAX = frozenset({"softmax"})
 
 
 class KernelCase(NamedTuple):
@@ -83,7 +83,7 @@ class KernelCase(NamedTuple):
 
     neighborhood: str
     borders: frozenset[str]
-    normalizations: frozenset[str] = _ANY
+    normalizations: Collection[str] = NORMALIZATIONS
     aggregations: frozenset[str] = frozenset({"weighted_sum", "added"})
     scores: frozenset[str] = frozenset({"terms"})
 
@@ -148,7 +148,7 @@ FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for nam
 Size = int | tuple[int, int]
 
 
-def unknown_name(kind: str, name: object, known: tuple[str, ...]) -> str:
+def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
     """The message for a name that is not known: the nearest one, then all of them."""
     nearest = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -160,7 +160,7 @@ def to_pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
+def _require(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise ValueError(unknown_name(kind, name, known))
 
@@ -355,7 +355,32 @@ def _ghost_gains(config: AttentionConfig) -> dict[str, float]:
     return {"ghost_start": config.ghost_lambda, "ghost_rate": config.ghost_gamma}
 
 
-LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
+NAMES = {
+    "parameterization": PARAMETERIZATIONS,
+    "normalization": NORMALIZATIONS,
+    "neighborhood": NEIGHBORHOODS,
+    "aggregation": AGGREGATIONS,
+    "backbone": BACKBONES,
+}
+"""The names of each room's levels; `paradigms.plugins` adds to them, and nothing else does."""
+
+
+def add_neighborhood(name: str, facts: NeighborhoodFacts) -> None:
+    """Make a neighborhood of one's own known to every check of a config.
+
+    Raises:
+        ValueError: it reads a field that no config has.
+    """
+    read = frozenset({facts.size, *facts.fields})
+    for field in read:
+        _require("field", field, tuple(AttentionConfig.__dataclass_fields__))
+    NEIGHBORHOODS.append(name)
+    NEIGHBORHOOD_FACTS[name], BORDERS[name] = facts, facts.borders
+    FIELDS_WITHOUT_EFFECT[name] = frozenset().union(*_READ.values()) - read
+
+
+LEVELS = frozenset().union(*NAMES.values())
+"""Those of this package, from whatever room: modules that are called like them hold their code alone."""
 
 
 def make_config(values: Mapping[str, Any], *, base: AttentionConfig | None = None) -> AttentionConfig:

@@ -179,6 +179,52 @@ def test_kept_weights_score_what_the_table_says(desk: Desk) -> None:
     assert output.splitlines()[-1] == expected
 
 
+LOAD = """
+import sys
+import numpy as np, timm, torch
+import paradigms.models
+
+model = timm.create_model("local-dir:model", pretrained=True).eval()
+assert "harness" not in sys.modules
+from harness.data import load_data
+from harness.reading import load_recipe
+
+recipe = load_recipe("smoke")
+data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=torch.device("cpu"))
+assert list(model.pretrained_cfg["mean"]) == [data.splits.mean]
+with torch.inference_mode():
+    predicted = torch.cat([model(images).argmax(-1) for images, _ in data.test_batches()])
+kept = np.load("predictions.npz")["predictions"]
+assert len(kept) == 200 and len(set(kept)) > 1 and (predicted.numpy() == kept).all()
+"""
+
+
+@pytest.mark.slow
+def test_an_exported_model_predicts_in_plain_timm_what_its_run_did(desk: Desk) -> None:
+    run_id = desk.runs()["Net4 seed 0"].info.run_id
+    assert "written: model/model.safetensors" in desk.harness("export", run_id, "--output", "model")
+    MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}").download_artifacts(
+        run_id, "predictions.npz", str(desk.folder)
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=desk.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_floor_and_an_unknown_run_are_not_exported(desk: Desk) -> None:
+    for run_id, message in [
+        (desk.runs()["Linear classifier seed 0"].info.run_id, "of which timm knows no model"),
+        ("0123456789abcdef0123456789abcdef", "has no run '0123456789abcdef0123456789abcdef'"),
+    ]:
+        process = desk.start("export", run_id)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert message in errors
+
+
 @pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", "--seeds", "2")
@@ -198,8 +244,8 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {command.split()[0] for command in commands} == {
-        *("list", "plan", "describe", "run", "table", "search", "evaluate"),
-        *("status", "show", "ui", "doctor", "data", "bench"),
+        *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
+        *("status", "show", "ui", "doctor", "data", "bench", "export"),
     }
     for command in commands:
         if command.startswith("evaluate"):
@@ -210,8 +256,9 @@ def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
-        run_id = fresh_desk.runs()["Swin-T seed 0"].info.run_id if command.startswith("show") else ""
-        fresh_desk.harness(*command.replace("RUN", run_id[:12]).split(), *small, timeout=300)
+        if "RUN" in command:
+            command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901
+        fresh_desk.harness(*command.split(), *small, timeout=300)
 
 
 def look_and_leave(desk: Desk) -> None:

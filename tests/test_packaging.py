@@ -85,19 +85,38 @@ def test_the_wheel_holds_both_licences(wheel: Path) -> None:
     assert "harness/data/files/fashion_mnist/LICENSE" in names
 
 
-@pytest.mark.slow
-def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    environment, empty = tmp_path / "environment", tmp_path / "empty"
-    empty.mkdir()
-    run(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=tmp_path)
-    python, harness = environment / "bin" / "python", environment / "bin" / "harness"
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands of an environment in which the wheel is all that there is of the project."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=wheel.parent)
+    python = environment / "bin" / "python"
     install = ("-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
-    run(sys.executable, *install, cwd=tmp_path)
+    run(sys.executable, *install, cwd=wheel.parent)
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # only those: its own .pth files are not read
-    where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=empty)
+    where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=environment)
     assert Path(where.strip()).is_relative_to(site)
+    return environment / "bin"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     sets = "from paradigms.kernels import cpu; print(cpu.list_instruction_sets())"
-    assert run(str(python), "-c", sets, cwd=empty, OMP_NUM_THREADS="1").strip() == "('baseline',)"
-    plan = run(str(harness), "plan", "experiments/table1.yaml", cwd=empty, OMP_NUM_THREADS="1")
+    assert run(str(installed / "python"), "-c", sets, cwd=tmp_path, OMP_NUM_THREADS="1").strip() == "('baseline',)"
+    plan = run(str(installed / "harness"), "plan", "experiments/table1.yaml", cwd=tmp_path, OMP_NUM_THREADS="1")
     assert all(row in plan for row in ("Swin-T", "Net1", "Net2", "Net3", "Net4", "Net5", "Net6", "Net7"))
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_starts_a_study_in_an_empty_folder(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run(str(installed / "harness"), "init", cwd=tmp_path)
+    shipped = {path.relative_to(ROOT) for path in (ROOT / "experiments").rglob("*.yaml")}
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()} == shipped
+    small = ("--recipe", "smoke", "--seeds", "1", "--set", "floor_width=null", "training.epochs=1")
+    run(str(installed / "harness"), "run", "experiments/table6.yaml", *small, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert (tmp_path / "mlflow.db").is_file()
+    assert list((tmp_path / "results").rglob("table6.csv"))

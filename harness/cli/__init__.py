@@ -13,6 +13,8 @@ from harness.cli import (
     describe,
     doctor,
     evaluate,
+    export,
+    init,
     listing,
     plan,
     run,
@@ -24,8 +26,10 @@ from harness.cli import (
 )
 from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
 from harness.errors import HarnessError
+from harness.plugins import load_plugins
 
 VERBS: dict[str, Verb] = {
+    "init": init,
     "list": listing,
     "plan": plan,
     "describe": describe,
@@ -36,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "status": status,
     "show": show,
     "ui": ui,
+    "export": export,
     "data": data,
     "bench": bench,
     "doctor": doctor,
@@ -53,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     options.command = shlex.join(["harness", *arguments])
     try:
+        if "plugin" in options:
+            load_plugins(*options.plugin)
         code = VERBS[options.verb].execute(options)
         sys.stdout.flush()
         return code

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harness.cli.options import add_data
+from harness.cli.options import add_data, add_plugin
 from harness.data import DATASETS, check_data, describe_data
 from harness.plan import make_plan
 from harness.reading import load_spec
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", nargs="?", metavar="PATH|NAME", help="an experiment or a dataset (default: all)")
     parser.add_argument("--recipe", metavar="NAME", help="instead of the experiment's own")
     add_data(parser)
+    add_plugin(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -48,6 +48,18 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         help="replace values of the experiment or recipe",
     )
     add_data(parser)
+    add_plugin(parser)
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Levels and datasets of one's own; `harness.cli.main` loads them before a verb reads anything."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE|FILE",
+        help="a module or file with levels or datasets of your own; may be given again",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

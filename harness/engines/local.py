@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 
 from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
 
@@ -46,7 +48,7 @@ class LocalEngine:
             try:
                 while True:
                     for task in islice(waiting, self.workers - len(running)):
-                        with _interrupts_blocked():
+                        with _interrupts_blocked(), _script_hidden():
                             running.append(_Worker(self._context, task, Path(folder)))
                         yield Started(task.name, running[-1].pid)
                     if not running:
@@ -228,3 +230,14 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """A worker would execute the user's script once more, as far as to the call that has started it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
 from harness.engines.engine import Event as EngineEvent
 from harness.plan import PlannedRun
+from harness.plugins import list_plugins
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext, execute_cell
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
@@ -92,6 +93,7 @@ class Invocation:
             provenance={**self.provenance, "code_digest": code, "data_digest": data},
             data_dir=self.data_dir,
             threads=self.engine.threads,
+            plugins=list_plugins(),
         )
         self._open[name] = OpenRun(run, limits, context.provenance)
         return Task(

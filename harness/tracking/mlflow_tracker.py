@@ -189,14 +189,30 @@ class MlflowTracker:
         return any(file.path == name for file in self._client.list_artifacts(run_id))
 
     @_guarded
-    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Put a file that a run has kept into `folder`."""
-        return Path(self._client.download_artifacts(run_id, name, str(folder)))
-
-    @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
         self._client.log_text(run_id, text, name)
+
+    @_guarded
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        tags = self._get_run(run_id).data.tags
+        source = tags.get("reused_from", run_id)
+        if name not in {file.path for file in self._client.list_artifacts(source)}:
+            ended = f"it ended as {tags['status']}" if "status" in tags else "it has not ended"
+            raise StoreError(f"run {source} has no {name}: {ended}")
+        return Path(self._client.download_artifacts(source, name, str(folder)))
+
+    def _get_run(self, run_id: str) -> "Run":
+        from mlflow.exceptions import MlflowException
+
+        if not self.store.is_new:
+            try:
+                return self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+        raise StoreError(f"{self.store.shown} has no run {run_id!r}")
 
     @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:

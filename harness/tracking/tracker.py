@@ -110,12 +110,12 @@ class Tracker(Protocol):
         """Whether a run has kept a file of this name."""
         ...
 
-    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Put a file that a run has kept into `folder`."""
-        ...
-
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
+
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        ...
 
     def finish_run(self, run_id: str, record: Record) -> None:
         """Write the outcome and close the run; the curve has been written by `log_epoch`.

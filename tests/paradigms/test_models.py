@@ -149,6 +149,27 @@ def test_a_model_is_an_attribute_of_the_module(name: str) -> None:
     assert name in timm.list_models(module="models")
 
 
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [
+        ("attention_swin", [{"normalization": "identity"}, "net7", None]),
+        ("attention_volo", [{"parameterization": ["hadamard"]}, None, None]),
+        ("attention_deit", [{"window_size": [3, 3], "shift_size": None}]),
+    ],
+)
+def test_a_model_takes_operators_of_ones_own(name: str, attention: list[Any]) -> None:
+    sizes = {
+        "attention_swin": {"depths": [2, 2, 2], "num_heads": [3, 6, 12]},
+        "attention_volo": {"layers": [1, 1, 1], "embed_dims": [16, 32, 32], "num_heads": [1, 2, 2]},
+        "attention_deit": {},
+    }[name]
+    with torch.device("meta"):
+        model: Any = timm.create_model(name, attention=attention, img_size=56, num_classes=5, **sizes)
+        assert model(torch.empty(1, 3, 56, 56)).shape == (1, 5)
+    found = {stage: operator.normalization.kind for stage, _, operator in model.operators()}
+    assert found == {1: "identity", 2: "softmax"} if name == "attention_swin" else {1: "softmax"}
+
+
 @pytest.mark.slow
 def test_nothing_is_registered_unless_the_module_is_imported() -> None:
     code = "import timm, paradigms, paradigms.backbones, paradigms.replace; assert not timm.is_model('net7_swin_tiny')"
