@@ -138,7 +138,7 @@ def test_the_factorial_has_all_subsets_of_terms() -> None:
 
 
 @every_search
-@every_recipe
+@every_recipe_from_scratch
 def test_every_search_has_its_space_under_every_recipe(search: Path, recipe: Path) -> None:
     space = make_space(load_search(search, recipe=recipe.stem))
     points = [{parameter.name: parameter.probes()[end] for parameter in space.parameters} for end in (0, -1)]
