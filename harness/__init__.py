@@ -1,1 +1,33 @@
-"""The machine: from an experiment file to a table, one way (spec, plan, run, record, table)."""
+"""The machine: from an experiment file to a table, one way (spec, plan, run, record, table).
+
+What a script or a notebook uses stands here and is loaded when it is first used, so that `import harness` costs
+nothing: `load_spec` reads an experiment, `run` trains what is missing of it and returns its table, `read_records` its
+runs, `compare` the differences between rows that they prove; `load_plugins` makes levels of one's own known.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.errors import HarnessError
+    from harness.plugins import load_plugins
+    from harness.reading import load_spec
+    from harness.run.library import compare, read_records, run
+
+_HOME = {
+    "HarnessError": "harness.errors",
+    "load_plugins": "harness.plugins",
+    "load_spec": "harness.reading",
+    "read_records": "harness.run.library",
+    "compare": "harness.run.library",
+}
+
+__all__ = ["HarnessError", "compare", "load_plugins", "load_spec", "read_records", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":
+        return import_module("harness.run")  # the package is a function too
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -4,7 +4,9 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── SpecError               an experiment, a recipe or an option: file, line, key path
 ├── DataError               a dataset that is missing or damaged
 ├── StoreError              the tracking store cannot be used
+├── PluginError             a level or dataset of one's own that cannot be used
 ├── LoadError               the machine is too busy to time anything
+├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
 └── RunError                a run ended without a result; its `status` says how
 └── Diverged            a non-finite number, or no better than chance after half the steps
@@ -36,8 +38,16 @@ class StoreError(HarnessError):
     """The tracking store cannot be opened or written."""
 
 
+class PluginError(HarnessError):
+    """A plugin cannot be imported, or a level of it cannot be used."""
+
+
 class LoadError(HarnessError):
     """Others use the machine, so that nothing timed now would be a result."""
+
+
+class ServerError(HarnessError):
+    """A web page cannot be shown: its port is taken, its program missing, or it ended."""
 
 
 class WeightsError(HarnessError):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import SpecError
+from harness.initial import FromRun, Initial, explain_mismatch, inherit, read_file
 from harness.reading import error_at
 from harness.rows import list_rows
 from harness.spec import (
@@ -22,6 +23,7 @@ from harness.spec import (
     LinearSpec,
     MlpSpec,
     OperatorSpec,
+    RecipeSpec,
     RowSpec,
     Spec,
     TrainingSpec,
@@ -51,6 +53,7 @@ class Cell:
         sizes: the backbone's sizes under the recipe.
         attention: the operator of each stage, None where timm's own attention stands; empty for a floor.
         num_heads: of each stage; empty for a floor.
+        init_from: where the weights start; None: from scratch.
     """
 
     backbone: str
@@ -59,6 +62,7 @@ class Cell:
     num_heads: tuple[int, ...]
     data: DataSpec
     training: TrainingSpec
+    init_from: Initial | None = None
 
     @cached_property
     def id(self) -> str:
@@ -77,6 +81,7 @@ class Cell:
             "num_heads": list(self.num_heads),
             "data": _to_stated(self.data, _WITHOUT_EFFECT),
             "training": _to_stated(self.training, set()),
+            **({} if self.init_from is None else {"init_from": self.init_from.identity}),
         }
 
     def levels(self) -> frozenset[str]:
@@ -134,20 +139,27 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     skipped: tuple[SkippedRow, ...] = ()
 
+    @property
+    def trainings(self) -> tuple[TrainingSpec, ...]:
+        """Every way in which a row is trained."""
+        return tuple(dict.fromkeys(row.cell.training for row in self.rows))
+
 
 def make_plan(spec: ExperimentSpec) -> Plan:
     """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
 
-    A row on a backbone that the recipe has no sizes for is skipped. The baseline cannot be.
+    A row on a backbone that the recipe has no sizes for is skipped; so the baseline cannot be. A row that starts from
+    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not.
 
     Raises:
-        SpecError: a row asks for an impossible combination.
+        SpecError: a row asks for an impossible combination, or starts from what is not there.
     """
-    stated = list_rows(spec)
+    listed = list_rows(spec)
+    stated = {name: inherit(row, listed) for name, row in listed.items()}
     skipped = tuple(_find_skipped(spec, stated))
     left_out = {row.name for row in skipped}
     planned = [
-        PlannedRow(name, _make_cell(spec, name, row), row.expect)
+        PlannedRow(name, replace(_make_cell(spec, name, row), init_from=_find_initial(spec, name, stated)), row.expect)
         for name, row in stated.items()
         if name not in left_out
     ]
@@ -158,12 +170,38 @@ def make_plan(spec: ExperimentSpec) -> Plan:
 
 def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:
     for name, row in rows.items():
+        mismatch = explain_mismatch(spec, row)
+        if mismatch is not None:
+            yield SkippedRow(name, mismatch)
+            continue
         backbone = row.backbone or spec.cell.backbone
-        if getattr(spec.recipe.backbones, backbone) is None:
-            reason = f"recipe {spec.recipe.name!r} has no sizes for backbone {backbone!r}"
+        lacking = [recipe.name for recipe in _list_recipes(spec) if getattr(recipe.backbones, backbone) is None]
+        if lacking:
+            reason = f"recipe {lacking[0]!r} has no sizes for backbone {backbone!r}"
             if name == spec.baseline:
                 raise _error_in(spec, name, reason)
             yield SkippedRow(name, reason)
+
+
+def _list_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
+    """Whose name a row may state fields for: the recipe comes last, the one that it starts from holds too."""
+    return [recipe for recipe in (spec.recipe.init_recipe, spec.recipe) if recipe is not None]
+
+
+def _find_initial(spec: ExperimentSpec, name: str, rows: Mapping[str, RowSpec]) -> Initial | None:
+    """Where a row's weights start: its run under the recipe that this one starts from, or a file."""
+    init_from, recipe = rows[name].init_from, spec.recipe.init_recipe
+    if init_from is None or recipe is None:
+        return None
+    if init_from not in rows:
+        try:
+            return read_file(init_from, rows)
+        except ValueError as error:
+            raise _error_in(spec, name, str(error), "init_from") from None
+    if rows[init_from].init_from is not None:
+        raise _error_in(spec, name, f"{init_from} is not trained from scratch itself", "init_from")
+    trained = spec.model_copy(update={"recipe": recipe})
+    return FromRun(_make_cell(trained, init_from, rows[init_from]).id, init_from, recipe.name)
 
 
 def _error_in(spec: ExperimentSpec, name: str, message: str, *key: str | int) -> SpecError:
@@ -177,9 +215,12 @@ def find_row(plan: Plan, name: str) -> PlannedRow:
     """A row by its name; floors have theirs.
 
     Raises:
-        SpecError: the plan has no such row; the message tells the nearest and all of them.
+        SpecError: the plan has no such row, or skips it; the message tells the nearest and all of them, or the reason.
     """
     rows = {row.name: row for row in plan.rows}
+    for row in plan.skipped:
+        if row.name == name:
+            raise SpecError(f"row {name!r} is skipped: {row.reason}", path=plan.spec.path)
     if name not in rows:
         raise SpecError(unknown_name("row", name, tuple(rows)), path=plan.spec.path)
     return rows[name]
@@ -214,20 +255,38 @@ def _floors(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[Plann
 
 
 def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
-    recipe = spec.recipe
+    data = _get_data(spec, row)
     sizes = _get_sizes(spec, name, row)
     num_stages = len(sizes.num_heads)
     _check_stages(spec, name, row, sizes)
     stages = [_layers(spec, row, stage, num_stages) for stage in range(num_stages)]
     try:
         attention = tuple(
-            _resolve_operator(layers, sizes, recipe.data.image_size) if stage in sizes.operator_stages else None
+            _resolve_operator(layers, sizes, data.image_size) if stage in sizes.operator_stages else None
             for stage, layers in enumerate(stages, start=1)
         )
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
-    return Cell(sizes.family, sizes, attention, num_heads, recipe.data, recipe.training)
+    return Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
+
+
+def _get_data(spec: ExperimentSpec, row: RowSpec) -> DataSpec:
+    """The recipe's data, in the row's own image size where it states one."""
+    data = spec.recipe.data
+    return data if row.image_size is None else data.model_copy(update={"image_size": row.image_size})
+
+
+def _get_training(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec, data: DataSpec) -> TrainingSpec:
+    """The recipe's training of a row's backbone; token labels need a head over all tokens, and as many tokens."""
+    recipe, backbone = spec.recipe, row.backbone or spec.cell.backbone
+    training = recipe.training_of.get(backbone, recipe.training)
+    grid = sizes.token_grid(data.image_size)
+    if training.token_labels is not None and training.token_labels.grid != grid:
+        has = "has no head over its tokens (use_aux_head)" if grid is None else f"has {grid} tokens a side"
+        message = f"token_labels.grid is {training.token_labels.grid}, but backbone {backbone!r} {has}"
+        raise _error_in(spec, name, f"recipe {recipe.name!r}: {message}")
+    return training
 
 
 def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
@@ -236,8 +295,9 @@ def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
     if row.backbone in (None, spec.cell.backbone):
         sizes = _replace_sizes(spec, sizes, spec.cell.sizes, ("cell",))
     sizes = _replace_sizes(spec, sizes, row.sizes, ("rows", name))
-    if spec.recipe.data.image_size % sizes.patch_size:
-        message = f"patch_size must divide image_size, got {sizes.patch_size} and {spec.recipe.data.image_size}"
+    image_size = _get_data(spec, row).image_size
+    if image_size % sizes.patch_size:
+        message = f"patch_size must divide image_size, got {sizes.patch_size} and {image_size}"
         raise _error_in(spec, name, f"recipe {spec.recipe.name!r}: {message}")
     return sizes
 
@@ -246,8 +306,15 @@ def _replace_sizes(
     spec: ExperimentSpec, sizes: BackboneSpec, stated: Mapping[str, Mapping[str, Any]], place: tuple[str, ...]
 ) -> BackboneSpec:
     """The sizes with those that are stated for this recipe, checked like a recipe's own."""
-    changes = stated.get(spec.recipe.name, {})
-    place = (*place, "sizes", spec.recipe.name)
+    for recipe in _list_recipes(spec):
+        sizes = _change_sizes(spec, sizes, stated.get(recipe.name, {}), (*place, "sizes", recipe.name))
+    return sizes
+
+
+def _change_sizes(
+    spec: ExperimentSpec, sizes: BackboneSpec, changes: Mapping[str, Any], place: tuple[str, ...]
+) -> BackboneSpec:
+    """The sizes with some of them replaced."""
     unknown = [key for key in changes if key not in type(sizes).model_fields]
     if unknown:
         raise error_at(spec, unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])
@@ -283,9 +350,14 @@ def _selectors(stage: int, num_stages: int) -> tuple[int | str, ...]:
 
 
 def _layers(spec: ExperimentSpec, row: RowSpec, stage: int, num_stages: int) -> list[OperatorSpec]:
-    """What a stage (from 0) inherits, the more specific later: cell, row, `all`, `not_last` or `last`, its number."""
+    """What a stage (from 0) inherits, the more specific later.
+
+    That is the cell, the row, the row `under` this recipe (before that, under the one that it starts from), and of
+    `stages`: `all`, `not_last` or `last`, its number.
+    """
+    under = [row.under[recipe.name] for recipe in _list_recipes(spec) if recipe.name in row.under]
     chosen = [row.stages[key] for key in _selectors(stage + 1, num_stages) if key in row.stages]
-    return [spec.cell, row, *chosen]
+    return [spec.cell, row, *under, *chosen]
 
 
 def _resolve_operator(layers: list[OperatorSpec], sizes: BackboneSpec, image_size: int) -> AttentionConfig | None:

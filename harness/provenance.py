@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -29,12 +30,16 @@ TRAINING_MODULES = (
     "harness.optim",
     "harness.run.cell",
     "harness.seeding",
+    "harness.task",
     "harness.train",
 )
 """What every run executes. Their own imports are not followed: what tracks, plans or prints changes no number."""
 
 COMPILED = {"paradigms.kernels.cpu": "paradigms/kernels/native"}
 """Where the sources lie that a module calls compiled."""
+
+FOREIGN: dict[str, frozenset[str]] = {}
+"""The modules of levels and datasets from outside of the two packages, by the level's name; see `harness.plugins`."""
 
 CONFIGURATION = frozenset({"paradigms", "paradigms.config", "paradigms.presets", "paradigms.models"})
 """Names and defaults; what a cell resolves to is its id already."""
@@ -68,17 +73,48 @@ def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
         digest.update(f"{module}\n{content}\n".encode())
     for path in _list_sources([COMPILED[module] for module in modules if module in COMPILED], root):
         digest.update(f"{path.name}\n{_strip(path.read_text(encoding='utf-8'))}\n".encode())
+    for content in sorted(f"{path.name}\n{_read_code(path)}\n" for path in list_foreign(cell)):
+        digest.update(content.encode())
     return digest.hexdigest()[:12]
+
+
+def list_foreign(cell: Cell) -> list[Path]:
+    """The files of all code from outside that a cell reaches: empty unless it names a level of a plugin."""
+    modules = {module for level in cell.levels() for module in FOREIGN.get(level, ())}
+    return sorted({path for module in modules for path in _list_foreign_files(module)})
+
+
+def _list_foreign_files(module: str) -> set[Path]:
+    """The whole package that a module lies in; of a lone one, the modules beside it that it imports too."""
+    top = module.partition(".")[0]
+    file = getattr(sys.modules[top], "__file__", None) or getattr(sys.modules[module], "__file__", None)
+    if file is None or top in (*SOURCES, *sys.stdlib_module_names):
+        return set()
+    home = Path(file).parent
+    if Path(file).name == "__init__.py":
+        return set(_list_sources([str(home)], home))
+    reached, waiting = set[Path](), [Path(file)]
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        names = (name for name in _find_imports(path.read_text(encoding="utf-8"), "") if name not in SOURCES)
+        beside = (home / f"{name}.py" for name in names if not any(home.glob("*.dist-info")))  # installed, not beside
+        waiting += [found for found in beside if found.is_file() and found not in reached]
+    return reached
 
 
 def tree_digest(*folders: str, root: Path = ROOT) -> str:
     """Twelve hexadecimal digits of all code in some folders, without comments and formatting."""
     digest = hashlib.sha256()
     for path in _list_sources(folders, root):
-        source = path.read_text(encoding="utf-8")
-        content = _parse(source) if path.suffix == ".py" else _strip(source)
-        digest.update(f"{path.relative_to(root).as_posix()}\n{content}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\n{_read_code(path)}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _read_code(path: Path) -> str:
+    """Without comments and formatting."""
+    source = path.read_text(encoding="utf-8")
+    return _parse(source) if path.suffix == ".py" else _strip(source)
 
 
 def _list_sources(folders: Iterable[str], root: Path) -> list[Path]:
@@ -90,12 +126,18 @@ def _list_sources(folders: Iterable[str], root: Path) -> list[Path]:
 def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
     """The modules that the digest of a cell covers, sorted.
 
-    They are the modules of training, the file of the dataset and the backbone, and what these two import. A module
+    They are the modules of training, the files of the dataset and the backbone and, for a cell that starts from trained
+    weights, of who reads them; and what these import. A module
     called like a level is not followed where the cell does not name that level: only cells with `sliding_window`
-    reach `paradigms.kernels.sliding_window`.
+    reach `paradigms.kernels.sliding_window`. Of a level from outside it is what its code imports.
     """
-    starts = [f"harness.data.{cell.data.name}"]
-    starts += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
+    named = [f"harness.data.{cell.data.name}"]
+    named += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
+    named += ["harness.weights"] if cell.init_from is not None else []
+    starts = [module for module in named if _locate(module, root) is not None]
+    for path in list_foreign(cell):
+        found = _find_imports(path.read_text(encoding="utf-8"), "") if path.suffix == ".py" else ()
+        starts += [name for name in found if _locate(name, root) is not None and _is_reached(name, cell)]
     reached, waiting = set(TRAINING_MODULES), starts
     while waiting:
         module = waiting.pop()
@@ -112,8 +154,8 @@ def _is_reached(module: str, cell: Cell) -> bool:
 
 
 def _is_named(name: str, cell: Cell) -> bool:
-    """False for a level that the cell does not name."""
-    return name not in LEVELS or name in cell.levels()
+    """False for a level that the cell does not name; which of them code from outside calls is not known."""
+    return name not in LEVELS or name in cell.levels() or not FOREIGN.keys().isdisjoint(cell.levels())
 
 
 def _imports_of(module: str, root: Path) -> Iterator[str]:

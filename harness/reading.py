@@ -1,8 +1,9 @@
 """From files and options to an `ExperimentSpec`: every mistake is a `SpecError` with its place."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.document import Document, join_errors, parse_override, read_document
 from harness.errors import SpecError
@@ -10,16 +11,38 @@ from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
 from paradigms.config import unknown_name
 
+Kind = TypeVar("Kind", bound=ExperimentSpec)
+
+SEARCH = "search"
+"""The key that makes a file a search."""
+
 _DERIVED = {"name", "path", "overrides"}
 
 
 def load_spec(
-    path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+    path: Path | str, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
 ) -> ExperimentSpec:
-    """Read an experiment with its recipe.
+    """Read an experiment with its recipe; the arguments are those of `load_kind`.
+
+    Raises:
+        SpecError: a mistake in a file or an option, with its place; or the file is a search.
+    """
+    return load_kind(ExperimentSpec, path, recipe=recipe, seeds=seeds, overrides=overrides)
+
+
+def load_kind(
+    kind: type[Kind],
+    path: Path | str,
+    *,
+    recipe: str | None = None,
+    seeds: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Kind:
+    """Read a file of a kind: `ExperimentSpec`, or one that has further keys.
 
     Args:
-        path: a file, or a shipped experiment's name.
+        kind: the model of the whole file.
+        path: a file, or the name of an experiment in `experiments/` here or of a shipped one.
         recipe: replaces the one that the file names.
         seeds: replaces the file's number; fewer than the file's count as an override, so that results are kept apart.
         overrides: `key.path=value`, put into the experiment or, where the key is a recipe's, into its recipe.
@@ -27,40 +50,45 @@ def load_spec(
     Raises:
         SpecError: a mistake in a file or an option, with its place.
     """
-    experiment, recipe_pairs = _read_experiment(find_experiment(path), overrides)
+    experiment, recipe_pairs = _read_experiment(kind, find_experiment(Path(path)), overrides)
+    if SEARCH in experiment.root and SEARCH not in kind.model_fields:
+        raise experiment.error(f"this file is a search: harness search {path}", SEARCH)
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
-        overrides = [*overrides, *_narrow(experiment, seeds)]
+        overrides = [*overrides, *_narrow(kind, experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
     derived: dict[str, Any] = {"name": experiment.path.stem, "path": experiment.path, "overrides": tuple(overrides)}
     if "recipe" in experiment.root:
         derived["recipe"] = _load_recipe(experiment, recipe_pairs)
         del experiment.root["recipe"]
-    spec = experiment.validate(ExperimentSpec, **derived)
+    spec = experiment.validate(kind, **derived)
     _check_row_names(experiment, spec)
     _check_recipe_names(experiment, spec)
     return spec
 
 
-def _narrow(experiment: Document, seeds: int) -> list[str]:
-    stated = experiment.to_plain().get("seeds", ExperimentSpec.model_fields["seeds"].default)
+def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
+    stated = experiment.to_plain().get("seeds", kind.model_fields["seeds"].default)
     return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
 
 
 def find_experiment(path: Path) -> Path:
-    """The file itself, or the shipped experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+    """The file itself, or the experiment that `table1`, `table1.yaml` or `experiments/table1.yaml` names.
+
+    That is one in `experiments/` of the working directory, else a shipped one.
 
     Raises:
         SpecError: there is no such file.
     """
     if path.exists():
         return path
-    shipped = get_shipped_dir() / path.with_suffix(".yaml").name
-    if path.parent in (Path(), Path("experiments")) and shipped.is_file():
-        return shipped
-    names = tuple(sorted(file.stem for file in get_shipped_dir().glob("*.yaml")))
-    raise SpecError(f"no such file; {unknown_name('experiment', path.stem, names)}", path=path)
+    if path.parent in (Path(), Path("experiments")):
+        for folder in (Path("experiments"), get_shipped_dir()):
+            named = folder / path.with_suffix(".yaml").name
+            if named.is_file():
+                return named
+    raise SpecError(f"no such file; {unknown_name('experiment', path.stem, tuple(list_experiments()))}", path=path)
 
 
 def get_shipped_dir() -> Path:
@@ -70,18 +98,29 @@ def get_shipped_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "experiments"
 
 
+def list_experiments() -> dict[str, Path]:
+    """The shipped experiments by name, `table2` before `table11`; searches, which are read otherwise, are left out."""
+    files = (file for file in get_shipped_dir().glob("*.yaml") if not file.stem.endswith("_search"))
+    return {file.stem: file for file in sorted(files, key=_to_natural)}
+
+
+def _to_natural(file: Path) -> list[int | str]:
+    """A name as words and numbers by turns, so that it sorts as people count."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.stem)]
+
+
 def error_at(spec: ExperimentSpec, message: str, *key: str | int) -> SpecError:
     """The mistake at `key` of an experiment that was read before, with the place where it stands."""
     if spec.path is None:
         return SpecError(message, key=".".join(str(part) for part in key))
-    experiment, _ = _read_experiment(spec.path, spec.overrides)
+    experiment, _ = _read_experiment(type(spec), spec.path, spec.overrides)
     return experiment.error(message, *key)
 
 
-def _read_experiment(path: Path, overrides: Sequence[str]) -> tuple[Document, list[str]]:
+def _read_experiment(kind: type[ExperimentSpec], path: Path, overrides: Sequence[str]) -> tuple[Document, list[str]]:
     """The experiment with its overrides applied, and the overrides of its recipe."""
     experiment, recipe_pairs = read_document(path), []
-    experiment_keys, recipe_keys = set(ExperimentSpec.model_fields), set(RecipeSpec.model_fields)
+    experiment_keys, recipe_keys = set(kind.model_fields), set(RecipeSpec.model_fields)
     for pair in overrides:
         key, value = parse_override(pair)
         option = f"--set {pair}"
@@ -102,7 +141,7 @@ def _check_row_exists(experiment: Document, key: tuple[str, ...], option: str) -
         raise SpecError(unknown_name("row", key[1], tuple(rows)), key=option)
 
 
-def _list_recipes(*folders: Path) -> dict[str, Path]:
+def list_recipes(*folders: Path) -> dict[str, Path]:
     """The shipped recipes by name, and those of further folders, which come before them."""
     shipped = get_shipped_dir() / "recipes"
     return {file.stem: file for folder in (shipped, *folders) for file in sorted(folder.glob("*.yaml"))}
@@ -110,7 +149,7 @@ def _list_recipes(*folders: Path) -> dict[str, Path]:
 
 def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     name = experiment.to_plain()["recipe"]
-    recipes = _list_recipes(experiment.path.parent / "recipes")
+    recipes = list_recipes(experiment.path.parent / "recipes")
     if name not in recipes:
         raise experiment.error(unknown_name("recipe", name, tuple(sorted(recipes))), "recipe")
     path = recipes[name]
@@ -118,7 +157,22 @@ def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     for pair in pairs:
         key, value = parse_override(pair)
         recipe.replace(key, value, option=f"--set {pair}")
-    return recipe.validate(RecipeSpec, name=path.stem, path=path)
+    return _make_recipe(recipe, recipes)
+
+
+def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
+    """The recipe with the one that it starts from, which starts from none itself."""
+    derived: dict[str, Any] = {"name": recipe.path.stem, "path": recipe.path}
+    name = recipe.to_plain().get("init_recipe")
+    if name is not None:
+        if str(name) not in recipes:
+            raise recipe.error(unknown_name("recipe", str(name), tuple(sorted(recipes))), "init_recipe")
+        source = read_document(recipes[name])
+        if source.root.get("init_recipe") is not None:
+            raise recipe.error(f"{name} starts from another recipe itself", "init_recipe")
+        derived["init_recipe"] = source.validate(RecipeSpec, name=name, path=recipes[name])
+        del recipe.root["init_recipe"]
+    return recipe.validate(RecipeSpec, **derived)
 
 
 def load_recipe(name: str) -> RecipeSpec:
@@ -127,10 +181,10 @@ def load_recipe(name: str) -> RecipeSpec:
     Raises:
         SpecError: there is none of this name, or a mistake in it.
     """
-    paths = _list_recipes()
+    paths = list_recipes()
     if name not in paths:
         raise SpecError(unknown_name("recipe", name, tuple(paths)))
-    return read_document(paths[name]).validate(RecipeSpec, name=name, path=paths[name])
+    return _make_recipe(read_document(paths[name]), paths)
 
 
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
@@ -157,10 +211,12 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
 
 
 def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
-    """Sizes are stated for recipes that exist."""
-    known = tuple(_list_recipes(experiment.path.parent / "recipes"))
+    """What holds under one recipe is stated for recipes that exist."""
+    known = tuple(list_recipes(experiment.path.parent / "recipes"))
     stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
-    stated |= {("rows", row, "sizes", name): name for row, fields in spec.rows.items() for name in fields.sizes}
+    for row, fields in spec.rows.items():
+        stated |= {("rows", row, "sizes", name): name for name in fields.sizes}
+        stated |= {("rows", row, "under", name): name for name in fields.under}
     unknown = {key: name for key, name in stated.items() if name not in known}
     if unknown:
         raise join_errors(experiment.error(unknown_name("recipe", name, known), *key) for key, name in unknown.items())

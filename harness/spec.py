@@ -3,9 +3,9 @@
 The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from paradigms.config import (
     AGGREGATIONS,
@@ -28,6 +29,7 @@ from paradigms.config import (
     BORDERS,
     COMBINATIONS,
     GHOST_MAPS,
+    GHOST_STARTS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
@@ -90,6 +92,7 @@ Expectation = Literal["diverged", "out_of_memory", "timed_out"]
 Column = Literal[
     "parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "curve", "delta"
 ]
+Plot = Literal["delta", "curve", "size", "heads"]
 
 
 class Spec(BaseModel):
@@ -132,6 +135,8 @@ class OperatorSpec(Spec):
     ghost_gamma: NonNegativeFloat | None = None
     ghost_heads: GhostHeads | None = None
     ghost_map: Annotated[str, _known("ghost_map", GHOST_MAPS)] | None = None
+    ghost_start: Annotated[str, _known("ghost_start", GHOST_STARTS)] | None = None
+    ghost_rate: PositiveFloat | None = None
     se_ratio: PositiveFloat | None = None
     combine: Annotated[str, _known("combine", COMBINATIONS)] | None = None
     projections: Annotated[str, _known("projections", PROJECTIONS)] | None = None
@@ -154,17 +159,24 @@ class CellSpec(OperatorSpec):
 
 
 class RowSpec(OperatorSpec):
-    """What a row changes of the cell; `stages` replaces fields in some stages only.
+    """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
 
     What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
 
+    `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this one; other
+    recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
+    `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
-    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own.
+    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
+    `init_recipe` takes what is stated here, and `under`, for that recipe too.
     """
 
     backbone: Backbone | None = None
     sizes: dict[str, dict[str, Any]] = {}
+    under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
+    init_from: str | None = None
+    image_size: PositiveInt | None = None
     expect: Expectation | None = None
 
 
@@ -305,6 +317,10 @@ class BackboneSpec(Spec):
         """What stands where a row states no operator; None: the attention that timm's model has."""
         return None
 
+    def token_grid(self, _image_size: int) -> int | None:
+        """Tokens a side of the map that a head over all tokens sees; None: there is no such head."""
+        return None
+
 
 class SwinSpec(BackboneSpec):
     """Sizes of a Swin; every stage takes operators."""
@@ -345,7 +361,8 @@ class SwinSpec(BackboneSpec):
 class VoloSpec(BackboneSpec):
     """Sizes of a VOLO; stage 1, the Outlookers, takes operators, the others are global attention and stay timm's.
 
-    `use_aux_head` adds timm's head over all tokens, which is made for token labeling.
+    `use_aux_head` adds timm's head over all tokens, which is made for token labeling: half of a class's largest logit
+    among the tokens is added to that of the class token.
     """
 
     family = "volo"
@@ -381,6 +398,10 @@ class VoloSpec(BackboneSpec):
     def base_operator(self, _image_size: int) -> AttentionConfig:
         """Swin's attention in its own window: an Outlooker has none."""
         return AttentionConfig()
+
+    def token_grid(self, image_size: int) -> int | None:
+        """Of the map behind the downsampling."""
+        return image_size // self.patch_size // 2 if self.use_aux_head else None
 
 
 class DeitSpec(BackboneSpec):
@@ -440,6 +461,22 @@ class BackbonesSpec(Spec):
     deit: DeitSpec | None = None
 
 
+class TokenLabelsSpec(Spec):
+    """Token labeling (arXiv:2104.10858): every token learns classes of its own, read from the label map of its image.
+
+    The label maps lie in `label_maps/` of the data's folder. Needs a backbone with a head over all tokens.
+
+    Attributes:
+        grid: tokens a side of the map that the head sees.
+        weight: of the tokens' mean loss, beside that of the image.
+        mix_token: alpha of the Beta distribution from which MixToken draws the area that it leaves in place; 0 is off.
+    """
+
+    grid: PositiveInt
+    weight: PositiveFloat = 0.5
+    mix_token: NonNegativeFloat = 1.0
+
+
 class TrainingSpec(Spec):
     """How a run is trained; every duration is in epochs and becomes steps in `harness.optim`.
 
@@ -456,6 +493,7 @@ class TrainingSpec(Spec):
         ema_decay: evaluates an exponential moving average of the weights; None: the weights themselves.
         amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
         augmentation: random changes of the images.
+        token_labels: what the tokens are trained on; None: the class of the image alone is learned.
     """
 
     opt: str = "adamw"
@@ -474,6 +512,16 @@ class TrainingSpec(Spec):
     ema_decay: Probability | None = None
     amp: bool = False
     augmentation: AugmentationSpec = AugmentationSpec()
+    token_labels: TokenLabelsSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> Self:
+        mixed = [name for name in ("mixup", "cutmix") if getattr(self.augmentation, name) > 0]
+        if self.token_labels is not None and mixed:
+            raise ValueError(
+                f"token_labels have MixToken in place of mixup and cutmix: set augmentation.{mixed[0]} to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
@@ -491,14 +539,28 @@ class LimitsSpec(Spec):
     memory_limit_gb: PositiveFloat | None = None
 
 
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `changes` replace; of a mapping in both they replace only what they state."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
 class RecipeSpec(Spec):
     """Data, model sizes and schedule: what every row of a table shares. `name` is the stem of the file at `path`.
+
+    `training_of` is the exception: for a backbone that is trained otherwise, the fields of `training` that differ. What
+    rows these are stands under every table.
 
     `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
     `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
     on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
     `device_batch_size` is how many images of a step one GPU is meant to hold: `harness plan` forecasts the memory that
     they need. None: no forecast. It changes nothing that is trained.
+    `init_recipe`, in a file its name, is the recipe whose runs rows with `init_from` start from; rows without are
+    skipped. None: every row is trained from scratch.
     """
 
     name: str
@@ -511,14 +573,41 @@ class RecipeSpec(Spec):
     data: DataSpec
     backbones: BackbonesSpec
     training: TrainingSpec
+    training_of: dict[Backbone, TrainingSpec] = {}
     limits: LimitsSpec = LimitsSpec()
+    init_recipe: "RecipeSpec | None" = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_training_of(cls, stated: Any) -> Any:
+        """What a backbone's training does not state is that of all."""
+        shared, own = (stated.get(name) for name in ("training", "training_of"))
+        if not isinstance(shared, Mapping) or not isinstance(own, Mapping):
+            return stated
+        try:
+            TrainingSpec.model_validate(shared)
+        except ValidationError:  # is told where it stands, not once more for each backbone
+            return {**stated, "training_of": {}}
+        complete = {
+            name: _merge(shared, changes) if isinstance(changes, Mapping) else changes for name, changes in own.items()
+        }
+        return {**stated, "training_of": complete}
+
+    @model_validator(mode="after")
+    def _check_floors(self) -> Self:
+        if self.floor_width is not None and self.training.token_labels is not None:
+            raise ValueError("floors have no tokens: state token_labels under training_of, or floor_width: null")
+        if self.floor_width is not None and self.init_recipe is not None:
+            raise ValueError("floor_width: floors are trained from scratch, a recipe with init_recipe has none")
+        return self
 
 
 class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
-    there are, those of `factors` included, `harness.rows.list_rows` says.
+    there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
+    table's Markdown, as files beside it.
     """
 
     name: str
@@ -532,6 +621,14 @@ class ExperimentSpec(Spec):
     factors: FactorsSpec | None = None
     seeds: PositiveInt = 3
     columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
+    plots: tuple[Plot, ...] = ()
     published: dict[str, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()
+
+
+def add_backbone(name: str, sizes: type[BackboneSpec]) -> None:
+    """Let recipes give sizes to a backbone of one's own; `sizes` is the model of what they say of it."""
+    BackbonesSpec.model_fields[name] = FieldInfo(annotation=cast("type", sizes | None), default=None)
+    for model in (BackbonesSpec, RecipeSpec, ExperimentSpec):
+        model.model_rebuild(force=True)

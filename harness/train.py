@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from timm.task import ClassificationTask
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from harness.data import Data
-from harness.data.checks import mixes_images
+from harness.data.batch import Targets
 from harness.errors import Diverged
 from harness.evaluate import Measurement, measure
 from harness.optim import build_optimizer, build_scheduler, make_schedule
 from harness.record import EpochMetrics
 from harness.seeding import seed_for
 from harness.spec import TrainingSpec
+from harness.task import build_task
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,7 @@ class Training:
     ) -> None:
         self.data, self.spec, self.replicate, self.device = data, training, replicate, device
         self.model = model.to(device)
-        self.task = ClassificationTask(
-            self.model,
-            criterion_kwargs={"smoothing": training.smoothing, "soft_targets": mixes_images(training.augmentation)},
-            device=device,
-            verbose=False,
-        )
+        self.task = build_task(self.model, training, device)
         if training.ema_decay is not None:
             self.task.setup_ema(decay=training.ema_decay)
         self.schedule = make_schedule(training, data.steps_per_epoch)
@@ -98,7 +93,7 @@ class Training:
             num_images += len(images)
         return _TrainedEpoch(math.fsum(losses) / len(losses), perf_counter() - start, num_images)
 
-    def _train_step(self, images: Tensor, targets: Tensor) -> float:
+    def _train_step(self, images: Tensor, targets: Targets) -> float:
         half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         with torch.autocast(self.device.type, dtype=half, enabled=self.spec.amp):
             loss = self.task(images, targets)["loss"]

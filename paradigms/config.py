@@ -3,23 +3,25 @@
 The operator is Eq. 4 of arXiv:2112.12786: logits from a set of terms, a normalization, a neighborhood, an aggregation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from math import inf
-from typing import Any
+from operator import contains
+from typing import Any, NamedTuple
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
-NORMALIZATIONS = ("softmax", "filter_norm", "identity")
-PARAMETERIZATIONS = (*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook")
+NORMALIZATIONS = ["softmax", "filter_norm", "identity"]
+PARAMETERIZATIONS = [*TERMS, "hadamard", "hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook"]
 """Terms add up; of the others one stands alone."""
 
-AGGREGATIONS = ("weighted_sum", "ghost_head", "channel_filter")
+AGGREGATIONS = ["weighted_sum", "ghost_head", "channel_filter"]
 GHOST_MAPS = ("grouped", "interleaved")
+GHOST_STARTS = ("normal", "ones")
 COMBINATIONS = ("mul", "add")
 PROJECTIONS = ("linear", "none", "batch_norm")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
-BACKBONES = ("swin", "volo", "deit")
+BACKBONES = ["swin", "volo", "deit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,41 +62,79 @@ NEIGHBORHOOD_FACTS = {
     ),
 }
 
-NEIGHBORHOODS = tuple(NEIGHBORHOOD_FACTS)
+NEIGHBORHOODS = list(NEIGHBORHOOD_FACTS)
 BORDERS = {name: facts.borders for name, facts in NEIGHBORHOOD_FACTS.items()}
 """The outside rules that each neighborhood knows, its default first."""
 
-_WINDOWS = ("local_window", frozenset(BORDERS["local_window"]))
-_CENTRED = ("sliding_window", frozenset({"zero", "mask", "project"}))
-_CLAMPED = ("sliding_window", frozenset({"shift"}))
-_CHUNKS = ("sliding_chunk", frozenset(BORDERS["sliding_chunk"]))
-_ANY, _SOFTMAX = frozenset(NORMALIZATIONS), frozenset({"softmax"})
+_CENTRED = frozenset({"zero", "mask", "project"})
+_SOFTMAX = frozenset({"softmax"})
+
+
+class KernelCase(NamedTuple):
+    """What a backend can compute, in the names of `paradigms.kernels`.
+
+    Attributes:
+        neighborhood: one of `NEIGHBORHOODS`.
+        borders: of these.
+        normalizations: of these.
+        aggregations: kinds of `paradigms.functional.Aggregation`.
+        scores: what parameterizations make; see `paradigms.functional.Scores`.
+    """
+
+    neighborhood: str
+    borders: frozenset[str]
+    normalizations: Collection[str] = NORMALIZATIONS
+    aggregations: frozenset[str] = frozenset({"weighted_sum", "added"})
+    scores: frozenset[str] = frozenset({"terms"})
+
+    def holds(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
+        """Whether a neighborhood's border, normalization, kind of aggregation and scores are among these."""
+        return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
+
+
+_COMPOSED = KernelCase(
+    "sliding_window",
+    _CENTRED,
+    aggregations=frozenset({"weighted_sum", "added", "filtered"}),
+    scores=frozenset({"terms", "shared_terms", "logits"}),
+)
+_CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
 
 KERNEL_CASES = {
-    "dense": (("sliding_window", frozenset({"zero", "mask"}), _ANY),),
-    "torch": ((*_WINDOWS, _ANY), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX), (*_CHUNKS, _ANY)),
-    "cpu": ((*_WINDOWS, _SOFTMAX), (*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
-    "triton": ((*_CENTRED, _ANY), (*_CLAMPED, _SOFTMAX)),
+    "dense": (KernelCase("sliding_window", frozenset({"zero", "mask"})),),
+    "torch": (
+        KernelCase("local_window", frozenset(BORDERS["local_window"])),
+        _COMPOSED,
+        _CLAMPED,
+        KernelCase("sliding_chunk", frozenset(BORDERS["sliding_chunk"])),
+    ),
+    "cpu": (KernelCase("local_window", frozenset(BORDERS["local_window"]), _SOFTMAX), _COMPOSED, _CLAMPED),
+    "triton": (_COMPOSED, _CLAMPED),
 }
-"""What a backend, forced by its name, can compute: neighborhoods, their borders, normalizations. Others: everything."""
+"""What a backend, forced by its name, can compute. Others: everything."""
+
+SCORES = {"hadamard": "shared_terms"} | dict.fromkeys(
+    ("hadamard_conv", "involution", "ddf", "dynamic_conv", "outlook"), "logits"
+)
+"""What a parameterization makes, as kernels know it; `terms` where it is not listed."""
 
 MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
 
 OWN_FIELDS = {
     "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
-    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map"}),
+    "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map", "ghost_start", "ghost_rate"}),
     "channel_filter": frozenset({"se_ratio", "combine"}),
 }
 """Fields that one level alone reads."""
 
 CENTRED_ONLY = {
     "hadamard_conv": frozenset({"zero", "mask"}),
-    "involution": _CENTRED[1],
-    "ddf": _CENTRED[1],
-    "dynamic_conv": _CENTRED[1],
-    "outlook": _CENTRED[1],
-    "channel_filter": _CENTRED[1],
+    "involution": _CENTRED,
+    "ddf": _CENTRED,
+    "dynamic_conv": _CENTRED,
+    "outlook": _CENTRED,
+    "channel_filter": _CENTRED,
 }
 """Levels that go with the taps around each query of a sliding window alone, and the borders that they know."""
 
@@ -108,7 +148,7 @@ FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for nam
 Size = int | tuple[int, int]
 
 
-def unknown_name(kind: str, name: object, known: tuple[str, ...]) -> str:
+def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
     """The message for a name that is not known: the nearest one, then all of them."""
     nearest = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -120,7 +160,7 @@ def to_pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
+def _require(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise ValueError(unknown_name(kind, name, known))
 
@@ -150,6 +190,9 @@ class AttentionConfig:
         ghost_gamma: of `ghost_head`; γ of Eq. 8, at least 0.
         ghost_heads: of `ghost_head`; how many heads it makes: a number, `2x` of the heads, `C` for one a channel.
         ghost_map: of `ghost_head`; which head a ghost has: `grouped` as released, `interleaved` as printed.
+        ghost_start: of `ghost_head`; how the matrix O starts: standard `normal` as in Algorithm 1, or as `ones`, so
+            that λ changes nothing at the start. Without effect at λ = 0.
+        ghost_rate: of `ghost_head`; the factor of the learning rate of the matrix S, above 0. Without effect at γ = 0.
         se_ratio: of `channel_filter`; its hidden channels for each channel, above 0.
         combine: of `channel_filter`; how filters meet weights, `mul` or `add`.
         projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
@@ -178,6 +221,8 @@ class AttentionConfig:
     ghost_gamma: float = 1.0
     ghost_heads: int | str = "C"
     ghost_map: str = "grouped"
+    ghost_start: str = "normal"
+    ghost_rate: float = 1.0
     se_ratio: float = 0.2
     combine: str = "mul"
     projections: str = "linear"
@@ -192,13 +237,14 @@ class AttentionConfig:
         if self.border is not None:
             _require(f"border of {self.neighborhood}", self.border, BORDERS[self.neighborhood])
         _require("ghost_map", self.ghost_map, GHOST_MAPS)
+        _require("ghost_start", self.ghost_start, GHOST_STARTS)
         _require("combine", self.combine, COMBINATIONS)
         _require("projections", self.projections, PROJECTIONS)
         self._check_borders()
-        self._check_backend()
         self._check_sizes()
         self._check_taps()
         self._check_ghosts()
+        self._check_backend()
         if not 0 < self.se_ratio < inf:
             raise ValueError(f"se_ratio must be a finite number above 0, got {self.se_ratio}")
 
@@ -229,15 +275,20 @@ class AttentionConfig:
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
             object.__setattr__(self, name, float(getattr(self, name)))
+        if not 0 < self.ghost_rate < inf:
+            raise ValueError(f"ghost_rate must be a finite number above 0, got {self.ghost_rate}")
         known = self.ghost_heads in ("C", "2x") if isinstance(self.ghost_heads, str) else self.ghost_heads >= 1
         if not known:
             raise ValueError(f"ghost_heads must be C, 2x or a positive number, got {self.ghost_heads!r}")
 
     def _check_backend(self) -> None:
-        asked = (self.neighborhood, self.outside_rule, self.normalization)
+        made = SCORES.get(self.parameterization[0], "terms")
+        asked = (self.outside_rule, self.normalization, self.aggregation_kind, made)
         cases = KERNEL_CASES.get(self.backend)
-        if cases is not None and not any(asked[0] == n and asked[1] in b and asked[2] in m for n, b, m in cases):
-            raise ValueError(f"backend {self.backend!r} has no kernel for {', '.join(asked)}; use 'auto'")
+        if cases is not None and not any(case.holds(self.neighborhood, asked) for case in cases):
+            room = ", ".join((self.neighborhood, self.outside_rule, self.normalization))
+            levels = f"{' + '.join(self.parameterization)} and {self.aggregation}"
+            raise ValueError(f"backend {self.backend!r} has no kernel for {room} with {levels}; use 'auto'")
 
     def _check_taps(self) -> None:
         facts = NEIGHBORHOOD_FACTS[self.neighborhood]
@@ -267,10 +318,20 @@ class AttentionConfig:
         """The border in force: the field, or the neighborhood's default."""
         return self.border or BORDERS[self.neighborhood][0]
 
+    @property
+    def aggregation_kind(self) -> str:
+        """Which formula weights and values meet by, as kernels know it."""
+        if self.aggregation == "channel_filter":
+            return {"mul": "filtered", "add": "added"}[self.combine]
+        if self.aggregation == "ghost_head" and self.ghost_lambda:
+            return "filtered"
+        return "added" if self.aggregation == "ghost_head" and self.ghost_gamma else "weighted_sum"
+
     def to_canonical(self) -> dict[str, Any]:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
         unread = (fields for level, fields in OWN_FIELDS.items() if level not in self.levels())
         ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
+        ignored |= {name for name, gain in _ghost_gains(self).items() if gain == 0}
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
         for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size"):
@@ -289,7 +350,37 @@ class AttentionConfig:
         return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
-LEVELS = frozenset({*PARAMETERIZATIONS, *NORMALIZATIONS, *NEIGHBORHOODS, *AGGREGATIONS, *BACKBONES})
+def _ghost_gains(config: AttentionConfig) -> dict[str, float]:
+    """What a matrix of the ghost head does not exist without, by the field that says something of it alone."""
+    return {"ghost_start": config.ghost_lambda, "ghost_rate": config.ghost_gamma}
+
+
+NAMES = {
+    "parameterization": PARAMETERIZATIONS,
+    "normalization": NORMALIZATIONS,
+    "neighborhood": NEIGHBORHOODS,
+    "aggregation": AGGREGATIONS,
+    "backbone": BACKBONES,
+}
+"""The names of each room's levels; `paradigms.plugins` adds to them, and nothing else does."""
+
+
+def add_neighborhood(name: str, facts: NeighborhoodFacts) -> None:
+    """Make a neighborhood of one's own known to every check of a config.
+
+    Raises:
+        ValueError: it reads a field that no config has.
+    """
+    read = frozenset({facts.size, *facts.fields})
+    for field in read:
+        _require("field", field, tuple(AttentionConfig.__dataclass_fields__))
+    NEIGHBORHOODS.append(name)
+    NEIGHBORHOOD_FACTS[name], BORDERS[name] = facts, facts.borders
+    FIELDS_WITHOUT_EFFECT[name] = frozenset().union(*_READ.values()) - read
+
+
+LEVELS = frozenset().union(*NAMES.values())
+"""Those of this package, from whatever room: modules that are called like them hold their code alone."""
 
 
 def make_config(values: Mapping[str, Any], *, base: AttentionConfig | None = None) -> AttentionConfig:

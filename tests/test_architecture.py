@@ -27,7 +27,7 @@ def test_exceptions_become_outcomes_in_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["paradigms", "paradigms.config", "paradigms.presets", "harness.plan", "harness.cli"]
+    "module", ["paradigms", "paradigms.config", "paradigms.presets", "harness", "harness.plan", "harness.cli"]
 )
 def test_names_and_plans_cost_no_torch(module: str) -> None:
     heavy = "torch", "timm", "mlflow", "pandas"

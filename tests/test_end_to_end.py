@@ -6,15 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,41 @@ rows:
   Swin-T: {}
   Net4: {parameterization: [position_bias]}
 seeds: 1
+"""
+
+
+TOKEN_LABELS = """\
+title: Token labels
+recipe: tokens
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  VOLO: {backbone: volo}
+  VOLO, bias: {backbone: volo, parameterization: [position_bias], window_size: 4}
+seeds: 1
+"""
+
+TOKEN_RECIPE = """\
+title: Three colours, 32x32
+data: {name: image_folder, num_classes: 3, channels: 3, image_size: 32, val_images: 0}
+backbones:
+  swin: {patch_size: 4, embed_dim: 8, depths: [1, 1], num_heads: [1, 2], window_size: 4, weight_init: reset}
+  volo:
+    patch_size: 4
+    stem_hidden_dim: 8
+    layers: [1, 1]
+    embed_dims: [16, 32]
+    num_heads: [1, 2]
+    weight_init: jax
+    use_aux_head: true
+training:
+  opt: nmuon
+  lr: 0.02
+  batch_size: 8
+  epochs: 3
+  augmentation: {hflip: 0.5, scale: [0.5, 1.0], auto_augment: rand-m3-inc1}
+training_of:
+  volo: {ema_decay: 0.5, token_labels: {grid: 4}}
 """
 
 
@@ -102,6 +141,7 @@ def trained(output: str) -> set[str]:
 MEASURED = ["n", "top1_mean", "top5_mean", "val_top1_mean", "delta", "params", "macs"]
 
 
+@pytest.mark.slow
 def test_two_fresh_stores_get_the_same_numbers(desk: Desk, fresh_desk: Desk) -> None:
     fresh_desk.harness("run", "two.yaml")
     first, second = desk.table()[MEASURED], fresh_desk.table()[MEASURED]
@@ -130,12 +170,59 @@ def keep_weights(desk: Desk, run: str) -> None:
     client.download_artifacts(desk.runs()[run].info.run_id, "weights.pt", str(desk.folder))
 
 
+@pytest.mark.slow
 def test_kept_weights_score_what_the_table_says(desk: Desk) -> None:
     keep_weights(desk, "Net4 seed 0")
     output = desk.harness("evaluate", "two.yaml", "Net4", "--weights", "weights.pt")
     row = desk.table().loc["Net4"]
     expected = f"Net4: top-1 {row['top1_mean']:.2f} %, top-5 {row['top5_mean']:.2f} % of 200 test images"
     assert output.splitlines()[-1] == expected
+
+
+LOAD = """
+import sys
+import numpy as np, timm, torch
+import paradigms.models
+
+model = timm.create_model("local-dir:model", pretrained=True).eval()
+assert "harness" not in sys.modules
+from harness.data import load_data
+from harness.reading import load_recipe
+
+recipe = load_recipe("smoke")
+data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=torch.device("cpu"))
+assert list(model.pretrained_cfg["mean"]) == [data.splits.mean]
+with torch.inference_mode():
+    predicted = torch.cat([model(images).argmax(-1) for images, _ in data.test_batches()])
+kept = np.load("predictions.npz")["predictions"]
+assert len(kept) == 200 and len(set(kept)) > 1 and (predicted.numpy() == kept).all()
+"""
+
+
+@pytest.mark.slow
+def test_an_exported_model_predicts_in_plain_timm_what_its_run_did(desk: Desk) -> None:
+    run_id = desk.runs()["Net4 seed 0"].info.run_id
+    assert "written: model/model.safetensors" in desk.harness("export", run_id, "--output", "model")
+    MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}").download_artifacts(
+        run_id, "predictions.npz", str(desk.folder)
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=desk.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_floor_and_an_unknown_run_are_not_exported(desk: Desk) -> None:
+    for run_id, message in [
+        (desk.runs()["Linear classifier seed 0"].info.run_id, "of which timm knows no model"),
+        ("0123456789abcdef0123456789abcdef", "has no run '0123456789abcdef0123456789abcdef'"),
+    ]:
+        process = desk.start("export", run_id)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert message in errors
 
 
 @pytest.mark.slow
@@ -157,20 +244,28 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
     commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {command.split()[0] for command in commands} == {
-        "plan",
-        "describe",
-        "run",
-        "table",
-        "data",
-        "evaluate",
-        "bench",
+        *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
+        *("status", "show", "ui", "doctor", "data", "bench", "export"),
     }
     for command in commands:
         if command.startswith("evaluate"):
             keep_weights(fresh_desk, "Swin-T seed 0")
+        if command.startswith("ui"):
+            look_and_leave(fresh_desk)
+            continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
+        small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
+        if "RUN" in command:
+            command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901
         fresh_desk.harness(*command.split(), *small, timeout=300)
+
+
+def look_and_leave(desk: Desk) -> None:
+    process = desk.start("ui")
+    read_until(process, "open http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
 
 
 @pytest.mark.slow
@@ -181,6 +276,7 @@ def test_memory_that_the_recipe_does_not_allow_is_a_result(desk: Desk) -> None:
     assert list(desk.table(*overrides)["outcomes"]) == ["out_of_memory"] * 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(desk: Desk) -> None:
     overrides = ("floor_width=null", "training.epochs=100")
     process = desk.start("run", "two.yaml", *to_options(overrides))
@@ -222,6 +318,44 @@ def test_a_call_that_was_killed_is_closed_and_done_again(desk: Desk) -> None:
     assert trained(output) == {"Swin-T seed 0", "Net4 seed 0"}
 
 
+def write_token_labels(folder: Path) -> None:
+    """An experiment, its recipe, and `images/`: 48 of three colours to train on, each with a label map."""
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "tokens.yaml").write_text(TOKEN_RECIPE)
+    (folder / "labels.yaml").write_text(TOKEN_LABELS)
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("blue", "green", "red")):  # classes are numbered by their names in order
+        for split in ("train", "val", "label_maps"):
+            (folder / "images" / split / name).mkdir(parents=True)
+        for index in range(16):
+            pixels = generator.integers(0, 90, (36, 40, 3), dtype=np.uint8)
+            pixels[..., 2 - number] += 150
+            for split in ("train", "val"):
+                Image.fromarray(pixels).save(folder / "images" / split / name / f"{index}.png")
+            scores = torch.full((1, 6, 6), 9.0)
+            path = folder / "images" / "label_maps" / name / f"{index}.pt"
+            torch.save(torch.stack([scores, torch.full_like(scores, number)]).half(), path)
+
+
+@pytest.mark.slow
+def test_token_labels_from_a_folder_to_the_table(tmp_path: Path) -> None:
+    write_token_labels(tmp_path)
+    desk, command = Desk(tmp_path), ("run", "labels.yaml", "--data", "images")
+    assert trained(desk.harness(*command)) == {f"{row} seed 0" for row in ("Swin-T", "VOLO", "VOLO, bias")}
+    table = pd.read_csv(tmp_path / "results/tokens/labels.csv").set_index("row")
+    assert list(table["n"]) == [1, 1, 1]
+    assert table["top1_mean"].min() > 60
+    assert table["delta"].notna().sum() == 2  # on the same images, whatever the labels of their tokens
+    notes = (tmp_path / "results/tokens/labels.md").read_text()
+    assert "* Trained otherwise than all: VOLO, VOLO, bias; ema_decay 0.5 instead of off, token_labels.grid 4" in notes
+    assert trained(desk.harness(*command)) == set()
+    (tmp_path / "images/label_maps/red/0.pt").unlink()
+    process = desk.start(*command)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.strip() == "harness: 1 training images have no label map; the first is label_maps/red/0.pt"
+
+
 def to_options(overrides: Sequence[str]) -> list[str]:
     return [option for override in overrides for option in ("--set", override)]
 
@@ -235,3 +369,63 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 def assert_gone(family: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+SEARCH = """\
+title: The learning rate
+recipe: smoke
+baseline: Swin-T
+rows:
+  Swin-T: {}
+seeds: 1
+search:
+  training.lr: {low: 0.005, high: 1e9, log: true}
+study:
+  startup_trials: 1
+  first: [{training.lr: 0.02}, {training.lr: 1e9}, {training.lr: 0.01}]
+"""
+
+
+def read_trials(desk: Desk, *overrides: str) -> pd.DataFrame:
+    folder = desk.folder / "results" / "+".join(["smoke", *overrides])
+    return pd.read_csv(folder / "lr_search" / "trials.csv")
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_and_loses_no_trial(fresh_desk: Desk) -> None:
+    (fresh_desk.folder / "lr_search.yaml").write_text(SEARCH)
+    overrides = ("floor_width=null", "training.epochs=2")
+    options = ("search", "lr_search.yaml", *to_options(overrides), "--workers", "2")
+    process = fresh_desk.start(*options, "--trials", "3")
+    read_until(process, "trial 2: ")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=30)
+    assert_gone(family)
+    output = fresh_desk.harness(*options, "--trials", "3")
+    assert "trial 2 again: training.lr = 0.01" in output
+    trials = read_trials(fresh_desk, *overrides)
+    assert list(trials["training.lr"]) == [0.02, 1e9, 0.01]
+    assert list(trials["state"]) == ["complete", "failed", "complete"]
+    assert trials["reason"][1].startswith("diverged at step")
+    client = MlflowClient(f"sqlite:///{fresh_desk.folder / 'mlflow.db'}")
+    (experiment,) = (found for found in client.search_experiments() if found.name == "lr_search")
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run' AND params.seed = '1000'")
+    statuses = Counter(run.data.tags["status"] for run in runs)
+    assert (statuses["ok"], statuses["diverged"]) == (2, 1)
+    further = fresh_desk.harness(*options, "--trials", "4")
+    assert re.findall(r"^trial (\d+): training", further, re.MULTILINE) == ["3"]
+    row = fresh_desk.harness("search", "lr_search.yaml", *to_options(overrides), "--write-preset")
+    assert "Winner: {}" in row
+    assert "--set training.lr=" in row
+
+
+@pytest.mark.slow
+def test_a_pruner_stops_the_process_of_a_poor_trial(fresh_desk: Desk) -> None:
+    text = SEARCH.replace("low: 0.005, high: 1e9", "low: 2e-5, high: 1").replace("1e9}", "2e-5}")
+    (fresh_desk.folder / "lr_search.yaml").write_text(text)
+    overrides = ("floor_width=null", "training.epochs=3", "study.pruner=median")
+    options = ("search", "lr_search.yaml", *to_options(overrides), "--trials", "2", "--workers", "1", "--timeout", "10")
+    output = fresh_desk.harness(*options)
+    assert "trial 1: pruned after epoch 1" in output
+    assert list(read_trials(fresh_desk, *overrides)["state"]) == ["complete", "pruned"]

@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,18 +9,42 @@ import pytest
 
 from harness.data import check_data
 from harness.errors import DataError
+from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
 from harness.reading import get_shipped_dir, load_spec
-from harness.spec import CellSpec, RowSpec
+from harness.search import load_search
+from harness.search.space import make_space
+from harness.spec import CellSpec, RowSpec, TokenLabelsSpec
+from paradigms.config import AttentionConfig
 
 if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
     from torch import nn
 
-EXPERIMENTS = sorted(get_shipped_dir().glob("*.yaml"))
+SEARCHES = sorted(get_shipped_dir().glob("*_search.yaml"))
+EXPERIMENTS = sorted(set(get_shipped_dir().glob("*.yaml")) - set(SEARCHES))
 RECIPES = sorted((get_shipped_dir() / "recipes").glob("*.yaml"))
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
+every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda path: path.stem)
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+every_recipe_from_scratch = pytest.mark.parametrize(
+    "recipe", [path for path in RECIPES if path.stem != "finetune"], ids=lambda path: path.stem
+)
+
+
+def list_built(*left_out: str) -> "list[ParameterSet]":
+    """Recipes whose models are built; those of `overnight` are those of `laptop`, as a test below says."""
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.stem == "laptop" else pytest.mark.slow)
+        for path in RECIPES
+        if path.stem not in ("overnight", *left_out)
+    ]
+
+
+every_built_recipe = pytest.mark.parametrize("recipe", list_built())
 
 
 def plan(experiment: Path, recipe: Path) -> Plan:
@@ -28,7 +53,7 @@ def plan(experiment: Path, recipe: Path) -> Plan:
 
 def test_experiments_and_recipes_are_shipped() -> None:
     assert {f"table{number}" for number in (1, 2, 3, 4, 5, 6, 9, 11)} <= {path.stem for path in EXPERIMENTS}
-    assert {"smoke", "laptop", "overnight", "gpu", "imagenet"} <= {path.stem for path in RECIPES}
+    assert {"smoke", "laptop", "overnight", "gpu", "imagenet", "finetune"} <= {path.stem for path in RECIPES}
 
 
 @every_experiment
@@ -48,7 +73,7 @@ def build_on_meta(cell: Cell) -> "nn.Module":
 
 
 @every_experiment
-@every_recipe
+@every_built_recipe
 def test_every_row_builds(experiment: Path, recipe: Path) -> None:
     for row in plan(experiment, recipe).rows:
         assert all(parameter.is_meta for parameter in build_on_meta(row.cell).parameters()), row.name
@@ -69,6 +94,11 @@ def test_what_stands_in_several_experiments_is_trained_once(recipe: str) -> None
     assert find_cells("table4", recipe)["ELSA"] == table5["Swin-T, ELSA"]
 
 
+@pytest.mark.parametrize(("name", "plot"), [("table9", "curve"), ("figure1", "size"), ("figure2", "heads")])
+def test_what_the_paper_shows_as_a_figure_is_drawn(name: str, plot: str) -> None:
+    assert load_spec(Path(name)).plots == (plot,)
+
+
 @every_experiment
 def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
     for recipe in ("laptop", "imagenet"):
@@ -76,7 +106,7 @@ def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
         assert len(set(cells.values())) == len(cells)
 
 
-@every_recipe
+@every_recipe_from_scratch
 def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     from harness.build import describe_stages
 
@@ -90,7 +120,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
     assert last.is_global
 
 
-@every_recipe
+@pytest.mark.parametrize("recipe", list_built("finetune"))
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
@@ -107,11 +137,33 @@ def test_the_factorial_has_all_subsets_of_terms() -> None:
     assert len({cell.attention[0].parameterization for cell in cells if cell.attention[0]}) == 15
 
 
-@pytest.mark.parametrize("path", [*EXPERIMENTS, *RECIPES], ids=lambda path: path.stem)
+@every_search
+@every_recipe_from_scratch
+def test_every_search_has_its_space_under_every_recipe(search: Path, recipe: Path) -> None:
+    space = make_space(load_search(search, recipe=recipe.stem))
+    points = [{parameter.name: parameter.probes()[end] for parameter in space.parameters} for end in (0, -1)]
+    cells = [space.find_cell("trial", point).cell for point in points]
+    assert len({cell.id for cell in cells}) == 2
+    assert all(build_on_meta(cell) for cell in cells)
+
+
+def test_the_ghost_head_is_searched_around_the_papers_own_setting() -> None:
+    spec = load_search(Path("experiments/ghost_head_search.yaml"))
+    space = make_space(spec)
+    paper = space.find_cell("trial", {"ghost_lambda": 0.0, "ghost_gamma": 1.0}).cell
+    stated = {row.name: row.cell.id for row in make_plan(spec.to_experiment()).rows}
+    assert paper.id == stated[spec.baseline] == find_cells("table4", "laptop")["ELSA"]
+    assert stated["No ghost head"] == find_cells("table4", "laptop")["Hadamard"]
+    assert spec.seeds >= 5
+    assert spec.study.seed not in range(spec.seeds)
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *SEARCHES, *RECIPES], ids=lambda path: path.stem)
 def test_every_file_opens_with_what_it_is_and_its_command(path: Path) -> None:
     opening = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in opening)
-    assert any("harness run experiments/" in line for line in opening)
+    verb = "search" if path in SEARCHES else "run"
+    assert any(f"harness {verb} experiments/" in line for line in opening)
 
 
 def test_imagenet_is_the_papers_recipe() -> None:
@@ -139,6 +191,28 @@ def test_imagenet_is_the_papers_recipe() -> None:
     assert (swin.embed_dim, swin.depths, swin.num_heads, swin.drop_path_rate) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.1)
 
 
+def test_imagenet_trains_volo_by_token_labels_and_averages_the_largest() -> None:
+    recipe = load_spec(Path("experiments/table6.yaml"), recipe="imagenet").recipe
+    volo = {name: training for name, training in recipe.training_of.items() if name.startswith("volo")}
+    assert {name: training.lr for name, training in volo.items()} == {
+        **{"volo": 1.6e-3, "volo_d2": 1e-3, "volo_d3": 1e-3, "volo_d4": 1e-3, "volo_d5": 8e-4}
+    }
+    for training in volo.values():
+        assert training.token_labels == TokenLabelsSpec(grid=14, weight=0.5, mix_token=1.0)
+        assert (training.augmentation.mixup, training.augmentation.cutmix, training.clip_grad) == (0, 0, None)
+        assert (training.epochs, training.augmentation.reprob) == (300, 0.25)
+    averaged = {name: training.ema_decay for name, training in recipe.training_of.items() if training.ema_decay}
+    assert averaged == {"swin_base": 0.99992, "volo_d5": 0.99992}
+
+
+def test_swin_t_has_both_drop_paths() -> None:
+    rows = make_plan(load_spec(Path("drop_path"), recipe="imagenet")).rows
+    assert {row.name: row.cell.sizes.drop_path_rate for row in rows} == {  # type: ignore[attr-defined]
+        **{"Swin-T": 0.1, "Swin-T, drop path 0.2": 0.2, "ELSA-Swin-T": 0.1}
+    }
+    assert rows[0].cell.id in find_cells("table1", "imagenet").values()
+
+
 def test_imagenet_has_the_papers_backbones() -> None:
     from paradigms.models import SIZES
 
@@ -149,7 +223,34 @@ def test_imagenet_has_the_papers_backbones() -> None:
         assert {key: sizes[key] for key in size.arguments} == size.arguments, name
 
 
-@every_recipe
+def test_finetune_has_the_backbones_of_imagenet() -> None:
+    finetune, imagenet = (load_spec(Path("table6"), recipe=name).recipe for name in ("finetune", "imagenet"))
+    assert finetune.backbones == imagenet.backbones
+    assert finetune.init_recipe == imagenet
+
+
+def test_finetune_trains_the_larger_images_of_table_6_from_the_rows_of_imagenet() -> None:
+    trained = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
+    rows = [row.cell for row in make_plan(load_spec(Path("table6"), recipe="finetune")).rows]
+    assert [cell.data.image_size for cell in rows] == [384, 384, 448, 448, 448, 512, 512]
+    sources = {name: FromRun(cell.id, name, "imagenet") for name, cell in trained.items() if "VOLO" in name}
+    assert [cell.init_from for cell in rows] == list(sources.values())
+    for cell, source in zip(rows, sources, strict=True):
+        assert (cell.attention, cell.sizes) == (trained[source].attention, trained[source].sizes)
+
+
+def test_elsa_in_volo_is_under_imagenet_what_timm_gets_by_name() -> None:
+    from paradigms.models import MODELS
+
+    cells = {row.name: row.cell for row in make_plan(load_spec(Path("table6"), recipe="imagenet")).rows}
+    for size in ("d1", "d3", "d5"):
+        stated, named = cells[f"ELSA-VOLO-{size.upper()}"].attention[0], MODELS[f"elsa_volo_{size}"].attention[0]
+        assert isinstance(named, AttentionConfig)
+        assert stated == replace(named, window_size=stated.window_size if stated else 7)
+    assert find_cells("table5", "imagenet")["VOLO-D1, ELSA"] == cells["ELSA-VOLO-D1"].id
+
+
+@every_built_recipe
 def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     from harness.build import build_model
 
@@ -157,7 +258,10 @@ def test_every_backbone_of_a_recipe_builds(recipe: Path) -> None:
     sizes = spec.recipe.backbones.model_dump(exclude_none=True)
     assert {"swin", "volo", "deit"} <= set(sizes)
     rows = {name: RowSpec(backbone=name) for name in sizes}
-    for row in make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows})).rows:
+    recipe_alone = spec.recipe.model_copy(update={"init_recipe": None})
+    planned = make_plan(spec.model_copy(update={"cell": CellSpec(), "rows": rows, "recipe": recipe_alone})).rows
+    assert [row.name for row in planned if not row.is_floor] == list(sizes)
+    for row in planned:
         assert build_model(row.cell, replicate=None, device="meta") is not None, row.name
 
 
@@ -173,6 +277,8 @@ def test_overnight_trains_the_cells_of_laptop() -> None:
     )
     assert overnight.backbones == laptop.backbones
     assert overnight.floor_width == laptop.floor_width
+    shapes = {"num_classes", "channels", "image_size"}
+    assert overnight.data.model_dump(include=shapes) == laptop.data.model_dump(include=shapes)
 
 
 def test_the_rows_of_table_1_are_the_published_presets() -> None:

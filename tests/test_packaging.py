@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -44,13 +45,28 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"), PARADIGMS_INSTRUCTION_SETS="baseline")
 
 
+def list_tree() -> set[str]:
+    """Every file that the wheel must hold, with the library, which need not be built here."""
+    files = (path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if "__pycache__" not in path.parts} | {LIBRARY}
+
+
+def test_every_file_of_the_tree_is_code_or_data_of_a_package() -> None:
+    """By what pyproject.toml says; the slow tests look into the wheel."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name: ROOT / settings["package-dir"].get(name, name.replace(".", "/")) for name in settings["packages"]}
+    patterns = {name: ["*.py", *settings["package-data"].get(name, [])] for name in folders}
+    found = (path for name, folder in folders.items() for pattern in patterns[name] for path in folder.glob(pattern))
+    assert {path.relative_to(ROOT).as_posix() for path in found if path.is_file()} | {LIBRARY} == list_tree()
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_tree(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file())
-    tree = {path.as_posix() for path in files if "__pycache__" not in path.parts} | {LIBRARY}
-    assert held == {f"harness/{name}" if name.startswith("experiments/") else name for name in tree}
+    assert held == {f"harness/{name}" if name.startswith("experiments/") else name for name in list_tree()}
 
 
+@pytest.mark.slow
 def test_the_wheel_serves_every_python_on_its_platform(wheel: Path) -> None:
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
@@ -62,25 +78,45 @@ def test_without_a_compiler_the_wheel_lacks_the_compiled_kernels_alone(tmp_path:
     assert set(zipfile.ZipFile(wheel).namelist()) - set(zipfile.ZipFile(poor).namelist()) == {LIBRARY}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_both_licences(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert "harness/data/files/fashion_mnist/LICENSE" in names
 
 
-@pytest.mark.slow
-def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    environment, empty = tmp_path / "environment", tmp_path / "empty"
-    empty.mkdir()
-    run(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=tmp_path)
-    python, harness = environment / "bin" / "python", environment / "bin" / "harness"
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands of an environment in which the wheel is all that there is of the project."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=wheel.parent)
+    python = environment / "bin" / "python"
     install = ("-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
-    run(sys.executable, *install, cwd=tmp_path)
+    run(sys.executable, *install, cwd=wheel.parent)
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # only those: its own .pth files are not read
-    where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=empty)
+    where = run(str(python), "-c", "import harness; print(harness.__file__)", cwd=environment)
     assert Path(where.strip()).is_relative_to(site)
+    return environment / "bin"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_plans_a_shipped_experiment_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     sets = "from paradigms.kernels import cpu; print(cpu.list_instruction_sets())"
-    assert run(str(python), "-c", sets, cwd=empty, OMP_NUM_THREADS="1").strip() == "('baseline',)"
-    plan = run(str(harness), "plan", "experiments/table1.yaml", cwd=empty, OMP_NUM_THREADS="1")
+    assert run(str(installed / "python"), "-c", sets, cwd=tmp_path, OMP_NUM_THREADS="1").strip() == "('baseline',)"
+    plan = run(str(installed / "harness"), "plan", "experiments/table1.yaml", cwd=tmp_path, OMP_NUM_THREADS="1")
     assert all(row in plan for row in ("Swin-T", "Net1", "Net2", "Net3", "Net4", "Net5", "Net6", "Net7"))
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_starts_a_study_in_an_empty_folder(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run(str(installed / "harness"), "init", cwd=tmp_path)
+    shipped = {path.relative_to(ROOT) for path in (ROOT / "experiments").rglob("*.yaml")}
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()} == shipped
+    small = ("--recipe", "smoke", "--seeds", "1", "--set", "floor_width=null", "training.epochs=1")
+    run(str(installed / "harness"), "run", "experiments/table6.yaml", *small, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert (tmp_path / "mlflow.db").is_file()
+    assert list((tmp_path / "results").rglob("table6.csv"))

@@ -1,22 +1,50 @@
 """The verbs: parse, call, print. Everything heavy is imported inside a verb, so that `--help` is quick."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 
-from harness.cli import bench, data, describe, evaluate, plan, run, table
-from harness.cli.verb import INTERRUPTED, Verb
+from harness.cli import (
+    bench,
+    completion,
+    data,
+    describe,
+    doctor,
+    evaluate,
+    export,
+    init,
+    listing,
+    plan,
+    run,
+    search,
+    show,
+    status,
+    table,
+    ui,
+)
+from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
 from harness.errors import HarnessError
+from harness.plugins import load_plugins
 
 VERBS: dict[str, Verb] = {
+    "init": init,
+    "list": listing,
     "plan": plan,
     "describe": describe,
     "run": run,
     "table": table,
+    "search": search,
     "evaluate": evaluate,
+    "status": status,
+    "show": show,
+    "ui": ui,
+    "export": export,
     "data": data,
     "bench": bench,
+    "doctor": doctor,
+    "completion": completion,
 }
 """The modules, by what a user types; in the order of `harness --help`."""
 
@@ -30,18 +58,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     options.command = shlex.join(["harness", *arguments])
     try:
-        return VERBS[options.verb].execute(options)
+        if "plugin" in options:
+            load_plugins(*options.plugin)
+        code = VERBS[options.verb].execute(options)
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read has seen enough: `harness list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every verb."""
     parser = argparse.ArgumentParser(
-        prog="harness", description="Runs the tables of an ablation study of local self-attention."
+        prog="harness",
+        description="Runs the tables of an ablation study of local self-attention.",
+        epilog="example: harness run table1 --recipe smoke",
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
     for name, verb in VERBS.items():

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from harness.cli.options import add_data
+from harness.cli.options import add_data, add_plugin
 from harness.data import DATASETS, check_data, describe_data
+from harness.plan import make_plan
 from harness.reading import load_spec
 
 HELP = "which datasets are there, and where"
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", nargs="?", metavar="PATH|NAME", help="an experiment or a dataset (default: all)")
     parser.add_argument("--recipe", metavar="NAME", help="instead of the experiment's own")
     add_data(parser)
+    add_plugin(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -26,7 +28,9 @@ def execute(options: argparse.Namespace) -> int:
         names = DATASETS if options.target is None else [options.target]
         print(describe_inventory(describe_data(name, options.data) for name in names))
         return 0
-    recipe = load_spec(Path(options.target), recipe=options.recipe).recipe
+    plan = make_plan(load_spec(Path(options.target), recipe=options.recipe))
+    recipe = plan.spec.recipe
     print(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
-    check_data(recipe.data, recipe.training, data_dir=options.data)
+    for training in plan.trainings:
+        check_data(recipe.data, training, data_dir=options.data)
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from harness.cli.options import add_plugin
+
 HELP = "an operator's equation, source, parts, and what it costs"
 EXAMPLE = "harness describe elsa"
 
@@ -11,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="PRESET|PATH", help="a preset, or the experiment of a row")
     parser.add_argument("row", nargs="?", metavar="ROW", help="a row of the experiment")
     parser.add_argument("--recipe", metavar="NAME", help="sizes; default: the experiment's, imagenet for a preset")
+    add_plugin(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -1,8 +1,11 @@
 """What several verbs take, and what they make of it."""
 
 import argparse
+import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from harness.errors import DataError
@@ -14,7 +17,17 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     """An experiment, its seeds and its store."""
     add_spec(parser)
     parser.add_argument("--seeds", type=at_least_one, metavar="N", help="replicates of each row")
+    add_store(parser)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Where runs are remembered."""
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """For scripts."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead, for scripts")
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +48,18 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         help="replace values of the experiment or recipe",
     )
     add_data(parser)
+    add_plugin(parser)
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Levels and datasets of one's own; `harness.cli.main` loads them before a verb reads anything."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE|FILE",
+        help="a module or file with levels or datasets of your own; may be given again",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +81,28 @@ def load_plan(options: argparse.Namespace) -> Plan:
     spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
     plan = make_plan(spec)
     overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
-    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.title}\n", flush=True)
+    head = f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.title}\n"
+    if not getattr(options, "json", False):
+        print(head, flush=True)
     return plan
+
+
+def print_json(value: object) -> None:
+    """One document, readable; what is no number in JSON (NaN, infinity) is null."""
+    print(json.dumps(_to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _to_plain(value: object) -> object:
+    """Of dataclasses, mappings and sequences what JSON has."""
+    if is_dataclass(value):
+        return _to_plain({field.name: getattr(value, field.name) for field in fields(value)})
+    if isinstance(value, Mapping):
+        return {str(name): _to_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def find_store(options: argparse.Namespace) -> str:

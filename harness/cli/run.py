@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Generator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from harness.cli.options import (
     add_experiment,
@@ -15,6 +17,10 @@ from harness.cli.options import (
 )
 from harness.cli.verb import FAILED, INTERRUPTED
 from harness.data import fetch_data
+from harness.plan import Plan
+
+if TYPE_CHECKING:
+    from harness.run import Event
 
 HELP = "train what is missing or stale, then print the table"
 EXAMPLE = "harness run experiments/table1.yaml --recipe smoke"
@@ -28,28 +34,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
     )
+    parser.add_argument(
+        "--system-metrics", action="store_true", help="write to each run what processor, memory and GPU do meanwhile"
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
     """Train and print; 1 where a run failed by a bug."""
     plan = load_plan(options)
-    from harness.commands.progress import Tally, open_progress
     from harness.engines import ENGINES
-    from harness.run import PRELOAD, RunOptions, TableWritten, run_plan
-    from harness.table import to_text
+    from harness.run import PRELOAD, RunOptions, run_plan
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
         print(step, flush=True)
-    tracker = MlflowTracker(find_store(options))
+    tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
+    return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings))
+
+
+def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
+    """Show the events of a plan as they come, then its table; the exit code."""
+    from harness.commands.progress import Tally, open_progress
+    from harness.run import TableWritten
+    from harness.table import to_text
+
     tally = Tally()
     try:
-        with (
-            open_progress(sys.stdout) as show,
-            closing(run_plan(plan, tracker=tracker, engine=engine, options=settings)) as events,
-        ):
+        with open_progress(sys.stdout) as show, closing(events):
             for event in events:
                 tally.add(event)
                 show(event)

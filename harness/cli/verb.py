@@ -4,6 +4,7 @@ import argparse
 from typing import Protocol
 
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 FAILED = 1
 
 

@@ -18,7 +18,7 @@ from harness.plan import Cell, PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.run.cell import measure_cost
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
-from harness.table.display import count_noun
+from harness.table.display import count_noun, write_size
 from paradigms.config import FIELDS_WITHOUT_EFFECT, NEIGHBORHOOD_FACTS, OWN_FIELDS, AttentionConfig, unknown_name
 from paradigms.presets import PRESETS, write_equation
 
@@ -77,7 +77,8 @@ def _is_experiment(name: str) -> bool:
 
 def _make_experiment(preset: str, recipe: str) -> ExperimentSpec:
     row = RowSpec(preset=preset)
-    return ExperimentSpec(name=preset, title=preset, recipe=load_recipe(recipe), baseline=preset, rows={preset: row})
+    from_scratch = load_recipe(recipe).model_copy(update={"init_recipe": None})
+    return ExperimentSpec(name=preset, title=preset, recipe=from_scratch, baseline=preset, rows={preset: row})
 
 
 def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
@@ -143,7 +144,7 @@ def _list_fields(config: AttentionConfig, names: frozenset[str] | set[str]) -> l
 
 
 def _to_text(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return write_size(value) if isinstance(value, tuple) else str(value)
 
 
 def _list_stages(cell: Cell) -> str:
@@ -160,11 +161,13 @@ def _list_stages(cell: Cell) -> str:
 
 def _to_line(cell: Cell, info: StageInfo, cost: StageCost) -> list[str]:
     width = cast("BackboneSpec", cell.sizes).widths[info.stage - 1]
-    seen = f"{NEIGHBORHOOD_FACTS[info.neighborhood].symbol} {_to_text(info.size)}{', global' if info.is_global else ''}"
+    seen = (
+        f"{NEIGHBORHOOD_FACTS[info.neighborhood].symbol} {write_size(info.size)}{', global' if info.is_global else ''}"
+    )
     shape = [
         str(info.stage),
         str(cost.blocks),
-        _to_text(info.map_size),
+        write_size(info.map_size),
         str(width),
         str(cell.num_heads[info.stage - 1]),
     ]

@@ -6,7 +6,7 @@ backward pass an operator holds the gradients of what it read and of what it mad
 the largest such sum, where it exceeds all that is kept, is the transient part.
 
 Not in it: what an operator needs within itself (blocks of the backend `torch`: a quarter of a GB on an accelerator),
-the allocator's rounding, and CUDA's own context, about half a GB.
+the allocator's rounding, CUDA's own context, about half a GB, and the labels of tokens with what their loss keeps.
 """
 
 import sys

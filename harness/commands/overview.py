@@ -2,25 +2,33 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from tabulate import tabulate
 
 from harness.build import StageInfo, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
-from harness.table.display import count_noun
+from harness.table.display import count_noun, write_size
+from harness.table.training import to_training_notes
 from paradigms.config import NEIGHBORHOOD_FACTS
 
 
 def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     """What `harness run` would do, as text for a terminal."""
+    if not plan.rows:
+        return "\n".join([f"recipe {plan.spec.recipe.name} trains no row of this experiment", *_list_skipped(plan)])
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
     parts = [
         _list_cells(plan, entries),
-        *(f"skipped: {row.name}: {row.reason}" for row in plan.skipped),
+        *_list_initial(plan),
+        *_list_skipped(plan),
+        *to_training_notes(plan),
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),
@@ -29,15 +37,56 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
     return "\n\n".join(parts)
 
 
+def to_plain(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The same as plain values, for `--json`."""
+    spec = plan.spec
+    return {
+        "experiment": spec.name,
+        "title": spec.title,
+        "recipe": spec.recipe.name,
+        "overrides": list(spec.overrides),
+        "rows": [_to_plain_row(row, entries) for row in plan.rows],
+        "skipped": [{"row": row.name, "reason": row.reason} for row in plan.skipped],
+        "counts": {standing.value: count for standing, count in _count(entries).items()},
+        "to_train": _count_missing(entries),
+    }
+
+
+def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
+    runs = [
+        {
+            "seed": entry.run.seed,
+            "standing": entry.standing.value,
+            "status": None if entry.record is None else entry.record.status.value,
+            "run_id": None if entry.record is None else entry.record.run_id,
+        }
+        for entry in entries
+        if entry.run.row == row
+    ]
+    return {
+        "row": row.name,
+        "cell_id": row.cell.id,
+        "is_floor": row.is_floor,
+        "levels": row.cell.factors(),
+        **measure_cost(row.cell),
+        "stages": [asdict(info) for info in describe_stages(row.cell)],
+        "runs": runs,
+    }
+
+
 def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
     num_images = plan.spec.recipe.device_batch_size
     memory = [] if num_images is None else [f"GB at {num_images}"]
+    sizes = [write_size((row.cell.data.image_size,) * 2) for row in plan.rows]
+    images = ["image"] if len(set(sizes)) > 1 else []
     seeds = (f"seed {seed}" for seed in range(plan.spec.seeds))
     rows = [_to_cell(row, num_images, [entry for entry in entries if entry.run.row == row]) for row in plan.rows]
+    if images:
+        rows = [[name, cell, size, *rest] for (name, cell, *rest), size in zip(rows, sizes, strict=True)]
     return tabulate(
         rows,
-        ["row", "cell", "params", "multiply-adds", *memory, *seeds],
-        colalign=("left", "left", "right", "right", *("right" for _ in memory)),
+        ["row", "cell", *images, "params", "multiply-adds", *memory, *seeds],
+        colalign=("left", "left", *("right" for _ in (*images, "params", "multiply-adds", *memory))),
         disable_numparse=True,
     )
 
@@ -47,6 +96,26 @@ def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) 
     memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
     return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _list_skipped(plan: Plan) -> Iterator[str]:
+    """A line for each reason, with its rows."""
+    for reason in dict.fromkeys(row.reason for row in plan.skipped):
+        names = ", ".join(row.name for row in plan.skipped if row.reason == reason)
+        yield f"skipped: {names}: {reason}"
+
+
+def _list_initial(plan: Plan) -> Iterator[str]:
+    """Where rows start that are not trained from scratch, a line each."""
+    told = []
+    for row in plan.rows:
+        match row.cell.init_from:
+            case FromRun() as source:
+                told.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
+            case FromFile() as file:
+                told.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
+    if told:
+        yield "\n".join(told)
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:
@@ -79,18 +148,14 @@ def _list_stages(stages: Mapping[str, Sequence[StageInfo]]) -> str:
 
 
 def _to_stage(info: StageInfo) -> list[str]:
-    shifts = ", ".join("off" if shift == (0, 0) else _to_size(shift) for shift in info.shifts)
+    shifts = ", ".join("off" if shift == (0, 0) else write_size(shift) for shift in info.shifts)
     inside = ", ".join(f"{100 * part:.1f} %" for part in info.inside)
-    seen = f"{_to_symbol(info.neighborhood)} {_to_size(info.size)} {info.neighborhood}"
-    return [str(info.stage), _to_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
+    seen = f"{_to_symbol(info.neighborhood)} {write_size(info.size)} {info.neighborhood}"
+    return [str(info.stage), write_size(info.map_size), seen + (", global" if info.is_global else ""), shifts, inside]
 
 
 def _to_symbol(neighborhood: str) -> str:
     return NEIGHBORHOOD_FACTS[neighborhood].symbol
-
-
-def _to_size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) -> str:
@@ -106,12 +171,20 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
     for stage, neighborhood, size in sorted(found):
         yield (
             f"warning: stage {stage}: {_to_symbol(neighborhood)} is global, every query sees the whole "
-            f"{_to_size(size)} map; what is compared there is not local attention"
+            f"{write_size(size)} map; what is compared there is not local attention"
         )
 
 
 def _count_runs(entries: Sequence[Entry]) -> str:
+    states = ", ".join(f"{count} {standing.value}" for standing, count in _count(entries).items() if count)
+    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {_count_missing(entries)}"
+
+
+def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
     counts = Counter(entry.standing for entry in entries)
-    states = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
-    missing = {(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE}
-    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {len(missing)}"
+    return {standing: counts[standing] for standing in Standing}
+
+
+def _count_missing(entries: Iterable[Entry]) -> int:
+    """A cell and seed that several rows show is trained once."""
+    return len({(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE})

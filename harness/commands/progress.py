@@ -75,14 +75,15 @@ def describe_end(record: Record) -> str:
     """A run's outcome in one line."""
     name, seconds = _name(record.row, record.seed), record.metrics.get("seconds", 0.0)
     if record.status == RunStatus.OK:
-        return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {_to_clock(seconds)}"
+        return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {to_clock(seconds)}"
     detail = f" at step {record.status_detail}" if record.status == RunStatus.DIVERGED else ""
     if record.status == RunStatus.FAILED:
         detail = f": {record.status_detail}"
-    return f"{name}: {record.status.value.replace('_', ' ')}{detail}, after {_to_clock(seconds)}"
+    return f"{name}: {record.status.value.replace('_', ' ')}{detail}, after {to_clock(seconds)}"
 
 
-def _describe_epoch(epoch: EpochMetrics) -> str:
+def describe_epoch(epoch: EpochMetrics) -> str:
+    """What an epoch measured in one line."""
     metrics = epoch.metrics
     return f"val top-1 {metrics['val/top1']:5.2f} %, train loss {metrics['train/loss']:.3f}"
 
@@ -95,7 +96,7 @@ def _count_epochs(run: PlannedRun) -> int:
     return run.row.cell.training.epochs + run.row.cell.training.cooldown_epochs
 
 
-def _to_clock(seconds: float) -> str:
+def to_clock(seconds: float) -> str:
     """`0:07`, `12:34`, `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -116,7 +117,7 @@ class _PlainProgress:
                 lines = describe_start(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
-                lines = [f"{name}: epoch {event.epoch.epoch}/{total}, {_describe_epoch(event.epoch)}"]
+                lines = [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch)}"]
             case RunEnded():
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
                 lines = [f"{count} {describe_end(event.record)}"]
@@ -126,29 +127,52 @@ class _PlainProgress:
         self._stream.flush()
 
 
-class _TimeLeft(ProgressColumn):
+class TimeLeft(ProgressColumn):
     """From the pace until the last step, counted down between steps."""
 
     def render(self, task: Task) -> Text:
+        """The pace is the steps done by the task's own `seconds`."""
         if not task.completed or task.total is None:
             return Text("")
         pace = task.fields["seconds"] / task.completed
-        return Text(f"{_to_clock(max(0.0, pace * task.total - (task.elapsed or 0.0)))} left")
+        return Text(f"{to_clock(max(0.0, pace * task.total - (task.elapsed or 0.0)))} left")
+
+
+class Bars:
+    """Bars on a terminal, one a task, each with a count, the time left and a text; lines scroll by above them."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False),
+            TimeLeft(),
+            TextColumn("{task.fields[metrics]}", markup=False),
+            console=console,
+            refresh_per_second=4,
+        )
+
+    def add(self, description: str, epochs: int, count: str) -> TaskID:
+        """Open a bar of so many epochs."""
+        return self.progress.add_task(description, total=epochs, count=count, metrics="", seconds=0.0)
+
+    def advance(self, line: TaskID, epochs: int) -> None:
+        """Move a bar; the time of its last move gives the pace."""
+        task = next(task for task in self.progress.tasks if task.id == line)
+        self.progress.update(line, advance=epochs, seconds=task.elapsed or 0.0)
+
+    def print(self, *lines: str) -> None:
+        """Let lines scroll by."""
+        for line in lines:
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _LiveProgress:
     """A bar for the plan, below it a line for each running cell; runs that ended scroll by above."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[count]}", markup=False),
-            _TimeLeft(),
-            TextColumn("{task.fields[metrics]}", markup=False),
-            console=console,
-            refresh_per_second=4,
-        )
+        self._bars = Bars(console)
+        self._progress = self._bars.progress
         self._tally = Tally()
         self._lines: dict[tuple[str, int], TaskID] = {}
         self._overall = TaskID(0)
@@ -164,41 +188,29 @@ class _LiveProgress:
         self._tally.add(event)
         match event:
             case Planned():
-                self._print(*describe_start(event))
+                self._bars.print(*describe_start(event))
                 epochs = sum(_count_epochs(run) for run in event.to_do)
-                self._overall = self._add("all runs", epochs, self._count_ended())
+                self._overall = self._bars.add("all runs", epochs, self._count_ended())
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
-                self._lines[key] = self._add(_name(*key), total, f"epoch 0/{total}")
+                self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")
             case EpochEnded():
                 self._show_epoch(event)
             case RunEnded():
                 self._show_end(event)
 
-    def _add(self, description: str, epochs: int, count: str) -> TaskID:
-        return self._progress.add_task(description, total=epochs, count=count, metrics="", seconds=0.0)
-
-    def _advance(self, line: TaskID, epochs: int) -> None:
-        """Move a bar; the time of its last move gives the pace."""
-        task = next(task for task in self._progress.tasks if task.id == line)
-        self._progress.update(line, advance=epochs, seconds=task.elapsed or 0.0)
-
-    def _print(self, *lines: str) -> None:
-        for line in lines:
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     def _show_epoch(self, event: EpochEnded) -> None:
         line = self._lines[event.run.row.name, event.run.seed]
         count = f"epoch {event.epoch.epoch}/{_count_epochs(event.run)}"
-        self._progress.update(line, count=count, metrics=_describe_epoch(event.epoch))
-        self._advance(line, 1)
-        self._advance(self._overall, 1)
+        self._progress.update(line, count=count, metrics=describe_epoch(event.epoch))
+        self._bars.advance(line, 1)
+        self._bars.advance(self._overall, 1)
 
     def _show_end(self, event: RunEnded) -> None:
         self._progress.remove_task(self._lines.pop((event.run.row.name, event.run.seed)))
-        self._print(describe_end(event.record))
+        self._bars.print(describe_end(event.record))
         self._progress.update(self._overall, count=self._count_ended())
-        self._advance(self._overall, _count_epochs(event.run) - len(event.record.curve))
+        self._bars.advance(self._overall, _count_epochs(event.run) - len(event.record.curve))
 
     def _count_ended(self) -> str:
         return f"{self._tally.done + len(self._tally.failed)}/{self._tally.total} runs"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.families import DATASETS
 from harness.data.family import Data, Description, Family
+from harness.data.label_maps import digest_label_maps
 from harness.errors import SpecError
 from harness.spec import DataSpec, TrainingSpec
 from paradigms.config import unknown_name
@@ -44,14 +45,15 @@ def load_data(
     return _get_family(spec.name).load_data(spec, training, replicate=replicate, data_dir=data_dir, device=device)
 
 
-def data_digest(spec: DataSpec, data_dir: Path | None) -> str:
-    """A digest of the files that `spec` reads, without decoding them.
+def data_digest(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> str:
+    """A digest of the files that a run reads, without decoding them: of images, with label maps `IMAGES+MAPS`.
 
     Raises:
         SpecError: there is no such dataset.
         DataError: the files are missing.
     """
-    return _get_family(spec.name).digest_files(data_dir, spec)
+    images = _get_family(spec.name).digest_files(data_dir, spec)
+    return images if training.token_labels is None else f"{images}+{digest_label_maps(data_dir)}"
 
 
 def describe_data(name: str, data_dir: Path | None, *, spec: DataSpec | None = None) -> Description:

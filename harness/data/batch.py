@@ -1,10 +1,35 @@
 """The types of what a model is fed with."""
 
+from typing import NamedTuple
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
-LabelledBatch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, "batch"]]
-"""Normalized images and the index of each one's class."""
+Box = tuple[int, int, int, int]
+"""A part of a map of tokens: first row, first column, and those behind the last."""
 
-Batch = LabelledBatch | tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch classes"]]
-"""Images to train on; mixed images have a weight for each class."""
+
+class TokenTargets(NamedTuple):
+    """Weights of classes for images whose tokens the model mixes (MixToken, arXiv:2104.10858).
+
+    Attributes:
+        image: of the mixed image.
+        tokens: of every token, as it was before it was mixed.
+        box: what an image gets from its counterpart in the reversed batch.
+    """
+
+    image: Float[Tensor, "batch classes"]
+    tokens: Float[Tensor, "batch rows columns classes"]
+    box: Box
+
+
+Images = Float[Tensor, "batch channels height width"]
+"""Normalized."""
+
+LabelledBatch = tuple[Images, Int[Tensor, "batch"]]
+"""Images and the index of each one's class."""
+
+Targets = Int[Tensor, "batch"] | Float[Tensor, "batch classes"] | TokenTargets
+"""What images are trained on: their classes, weights of classes where they are mixed, or token labels."""
+
+Batch = tuple[Images, Targets]

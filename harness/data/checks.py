@@ -29,11 +29,15 @@ def check_counts(spec: DataSpec, training: TrainingSpec, *, num_train: int, num_
         raise DataError(f"training.batch_size: {training.batch_size} is more than the {trained} images trained on")
 
 
-def check_augmentation(spec: DataSpec, training: TrainingSpec, *, unsupported: tuple[str, ...]) -> None:
-    """Fields that the family cannot do must be left at their default."""
+def check_augmentation(
+    spec: DataSpec, training: TrainingSpec, *, unsupported: tuple[str, ...], has_label_maps: bool = False
+) -> None:
+    """Fields that the family cannot do must be left at their default, and only some families have label maps."""
     default = AugmentationSpec()
     for field in unsupported:
         if getattr(training.augmentation, field) != getattr(default, field):
             raise DataError(f"training.augmentation.{field}: the images of {spec.name} cannot be changed in this way")
+    if training.token_labels is not None and not has_label_maps:
+        raise DataError(f"training.token_labels: the images of {spec.name} have no label maps")
     if mixes_images(training.augmentation) and training.batch_size % 2:
         raise DataError(f"training.batch_size: must be even with mixup or cutmix, got {training.batch_size}")

@@ -31,7 +31,7 @@ class Data(Protocol):
     steps_per_epoch: int
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """Augmented batches in the order of (replicate, epoch); targets are labels, or class weights where mixed."""
+        """Augmented batches in the order of (replicate, epoch)."""
         ...
 
     def val_batches(self) -> Iterator[LabelledBatch]:

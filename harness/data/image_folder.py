@@ -1,7 +1,8 @@
 """Image files in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, as ImageNet-1K is usually stored.
 
 The folder `val/` is the test set. Training images get timm's augmentation of single images (random crop, flip, color,
-RandAugment, random erasing); `scale: null` is timm's default crop, 8 to 100 % of the image.
+RandAugment, random erasing); `scale: null` is timm's default crop, 8 to 100 % of the image. For token labels there is a
+third folder, `label_maps/`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
 from harness.data.family import Data, Description
+from harness.data.label_maps import check_label_maps, digest_label_maps, find_label_maps
 from harness.errors import DataError
 from harness.spec import DataSpec, TrainingSpec
 
@@ -42,7 +44,9 @@ def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None)
         raise DataError(f"train/ and val/ of {data_dir} must have the same classes; only in one of them: {odd[0]}")
     check_shape(spec, num_classes=len(train.classes), channels=3)
     check_counts(spec, training, num_train=len(train.files), num_test=len(test.files))
-    check_augmentation(spec, training, unsupported=("shift",))
+    check_augmentation(spec, training, unsupported=("shift",), has_label_maps=True)
+    if training.token_labels is not None:
+        check_label_maps(_require_folder(data_dir), training, images=[name for name, _ in train.files])
 
 
 def load_data(
@@ -52,10 +56,15 @@ def load_data(
     from timm.data import create_dataset
 
     from harness.data.streaming import LabelledImages, StreamedData
+    from harness.data.token_labels import LabelMaps
 
     root, digest = str(_require_folder(data_dir)), digest_files(data_dir)
-    folders = (create_dataset("torch/image_folder", root=root, split=split) for split in ("train", "val"))
+    folders = [create_dataset("torch/image_folder", root=root, split=split) for split in ("train", "val")]
     train, test = (LabelledImages(folder, np.array(folder.targets)) for folder in folders)
+    if training.token_labels is not None:
+        paths = find_label_maps(_require_folder(data_dir), (path for path, _ in folders[0].samples))
+        digest = f"{digest}+{digest_label_maps(data_dir)}"
+        train = replace(train, maps=LabelMaps(paths, spec, training.token_labels))
     return StreamedData(spec, training, train, test, digest=digest, replicate=replicate, device=device)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.augmentation import BatchAugmentation, build_mixup, normalize, order_generator, seeded
-from harness.data.batch import Batch, LabelledBatch
+from harness.data.batch import Batch, Images, LabelledBatch
 from harness.data.split import Indices, stratified_samples
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
@@ -98,7 +98,7 @@ class MemoryData:
                 batch = self._train_batch(indices)
             yield batch[0].to(self.device, non_blocking=True), batch[1].to(self.device, non_blocking=True)
 
-    def _train_batch(self, indices: Int[Tensor, "batch"]) -> Batch:
+    def _train_batch(self, indices: Int[Tensor, "batch"]) -> tuple[Images, Tensor]:
         images, targets = self.augment(self.splits.train.images[indices]), self.splits.train.labels[indices]
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data import ImageDataset, create_loader
 from timm.data.loader import PrefetchLoader
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision.datasets import ImageFolder
 
 from harness.data.augmentation import build_mixup, order_generator, seeded
 from harness.data.batch import Batch, LabelledBatch
 from harness.data.split import stratified_samples
+from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
 from harness.errors import DataError
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
@@ -37,14 +38,17 @@ class IndexedImages(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """One split of a dataset, with the labels that are known without decoding any image."""
+    """One split of a dataset: labels that are known without decoding any image, and label maps where there are any."""
 
     images: IndexedImages
     labels: NDArray[np.int64]
+    maps: LabelMaps | None = None
 
 
-class SampledImages(Dataset[tuple[Pixels, int]]):
+class SampledImages(Dataset[tuple[Pixels, int | FollowedMap]]):
     """Some of a split's images, in RGB; each is augmented under a seed of its own, whoever decodes it and when.
+
+    Items are (pixels, label), or with `maps` (pixels, label map).
 
     Attributes:
         transform: set by `create_loader`.
@@ -53,18 +57,20 @@ class SampledImages(Dataset[tuple[Pixels, int]]):
 
     transform: Callable[[Image.Image], Pixels]
 
-    def __init__(self, images: IndexedImages, indices: Sequence[int], *, replicate: int) -> None:
-        self.images, self.indices, self.replicate = images, indices, replicate
+    def __init__(
+        self, images: IndexedImages, indices: Sequence[int], *, replicate: int, maps: LabelMaps | None = None
+    ) -> None:
+        self.images, self.indices, self.replicate, self.maps = images, indices, replicate, maps
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[Pixels, int]:
+    def __getitem__(self, position: int) -> tuple[Pixels, int | FollowedMap]:
         """Decode and augment one image.
 
         Raises:
-            DataError: the file cannot be decoded.
+            DataError: the file, or that of its label map, cannot be decoded.
         """
         index = self.indices[position]
         try:
@@ -73,6 +79,8 @@ class SampledImages(Dataset[tuple[Pixels, int]]):
             name = self.images.samples[index][0] if isinstance(self.images, ImageFolder) else f"image {index}"
             raise DataError(f"{name} cannot be decoded: {error}") from error
         with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", index)):
+            if self.maps is not None:
+                return self.maps.follow(self.transform, image.convert("RGB"), index)
             return self.transform(image.convert("RGB")), int(label)
 
 
@@ -95,8 +103,8 @@ class StreamedData:
         (tested,) = _sample(test, [spec.test_images or len(test.labels)], spec, split="test")
         self.digest, self.replicate, self.device = digest, replicate, device
         self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
-        self.mixup = build_mixup(spec, training)
-        self.train_images = SampledImages(train.images, trained, replicate=replicate)
+        self.mix = build_mixup(spec, training) if training.token_labels is None else TokenLabeling(spec, training)
+        self.train_images = SampledImages(train.images, trained, replicate=replicate, maps=train.maps)
         self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
         test_images = SampledImages(test.images, tested, replicate=replicate)
         val_images = SampledImages(train.images, held_out, replicate=replicate) if spec.val_images else test_images
@@ -111,8 +119,8 @@ class StreamedData:
         for step in range(self.steps_per_epoch):
             with seeded(seed_for("augmentation", self.replicate, epoch, step), device=self.device):
                 images, targets = next(batches)
-                if self.mixup is not None:
-                    images, targets = self.mixup(images, targets)
+                if self.mix is not None:
+                    images, targets = self.mix(images, targets)
             yield images, targets
 
     def val_batches(self) -> Iterator[LabelledBatch]:
@@ -147,6 +155,7 @@ def _build_loader(
         re_mode="pixel",
         crop_pct=spec.crop_pct,
         interpolation=spec.interpolation,
+        collate_fn=None if images.maps is None else default_collate,  # timm's own takes labels and tensors alone
         num_workers=spec.loading_workers,
         persistent_workers=False,
         pin_memory=device.type == "cuda",

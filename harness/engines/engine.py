@@ -69,7 +69,15 @@ class TimedOut:
     output: str
 
 
-Outcome = Returned | Died | TimedOut
+@dataclass(frozen=True)
+class Stopped:
+    """The task was killed because its caller asked for it."""
+
+    name: str
+    output: str
+
+
+Outcome = Returned | Died | TimedOut | Stopped
 Event = Started | Message | Outcome
 
 
@@ -86,4 +94,8 @@ class Engine(Protocol):
 
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
         """Yield events as they happen; closing the iterator kills what still runs."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Kill one task that runs; unless it has returned by then it ends as `Stopped`, and the others go on."""
         ...

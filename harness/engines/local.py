@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 
-from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Task, TimedOut
+from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 OUTPUT_BYTES = 20_000
@@ -31,6 +33,7 @@ class LocalEngine:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.workers = workers
         self.threads = 1
+        self._unwanted: set[str] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         resource_tracker.ensure_running()  # it unblocks interrupts at its start
@@ -45,11 +48,12 @@ class LocalEngine:
             try:
                 while True:
                     for task in islice(waiting, self.workers - len(running)):
-                        with _interrupts_blocked():
+                        with _interrupts_blocked(), _script_hidden():
                             running.append(_Worker(self._context, task, Path(folder)))
                         yield Started(task.name, running[-1].pid)
                     if not running:
                         return
+                    _kill(self._stop_unwanted(running))
                     _wait(running)
                     for worker in list(running):
                         yield from worker.take_messages()
@@ -58,6 +62,18 @@ class LocalEngine:
                             yield worker.outcome()
             finally:
                 _kill(running)
+
+    def stop(self, name: str) -> None:
+        """Kill one task that runs, when the iterator is asked for its next event."""
+        self._unwanted.add(name)
+
+    def _stop_unwanted(self, running: Sequence["_Worker"]) -> list["_Worker"]:
+        """The workers whose task is to be stopped, marked as such."""
+        unwanted = [worker for worker in running if worker.task.name in self._unwanted]
+        for worker in unwanted:
+            worker.is_unwanted = True
+        self._unwanted.clear()
+        return unwanted
 
 
 class _Worker:
@@ -72,6 +88,7 @@ class _Worker:
         sender.close()
         limit = task.time_limit_seconds
         self.deadline = float("inf") if limit is None else time.monotonic() + limit
+        self.is_unwanted = False
         self._value: list[object] = []
         self._late = False
 
@@ -109,6 +126,8 @@ class _Worker:
             return Returned(self.task.name, self._value[0], output)
         if self._late:
             return TimedOut(self.task.name, output)
+        if self.is_unwanted:
+            return Stopped(self.task.name, output)
         return Died(self.task.name, self.process.exitcode or 0, output)
 
 
@@ -211,3 +230,14 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """A worker would execute the user's script once more, as far as to the call that has started it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

@@ -1,11 +1,17 @@
 """How every figure is drawn and kept: as a picture for documents and as one for the web, the same each time."""
 
+from collections.abc import Callable
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -14,17 +20,64 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "elsa-ablation",
 }
 """Matplotlib's settings; text stays text and ids do not change from one drawing to the next."""
 
+COLORS = ("#1b6ca8", "#c44e52", "#4c9f70", "#8b5fbf", "#d08c2e", "#555555", "#2aa6a6", "#b8578a", "#7a6a4f")
+"""Of things that have no order."""
+
+GRAY = "#8a8a8a"
+
+LINE_LENGTH = 30
+"""Characters."""
+
 
 def make_figure(width: float = 6.4, height: float = 4.0) -> Figure:
     """An empty figure in the house's style; sides in inches."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height))
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A function that draws, in the house's style: matplotlib reads its settings when axes and texts are made."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def to_label(text: str) -> str:
+    """A name as it is written: matplotlib takes dollars for mathematics, and leaves `_name` out of a legend."""
+    label = text.replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
+
+
+def to_short_lines(text: str) -> str:
+    """A label for where there is little room: a long one is broken between words and at each plus."""
+    label = to_label(text)
+    return label if len(label) <= LINE_LENGTH else fill(label.replace("+", " + "), LINE_LENGTH)
+
+
+def say_empty(panel: Axes, text: str) -> None:
+    """What stands in a panel that nothing can be drawn in."""
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=GRAY, style="italic")
+    panel.set_xticks([])
+    panel.set_yticks([])
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """A sentence below all panels; none where `text` is empty."""
+    if text:
+        figure.supxlabel(to_label(text), x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)
 
 
 def to_svg(figure: Figure) -> str:

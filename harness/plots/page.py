@@ -14,6 +14,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
 th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 footer, .note { color: #555; font-size: 0.85rem; }
 """

@@ -19,9 +19,11 @@ from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext
 from harness.run.open_run import Measured, Note, Opened, OpenRun
+from harness.run.source import WEIGHTS, Source, find_source
 from harness.spec import ExperimentSpec
 from harness.tracking import Tracker
 from harness.train import train
+from harness.weights import start_from
 
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
@@ -33,8 +35,9 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
         StoreError: the store cannot be used. Everything else becomes the record's status.
     """
     torch.set_num_threads(context.threads)
-    device = _choose_device(context.spec)
+    device, source = choose_device(context.spec), find_source(run, context.tracker)
     provenance = {**context.provenance, **_name_accelerator(device), "kernels": describe_kernels(device)}
+    provenance |= {} if source is None else {"init_from": source.description}
     run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
     open_run = OpenRun(run, context.spec.recipe.limits, provenance)
 
@@ -45,7 +48,7 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
         report(message)
 
     note(Opened(run_id, provenance))
-    status, detail = _attempt(run, context, device, note, run_id)
+    status, detail = _attempt(run, context, device, note, run_id, source)
     note(Measured({"peak_memory_gb": peak_memory_gb(device)}))
     record = open_run.to_record(status, detail)
     context.tracker.finish_run(run_id, record)
@@ -53,11 +56,16 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
 
 
 def _attempt(
-    run: PlannedRun, context: RunContext, device: torch.device, note: Callable[[Note], None], run_id: str
+    run: PlannedRun,
+    context: RunContext,
+    device: torch.device,
+    note: Callable[[Note], None],
+    run_id: str,
+    source: Source | None,
 ) -> tuple[RunStatus, str]:
     """The one place where an exception becomes an outcome."""
     try:
-        for message in _execute(run, context, device, run_id):
+        for message in _execute(run, context, device, run_id, source):
             note(message)
     except StoreError:
         raise
@@ -72,7 +80,7 @@ def _attempt(
 
 
 def _execute(
-    run: PlannedRun, context: RunContext, device: torch.device, run_id: str
+    run: PlannedRun, context: RunContext, device: torch.device, run_id: str, source: Source | None
 ) -> Iterator[EpochMetrics | Measured]:
     cell = run.row.cell
     yield Measured(measure_cost(cell))
@@ -80,12 +88,19 @@ def _execute(
     if data.digest != context.provenance["data_digest"]:
         raise DataError(f"the files of {cell.data.name} have changed since the plan was made")
     model = build_model(cell, replicate=run.seed, device=device)
+    if source is not None:
+        _start_from(source, context.tracker, model)
     training = train(model, data, cell.training, replicate=run.seed, device=device)
     yield from training
     tested = measure(training.evaluated_model, data.test_batches(), device)
     yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
     yield Measured({"test/images": float(len(tested.labels))})
     _keep(context.tracker, run_id, training.evaluated_model, tested)
+
+
+def _start_from(source: Source, tracker: Tracker, model: nn.Module) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        start_from(model, source.fetch(tracker, Path(folder)))
 
 
 def measure_cost(cell: Cell) -> dict[str, float]:
@@ -98,7 +113,7 @@ def measure_cost(cell: Cell) -> dict[str, float]:
 def _keep(tracker: Tracker, run_id: str, model: nn.Module, tested: Measurement) -> None:
     """The weights that were tested and what they predicted become artifacts."""
     with tempfile.TemporaryDirectory() as folder:
-        weights, predictions = Path(folder) / "weights.pt", Path(folder) / "predictions.npz"
+        weights, predictions = Path(folder) / WEIGHTS, Path(folder) / "predictions.npz"
         torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
         np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
         tracker.log_file(run_id, weights)
@@ -123,7 +138,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATOR_MESSAGES)
 
 
-def _choose_device(spec: ExperimentSpec) -> torch.device:
+def choose_device(spec: ExperimentSpec) -> torch.device:
     """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
     if not torch.cuda.is_available():
         return torch.device("cpu")

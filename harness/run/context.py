@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import PluginError
 from harness.plan import PlannedRun
+from harness.plugins import load_plugins
+from harness.provenance import code_digest, list_foreign
 from harness.record import Record
 from harness.run.open_run import Note
 from harness.spec import ExperimentSpec
@@ -19,6 +22,7 @@ class RunContext:
         parent_id: the invocation that it belongs to.
         provenance: of the invocation, and the digests of the cell.
         threads: CPU threads.
+        plugins: modules with levels that the cell may name.
     """
 
     tracker: Tracker
@@ -27,10 +31,19 @@ class RunContext:
     provenance: Mapping[str, str]
     data_dir: Path | None
     threads: int
+    plugins: tuple[str, ...] = ()
 
 
 def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
-    """Import what trains, where it is not imported yet, and train."""
+    """Import what trains, where it is not imported yet, and train.
+
+    Raises:
+        PluginError: a level's code from outside cannot be loaded any more, or is not what the plan has seen.
+    """
+    load_plugins(*context.plugins)
+    cell = run.row.cell
+    if list_foreign(cell) and code_digest(cell) != context.provenance["code_digest"]:
+        raise PluginError("the code of a plugin, or the project's own, has changed since the plan was made")
     from harness.run.cell import run_cell
 
     return run_cell(report, run, context)

@@ -6,9 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Task
+from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
 from harness.engines.engine import Event as EngineEvent
 from harness.plan import PlannedRun
+from harness.plugins import list_plugins
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext, execute_cell
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
@@ -39,6 +40,7 @@ class Invocation:
 
     def __post_init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
+        self._stopped: dict[str, str] = {}
         self._finished = False
         self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.provenance)
 
@@ -49,16 +51,22 @@ class Invocation:
             self.tracker.copy_run(entry.record, entry.run, spec=self.spec, parent_id=self._id)
 
     def train(self, runs: Iterable[PlannedRun]) -> Iterator[Event]:
-        """Execute runs in their order; whatever happens to one, the others go on."""
-        planned = {str(number): run for number, run in enumerate(runs)}
-        with closing(self.engine.execute(self._to_task(name, run) for name, run in planned.items())) as events:
+        """Execute runs in their order, each taken when there is room; whatever happens to one, the others go on."""
+        tasks = (self._to_task(str(number), run) for number, run in enumerate(runs))
+        with closing(self.engine.execute(tasks)) as events:
             for event in events:
-                yield from self._follow(event, planned[event.name])
+                yield from self._follow(event, self._open[event.name].run)
 
-    def finish(self, files: tuple[Path, ...]) -> None:
-        """Close the parent run; `files` are the table's."""
+    def stop(self, run: PlannedRun, reason: str) -> None:
+        """End a run that is open as interrupted, for `reason`."""
+        name = next(name for name, open_run in self._open.items() if open_run.run == run)
+        self._stopped[name] = reason
+        self.engine.stop(name)
+
+    def finish(self, files: tuple[Path, ...], description: str) -> None:
+        """Close the parent run; both are the table's."""
         failed = any(record.status == RunStatus.FAILED for record in self.records)
-        self._finish(RunStatus.FAILED if failed else RunStatus.OK, files)
+        self._finish(RunStatus.FAILED if failed else RunStatus.OK, files, description)
 
     def close(self) -> None:
         """End as interrupted what is still open: nothing, unless the invocation itself is broken off."""
@@ -68,10 +76,10 @@ class Invocation:
         if not self._finished:
             self._finish(RunStatus.INTERRUPTED)
 
-    def _finish(self, status: RunStatus, files: tuple[Path, ...] = ()) -> None:
+    def _finish(self, status: RunStatus, files: tuple[Path, ...] = (), description: str = "") -> None:
         statuses = [record.status for record in self.records]
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        self.tracker.finish_invocation(self._id, status, counts=counts, files=files)
+        self.tracker.finish_invocation(self._id, status, counts=counts, files=files, description=description)
         self._finished = True
 
     def _to_task(self, name: str, run: PlannedRun) -> Task:
@@ -85,6 +93,7 @@ class Invocation:
             provenance={**self.provenance, "code_digest": code, "data_digest": data},
             data_dir=self.data_dir,
             threads=self.engine.threads,
+            plugins=list_plugins(),
         )
         self._open[name] = OpenRun(run, limits, context.provenance)
         return Task(
@@ -116,6 +125,8 @@ class Invocation:
                 return record
             case Died():
                 return self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
+            case Stopped():
+                return self._end(open_run, RunStatus.INTERRUPTED, self._stopped.pop(outcome.name))
             case _:
                 return self._end(open_run, RunStatus.TIMED_OUT)
 

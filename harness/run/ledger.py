@@ -40,14 +40,20 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
         SpecError: there is no such dataset.
         DataError: the dataset is missing.
     """
-    data = data_digest(plan.spec.recipe.data, data_dir)
-    return {row.cell.id: (code_digest(row.cell), data) for row in plan.rows}
+    cells = {row.cell.training.token_labels is not None: row.cell for row in plan.rows}
+    data = {labelled: data_digest(cell.data, cell.training, data_dir=data_dir) for labelled, cell in cells.items()}
+    return {row.cell.id: (code_digest(row.cell), data[row.cell.training.token_labels is not None]) for row in plan.rows}
 
 
 def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
     """One entry for each run of the plan, in its order; without the digests of a cell nothing of it is stale."""
-    records = tracker.ledger(row.cell.id for row in plan.rows)
-    return tuple(_enter(run, records, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
+    return enter(plan, tracker.ledger(row.cell.id for row in plan.rows), digests)
+
+
+def enter(plan: Plan, records: Iterable[Record], digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
+    """The plan held against records that were read before, newest first; those of other cells are left out."""
+    known = list(records)
+    return tuple(_enter(run, known, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
 
 
 def _enter(run: PlannedRun, records: Iterable[Record], today: Digests | None, limits: LimitsSpec) -> Entry:

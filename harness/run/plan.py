@@ -14,8 +14,9 @@ from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
 from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.run.source import check_sources
 from harness.spec import DataSpec
-from harness.table import make_findings, make_table, write_table
+from harness.table.description import to_description
 from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
@@ -47,30 +48,32 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
-        StoreError: the store, or the folder of the tables, cannot be used.
+        StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    check_data(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
+    for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
+        check_data(data, training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
-    _check_results(options.results)
+    check_results(options.results)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
     entries = read_ledger(plan, tracker, digests)
     to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
-        _check_files(spec.recipe.data, data_dir)
+        check_sources(to_do, tracker)
+        check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
         yield from invocation.train(to_do)
         written = write_results(plan, tracker, digests, options.results)
-        invocation.finish(written.files)
+        invocation.finish(written.files, to_description(written.frame, plan))
         yield written
 
 
-def _check_results(folder: Path) -> None:
+def check_results(folder: Path) -> None:
     """That the table has a place is known before the first run, not after the last; nothing is created yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -93,7 +96,7 @@ def _is_to_do(entry: Entry, options: RunOptions) -> bool:
     return entry.standing not in kept
 
 
-def _check_files(data: DataSpec, data_dir: Path | None) -> None:
+def check_files(data: DataSpec, data_dir: Path | None) -> None:
     """A damaged file is found before the first run, not by every run."""
     found = describe_data(data.name, data_dir, spec=data)
     if not found.usable:
@@ -101,7 +104,7 @@ def _check_files(data: DataSpec, data_dir: Path | None) -> None:
 
 
 def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
-    """Make the table from the store alone; `digests` are those of today, empty where they are not known.
+    """Make the table and its figures from the store alone; `digests` are today's, empty where not known.
 
     Raises:
         StoreError: the store has no run of this plan: an empty table must not replace one that was made elsewhere.
@@ -110,6 +113,8 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows])
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
-    frame = make_table(plan, records, current=digests)
-    findings = make_findings(plan, records, current=digests)
-    return TableWritten(frame, findings, write_table(frame, plan, results, findings))
+    from harness.plots.results import make_results  # not before: the memory of a run's process is measured
+    from harness.plots.table import write_report
+
+    made = make_results(plan, records, current=digests)
+    return TableWritten(made.frame, made.findings, write_report(made, results))

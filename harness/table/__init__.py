@@ -1,7 +1,22 @@
 """Records → DataFrame → files: one row of plain numbers a row of the experiment, and what people read of it."""
 
+from harness.table.document import to_plain
 from harness.table.findings import Findings, make_findings
 from harness.table.frame import COLUMNS, make_table
+from harness.table.records import COMPARISON_COLUMNS, RECORD_COLUMNS, compare_records, make_records
 from harness.table.report import to_markdown, to_text, write_table
 
-__all__ = ["COLUMNS", "Findings", "make_findings", "make_table", "to_markdown", "to_text", "write_table"]
+__all__ = [
+    "COLUMNS",
+    "COMPARISON_COLUMNS",
+    "RECORD_COLUMNS",
+    "Findings",
+    "compare_records",
+    "make_findings",
+    "make_records",
+    "make_table",
+    "to_markdown",
+    "to_plain",
+    "to_text",
+    "write_table",
+]

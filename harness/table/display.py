@@ -7,12 +7,20 @@ from typing import Any
 import pandas as pd
 
 from harness.spec import ExperimentSpec
+from harness.statistics import ClaimVerdict, Verdict
+from harness.table.findings import DIRECTIONS
 
 NOTHING = "—"
 QUOTED = "†"
 CURVE_POINTS = 6
 FLOORS_TITLE = "floors:"
 UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
+
+PROVEN = (
+    *(Verdict.BETTER.value, Verdict.WORSE.value),
+    *(ClaimVerdict.REPRODUCED.value, ClaimVerdict.CONTRADICTED.value),
+    *(DIRECTIONS[Verdict.BETTER], DIRECTIONS[Verdict.WORSE]),
+)
 
 Row = Mapping[str, Any]
 Cells = Mapping[str, Callable[[Row], str]]
@@ -21,7 +29,7 @@ Cells = Mapping[str, Callable[[Row], str]]
 def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
     """The columns that the experiment asks for, in its order, then the paper's; a title row goes before the floors."""
     cells = _make_cells(frame, spec)
-    rows = _to_rows(frame)
+    rows = to_rows(frame)
     shown = [{title: show(row) for title, show in cells.items()} for row in rows if not row["is_floor"]]
     floors = [{title: show(row) for title, show in cells.items()} for row in rows if row["is_floor"]]
     if floors:
@@ -29,12 +37,24 @@ def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
     return pd.DataFrame(shown, columns=list(cells))
 
 
+def write_size(size: tuple[int, ...]) -> str:
+    """Rows and columns: `14x7`."""
+    return "x".join(map(str, size))
+
+
+def emphasize(display: pd.DataFrame, *, proven: str, title: str) -> pd.DataFrame:
+    """Emphasis is for what is proven, and for the title of the floors; both are patterns such as `**{}**`."""
+    verdicts = {verdict: proven.format(verdict) for verdict in PROVEN}
+    return display.replace({"row": {FLOORS_TITLE: title.format(FLOORS_TITLE)}, "verdict": verdicts})
+
+
 def count_noun(number: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _to_rows(frame: pd.DataFrame) -> list[Row]:
+def to_rows(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame, their values by column."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -67,7 +87,7 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
         cells["paper images/s"] = lambda row: _show(row["published_throughput"], ",.0f")
     if frame["published_curve"].any():
         cells["paper by epoch"] = lambda row: _thin_out(row["published_curve"]) or NOTHING
-    if any(_show_notes(row) for row in _to_rows(frame)):
+    if any(_show_notes(row) for row in to_rows(frame)):
         cells["notes"] = _show_notes
     return cells
 
@@ -156,5 +176,5 @@ def to_effects(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def _to_strings(frame: pd.DataFrame, cells: Cells) -> pd.DataFrame:
-    shown = [{title: show(row) for title, show in cells.items()} for row in _to_rows(frame)]
+    shown = [{title: show(row) for title, show in cells.items()} for row in to_rows(frame)]
     return pd.DataFrame(shown, columns=list(cells))

@@ -48,7 +48,7 @@ def make_findings(plan: Plan, records: Iterable[Record], *, current: Mapping[str
     """Judge claims and estimate effects over the replicates that stand in the table; see `make_table`."""
     rows = {row.row.name: row for row in select_replicates(plan, records, current or {})}
     claims = _make_claims(plan, rows)
-    if plan.spec.factors is None:
+    if plan.spec.factors is None or plan.spec.baseline not in rows:
         return Findings(claims, _to_frame([], EFFECT_COLUMNS))
     combined = list_combinations(plan.spec.factors)
     present = {name: rows[name] for name in combined if name in rows}

@@ -121,10 +121,11 @@ def make_table(
         sizes: what a row without any run has for parameters and multiply-adds.
     """
     rows = select_replicates(plan, records, current or {})
-    baseline = next(row for row in rows if row.row.name == plan.spec.baseline)
+    baseline = next((row for row in rows if row.row.name == plan.spec.baseline), None)  # None: skipped
     comparisons = [_compare(row, baseline) for row in rows]
+    verdicts = to_verdicts(comparisons, [baseline is not None and is_thinned(row, baseline) for row in rows])
     params = [_get_size("params", 0, row, sizes or {}) for row in rows]
-    base_params = params[rows.index(baseline)]
+    base_params = None if baseline is None else params[rows.index(baseline)]
     content = [
         {
             "row": row.row.name,
@@ -141,7 +142,7 @@ def make_table(
             "skipped": "",
             **_to_origin(row, plan.spec),
         }
-        for row, comparison, count in zip(rows, _to_verdicts(rows, baseline, comparisons), params, strict=True)
+        for row, comparison, count in zip(rows, verdicts, params, strict=True)
     ]
     frame = pd.DataFrame(_add_rows_without_runs(content, plan), columns=list(COLUMNS))
     return frame.astype({**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_FLOATS, "float64")})
@@ -167,21 +168,19 @@ def _to_empty(name: str, spec: ExperimentSpec) -> dict[str, Any]:
     return {**texts, "row": name, "is_floor": False, "seeds": 0, "n": 0, **_to_published(name, spec), **origin}
 
 
-def _compare(row: Replicates, baseline: Replicates) -> Comparison | None:
+def _compare(row: Replicates, baseline: Replicates | None) -> Comparison | None:
     """Seed by seed; not with itself, not for floors, not over two versions of the data or of the code."""
-    if row is baseline or row.row.is_floor or not is_comparable(row, baseline):
+    if baseline is None or row is baseline or row.row.is_floor or not is_comparable(row, baseline):
         return None
     return compare(row.top1, baseline.top1)
 
 
-def _to_verdicts(
-    rows: Sequence[Replicates], baseline: Replicates, comparisons: Sequence[Comparison | None]
-) -> list[dict[str, Any]]:
+def to_verdicts(comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[dict[str, Any]]:
     """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
     corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
     return [
-        {"verdict": ""} if comparison is None else _to_verdict(comparison, holm_p, is_thinned=is_thinned(row, baseline))
-        for row, comparison, holm_p in zip(rows, comparisons, corrected, strict=True)
+        {"verdict": ""} if comparison is None else _to_verdict(comparison, holm_p, is_thinned=is_thinned)
+        for comparison, holm_p, is_thinned in zip(comparisons, corrected, thinned, strict=True)
     ]
 
 

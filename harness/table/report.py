@@ -1,4 +1,4 @@
-"""The files of a table: csv for machines, Markdown for people, and the same for a terminal."""
+"""The files of a table: csv for machines, Markdown for people, and the same for a terminal and for LaTeX."""
 
 import os
 import re
@@ -11,11 +11,13 @@ import pandas as pd
 from tabulate import tabulate
 
 from harness.plan import Plan
-from harness.spec import DataSpec, ExperimentSpec, RecipeSpec
-from harness.statistics import MAX_EXACT_SEEDS, ClaimVerdict, Verdict
-from harness.table.display import FLOORS_TITLE, NOTHING, QUOTED, count_noun, to_claims, to_display, to_effects
-from harness.table.findings import DIRECTIONS, Findings
+from harness.spec import DataSpec, ExperimentSpec, Plot, RecipeSpec
+from harness.statistics import MAX_EXACT_SEEDS
+from harness.table.display import NOTHING, QUOTED, count_noun, emphasize, to_claims, to_display, to_effects
+from harness.table.findings import Findings
 from harness.table.frame import FACTORS
+from harness.table.latex import to_latex
+from harness.table.training import to_training_notes
 
 MARKS = {
     "missing": "no run of this row has ended yet.",
@@ -26,27 +28,26 @@ MARKS = {
     "quoted": "the paper's number alone; no row of this experiment.",
 }
 
-PROVEN = (
-    *(Verdict.BETTER.value, Verdict.WORSE.value),
-    *(ClaimVerdict.REPRODUCED.value, ClaimVerdict.CONTRADICTED.value),
-    *(DIRECTIONS[Verdict.BETTER], DIRECTIONS[Verdict.WORSE]),
-)
-
 LEFT_TO_THE_FILES = (*FACTORS, "multiply-adds", "images/s", "sign-flip p", "source")
 
 MAX_NAME_LENGTH = 100
+
+PLOT_TITLES: dict[Plot, str] = {
+    "delta": "Differences to the baseline, seed by seed",
+    "curve": "Validation accuracy by epoch",
+    "size": "Accuracy against size",
+    "heads": "Accuracy by heads",
+}
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
 
 
 def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findings | None = None) -> tuple[Path, ...]:
-    """Write `<results>/<recipe>/<experiment>.csv` and `.md`, each at once or not at all; returns the paths.
+    """Write `<experiment>.csv`, `.md` and `.tex` to the experiment's folder; returns the paths.
 
-    Claims and effects, where there are any, go to `<experiment>_claims.csv` and `<experiment>_effects.csv`. Results
-    under `--set` go to `<recipe>+<overrides>`, so that they overwrite no others.
+    Claims and effects, where there are any, go to `<experiment>_claims.csv` and `<experiment>_effects.csv`.
     """
-    folder = results / _name_folder(plan.spec)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = find_folder(plan.spec, results)
     further = {} if findings is None else {"_claims": findings.claims, "_effects": findings.effects}
     files = {
         folder / f"{plan.spec.name}{ending}.csv": table.to_csv(index=False, lineterminator="\n")
@@ -54,14 +55,20 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findin
         if not ending or not table.empty
     }
     files[folder / f"{plan.spec.name}.md"] = to_markdown(frame, plan, findings)
+    files[folder / f"{plan.spec.name}.tex"] = to_latex(frame, plan.spec)
     for path, content in files.items():
-        _write_atomically(path, content)
+        write_atomically(path, content)
     return tuple(files)
+
+
+def find_folder(spec: ExperimentSpec, results: Path) -> Path:
+    """`<results>/<recipe>`; under `--set` `<recipe>+<overrides>`, so that these results overwrite no others."""
+    return results / name_folder(spec)
 
 
 def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
     """The tables as plain lines, narrow enough for a terminal; what is left out stands in the files."""
-    displays = [to_display(frame, plan.spec), *_to_displays(findings).values()]
+    displays = [to_display(frame, plan.spec), *to_displays(findings).values()]
     narrow = [table.drop(columns=[name for name in LEFT_TO_THE_FILES if name in table.columns]) for table in displays]
     return "\n\n".join(
         tabulate(table.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True) for table in narrow
@@ -69,22 +76,28 @@ def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -
 
 
 def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
-    """Title, what is compared, the table, claims, effects, how to read it, where it comes from."""
-    further = _to_displays(findings)
+    """Title, what is compared, the table, its plots, claims, effects, how to read it, where it comes from."""
+    further = to_displays(findings)
     parts = [
-        f"# {_to_title(plan.spec)}",
-        _to_summary(plan),
+        f"# {to_title(plan.spec)}",
+        to_summary(plan),
         _to_grid(to_display(frame, plan.spec)),
+        *(f"![{PLOT_TITLES[plot]}]({name_plot(plan.spec, plot)}.png)" for plot in plan.spec.plots),
         *(f"## {title}\n\n{_to_grid(table)}" for title, table in further.items()),
         "## How to read it",
-        "\n".join(f"* {note}" for note in (*_to_notes(frame, plan), *_to_finding_notes(findings))),
+        "\n".join(f"* {note}" for note in to_notes(frame, plan, findings)),
         "## Where it comes from",
-        _to_provenance(frame, plan),
+        tabulate(to_origin(frame, plan).items(), headers=["", ""], tablefmt="github", disable_numparse=True),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _to_displays(findings: Findings | None) -> dict[str, pd.DataFrame]:
+def name_plot(spec: ExperimentSpec, plot: Plot) -> str:
+    """The stem of a plot's files, which lie beside the table."""
+    return f"{spec.name}-{plot}"
+
+
+def to_displays(findings: Findings | None) -> dict[str, pd.DataFrame]:
     """What there is beside the table, by title."""
     if findings is None:
         return {}
@@ -113,7 +126,8 @@ def _to_finding_notes(findings: Findings | None) -> Iterable[str]:
         yield f"The effects leave out, for a bad outcome or older code or data: {'; '.join(findings.left_out)}."
 
 
-def _to_title(spec: ExperimentSpec) -> str:
+def to_title(spec: ExperimentSpec) -> str:
+    """What is asked, and where the paper asks it."""
     return spec.title if spec.source is None else f"{spec.title} ({_to_source(spec)})"
 
 
@@ -123,7 +137,8 @@ def _to_source(spec: ExperimentSpec) -> str:
     return ", ".join([spec.source.paper, *(f"{kind} {n}" for kind, n in places.items() if n is not None)])
 
 
-def _to_summary(plan: Plan) -> str:
+def to_summary(plan: Plan) -> str:
+    """How many runs, on what, under which recipe."""
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
         f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
@@ -144,14 +159,22 @@ def _to_test_set(data: DataSpec) -> str:
 
 
 def _to_grid(display: pd.DataFrame) -> str:
-    """Emphasis is for what is proven, and for the title of the floors."""
-    proven = {verdict: f"**{verdict}**" for verdict in PROVEN}
-    emphasized = display.replace({"row": {FLOORS_TITLE: f"*{FLOORS_TITLE}*"}, "verdict": proven})
-    escaped = emphasized.map(lambda cell: cell.replace("|", r"\|"))
+    escaped = emphasize(display, proven="**{}**", title="*{}*").map(escape_cell)
     return tabulate(escaped.to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
+def escape_cell(text: str) -> str:
+    """A cell's text within a Markdown table."""
+    return text.replace("|", r"\|")
+
+
+def to_notes(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> Iterable[str]:
+    """What a reader has to know of whatever stands there, a sentence or two each; in Markdown."""
+    yield from _to_table_notes(frame, plan)
+    yield from _to_finding_notes(findings)
+
+
+def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
     spec = plan.spec
     if "top1" in spec.columns:
         yield "**top-1** is the mean ± the standard deviation over the n measured replicates."
@@ -178,18 +201,23 @@ def _to_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
     yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
+    yield from to_training_notes(plan)
     if spec.recipe.note:
         yield spec.recipe.note
 
 
 def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
     tests = int(frame["holm_p"].notna().sum())
+    if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
+        yield f"There is no **Δ**: the baseline, {spec.baseline}, is skipped."
+        return
     if tests == 0:
         yield f"**Δ** is the row less {spec.baseline}. One pair of seeds has no interval and resolves nothing."
         return
+    alike = "augmentation and initial weights" if spec.recipe.init_recipe is None else "augmentation"
     yield (
-        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, augmentation and initial "
-        "weights), with the 95 % Student-t interval of the mean difference."
+        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
+        "Student-t interval of the mean difference."
     )
     yield (
         f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "
@@ -221,9 +249,10 @@ def _to_paper_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
         yield f"{QUOTED} quoted there from another paper, not trained by the authors."
 
 
-def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
+def to_origin(frame: pd.DataFrame, plan: Plan) -> dict[str, str]:
+    """Where the numbers come from; in Markdown."""
     spec = plan.spec
-    facts = {
+    return {
         "experiment": f"`{spec.name}`, recipe `{spec.recipe.name}`",
         "overrides": ", ".join(f"`{override}`" for override in spec.overrides) or "none",
         "replicates": f"seeds {', '.join(str(seed) for seed in range(spec.seeds))}",
@@ -235,7 +264,6 @@ def _to_provenance(frame: pd.DataFrame, plan: Plan) -> str:
         "kernels": _list(frame, "kernels"),
         "last run": max(frame["last_run"]) or NOTHING,
     }
-    return tabulate(facts.items(), headers=["", ""], tablefmt="github", disable_numparse=True)
 
 
 def _to_commits(frame: pd.DataFrame) -> str:
@@ -267,14 +295,16 @@ def _list_by_row(frame: pd.DataFrame, column: str) -> str:
     return "; ".join(f"`{value}` ({', '.join(known['row'][known[column] == value])})" for value in values)
 
 
-def _name_folder(spec: ExperimentSpec) -> str:
+def name_folder(spec: ExperimentSpec) -> str:
     """The recipe, with what `--set` changed of it, in characters and a length that every file system has."""
     full = "+".join([spec.recipe.name, *spec.overrides])
     name = re.sub(r"[^\w.,=+-]", "_", full)
     return name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}~{sha256(full.encode()).hexdigest()[:8]}"
 
 
-def _write_atomically(path: Path, content: str) -> None:
+def write_atomically(path: Path, content: str) -> None:
+    """Write a file at once or not at all, and the folder that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -2,6 +2,15 @@
 
 from harness.tracking.mlflow_tracker import PRELOAD, MlflowTracker
 from harness.tracking.store import default_tracking_uri, find_root
-from harness.tracking.tracker import LiveRun, Tracker
+from harness.tracking.tracker import LiveRun, RunDetails, StoredRun, Tracker
 
-__all__ = ["PRELOAD", "LiveRun", "MlflowTracker", "Tracker", "default_tracking_uri", "find_root"]
+__all__ = [
+    "PRELOAD",
+    "LiveRun",
+    "MlflowTracker",
+    "RunDetails",
+    "StoredRun",
+    "Tracker",
+    "default_tracking_uri",
+    "find_root",
+]

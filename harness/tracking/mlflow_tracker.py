@@ -4,13 +4,16 @@ The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a lig
 MLflow's step is the epoch.
 """
 
+import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
 from harness.plan import PlannedRun
@@ -18,11 +21,13 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.store import Store
-from harness.tracking.tracker import LiveRun
+from harness.tracking.system import SystemMonitor
+from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     STEPS,
     to_config,
     to_curve,
+    to_dataset,
     to_final_metrics,
     to_live_run,
     to_outcome_tags,
@@ -30,12 +35,14 @@ from harness.tracking.translation import (
     to_process,
     to_process_tags,
     to_record,
+    to_source_tags,
     to_start_tags,
+    to_stored_run,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Experiment, Metric, Run
     from mlflow.store.entities.paged_list import PagedList
 
 P = ParamSpec("P")
@@ -56,6 +63,7 @@ MLFLOW_STATUS = {
 
 PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_BATCH = 1000
+CONFIG = "config.json"
 
 
 def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[Concatenate["MlflowTracker", P], T]:
@@ -84,19 +92,22 @@ class MlflowTracker:
     """A `Tracker` on MLflow's client alone: no active run, no global tracking URI.
 
     It may be pickled: a copy opens its own connection. A database that does not exist is empty to every question and
-    is created by `prepare`.
+    is created by `prepare`. With `system_metrics` what the machine does is written to each run while it is open.
 
     Raises:
         StoreError: MLflow keeps no runs behind this URI.
     """
 
-    def __init__(self, tracking_uri: str) -> None:
+    def __init__(self, tracking_uri: str, *, system_metrics: bool = False) -> None:
         self.store = Store(tracking_uri)
+        self.system_metrics = system_metrics
+        self._monitor: SystemMonitor | None = None
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
-    def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
-        return MlflowTracker, (self.store.uri,)
+    def __reduce__(self) -> "tuple[partial[MlflowTracker], tuple[str]]":
+        return partial(MlflowTracker, system_metrics=self.system_metrics), (self.store.uri,)
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -121,6 +132,7 @@ class MlflowTracker:
             "title": spec.title,
             "mlflow.source.name": command,
             "mlflow.note.content": spec.title,
+            **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
             **{f"provenance.{name}": value for name, value in provenance.items()},
         }
@@ -129,13 +141,20 @@ class MlflowTracker:
 
     @_guarded
     def finish_invocation(
-        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        counts: Mapping[RunStatus, int],
+        files: Sequence[Path] = (),
+        description: str = "",
     ) -> None:
-        """Close a parent run with the number of runs of each status and the table's files."""
+        """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
         for path in files:
             self._client.log_artifact(run_id, str(path))
         metrics = {f"runs/{outcome.value}": float(count) for outcome, count in counts.items()}
-        self._write(run_id, metrics=metrics, tags={"status": status.value})
+        note = {"mlflow.note.content": description} if description else {}
+        self._write(run_id, metrics=metrics, tags={"status": status.value, **note})
         self._client.set_terminated(run_id, MLFLOW_STATUS[status])
 
     @_guarded
@@ -148,7 +167,10 @@ class MlflowTracker:
             tags={"kind": "run", PARENT_TAG: parent_id, **tags},
             params=to_params(run, spec),
         )
-        self._client.log_dict(run_id, to_config(run, spec), "config.json")
+        self._log_dataset(run_id, run, provenance)
+        self._client.log_dict(run_id, to_config(run, spec), CONFIG)
+        if self.system_metrics:
+            self._monitor = SystemMonitor(run_id, self.store.uri)
         return run_id
 
     @_guarded
@@ -162,13 +184,41 @@ class MlflowTracker:
         self._client.log_artifact(run_id, str(path))
 
     @_guarded
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has kept a file of this name."""
+        return any(file.path == name for file in self._client.list_artifacts(run_id))
+
+    @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
         self._client.log_text(run_id, text, name)
 
     @_guarded
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        tags = self._get_run(run_id).data.tags
+        source = tags.get("reused_from", run_id)
+        if name not in {file.path for file in self._client.list_artifacts(source)}:
+            ended = f"it ended as {tags['status']}" if "status" in tags else "it has not ended"
+            raise StoreError(f"run {source} has no {name}: {ended}")
+        return Path(self._client.download_artifacts(source, name, str(folder)))
+
+    def _get_run(self, run_id: str) -> "Run":
+        from mlflow.exceptions import MlflowException
+
+        if not self.store.is_new:
+            try:
+                return self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+        raise StoreError(f"{self.store.shown} has no run {run_id!r}")
+
+    @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:
         """Write final metrics and outcome in one `log_batch`, then close the run."""
+        if self._monitor is not None and self._monitor.run_id == run_id:
+            self._monitor.finish()
         step = record.curve[-1].epoch if record.curve else 0
         self._write(run_id, metrics=to_final_metrics(record), step=step, tags=to_outcome_tags(record))
         self._client.set_terminated(run_id, MLFLOW_STATUS[record.status])
@@ -204,7 +254,7 @@ class MlflowTracker:
     @_guarded
     def close_dead_runs(self) -> list[str]:
         """End as `interrupted` what processes of this host that are gone left open, parent runs and copies included."""
-        dead = [run for run in self._open_runs() if _is_dead(to_process(run))]
+        dead = [run for run in self._open_runs() if to_process(run).is_gone]
         for run in dead:
             status = RunStatus(run.data.tags.get("status", RunStatus.INTERRUPTED.value))
             detail = run.data.tags.get("status_detail", "its process ended without a word")
@@ -216,8 +266,40 @@ class MlflowTracker:
     def running_elsewhere(self) -> list[LiveRun]:
         """Open runs of other processes that are alive, or on hosts of which nothing is known."""
         here = ProcessIdentity.current()
-        others = [run for run in self._open_runs() if to_process(run) != here and not _is_dead(to_process(run))]
+        others = [run for run in self._open_runs() if to_process(run) != here and not to_process(run).is_gone]
         return [to_live_run(run) for run in others if run.data.tags["kind"] == "run"]
+
+    @_guarded
+    def find_runs(self, prefix: str = "") -> list[StoredRun]:
+        """Every run whose id, or whose cell's id, begins so; newest first, copies included."""
+        if self.store.is_new:
+            return []
+        names = {str(found.experiment_id): found.name for found in self._experiments()}
+        conditions = [f"tags.cell_id LIKE '{prefix}%'"]
+        conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
+        found = {run.info.run_id: run for condition in conditions for run in self._search(list(names), condition)}
+        written = [run for run in found.values() if "row" in run.data.params]  # not in its first instant
+        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in written]
+        return sorted(runs, key=lambda run: run.started, reverse=True)
+
+    @_guarded
+    def read_details(self, run_id: str) -> RunDetails:
+        """The rest of what is known of a run."""
+        run = self._client.get_run(run_id)
+        parent = self._client.get_run(run.data.tags[PARENT_TAG])
+        names = [name for name in run.data.metrics if name.startswith(("train/", "val/")) and name != STEPS]
+        artifacts = tuple(found.path for found in self._client.list_artifacts(run_id))
+        return RunDetails(
+            curve=self._read_curve(run, names),
+            config=self._read_json(run_id, CONFIG) if CONFIG in artifacts else {},
+            command=parent.data.params.get("command", ""),
+            location=_to_place(run.info.artifact_uri),
+            artifacts=artifacts,
+        )
+
+    def _read_json(self, run_id: str, name: str) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(self._client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
 
     def _find_experiment(self, name: str) -> str | None:
         experiment = self._client.get_experiment_by_name(name)
@@ -248,6 +330,7 @@ class MlflowTracker:
 
     def _copy(self, source: "Run", run: PlannedRun, spec: ExperimentSpec, parent_id: str) -> str:
         """Its status is written last: what an interruption leaves is not taken for a copy."""
+        provenance = to_record(source).provenance
         outcome = {name: source.data.tags[name] for name in ("status", "status_detail")}
         kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
         own = {
@@ -256,17 +339,27 @@ class MlflowTracker:
             "experiment": spec.name,
             "title": spec.title,
             PARENT_TAG: parent_id,
+            **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
         }
         tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
         name = f"{run.row.name} seed {run.seed}"
         run_id = self._create_run(spec.name, name, tags=tags, params=to_params(run, spec))
+        self._log_dataset(run_id, run, provenance)
         points = [point for metric in source.data.metrics for point in self._history(source, metric)]
         for start in range(0, len(points), METRICS_PER_BATCH):
             self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
         self._write(run_id, tags=outcome)
         self._client.set_terminated(run_id, source.info.status, end_time=source.info.end_time)
         return run_id
+
+    def _log_dataset(self, run_id: str, run: PlannedRun, provenance: Mapping[str, str]) -> None:
+        """Again where it fails: MLflow breaks when two writers are the first to name a dataset; then it is there."""
+        inputs = [to_dataset(run, provenance)]
+        try:
+            self._client.log_inputs(run_id, inputs)
+        except _store_errors():
+            self._client.log_inputs(run_id, inputs)
 
     def _write(
         self,
@@ -314,13 +407,20 @@ class MlflowTracker:
         runs = self._search(self._experiment_ids(), "attributes.status = 'RUNNING'")
         return [run for run in runs if "process.pid" in run.data.tags]
 
+    def _experiments(self) -> "list[Experiment]":
+        return _all_pages(lambda token: self._client.search_experiments(page_token=token))
+
     def _experiment_ids(self) -> list[str]:
-        return [
-            str(e.experiment_id) for e in _all_pages(lambda token: self._client.search_experiments(page_token=token))
-        ]
+        return [str(experiment.experiment_id) for experiment in self._experiments()]
 
     def _search(self, experiment_ids: list[str], condition: str) -> "list[Run]":
         return _all_pages(lambda token: self._client.search_runs(experiment_ids, condition, page_token=token))
+
+
+def _to_place(uri: str) -> str:
+    """The path of a folder of this machine; every other address as it is."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
 
 
 def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:
@@ -330,7 +430,3 @@ def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:
         page = fetch(page.token)
         items += page
     return items
-
-
-def _is_dead(process: ProcessIdentity) -> bool:
-    return process.is_here and not process.is_alive

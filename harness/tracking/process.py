@@ -37,3 +37,8 @@ class ProcessIdentity:
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended."""
+        return self.is_here and not self.is_alive

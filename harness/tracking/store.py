@@ -75,6 +75,12 @@ class Store:
         return re.sub(r"//([^/@:]*):[^@/]*@", r"//\1:***@", self.given)
 
     @property
+    def journal(self) -> Path:
+        """Optuna's journal file: beside a database, else at the root of what the user works on."""
+        folder = find_root() if self.database is None else self.database.parent
+        return folder / "optuna.journal"
+
+    @property
     def is_new(self) -> bool:
         """Whether nothing has ever been stored here; known of files only."""
         return self.database is not None and not self.database.exists()

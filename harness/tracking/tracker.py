@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.tracking.process import ProcessIdentity
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,54 @@ class LiveRun:
     seed: int
     host: str
     pid: int
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as one finds it in a store, ended or not; a copy of another experiment's run too.
+
+    Attributes:
+        overrides: the `--set` pairs that it was made with, separated by spaces.
+        levels: of each factor, as people read them.
+        record: how it ended, without its curve; None while it is open.
+        is_live: whether a process may still have it open.
+        started: seconds since the epoch.
+        process: who has, or had, it open.
+        reused_from: the id of the run that it is a copy of; empty where it is none.
+    """
+
+    run_id: str
+    experiment: str
+    recipe: str
+    overrides: str
+    cell_id: str
+    row: str
+    seed: int
+    levels: Mapping[str, str]
+    record: Record | None
+    is_live: bool
+    started: float
+    process: ProcessIdentity
+    reused_from: str = ""
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """What of a run is read when somebody looks at it.
+
+    Attributes:
+        curve: every metric of every epoch.
+        config: the resolved config; empty where its file is gone.
+        command: what the user typed to make it.
+        location: the folder or address of its artifacts.
+        artifacts: their names.
+    """
+
+    curve: tuple[EpochMetrics, ...]
+    config: Mapping[str, Any]
+    command: str
+    location: str
+    artifacts: tuple[str, ...]
 
 
 class Tracker(Protocol):
@@ -37,9 +86,15 @@ class Tracker(Protocol):
         ...
 
     def finish_invocation(
-        self, run_id: str, status: RunStatus, *, counts: Mapping[RunStatus, int], files: Sequence[Path] = ()
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        counts: Mapping[RunStatus, int],
+        files: Sequence[Path] = (),
+        description: str = "",
     ) -> None:
-        """Close a parent run with the number of runs of each status and the table's files."""
+        """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
 
     def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
         """Open the run of this process with its levels, its resolved config and its provenance; returns its id."""
@@ -51,8 +106,16 @@ class Tracker(Protocol):
     def log_file(self, run_id: str, path: Path) -> None:
         """Keep a file as an artifact of the same name."""
 
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has kept a file of this name."""
+        ...
+
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
+
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        ...
 
     def finish_run(self, run_id: str, record: Record) -> None:
         """Write the outcome and close the run; the curve has been written by `log_epoch`.
@@ -86,4 +149,12 @@ class Tracker(Protocol):
 
     def running_elsewhere(self) -> list[LiveRun]:
         """Runs that other processes, here or on other hosts, have open."""
+        ...
+
+    def find_runs(self, prefix: str = "") -> list[StoredRun]:
+        """Every run whose id, or whose cell's id, begins so; newest first, copies included."""
+        ...
+
+    def read_details(self, run_id: str) -> RunDetails:
+        """The rest of what is known of a run."""
         ...

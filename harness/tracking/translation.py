@@ -1,10 +1,12 @@
 """What the harness's plain values are called in MLflow: pure functions, there and back.
 
-Params are what people group by: row, seed, recipe, levels. Everything else is a tag: digests and versions under
-`provenance.`, limits under `limit.`, the process under `process.`.
+Params are what people group by: row, seed, recipe, levels. Everything else is a tag, by which they can group too:
+`status`, digests and versions under `provenance.`, limits under `limit.`, the process under `process.`.
 """
 
+import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,15 +16,17 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.tracker import LiveRun
+from harness.tracking.system import PREFIX
+from harness.tracking.tracker import LiveRun, StoredRun
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 STEPS = "train/steps"
 """A metric of the curve alone: optimizer steps done by the end of the epoch."""
 
 MAX_TAG_LENGTH = 5000
+MAX_DIGEST_LENGTH = 36
 
 
 def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
@@ -47,6 +51,7 @@ def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
         "num_heads": list(cell.num_heads),
         "data": cell.data.model_dump(mode="json"),
         "training": cell.training.model_dump(mode="json"),
+        "init_from": None if cell.init_from is None else asdict(cell.init_from),
         "limits": spec.recipe.limits.model_dump(mode="json"),
     }
 
@@ -61,10 +66,27 @@ def to_start_tags(
         "experiment": spec.name,
         "title": spec.title,
         "overrides": " ".join(spec.overrides),
+        **to_source_tags(provenance),
         **to_process_tags(process),
         **_put_under("provenance", provenance),
         **_put_under("limit", limits),
     }
+
+
+def to_source_tags(provenance: Mapping[str, str]) -> dict[str, str]:
+    """The commit where MLflow shows it; an installed package has none."""
+    commit = provenance.get("commit", "")
+    return {"mlflow.source.git.commit": commit} if re.fullmatch("[0-9a-f]+", commit) else {}
+
+
+def to_dataset(run: PlannedRun, provenance: Mapping[str, str]) -> "DatasetInput":
+    """The images of a run, by name and as much of their digest as MLflow keeps."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = run.row.cell.data
+    source = json.dumps({"family": data.name, "source": data.source})
+    dataset = Dataset(data.name, provenance.get("data_digest", "")[:MAX_DIGEST_LENGTH], "elsa-ablation", source)
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training, validation and test")])
 
 
 def to_process_tags(process: ProcessIdentity) -> dict[str, str]:
@@ -103,6 +125,27 @@ def to_live_run(run: "Run") -> LiveRun:
     )
 
 
+def to_stored_run(run: "Run", experiment: str) -> StoredRun:
+    """A run as one finds it."""
+    tags, params, process = run.data.tags, run.data.params, to_process(run)
+    is_open = run.info.status == "RUNNING"
+    return StoredRun(
+        run_id=run.info.run_id,
+        experiment=experiment,
+        recipe=params["recipe"],
+        overrides=tags["overrides"],
+        cell_id=tags["cell_id"],
+        row=params["row"],
+        seed=int(params["seed"]),
+        levels={name: level for name, level in params.items() if name not in ("row", "seed", "recipe")},
+        record=None if is_open or "status" not in tags else to_record(run),
+        is_live=is_open and not process.is_gone,
+        started=(run.info.start_time or 0) / 1000,
+        process=process,
+        reused_from=tags.get("reused_from", ""),
+    )
+
+
 def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
     """An ended run; its metrics are the latest values of all that were written."""
     tags, params = run.data.tags, run.data.params
@@ -111,7 +154,11 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
         row=params["row"],
         seed=int(params["seed"]),
         status=RunStatus(tags["status"]),
-        metrics={name: _restore(value) for name, value in run.data.metrics.items() if name != STEPS},
+        metrics={
+            name: _restore(value)
+            for name, value in run.data.metrics.items()
+            if name != STEPS and not name.startswith(PREFIX)
+        },
         curve=curve,
         provenance=_take_from("provenance", tags),
         status_detail=tags["status_detail"],

@@ -1,6 +1,6 @@
 """The ghost head (Eq. 8 of arXiv:2112.12786)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,13 @@ from paradigms.functional import Aggregation
 class StaticFilter(nn.Module):
     """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
 
+    Args:
+        ghosts: rows.
+        num_offsets: columns.
+        start: what draws the first values, in place.
+        rate: what is stored is the number over `rate`, what `forward` gives is the number: a step that does not depend
+            on the size of the gradient (Adam's and its kin's, which tables by offset get) is `rate` times as large.
+
     Attributes:
         is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
             is one rule for all tables by offset.
@@ -23,18 +30,30 @@ class StaticFilter(nn.Module):
     is_position_table: ClassVar[bool] = True
     weighs_neighbor: ClassVar[bool] = True
 
-    def __init__(self, ghosts: int, num_offsets: int, *, truncated_std: float | None) -> None:
+    def __init__(self, ghosts: int, num_offsets: int, *, start: Callable[[Tensor], Tensor], rate: float = 1.0) -> None:
         super().__init__()
-        self.truncated_std = truncated_std
+        self.start, self.rate = start, rate
         self.weight = nn.Parameter(torch.empty(ghosts, num_offsets))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the matrix: standard normal, or truncated normal; every rule of timm's calls this."""
-        if self.truncated_std is None:
-            nn.init.normal_(self.weight)
-        else:
-            nn.init.trunc_normal_(self.weight, std=self.truncated_std)
+        """Draw the matrix; every rule of timm's calls this."""
+        self.start(self.weight)
+        with torch.no_grad():
+            self.weight.div_(self.rate)
+
+    def forward(self) -> Float[Tensor, "ghosts offsets"]:
+        """The numbers."""
+        return self.weight if self.rate == 1 else self.rate * self.weight
+
+
+def start_small(weight: Tensor) -> Tensor:
+    """Truncated normal with standard deviation 0.02, as Algorithm 1 has S."""
+    return nn.init.trunc_normal_(weight, std=0.02)
+
+
+STARTS = {"normal": nn.init.normal_, "ones": nn.init.ones_}
+"""How O starts."""
 
 
 def signed_power(base: Tensor, exponent: float) -> Tensor:
@@ -58,56 +77,57 @@ class GhostHead(nn.Module):
     are not compatible in weights.
 
     Args:
-        dim: channels.
         num_heads: heads of the attention.
-        num_offsets: rows of a position table.
-        ghosts: filters, shared by dim / ghosts channels each; a multiple of `num_heads` that divides `dim`.
+        mul: O; None where λ = 0.
+        add: S; None where γ = 0.
+        ghosts: filters, shared by dim / ghosts channels each; a multiple of `num_heads`.
         power: λ.
         gain: γ.
         interleaved: whether ghost g has head g mod heads, else g // (ghosts / heads).
 
     Shape:
         Input (batch, height, width, dim), which is not looked at; `mul`, `add` (ghosts, offsets).
-
-    Raises:
-        ValueError: `ghosts` is no multiple of `num_heads` or does not divide `dim`.
     """
 
     is_global: ClassVar[bool] = False
 
     def __init__(
         self,
-        dim: int,
         num_heads: int,
-        num_offsets: int,
         *,
+        mul: StaticFilter | None,
+        add: StaticFilter | None,
         ghosts: int,
         power: float,
         gain: float,
         interleaved: bool,
     ) -> None:
         super().__init__()
+        self.power, self.gain, self.ghosts = power, gain, ghosts
+        self.copies = ghosts // num_heads if interleaved else 1
+        self.mul, self.add = mul, add
+
+    @classmethod
+    def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "GhostHead":
+        """Read the fields of this level.
+
+        Raises:
+            ValueError: `ghost_heads` is no multiple of `num_heads` or does not divide `dim`.
+        """
+        stated = config.ghost_heads
+        ghosts = stated if isinstance(stated, int) else {"C": dim, "2x": 2 * num_heads}[stated]
         if ghosts % num_heads or dim % ghosts:
             raise ValueError(
                 f"ghost_heads must be a multiple of the heads and divide dim, got {ghosts=}, {num_heads=}, {dim=}"
             )
-        self.power, self.gain, self.ghosts = power, gain, ghosts
-        self.copies = ghosts // num_heads if interleaved else 1
-        self.mul = StaticFilter(ghosts, num_offsets, truncated_std=None) if power else None
-        self.add = StaticFilter(ghosts, num_offsets, truncated_std=0.02) if gain else None
-
-    @classmethod
-    def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "GhostHead":
-        """Read the fields of this level."""
-        stated = config.ghost_heads
-        ghosts = stated if isinstance(stated, int) else {"C": dim, "2x": 2 * num_heads}[stated]
+        power, gain, rate = config.ghost_lambda, config.ghost_gamma, config.ghost_rate
         return cls(
-            dim,
             num_heads,
-            num_offsets,
+            mul=StaticFilter(ghosts, num_offsets, start=STARTS[config.ghost_start]) if power else None,
+            add=StaticFilter(ghosts, num_offsets, start=start_small, rate=rate) if gain else None,
             ghosts=ghosts,
-            power=config.ghost_lambda,
-            gain=config.ghost_gamma,
+            power=power,
+            gain=gain,
             interleaved=config.ghost_map == "interleaved",
         )
 
@@ -119,8 +139,8 @@ class GhostHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Aggregation:  # noqa: ARG002
         """Pow(O, λ) and γ·S, in the order of the heads."""
-        mul = None if self.mul is None else self._by_head(signed_power(self.mul.weight, self.power))
-        add = None if self.add is None else self._by_head(self.gain * self.add.weight)
+        mul = None if self.mul is None else self._by_head(signed_power(self.mul(), self.power))
+        add = None if self.add is None else self._by_head(self.gain * self.add())
         return Aggregation(mul, add)
 
     def _by_head(self, filters: Float[Tensor, "ghosts offsets"]) -> Float[Tensor, "1 ghosts offsets"]:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from timm.layers import resample_abs_pos_embed_nhwc, trunc_normal_
 from timm.models import named_apply
 from timm.models import volo as timm_volo
 from timm.models.vision_transformer import get_init_weights_vit
-from torch import nn
+from torch import Tensor, nn
 
 from paradigms.backbones.stages import MapSize, OperatorStages
 from paradigms.config import AttentionConfig, Size, to_pair
@@ -76,6 +77,33 @@ class VOLO(OperatorStages, timm_volo.VOLO):
     def _stem_conv(self) -> nn.Conv2d:
         return cast("nn.Conv2d", self.patch_embed.conv[0])
 
+    def classify_tokens(
+        self, images: Float[Tensor, "batch channels height width"], box: tuple[int, int, int, int]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch rows columns classes"]]:
+        """The forward pass of token labeling with MixToken (arXiv:2104.10858): logits of images and of all tokens.
+
+        In front of the first stage an image gets a part of its map from its counterpart in the reversed batch; the
+        tokens' logits are put back where they came from.
+
+        Differs from timm's `forward_train`, which draws the box itself and leaves out the class token's head.
+
+        Args:
+            images: what is mixed.
+            box: the part, in tokens of the map behind the downsampling: first row, first column, and those behind the
+                last.
+
+        Raises:
+            ValueError: the model was built without `use_aux_head`.
+        """
+        if self.aux_head is None:
+            raise ValueError("no head over all tokens: build the model with use_aux_head=True")
+        x = self.patch_embed(images).permute(0, 2, 3, 1)  # (B, H, W, C)
+        rows, columns = (side // self.pooling_scale for side in x.shape[1:3])
+        x = _exchange(x, [self.pooling_scale * side for side in box])
+        x = self.head_drop(self.norm(self.forward_cls(self.forward_tokens(x))))  # (B, 1 + tokens, C)
+        token_logits = self.aux_head(x[:, 1:]).unflatten(1, (rows, columns))
+        return self.head(x[:, 0]), _exchange(token_logits, box)
+
     def reset_parameters(self) -> None:
         """Draw the parameters that are no submodule's, as timm does."""
         for parameter in self.parameters(recurse=False):
@@ -113,3 +141,11 @@ class VOLO(OperatorStages, timm_volo.VOLO):
             return self.map_size
         _, rows, columns, _ = self.pos_embed.shape
         return rows * self.pooling_scale, columns * self.pooling_scale
+
+
+def _exchange(x: Float[Tensor, "batch rows columns _"], box: Sequence[int]) -> Float[Tensor, "batch rows columns _"]:
+    """Each map with `box` taken from its counterpart in the reversed batch; twice is nothing."""
+    top, left, bottom, right = box
+    inside = torch.zeros(x.shape[1:3], dtype=torch.bool, device=x.device)
+    inside[top:bottom, left:right] = True
+    return torch.where(inside[..., None], x.flip(0), x)

@@ -32,4 +32,4 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     assert aggregation.add is not None
     weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
     ghosts, carried = regroup(v, outside, aggregation.add.shape[1])
-    return weighed + convolve(aggregation.add, ghosts, geometry, carried).view_as(v)
+    return weighed + convolve(aggregation.add, ghosts, geometry, carried).reshape(v.shape)

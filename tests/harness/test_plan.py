@@ -21,6 +21,7 @@ from harness.spec import (
     RecipeSpec,
     RowSpec,
     SwinSpec,
+    TokenLabelsSpec,
     TrainingSpec,
     VoloSpec,
 )
@@ -325,6 +326,13 @@ def test_sizes_of_a_row_replace_the_cells_and_the_recipes(spec: ExperimentSpec) 
     assert sizes == vary_recipe(spec, "swin", mlp_ratio=3.5, depths=(1, 1, 1)).recipe.backbones.swin
 
 
+def test_what_a_row_states_under_a_recipe_holds_there_alone(spec: ExperimentSpec) -> None:
+    row: dict[str, Any] = {"preset": "net7", "window_size": 5}
+    under = {"tiny": {"window_size": 3}, "other": {"normalization": "identity"}}
+    assert plan_cell(spec, {**row, "under": under}).id == plan_cell(spec, {**row, "window_size": 3}).id
+    assert plan_cell(spec, {**row, "under": {"other": {"heads": 1}}}).id == plan_cell(spec, row).id
+
+
 def test_sizes_under_other_recipes_and_at_their_value_do_not_change_the_id(spec: ExperimentSpec) -> None:
     same = {"sizes": {"tiny": {"mlp_ratio": 4.0, "embed_dim": 12}, "other": {"embed_dim": 24}}}
     assert plan_cell(spec, same).id == plan_cell(spec, {}).id
@@ -452,6 +460,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"aggregation": "ghost_head"},
         {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
     ),
+    ({"aggregation": "ghost_head", "ghost_lambda": 1.0}, {"ghost_start": "ones", "ghost_rate": 2.0}),
     ({"preset": "ddf"}, {"se_ratio": 0.5, "combine": "add"}),
 )
 """What a row states, and the fields that its level alone reads."""
@@ -564,14 +573,72 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert set(AttentionConfig.__dataclass_fields__) <= operator
+    of_rows = {"backbone", "sizes", "under", "stages", "expect"} | {
+        "init_from",
+        "image_size",
+    }  # the last two in test_initial
+    assert of_rows == set(RowSpec.model_fields) - set(OperatorSpec.model_fields)
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {
         "data": (spec.recipe.data, {"loading_workers"}),
         "swin": (spec.recipe.backbones.swin, set()),
         "volo": (VoloSpec(layers=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)), set()),
         "deit": (DeitSpec(embed_dim=8, num_heads=(1,)), set()),
-        "training": (spec.recipe.training, {"augmentation"}),
+        "training": (spec.recipe.training, {"augmentation", "token_labels"}),
         "augmentation": (spec.recipe.training.augmentation, set()),
     }
     for part, (model, other) in parts.items():
         assert set(RECIPE_CHANGES[part]) | other == set(type(model).model_fields), part
+
+
+def _train_volo(spec: ExperimentSpec, *, use_aux_head: bool = True, **training: Any) -> ExperimentSpec:
+    """A plan in which VOLO alone is trained otherwise, on maps of 7x7 tokens."""
+    volo = VoloSpec(
+        patch_size=2, layers=(2, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6), use_aux_head=use_aux_head
+    )
+    backbones = spec.recipe.backbones.model_copy(update={"volo": volo})
+    own = spec.recipe.training.model_copy(update=training)
+    recipe = spec.recipe.model_copy(update={"backbones": backbones, "training_of": {"volo": own}})
+    return spec.model_copy(update={"recipe": recipe})
+
+
+def test_a_backbone_that_is_trained_otherwise_moves_no_other_cell(spec: ExperimentSpec) -> None:
+    changed = _train_volo(spec, lr=5e-3)
+    assert plan_cell(changed, {}).id == plan_cell(spec, {}).id
+    assert plan_cell(changed, {"backbone": "volo_d2"}).id == plan_cell(spec, {"backbone": "volo_d2"}).id
+    assert plan_cell(changed, {"backbone": "volo"}).training.lr == 5e-3
+    assert plan_cell(changed, {}, cell={"backbone": "volo"}).training.lr == 5e-3
+
+
+@pytest.mark.parametrize("field", TokenLabelsSpec.model_fields)
+def test_every_field_of_token_labels_changes_the_id(spec: ExperimentSpec, field: str) -> None:
+    labels = TokenLabelsSpec(grid=7)
+    changed = {"grid": 14, "weight": 0.4, "mix_token": 0.5}
+    before, after = (
+        replace(plan_cell(spec, {}), training=spec.recipe.training.model_copy(update={"token_labels": value})).id
+        for value in (labels, labels.model_copy(update={field: changed[field]}))
+    )
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    ("use_aux_head", "grid", "message"),
+    [
+        (False, 7, "token_labels.grid is 7, but backbone 'volo' has no head over its tokens (use_aux_head)"),
+        (True, 14, "token_labels.grid is 14, but backbone 'volo' has 7 tokens a side"),
+    ],
+    ids=["no head", "other tokens"],
+)
+def test_token_labels_need_a_head_over_as_many_tokens(
+    spec: ExperimentSpec, use_aux_head: bool, grid: int, message: str
+) -> None:
+    labelled = _train_volo(spec, use_aux_head=use_aux_head, token_labels=TokenLabelsSpec(grid=grid))
+    with pytest.raises(SpecError) as caught:
+        plan_cell(labelled, {"backbone": "volo"})
+    assert str(caught.value) == f"rows.A: recipe 'tiny': {message}"
+    assert plan_cell(labelled, {}).training.token_labels is None
+
+
+def test_as_many_token_labels_as_tokens_are_planned(spec: ExperimentSpec) -> None:
+    labels = TokenLabelsSpec(grid=7)
+    assert plan_cell(_train_volo(spec, token_labels=labels), {"backbone": "volo"}).training.token_labels == labels

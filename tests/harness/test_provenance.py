@@ -1,3 +1,4 @@
+import importlib
 import re
 import shutil
 import subprocess
@@ -168,3 +169,37 @@ def test_records_and_tables_need_neither_torch_nor_mlflow():
     modules = "harness.provenance, harness.statistics, harness.table, harness.tracking"
     check = f"import sys, {modules}; sys.exit(len({{'torch', 'timm', 'mlflow'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_reached"),
+    [
+        ("outside_levels.py", True),
+        ("beside.py", True),
+        ("unrelated.py", False),
+        ("outside_package/__init__.py", True),
+        ("outside_package/deep/part.py", True),
+    ],
+)
+def test_code_from_outside_is_digested(
+    changed: str, is_reached: bool, small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "outside_levels.py": "import beside",
+        "beside.py": "from harness import seeding",
+        "unrelated.py": "",
+        "outside_package/__init__.py": "",
+        "outside_package/deep/part.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("outside_levels", "outside_package", "beside"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    modules = frozenset(importlib.import_module(name).__name__ for name in ("outside_levels", "outside_package"))
+    monkeypatch.setitem(provenance.FOREIGN, "sliding_window", modules)
+    before = {row.name: code_digest(row.cell) for row in small_plan.rows}
+    (tmp_path / changed).write_text(f"{files[changed]}\nchanged = 1\n")
+    after = {row.name for row in small_plan.rows if code_digest(row.cell) != before[row.name]}
+    assert after == ({"Net7-N"} if is_reached else set())

@@ -99,10 +99,35 @@ def test_a_mistake_in_claims_or_factors_is_told_with_its_line(experiment: Path, 
     assert message_of(experiment).startswith(message)
 
 
-def test_sizes_for_a_recipe_that_does_not_exist_are_told(experiment: Path) -> None:
-    change(experiment, "A: {}", "A: {sizes: {lapto: {mlp_ratio: 3}}}")
+def test_a_recipe_knows_the_one_that_it_starts_from(experiment: Path) -> None:
+    (experiment.parent / "recipes" / "larger.yaml").write_text(f"{RECIPE}init_recipe: tiny\n")
+    larger = load_spec(experiment, recipe="larger").recipe
+    assert larger.init_recipe == load_spec(experiment).recipe
+    assert load_spec(experiment, overrides=["init_recipe=smoke", "floor_width=null"]).recipe.init_recipe is not None
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        pytest.param(
+            "init_recipe: tinny", "larger.yaml:6: init_recipe: unknown recipe 'tinny'; did you mean", id="unknown"
+        ),
+        pytest.param("init_recipe: larger", "larger.yaml:6: init_recipe: larger starts from another", id="itself"),
+        pytest.param("init_recipe: finetune", "larger.yaml:6: init_recipe: finetune starts from another", id="chain"),
+        pytest.param("init_recipe: {lr: 1}", "larger.yaml:6: init_recipe: unknown recipe", id="no name"),
+        pytest.param("init_recipe: tiny\nfloor_width: 8", "floors are trained from scratch", id="floors"),
+    ],
+)
+def test_a_recipe_that_cannot_start_from_another_is_told(experiment: Path, added: str, message: str) -> None:
+    (experiment.parent / "recipes" / "larger.yaml").write_text(f"{RECIPE}{added}\n")
+    assert message in message_of(experiment, recipe="larger")
+
+
+@pytest.mark.parametrize(("key", "changes"), [("sizes", "mlp_ratio: 3"), ("under", "window_size: 3")])
+def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Path, key: str, changes: str) -> None:
+    change(experiment, "A: {}", f"A: {{{key}: {{lapto: {{{changes}}}}}}}")
     assert message_of(experiment).startswith(
-        "mine.yaml:6: rows.A.sizes.lapto: unknown recipe 'lapto'; did you mean 'laptop'?"
+        f"mine.yaml:6: rows.A.{key}.lapto: unknown recipe 'lapto'; did you mean 'laptop'?"
     )
 
 
@@ -216,6 +241,66 @@ def test_a_mistake_in_an_experiment_is_told_with_its_place(experiment: Path, old
 def test_a_mistake_in_a_recipe_is_told_with_its_place(experiment: Path, old: str, new: str, message: str) -> None:
     change(experiment.parent / "recipes" / "tiny.yaml", old, new)
     assert message in message_of(experiment)
+
+
+TRAINING_OF = "training_of: {swin: {lr: 2e-3, clip_grad: null, augmentation: {hflip: 0.5}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param(
+            "swin: {lr", "swim: {lr", "recipes/tiny.yaml:6: training_of.swim: unknown backbone 'swim'", id="name"
+        ),
+        pytest.param(
+            "lr: 2e-3",
+            "lrr: 2e-3",
+            "recipes/tiny.yaml:6: training_of.swin.lrr: unknown key 'lrr'; did you mean 'lr'",
+            id="key",
+        ),
+        pytest.param(
+            "lr: 2e-3", "lr: 0", "recipes/tiny.yaml:6: training_of.swin.lr: must be greater than 0", id="value"
+        ),
+        pytest.param(
+            "clip_grad: null",
+            "warmup_epochs: 2",
+            "6: training_of.swin: warmup_epochs must not exceed epochs",
+            id="together",
+        ),
+        pytest.param(
+            "hflip: 0.5",
+            "mixup: 0.8}, token_labels: {grid: 7",
+            "6: training_of.swin: token_labels have MixToken",
+            id="mixup",
+        ),
+    ],
+)
+def test_a_mistake_in_the_training_of_a_backbone_is_told_with_its_place(
+    experiment: Path, old: str, new: str, message: str
+) -> None:
+    (experiment.parent / "recipes" / "tiny.yaml").write_text(RECIPE + TRAINING_OF.replace(old, new))
+    assert message in message_of(experiment)
+
+
+def test_a_mistake_in_the_training_of_all_is_told_once(experiment: Path) -> None:
+    recipe = RECIPE.replace("epochs: 1", "epochs: 0") + TRAINING_OF
+    (experiment.parent / "recipes" / "tiny.yaml").write_text(recipe)
+    assert message_of(experiment) == "recipes/tiny.yaml:5: training.epochs: must be greater than 0, got 0"
+
+
+def test_the_training_of_a_backbone_states_its_difference_only(experiment: Path) -> None:
+    recipe = RECIPE.replace("epochs: 1", "epochs: 1, clip_grad: 5, augmentation: {shift: 2, hflip: 0.1}") + TRAINING_OF
+    (experiment.parent / "recipes" / "tiny.yaml").write_text(recipe)
+    spec = load_spec(experiment, overrides=["training.epochs=7"]).recipe
+    assert spec.training_of["swin"].model_dump(exclude_defaults=True) == {
+        **{"lr": 2e-3, "batch_size": 16, "epochs": 7},
+        "augmentation": {"shift": 2, "hflip": 0.5},
+    }
+
+
+def test_floors_cannot_learn_token_labels(experiment: Path) -> None:
+    message = message_of(experiment, overrides=["floor_width=8", "training.token_labels={grid: 7}"])
+    assert "floors have no tokens: state token_labels under training_of" in message
 
 
 def test_overrides_reach_the_experiment_and_its_recipe(experiment: Path) -> None:

@@ -50,8 +50,8 @@ def test_an_experiment_without_factors_has_its_stated_rows(small_spec):
         pytest.param(
             {
                 "parameterization": (*SUBSETS, *((name,) for name in PARAMETERIZATIONS if (name,) not in SUBSETS)),
-                "normalization": NORMALIZATIONS,
-                "neighborhood": NEIGHBORHOODS,
+                "normalization": tuple(NORMALIZATIONS),
+                "neighborhood": tuple(NEIGHBORHOODS),
                 "aggregation": ("weighted_sum", "ghost_head"),
             },
             f"rows, more than {MAX_PRODUCT}",

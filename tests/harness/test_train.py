@@ -90,6 +90,7 @@ def test_a_model_learns_and_says_how_it_goes() -> None:
     assert measure(training.evaluated_model, training.data.test_batches(), CPU).top1 > 90
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_curve_in_another_process() -> None:
     code = f"import runpy; print(runpy.run_path({__file__!r})['_curve_as_json']())"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,13 +1,16 @@
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 import pytest
+import torch
 
 from paradigms import aggregation, backbones, neighborhood, normalization, parameterization, presets, projection
 from paradigms import config as names
 from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
 from paradigms.kernels import KERNELS, choose_kernel
-from paradigms.neighborhood import NEIGHBORHOODS
 from paradigms.normalization import NORMALIZATIONS
 
 
@@ -24,37 +27,58 @@ from paradigms.normalization import NORMALIZATIONS
     ],
     ids=["terms", "parameterizations", "normalizations", "neighborhoods", "aggregations", "projections", "backbones"],
 )
-def test_the_names_are_the_keys_of_the_rooms(listed: tuple[str, ...], mapping: dict[str, object]) -> None:
-    assert listed == tuple(mapping)
+def test_the_names_are_the_keys_of_the_rooms(listed: Sequence[str], mapping: dict[str, object]) -> None:
+    assert list(listed) == list(mapping)
 
 
 def test_the_backends_are_those_of_the_kernels() -> None:
     assert set(names.BACKENDS) == {"auto", *(kernel.backend for kernel in KERNELS)}
 
 
-@pytest.mark.parametrize("backend", names.BACKENDS)
-@pytest.mark.parametrize("normalization", names.NORMALIZATIONS)
-@pytest.mark.parametrize(
-    ("neighborhood", "border"),
-    [(neighborhood, border) for neighborhood, known in names.BORDERS.items() for border in known],
-)
-def test_a_config_admits_exactly_what_the_kernels_support(
-    backend: str, normalization: str, neighborhood: str, border: str
-) -> None:
-    config = AttentionConfig(neighborhood=neighborhood, border=border)
-    case = (
-        NEIGHBORHOODS[neighborhood].from_config(config).geometry,
-        NORMALIZATIONS[normalization](),
-    )
-    fields = {"backend": backend, "normalization": normalization, "neighborhood": neighborhood, "border": border}
-    try:
-        choose_kernel(*case, backend=backend)
-    except ValueError as error:
-        assert "does not support" in str(error)
-        with pytest.raises(ValueError, match="has no kernel for"):
-            AttentionConfig(**fields)
-    else:
-        AttentionConfig(**fields)
+PLACES = [(neighborhood, border) for neighborhood, known in names.BORDERS.items() for border in known]
+MADE: list[dict[str, object]] = [
+    {"parameterization": ("query_key", "position_bias")},
+    *({"parameterization": (name,)} for name in names.PARAMETERIZATIONS if name not in names.TERMS),
+]
+MET: list[dict[str, object]] = [
+    {"aggregation": "weighted_sum"},
+    *(
+        {"aggregation": "ghost_head", "ghost_lambda": power, "ghost_gamma": gain}
+        for power, gain in product((0.0, 0.5), (0.0, 1.0))
+    ),
+    *({"aggregation": "channel_filter", "combine": combine} for combine in names.COMBINATIONS),
+]
+
+
+def list_possible(neighborhood: str, border: str) -> Iterator[dict[str, object]]:
+    """What a config may have there if its backend is not forced."""
+    place = {"neighborhood": neighborhood, "border": border, "kernel_size": 5}
+    for made, met, weights in product(MADE, MET, names.NORMALIZATIONS):
+        fields = {**place, **made, **met, "normalization": weights}
+        with suppress(ValueError):
+            make_config(fields)
+            yield fields
+
+
+@pytest.mark.parametrize(("neighborhood", "border"), PLACES)
+def test_a_config_admits_exactly_what_the_kernels_support(neighborhood: str, border: str) -> None:
+    verdicts = set()
+    for fields in list_possible(neighborhood, border):
+        with torch.device("meta"):
+            parts = build_attention(make_config(fields), dim=4, num_heads=2)
+        case = parts.neighborhood.geometry, parts.normalization, parts.aggregation.kind, parts.parameterization.scores
+        for backend in names.BACKENDS:
+            try:
+                choose_kernel(*case, backend=backend)
+            except ValueError as error:
+                assert "does not support" in str(error)
+                with pytest.raises(ValueError, match="has no kernel for"):
+                    make_config({**fields, "backend": backend})
+                verdicts.add(False)
+            else:
+                make_config({**fields, "backend": backend})
+                verdicts.add(True)
+    assert verdicts == {True, False}
 
 
 def test_the_least_number_of_taps_is_the_normalizations_own() -> None:
@@ -84,6 +108,10 @@ def test_the_order_of_terms_does_not_matter() -> None:
         (
             {"neighborhood": "sliding_window", "border": "shift", "backend": "dense"},
             "has no kernel for sliding_window, shift",
+        ),
+        (
+            {"parameterization": ["hadamard"], "aggregation": "ghost_head", "backend": "torch"},
+            "has no kernel for local_window, project, softmax with hadamard and ghost_head; use 'auto'",
         ),
         ({"normalization": "filter_norm", "window_size": 1}, "filter_norm needs at least 2 taps"),
         ({"se_ratio": 0.0}, "se_ratio must be a finite number above 0"),

@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from harness.commands.bench.case import Case, Setting, Workload
 from harness.commands.bench.result import Probe
 from harness.engines import ENGINES
-from harness.engines.engine import Died, Outcome, Returned, Task, TimedOut
+from harness.engines.engine import Died, Returned, Task, TimedOut
 
 PRELOAD = ("harness.commands.bench.catalogue", "torch.utils.benchmark")
 TIME_LIMIT_SECONDS = 120.0
@@ -35,7 +35,7 @@ def probe_cases(cases: Iterable[Case], setting: Setting) -> Generator[tuple[str,
                 yield event.name, _to_finding(event)
 
 
-def _to_finding(outcome: Outcome) -> Probe | str:
+def _to_finding(outcome: Returned | Died | TimedOut) -> Probe | str:
     match outcome:
         case Returned(value=value):
             return value  # type: ignore[no-any-return]

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from harness.commands.bench.ceiling import Ceiling
 from harness.commands.bench.session import Report
-
-COLORS = ("#1b6ca8", "#c44e52", "#4c9f70", "#8b5fbf", "#d08c2e", "#555555", "#2aa6a6", "#b8578a", "#7a6a4f")
+from harness.plots.figure import COLORS
 
 
 def draw_roofline(frame: pd.DataFrame, report: Report, path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from timm.models.swin_transformer import SwinTransformer as TimmSwin
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from harness.build import build_model
@@ -24,6 +25,7 @@ baseline: Swin-T
 rows:
   Swin-T: {}
   ELSA: {preset: elsa, stages: {last: {preset: swin}}}
+  DeiT: {backbone: deit}
 seeds: 1
 """
 
@@ -59,7 +61,7 @@ def describe(model: nn.Module, plan: Plan, row: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), list(enumerate(["Swin-T", "ELSA", "Linear classifier", "One hidden layer"]))
+    ("number", "name"), list(enumerate(["Swin-T", "ELSA", "DeiT", "Linear classifier", "One hidden layer"]))
 )
 def test_weights_of_a_run_give_its_accuracy(
     plan: Plan, capsys: pytest.CaptureFixture[str], number: int, name: str
@@ -95,6 +97,13 @@ def test_weights_that_do_not_fit_are_one_message(plan: Plan, capsys: pytest.Capt
     wide = {name: tensor.repeat_interleave(2, 0) for name, tensor in torch.load("swin.pt").items()}
     torch.save(wide, "wide.pt")
     assert "wide.pt does not fit" in fail(capsys, "Swin-T", "wide.pt")
+
+
+@pytest.mark.usefixtures("plan")
+def test_what_is_left_out_of_a_checkpoint_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"img_size": 28, "patch_size": 4, "in_chans": 1, "num_classes": 10, "embed_dim": 12}
+    torch.save(VisionTransformer(depth=2, num_heads=2, **sizes).state_dict(), "deit.pth")
+    assert evaluate(capsys, "DeiT", "deit.pth").startswith("left out of deit.pth: the class token (cls_token, ")
 
 
 @pytest.mark.usefixtures("plan")

@@ -76,9 +76,9 @@ def test_the_forecast_is_within_15_percent_of_what_a_process_holds(fields: dict[
     ("preset", "heads", "backend", "fits"),
     [
         pytest.param("swin_n", "C", "dense", False, id="as many heads as channels, dense maps"),
-        pytest.param("swin", "C", "torch", False, id="as many heads as channels, windows"),
-        pytest.param("swin", "2x", "auto", True, id="twice the heads, windows"),
-        pytest.param("swin_n", "2x", "auto", True, id="twice the heads, fused"),
+        pytest.param("swin", "C", "torch", False, id="as many heads as channels, windows", marks=pytest.mark.slow),
+        pytest.param("swin", "2x", "auto", True, id="twice the heads, windows", marks=pytest.mark.slow),
+        pytest.param("swin_n", "2x", "auto", True, id="twice the heads, fused", marks=pytest.mark.slow),
         pytest.param("swin_n", "C", "auto", True, id="as many heads as channels, fused"),
     ],
 )

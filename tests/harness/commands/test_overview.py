@@ -8,7 +8,7 @@ from harness.record import Record, RunStatus
 from harness.run.ledger import Entry, Standing
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def text(small_plan: Plan) -> str:
     """The first run is done, the second diverged under older code, the third failed, the others have no record."""
     statuses = {

@@ -10,13 +10,14 @@ from harness.errors import SpecError
 from harness.spec import DataSpec, TrainingSpec
 
 SPEC = DataSpec(name="fashon_mnist", num_classes=10, channels=1, image_size=28, val_images=0)
+TRAINING = TrainingSpec(lr=1e-3, batch_size=8, epochs=1)
 
 
 def test_an_unknown_dataset_gets_the_nearest_name() -> None:
     with pytest.raises(SpecError, match=r"data\.name: .* did you mean 'fashion_mnist'"):
-        check_data(SPEC, TrainingSpec(lr=1e-3, batch_size=8, epochs=1), data_dir=None)
+        check_data(SPEC, TRAINING, data_dir=None)
     with pytest.raises(SpecError, match="known: fashion_mnist, cifar10"):
-        data_digest(SPEC, None)
+        data_digest(SPEC, TRAINING, data_dir=None)
 
 
 def test_every_dataset_can_be_described_without_a_folder() -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.engines import ENGINES
-from harness.engines.engine import Died, Engine, Event, Message, Returned, Started, Task, TimedOut
+from harness.engines.engine import Died, Engine, Event, Message, Returned, Started, Stopped, Task, TimedOut
 
 Report = Callable[[object], None]
 
@@ -143,6 +143,17 @@ class EngineContract:
         pid = events[1].payload if isinstance(events[1], Message) else -1
         assert not psutil.pid_exists(pid)
         assert events[-1] == Returned("next", 2, "")
+
+    @pytest.mark.parametrize("function", [hang, ignore_sigterm_and_hang])
+    def test_a_task_that_is_not_wanted_any_more_is_stopped_alone(self, function: Callable[..., None]) -> None:
+        engine, seen = self.make_engine(workers=1), []
+        for event in engine.execute([Task("unwanted", function), Task("next", add, (1, 1))]):
+            seen.append(event)
+            if isinstance(event, Message) and event.name == "unwanted":
+                engine.stop("unwanted")
+        assert seen[2] == Stopped("unwanted", "")
+        assert not psutil.pid_exists(seen[1].payload if isinstance(seen[1], Message) else -1)
+        assert seen[-1] == Returned("next", 2, "")
 
     @pytest.mark.parametrize(("megabytes", "expected"), [(10, f"got {10 * 2**20}"), (300, "refused")])
     def test_an_allocation_above_the_memory_limit_fails_inside_the_task(self, megabytes: int, expected: str) -> None:

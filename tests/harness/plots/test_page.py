@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.plots.figure import make_figure, to_svg, write_figure
+from harness.plots.figure import make_figure, styled, to_svg, write_figure
 from harness.plots.page import Section, to_page
 
 
@@ -27,3 +27,8 @@ def test_a_figure_is_kept_as_png_and_svg(tmp_path: Path) -> None:
     png, svg = write_figure(draw_line(), tmp_path / "figures", "line")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+
+
+def test_axes_are_made_in_the_style() -> None:
+    assert draw_line().axes[0].spines["top"].get_visible()
+    assert not styled(draw_line)().axes[0].spines["top"].get_visible()

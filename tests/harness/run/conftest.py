@@ -10,6 +10,12 @@ from harness.spec import ExperimentSpec
 from harness.tracking import MlflowTracker
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures have tests of their own, and take half a second a table."""
+    monkeypatch.setattr("harness.plots.table.ON_EVERY_PAGE", ())
+
+
 @pytest.fixture
 def plan(small_spec: ExperimentSpec) -> Plan:
     """Two rows, two seeds, no floors: every run costs the store a quarter of a second."""

@@ -139,12 +139,13 @@ def test_the_table_is_written_at_the_end_and_kept_with_the_invocation(
     written = events[-1]
     assert isinstance(written, TableWritten)
     assert list(written.frame["n"]) == [2] * 2
-    assert {path.name for path in written.files} == {"small.csv", "small.md"}
+    assert {path.name for path in written.files} == {"small.csv", "small.md", "small.tex", "small.html"}
     (invocation,) = invocations(tracker)
     assert invocation.info.status == "FINISHED"
     assert invocation.data.metrics["runs/ok"] == 4
     artifacts = MlflowClient(tracker.store.uri).list_artifacts(invocation.info.run_id)
-    assert {artifact.path for artifact in artifacts} == {"small.csv", "small.md"}
+    assert {artifact.path for artifact in artifacts} == {path.name for path in written.files}
+    assert "| Swin-T |" in invocation.data.tags["mlflow.note.content"]
 
 
 def test_a_second_call_trains_nothing(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:

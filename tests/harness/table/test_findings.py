@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from harness.plan import SkippedRow, make_plan
+from harness.plan import Plan, SkippedRow, make_plan
 from harness.record import Record, RunStatus
 from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
 from harness.statistics import compare
@@ -138,7 +138,7 @@ def test_an_experiment_without_claims_and_factors_has_no_findings(small_plan, re
     assert findings.effects.empty
     frame = make_table(small_plan, records)
     assert to_markdown(frame, small_plan, findings) == to_markdown(frame, small_plan)
-    assert len(write_table(frame, small_plan, tmp_path, findings)) == 2
+    assert len(write_table(frame, small_plan, tmp_path, findings)) == 3
 
 
 def test_findings_stand_in_every_file(factorial, tmp_path):
@@ -151,7 +151,13 @@ def test_findings_stand_in_every_file(factorial, tmp_path):
     records = make_records(plan)
     frame, findings = make_table(plan, records), make_findings(plan, records)
     files = write_table(frame, plan, tmp_path, findings)
-    assert [path.name for path in files] == ["small.csv", "small_claims.csv", "small_effects.csv", "small.md"]
+    assert [path.name for path in files] == [
+        "small.csv",
+        "small_claims.csv",
+        "small_effects.csv",
+        "small.md",
+        "small.tex",
+    ]
     assert list(pd.read_csv(files[2])["delta"]) == list(findings.effects["delta"])
     markdown = files[3].read_text()
     for part in ("## Claims", "**reproduced**", "## Effects", "| query_key ", "**raises**", "effect coding"):
@@ -177,3 +183,17 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     assert "25 M, 4.2 G" in quoted
     assert "+0.3" in quoted
     assert "`quoted`: the paper's number alone" in to_markdown(frame, plan)
+
+
+def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, small_plan, records):
+    claim = ClaimSpec(better=("Net7-N", "Net1"))
+    spec = small_spec.model_copy(update={"claims": (claim,)})
+    rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
+    runs = tuple(run for run in small_plan.runs if run.row in rows)
+    plan = Plan(spec, rows, runs, skipped=(SkippedRow("Swin-T", "no init_from"),))
+    frame, findings = make_table(plan, records), make_findings(plan, records)
+    assert frame["delta"].isna().all() and frame["params_factor"].isna().all()
+    assert list(frame["row"]) == ["Swin-T", "Net1", "Net7-N"]
+    assert list(frame["n"]) == [0, 3, 3]
+    assert findings.claims["delta"].item() == pytest.approx(84.37 - 83.2, abs=0.01)
+    assert "There is no **Δ**: the baseline, Swin-T, is skipped." in to_markdown(frame, plan, findings)

@@ -103,6 +103,12 @@ def test_a_pipe_in_a_name_does_not_break_the_table(small_plan, records):
     assert r"| a\|b " in to_markdown(frame, small_plan)
 
 
+def test_the_plots_that_are_asked_for_stand_below_the_table(small_plan, records):
+    plan = replace(small_plan, spec=small_plan.spec.model_copy(update={"plots": ("curve",)}))
+    markdown = to_markdown(make_table(plan, records), plan)
+    assert "\n\n![Validation accuracy by epoch](small-curve.png)\n\n## How to read it" in markdown
+
+
 def test_the_terminal_shows_the_table_without_factors_and_markup(small_spec, records):
     plan = make_plan(small_spec.model_copy(update={"columns": ("parameterization", "top1", "delta")}))
     text = to_text(make_table(plan, records), plan)
@@ -114,15 +120,15 @@ def test_the_terminal_shows_the_table_without_factors_and_markup(small_spec, rec
 
 def test_files_go_to_the_folder_of_the_recipe(small_plan, records, tmp_path):
     frame = make_table(small_plan, records)
-    csv, markdown = write_table(frame, small_plan, tmp_path)
+    csv, markdown, _ = write_table(frame, small_plan, tmp_path)
     assert (csv, markdown) == (tmp_path / "tiny" / "small.csv", tmp_path / "tiny" / "small.md")
     assert markdown.read_text() == to_markdown(frame, small_plan)
-    assert sorted(path.name for path in csv.parent.iterdir()) == ["small.csv", "small.md"]
+    assert sorted(path.name for path in csv.parent.iterdir()) == ["small.csv", "small.md", "small.tex"]
 
 
 def test_the_csv_holds_the_numbers_unrounded(small_plan, records, tmp_path):
     frame = make_table(small_plan, records)
-    csv, _ = write_table(frame, small_plan, tmp_path)
+    csv, *_ = write_table(frame, small_plan, tmp_path)
     found = pd.read_csv(csv)
     assert tuple(found.columns) == COLUMNS
     assert list(found["top1_mean"]) == list(frame["top1_mean"])
@@ -131,7 +137,7 @@ def test_the_csv_holds_the_numbers_unrounded(small_plan, records, tmp_path):
 
 def test_results_under_set_are_kept_apart(small_spec, records, tmp_path):
     plan = make_plan(small_spec.model_copy(update={"overrides": ("training.lr=1e-3", "data.path=../x y")}))
-    csv, markdown = write_table(make_table(plan, records), plan, tmp_path)
+    csv, markdown, _ = write_table(make_table(plan, records), plan, tmp_path)
     assert csv.parent == tmp_path / "tiny+training.lr=1e-3+data.path=.._x_y"
     assert "`training.lr=1e-3`" in markdown.read_text()
 
@@ -148,10 +154,10 @@ def test_many_overrides_make_no_endless_name(small_spec, records, tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(small_plan, records, tmp_path, monkeypatch):
     frame = make_table(small_plan, records)
-    csv, markdown = write_table(frame, small_plan, tmp_path)
+    csv, markdown, _ = write_table(frame, small_plan, tmp_path)
     before = markdown.read_text()
     monkeypatch.setattr("harness.table.report.to_markdown", lambda *_args: "\ud800")
     with pytest.raises(UnicodeEncodeError):
         write_table(frame, small_plan, tmp_path)
     assert markdown.read_text() == before
-    assert sorted(path.name for path in csv.parent.iterdir()) == ["small.csv", "small.md"]
+    assert sorted(path.name for path in csv.parent.iterdir()) == ["small.csv", "small.md", "small.tex"]

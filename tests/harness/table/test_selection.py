@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from harness.record import RunStatus
-from harness.table.selection import select_replicates
+from harness.table.selection import is_comparable, select_replicates
 
 
 def select(plan, records, current=None):
@@ -62,3 +62,11 @@ def test_an_interruption_of_today_does_not_hide_older_results(small_plan, make_r
     row = select(small_plan, [*old, interrupted], {small_plan.rows[0].cell.id: ("c0de", "da7a")})
     assert list(row.records.values()) == old
     assert row.is_stale
+
+
+def test_rows_on_the_same_images_are_comparable_whatever_their_label_maps(small_plan, make_record):
+    digests = {"Swin-T": "da7a", "Net1": "da7a+maps", "Net7-N": "other"}
+    records = [make_record(row, digests=("c0de", digest)) for row, digest in digests.items()]
+    images, with_maps, others, *_ = select_replicates(small_plan, records, {})
+    assert is_comparable(images, with_maps)
+    assert not is_comparable(with_maps, others)

@@ -1,6 +1,7 @@
 import json
 import pickle
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from harness.errors import StoreError
 from harness.plan import Plan, PlannedRun
@@ -16,7 +18,7 @@ from harness.spec import ExperimentSpec
 from harness.tracking import LiveRun, MlflowTracker, Tracker
 from harness.tracking.process import ProcessIdentity
 
-PROVENANCE = {"code_digest": "c0de", "data_digest": "da7a", "commit": "abc", "dirty": "false"}
+PROVENANCE = {"code_digest": "c0de", "data_digest": "da7a" * 16, "commit": "abc", "dirty": "false"}
 
 DEAD, ALIVE = -1, -2
 """Ids that no process has."""
@@ -85,6 +87,31 @@ class TrackerContract:
         assert tracker.read_records("small", cell_ids(small_plan)) == []
         assert tracker.close_dead_runs() == []
         assert tracker.running_elsewhere() == []
+        assert tracker.find_runs() == []
+
+    def test_runs_are_found_by_the_beginning_of_their_id_or_their_cells(self, desk, other_desk, small_plan):
+        record, other = desk.execute(small_plan.runs[0]), desk.execute(small_plan.runs[1])
+        copy_id = other_desk.copy(record, small_plan.runs[0])
+        open_id = desk.start(small_plan.runs[2])
+        found = {run.run_id: run for run in desk.tracker.find_runs()}
+        assert set(found) == {record.run_id, other.run_id, copy_id, open_id}
+        assert [run.run_id for run in desk.tracker.find_runs(record.run_id[:12])] == [record.run_id]
+        assert {run.run_id for run in desk.tracker.find_runs(record.cell_id[:10])} == {record.run_id, copy_id}
+        assert found[copy_id].experiment == "other"
+        assert found[copy_id].reused_from == record.run_id
+        assert replace(found[record.run_id].record, end_time=0.0) == replace(record, curve=())
+        assert found[open_id].record is None
+        assert found[open_id].is_live
+        assert [run.is_live for run in found.values()].count(True) == 1
+
+    def test_details_have_the_whole_curve_the_config_and_the_files(self, desk, small_plan):
+        record = desk.execute(small_plan.runs[0])
+        details = desk.tracker.read_details(record.run_id)
+        assert details.curve == record.curve
+        assert details.config["cell_id"] == record.cell_id
+        assert details.command == "harness run small.yaml"
+        assert details.artifacts == ("config.json",)
+        assert (Path(details.location) / "config.json").is_file()
 
     def test_preparing_twice_changes_nothing(self, desk, small_plan):
         desk.execute(small_plan.runs[0])
@@ -255,6 +282,62 @@ class TestMlflowTracker(TrackerContract):
         assert (run.info.status, run.data.metrics) == ("FINISHED", {"runs/ok": 23.0, "runs/diverged": 1.0})
         assert run.data.params["command"] == "harness run small.yaml"
         assert [file.path for file in client.list_artifacts(desk.parent_id)] == ["small.md"]
+
+    def test_an_invocation_is_described_by_its_table(self, desk, client):
+        desk.tracker.finish_invocation(desk.parent_id, RunStatus.OK, counts={}, description="| row | top-1 |")
+        assert client.get_run(desk.parent_id).data.tags["mlflow.note.content"] == "| row | top-1 |"
+
+    def test_an_invocation_without_a_table_keeps_its_title(self, desk, client):
+        desk.tracker.finish_invocation(desk.parent_id, RunStatus.INTERRUPTED, counts={})
+        assert client.get_run(desk.parent_id).data.tags["mlflow.note.content"] == "A small experiment"
+
+    def test_runs_and_copies_can_be_grouped_and_traced(self, desk, other_desk, client, small_plan):
+        record = desk.execute(small_plan.runs[0], make_record(small_plan.runs[0], RunStatus.DIVERGED))
+        for run_id in (record.run_id, other_desk.copy(record, small_plan.runs[0])):
+            run = client.get_run(run_id)
+            assert run.info.run_name == "Swin-T seed 0"
+            assert {"row", "seed", "recipe", "normalization", "neighborhood"} <= set(run.data.params)
+            assert run.data.tags["status"] == "diverged"
+            assert run.data.tags["mlflow.source.git.commit"] == "abc"
+            (used,) = run.inputs.dataset_inputs
+            assert used.dataset.name == "fashion_mnist"
+            assert used.dataset.digest == "da7a" * 9
+
+    def test_two_runs_may_be_the_first_of_a_dataset_at_once(self, desk, client, small_plan, monkeypatch):
+        log_inputs, failures = MlflowClient.log_inputs, [MlflowException("UNIQUE constraint failed: datasets.name")]
+
+        def log_second(*arguments):
+            if failures:
+                raise failures.pop()
+            log_inputs(*arguments)
+
+        monkeypatch.setattr(MlflowClient, "log_inputs", log_second)
+        run = client.get_run(desk.start(small_plan.runs[0]))
+        assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["fashion_mnist"]
+
+    def test_an_installed_package_has_no_commit(self, desk, client, small_plan):
+        provenance = {**PROVENANCE, "commit": "elsa-ablation 0.1.0"}
+        run = small_plan.runs[0]
+        run_id = desk.tracker.start_run(run, spec=desk.spec, parent_id=desk.parent_id, provenance=provenance)
+        assert "mlflow.source.git.commit" not in client.get_run(run_id).data.tags
+
+    def test_the_machine_is_watched_when_asked_and_stays_out_of_the_record(
+        self, tracking_uri, client, small_spec, small_plan, monkeypatch
+    ):
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+        tracker = pickle.loads(pickle.dumps(MlflowTracker(tracking_uri, system_metrics=True)))
+        desk, run = Desk(tracker, small_spec), small_plan.runs[0]
+        run_id, name = desk.start(run), "system/cpu_utilization_percentage"
+        assert any(client.get_metric_history(run_id, name) for _ in range(10_000))
+        tracker.finish_run(run_id, make_record(run))
+        assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
+        (record,) = tracker.ledger([run.row.cell.id])
+        assert not any(metric.startswith("system/") for metric in record.metrics)
+
+    def test_the_machine_is_not_watched_unasked(self, desk, client, small_plan):
+        record = desk.execute(small_plan.runs[0])
+        metrics = client.get_run(record.run_id).data.metrics
+        assert not any(name.startswith("system/") for name in metrics)
 
     def test_a_dead_invocation_is_closed(self, tracker, client, small_spec, as_another_process):
         as_another_process(is_alive=False)

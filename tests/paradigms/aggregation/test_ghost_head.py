@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, dropout
 
-from paradigms.aggregation.ghost_head import signed_power
+from paradigms.aggregation.ghost_head import GhostHead, signed_power
 from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import AttentionConfig
 from paradigms.functional import gather_taps, make_logits, make_neighbors
 from paradigms.presets import PRESETS
 
 from ..conftest import make_input
+from ..covering import pairwise
 
 DIM, HEADS, SIZE = 12, 3, (6, 5)
 LAMBDAS = [0.0, 0.5, 1.0, 2.0, 3.0]
@@ -27,7 +28,6 @@ AREAS: dict[str, dict[str, Any]] = {
     "chunks": {"neighborhood": "sliding_chunk", "chunk_size": (2, 3)},
     "global": {"neighborhood": "local_window", "window_size": SIZE},
 }
-areas = pytest.mark.parametrize("area", AREAS)
 maps = pytest.mark.parametrize("ghost_map", ["grouped", "interleaved"])
 
 
@@ -81,10 +81,10 @@ def _assert_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
         assert float((a - e).abs().max()) <= 1e-12 * scale
 
 
-@maps
-@areas
-@pytest.mark.parametrize("ghost_gamma", [0.0, 0.5, 1.0], ids="gamma={}".format)
-@pytest.mark.parametrize("ghost_lambda", LAMBDAS, ids="lambda={}".format)
+@pytest.mark.parametrize(
+    ("area", "ghost_map", "ghost_lambda", "ghost_gamma"),
+    pairwise(AREAS, ["grouped", "interleaved"], LAMBDAS, [0.0, 0.5, 1.0]),
+)
 def test_it_is_algorithm_1(area: str, ghost_map: str, ghost_lambda: float, ghost_gamma: float) -> None:
     config = make_config(area, ghost_map=ghost_map, ghost_lambda=ghost_lambda, ghost_gamma=ghost_gamma)
     operator, x = build(config), make_input(*SIZE, DIM).requires_grad_()
@@ -261,3 +261,34 @@ def test_the_filters_start_as_algorithm_1_says() -> None:
     head = build_attention(config, dim=384, num_heads=12).aggregation
     assert head.mul.weight.std().item() == pytest.approx(1.0, rel=0.03)
     assert head.add.weight.std().item() == pytest.approx(0.02, rel=0.03)
+
+
+NOTHING = torch.empty(1, 1, 1, DIM)
+
+
+def start(**ghost: Any) -> GhostHead:
+    """A ghost head as it starts under one seed."""
+    torch.manual_seed(0)
+    operator = build_attention(make_config(ghost_lambda=2.0, **ghost), dim=DIM, num_heads=HEADS)
+    assert isinstance(operator.aggregation, GhostHead)
+    return operator.aggregation
+
+
+def test_a_start_with_ones_leaves_the_power_nothing_to_scale() -> None:
+    filters = start(ghost_start="ones")(NOTHING).mul
+    assert filters is not None
+    assert filters.eq(1).all()
+
+
+def test_a_rate_scales_every_step_of_the_static_matrix_and_not_its_start() -> None:
+    plain, scaled = start(), start(ghost_rate=0.25)
+    first = [head(NOTHING).add.detach() for head in (plain, scaled)]
+    torch.testing.assert_close(*first, rtol=1e-6, atol=0)
+    for head in (plain, scaled):
+        optimizer = torch.optim.NAdam(head.parameters(), lr=0.01, eps=0)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (head(NOTHING).add * torch.linspace(-1, 2, 15)).sum().backward()
+            optimizer.step()
+    moved = [head(NOTHING).add.detach() - before for head, before in zip((plain, scaled), first, strict=True)]
+    torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-4, atol=1e-7)

@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from paradigms.backbones import SwinTransformer
 from paradigms.presets import PRESETS
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 HEADS = {"1": (1, 1, 1, 1), "C/16": (6, 12, 24, 48), "C": (96, 192, 384, 768)}
 SIZES = {
     "dwconv": ("C", 24_159_496, 3_726_862_848),

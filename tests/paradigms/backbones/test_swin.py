@@ -8,58 +8,24 @@ from paradigms.presets import PRESETS
 
 from .conftest import copy_from_timm, size_on_meta
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 SMALL = {"img_size": 28, "patch_size": 2, "in_chans": 1, "num_classes": 10, "embed_dim": 8, "depths": (2, 1)}
-PUBLISHED = {
-    "swin_tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24), 28.288, 4.491),
-    "swin_small": (96, (2, 2, 18, 2), (3, 6, 12, 24), 49.606, 8.741),
-    "swin_base": (128, (2, 2, 18, 2), (4, 8, 16, 32), 87.768, 15.431),
-}
 
 
-@pytest.mark.parametrize(("dim", "depths", "heads", "params", "macs"), PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_swin_has_its_published_size(
-    dim: int, depths: tuple[int, ...], heads: tuple[int, ...], params: float, macs: float
-) -> None:
-    with torch.device("meta"):
-        model = SwinTransformer(attention=[AttentionConfig()] * 4, num_heads=heads, embed_dim=dim, depths=depths)
-    assert size_on_meta(model, 224) == (pytest.approx(params, abs=5e-4), pytest.approx(macs, abs=5e-4))
-
-
-TINY, SMALL_DEPTHS = (96, (2, 2, 6, 2), (3, 6, 12, 24)), (2, 2, 18, 2)
-ELSA_PUBLISHED = {
-    "tiny-without-ghost-head": (*TINY, {"aggregation": "weighted_sum"}, 29.000, 4.704),
-    "tiny": (*TINY, {}, 29.141, 4.771),
-    "tiny-two-matrices": (*TINY, {"ghost_lambda": 1.0}, 29.282, 4.837),
-    "small": (96, SMALL_DEPTHS, (3, 6, 12, 24), {"group_width": 8}, 52.875, 9.558),
-    "base": (128, SMALL_DEPTHS, (4, 8, 16, 32), {"group_width": 8}, 92.682, 16.666),
-}
-
-
-@pytest.mark.parametrize(
-    ("dim", "depths", "heads", "fields", "params", "macs"), ELSA_PUBLISHED.values(), ids=ELSA_PUBLISHED.keys()
-)
-def test_elsa_swin_has_its_published_size(
-    dim: int, depths: tuple[int, ...], heads: tuple[int, ...], fields: dict[str, object], params: float, macs: float
-) -> None:
+def test_elsa_with_two_matrices_has_its_published_size() -> None:
     """The last stage keeps Swin's attention."""
-    elsa = make_config(fields, base=PRESETS["elsa"].config)
+    elsa = make_config({"ghost_lambda": 1.0}, base=PRESETS["elsa"].config)
     with torch.device("meta"):
-        model = SwinTransformer(
-            attention=[elsa] * 3 + [AttentionConfig()], num_heads=heads, embed_dim=dim, depths=depths
-        )
-    assert size_on_meta(model, 224) == (pytest.approx(params, abs=5e-4), pytest.approx(macs, abs=5e-4))
-
-
-def test_dwconv_with_a_head_a_channel_has_its_published_size() -> None:
-    with torch.device("meta"):
-        model = SwinTransformer(attention=[PRESETS["dwconv"].config] * 4, num_heads=(96, 192, 384, 768))
-    assert size_on_meta(model, 224) == (pytest.approx(24.16, abs=5e-3), pytest.approx(3.73, abs=5e-3))
+        model = SwinTransformer(attention=[elsa] * 3 + [AttentionConfig()], num_heads=(3, 6, 12, 24))
+    assert size_on_meta(model, 224) == (pytest.approx(29.282, abs=5e-4), pytest.approx(4.837, abs=5e-4))
 
 
 def test_net7_has_1_05_times_the_parameters_of_swin_tiny() -> None:
     with torch.device("meta"):
         model = SwinTransformer(attention=[PRESETS["net7"].config] * 4, num_heads=(3, 6, 12, 24))
-    assert size_on_meta(model, 224)[0] / 28.288 == pytest.approx(1.05, abs=0.01)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert params / 28.288e6 == pytest.approx(1.05, abs=0.01)
 
 
 def test_only_the_attention_differs_from_timm() -> None:

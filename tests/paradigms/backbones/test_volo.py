@@ -11,12 +11,17 @@ from paradigms.presets import PRESETS
 
 from .conftest import size_on_meta
 
+pytestmark = pytest.mark.usefixtures("quick_meta")
+
 WIDTHS: dict[str, Any] = {"layers": (2, 1), "embed_dims": (8, 16), "num_heads": (2, 4), "stem_hidden_dim": 4}
 SMALL: dict[str, Any] = {**WIDTHS, "in_chans": 1, "num_classes": 10, "use_aux_head": False}
 PUBLISHED = {"d1": 26.63, "d2": 58.68, "d3": 86.33, "d4": 192.96, "d5": 295.46}
 
 
-@pytest.mark.parametrize(("model", "params"), PUBLISHED.items(), ids=PUBLISHED)
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [pytest.param(*size, id=size[0], marks=() if size[0] == "d1" else pytest.mark.slow) for size in PUBLISHED.items()],
+)
 def test_volo_has_its_published_size_and_timms_multiply_adds(model: str, params: float) -> None:
     from paradigms.models import SIZES, build_size
 
@@ -89,3 +94,43 @@ def test_one_entry_a_stage_is_needed() -> None:
 def test_a_patch_of_1_pixel_is_refused() -> None:
     with pytest.raises(ValueError, match="patch_size must be 2, 4, 8 or 16, got 1"):
         VOLO(attention=[None, None], img_size=28, patch_size=1, **SMALL)
+
+
+def _with_token_head() -> VOLO:
+    return VOLO(attention=[None, None], img_size=32, **{**SMALL, "use_aux_head": True}).eval()
+
+
+@torch.no_grad()
+def test_token_labels_train_the_heads_that_forward_adds_up() -> None:
+    model, x = _with_token_head(), torch.randn(3, 1, 32, 32)
+    logits, token_logits = model.classify_tokens(x, (0, 0, 0, 0))
+    assert token_logits.shape == (3, 2, 2, 10)
+    torch.testing.assert_close(logits + 0.5 * token_logits.amax((1, 2)), model(x))
+
+
+@torch.no_grad()
+def test_what_is_exchanged_as_a_whole_is_the_reversed_batch_with_every_token_put_back() -> None:
+    model, x = _with_token_head(), torch.randn(3, 1, 32, 32)
+    logits, token_logits = model.classify_tokens(x, (0, 0, 2, 2))
+    expected, expected_tokens = model.classify_tokens(x, (0, 0, 0, 0))
+    torch.testing.assert_close(logits, expected.flip(0))
+    torch.testing.assert_close(token_logits, expected_tokens)
+
+
+@torch.no_grad()
+def test_a_box_of_tokens_comes_from_the_counterpart() -> None:
+    model = VOLO(attention=[None, None], img_size=(32, 64), **{**SMALL, "use_aux_head": True}).eval()
+    x, seen, put_back = torch.randn(4, 1, 32, 64), [], []
+    model.network[0].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    model.aux_head.register_forward_hook(lambda _module, _inputs, output: put_back.append(output))
+    _, token_logits = model.classify_tokens(x, (1, 1, 2, 3))  # of 2x4 tokens
+    mixed, raw = model.patch_embed(x).permute(0, 2, 3, 1), put_back[0].unflatten(1, (2, 4))
+    mixed[:, 2:4, 2:6] = mixed.flip(0)[:, 2:4, 2:6]
+    raw[:, 1:2, 1:3] = raw.flip(0)[:, 1:2, 1:3]
+    torch.testing.assert_close(seen[0], mixed)
+    torch.testing.assert_close(token_logits, raw)
+
+
+def test_without_a_head_over_all_tokens_there_is_nothing_to_label() -> None:
+    with pytest.raises(ValueError, match="use_aux_head=True"):
+        VOLO(attention=[None, None], img_size=32, **SMALL).classify_tokens(torch.zeros(1, 1, 32, 32), (0, 0, 0, 0))

@@ -54,7 +54,11 @@ def _with_gradients(case: Case) -> Case:
 
 
 @pytest.mark.parametrize(
-    ("terms", "dropout"), [(ALL_TERMS, Dropout(0.4, 2**61 + 1)), ("query_position", None)], ids=["dropped", "one-term"]
+    ("terms", "dropout"),
+    [
+        pytest.param(ALL_TERMS, Dropout(0.4, 2**61 + 1), id="dropped"),
+        pytest.param("query_position", None, id="one-term", marks=pytest.mark.slow),
+    ],
 )
 @every_case
 def test_the_operator_is_registered_as_it_behaves(

@@ -9,6 +9,7 @@ from paradigms.kernels import fused, halo, offset
 from paradigms.kernels.blocks import cut_map, cut_parts
 from paradigms.kernels.case import Case, Dropout
 
+from ..covering import pairwise
 from .conftest import (
     ALL_TERMS,
     assert_close,
@@ -21,7 +22,7 @@ from .conftest import (
     run_reference,
 )
 
-SIZES = {"one-pixel": (1, 1), "line": (1, 9), "low": (3, 12), "odd": (9, 5), "fits": (14, 7), "eights": (8, 8)}
+SIZES = [(1, 1), (1, 9), (3, 12), (9, 5), (14, 7), (8, 8)]
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (3, 5)]
 BORDERS = ["zero", "mask", "shift"]
 SUBSETS = [
@@ -46,9 +47,7 @@ def _assert_equals_the_reference(case: Case) -> None:
     assert_close(run_backend(halo, case, grad), run_reference(case, grad), 1e-12)
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-@pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
-@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize(("border", "kernel_size", "size"), pairwise(BORDERS, KERNELS, SIZES), ids=str)
 def test_every_kernel_on_every_map(border: str, kernel_size: tuple[int, int], size: tuple[int, int]) -> None:
     _assert_equals_the_reference(make_case(Geometry("sliding", kernel_size, border=border), size))
 
@@ -59,9 +58,7 @@ def test_every_subset_of_the_terms(border: str, terms: str) -> None:
     _assert_equals_the_reference(make_case(Geometry("sliding", (3, 5), border=border), (9, 5), terms=terms))
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-@pytest.mark.parametrize("dilation", [(2, 2), (1, 3), (10, 2)], ids=str)
-@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize(("border", "dilation", "size"), pairwise(BORDERS, [(2, 2), (1, 3), (10, 2)], SIZES), ids=str)
 def test_every_dilation_on_every_map(border: str, dilation: tuple[int, int], size: tuple[int, int]) -> None:
     _assert_equals_the_reference(make_case(Geometry("sliding", (3, 5), dilation, border), size))
 

@@ -1,6 +1,7 @@
 """Every kernel equals the reference: output and every gradient, two-sided, odd shapes."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,22 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import TERMS, AttentionConfig
-from paradigms.functional import Geometry, make_neighbors
+from paradigms.functional import Geometry
 from paradigms.kernels import choose_kernel
+from paradigms.laws.operator import differentiate, equals_the_reference
 from paradigms.normalization import FilterNorm, Softmax
 
 from ..conftest import OF_LEVELS, OF_PRESETS, make_input, make_operator
+from ..covering import choose_pairwise
 
 SIZES = {"one-pixel": (1, 1), "line": (1, 9), "low": (3, 12), "odd": (9, 5), "fits": (8, 8)}
-
-
-def _run(operator: LocalAttention, x: Tensor, backend: str) -> list[Tensor]:
-    operator.backend = backend
-    x = x.clone().requires_grad_()
-    y = operator(x)
-    weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(4))
-    gradients = torch.autograd.grad((y * weight).sum(), [x, *operator.parameters()])
-    return [y, *gradients]
 
 
 def _assert_equal(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
@@ -34,22 +28,22 @@ def _assert_equal(actual: list[Tensor], expected: list[Tensor], tolerance: float
         assert float((a - e).detach().abs().max()) <= tolerance * scale
 
 
-CASES = {
-    **{f"{name}-{label}": (config, size) for name, config in OF_LEVELS.items() for label, size in SIZES.items()},
-    **{f"{name}-odd": (config, SIZES["odd"]) for name, config in OF_PRESETS.items()},
-}
+def _make_parameters() -> list[Any]:
+    """Every level on every map, slow but for those in which every pair meets; and every preset."""
+    cases = {f"{name}-{label}": (config, size) for name, config in OF_LEVELS.items() for label, size in SIZES.items()}
+    fast = set(choose_pairwise([(*astuple(config), size) for config, size in cases.values()]))
+    return [
+        *(
+            pytest.param(*case, id=name, marks=() if at in fast else pytest.mark.slow)
+            for at, (name, case) in enumerate(cases.items())
+        ),
+        *(pytest.param(config, SIZES["odd"], id=f"{name}-odd") for name, config in OF_PRESETS.items()),
+    ]
 
 
-@pytest.mark.parametrize(("config", "size"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("config", "size"), _make_parameters())
 def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple[int, int]) -> None:
-    operator, x = make_operator(config), make_input(*size)
-    counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
-    if config.normalization == "filter_norm" and counted.min() < 2:
-        for backend in ("auto", "reference"):
-            with pytest.raises(ValueError, match="at least 2 counted taps"):
-                _run(operator, x, backend)
-        return
-    _assert_equal(_run(operator, x, "auto"), _run(operator, x, "reference"), 1e-12)
+    equals_the_reference(config, size)
 
 
 @pytest.mark.parametrize("num_heads", [1, 3, 6], ids=["one-head", "heads", "heads-as-channels"])
@@ -57,14 +51,14 @@ def test_the_fast_path_equals_the_reference(config: AttentionConfig, size: tuple
 def test_the_fast_path_equals_the_reference_for_any_number_of_heads(neighborhood: str, num_heads: int) -> None:
     config = AttentionConfig(parameterization=TERMS, neighborhood=neighborhood, window_size=(2, 3), kernel_size=(5, 3))
     operator, x = make_operator(config, num_heads=num_heads), make_input()
-    _assert_equal(_run(operator, x, "torch"), _run(operator, x, "reference"), 1e-12)
+    _assert_equal(differentiate(operator, x, "torch"), differentiate(operator, x, "reference"), 1e-12)
 
 
 @pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])
 def test_the_fast_path_equals_the_reference_in_float32(neighborhood: str) -> None:
     config = AttentionConfig(parameterization=TERMS, neighborhood=neighborhood, shift_size=3)
     operator, x = make_operator(config).float(), make_input(14, 9).float()
-    _assert_equal(_run(operator, x, "torch"), _run(operator, x, "reference"), 1e-5)
+    _assert_equal(differentiate(operator, x, "torch"), differentiate(operator, x, "reference"), 1e-5)
 
 
 @pytest.mark.parametrize("neighborhood", ["local_window", "sliding_window"])

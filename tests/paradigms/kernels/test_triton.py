@@ -50,6 +50,7 @@ def test_kernels_equal_the_reference_on_a_gpu() -> None:
     _run_suite(interpret=False)
 
 
+@pytest.mark.slow
 def test_without_triton_all_but_its_backend_can_be_imported() -> None:
     program = (
         "import sys; sys.modules['triton'] = None; "

@@ -13,6 +13,7 @@ from paradigms.functional import make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS
 
 from ..conftest import BATCH, DIM, HEADS, make_input, make_operator
+from ..covering import pairwise
 
 Size = tuple[int, int]
 
@@ -55,10 +56,10 @@ def test_a_query_mixes_the_chunks_around_it(size: Size, exact: bool) -> None:
     assert torch.allclose(operator(x), _loop(operator, x, (2, 3), exact=exact), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("border", BORDERS["sliding_chunk"])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@exactness
-@sizes
+@pytest.mark.parametrize(
+    ("size", "exact", "normalization", "border"),
+    pairwise(SIZES, [False, True], NORMALIZATIONS, BORDERS["sliding_chunk"]),
+)
 def test_the_fast_path_equals_the_reference(size: Size, exact: bool, normalization: str, border: str) -> None:
     config = replace(CHUNKS, exact=exact, normalization=normalization, border=border, backend="torch")
     found = []

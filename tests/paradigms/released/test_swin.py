@@ -15,8 +15,8 @@ from paradigms.config import AttentionConfig, make_config
 from paradigms.presets import PRESETS
 from paradigms.released import convert_released
 
-from . import released_elsa
-from .released_elsa import Weights, draw
+from .. import released_elsa
+from ..released_elsa import Weights, draw
 
 DIM, DEPTHS, HEADS, GROUP_WIDTH, SIDE = 12, (1, 2, 1), (3, 3, 6), 4, 48
 WINDOW = SIDE // 16

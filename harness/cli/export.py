@@ -1,0 +1,28 @@
+"""`harness export`: the model of a run for timm."""
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import add_data, add_plugin, find_store, list_files
+
+HELP = "the model of a run as files that plain timm loads"
+EXAMPLE = "harness export 580307b18085499abd079f25bb7319b7 --output my-model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run and where its model goes."""
+    parser.add_argument("run", metavar="RUN", help="the id of an MLflow run")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: a folder of the run's id")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
+    add_data(parser)
+    add_plugin(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write the files and name them."""
+    from harness.commands.export import export_run
+    from harness.tracking import MlflowTracker
+
+    folder = (options.output or Path(options.run)).absolute()
+    print(list_files(export_run(MlflowTracker(find_store(options)), options.run, folder, options.data)))
+    return 0

@@ -1,0 +1,31 @@
+"""`harness init`: experiments and recipes to start from, in a folder of one's own."""
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import list_files
+
+HELP = "copy the shipped experiments and recipes; overwrites nothing"
+EXAMPLE = "harness init my-study"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to."""
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: the working directory"
+    )
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Copy, and say what was written and what comes next."""
+    from harness.commands.init import copy_experiments
+
+    files = list(copy_experiments(options.folder.absolute()))
+    written = [path for path, is_new in files if is_new]
+    if written:
+        print(list_files(written))
+    if len(written) < len(files):
+        print(f"already there and left as they are: {len(files) - len(written)} of {len(files)} files")
+    enter = "" if options.folder.absolute() == Path.cwd() else f"cd {options.folder} && "
+    print(f"\nnext: {enter}harness run experiments/table1.yaml --recipe smoke")
+    return 0

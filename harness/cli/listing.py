@@ -1,0 +1,29 @@
+"""`harness list`: what there is."""
+
+import argparse
+
+from harness.cli.options import add_data, add_json, print_json
+
+HELP = "experiments, recipes, presets, operators, data: what there is"
+EXAMPLE = "harness list presets"
+
+SECTIONS = ("experiments", "recipes", "presets", "operators", "data")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to list."""
+    parser.add_argument("section", nargs="?", choices=SECTIONS, help="one of them (default: all)")
+    add_data(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print a line for each."""
+    from harness.commands.listing import describe_listing, make_listing
+
+    listing = make_listing([options.section] if options.section else SECTIONS, data_dir=options.data)
+    if options.json:
+        print_json(listing)
+    else:
+        print(describe_listing(listing))
+    return 0

@@ -1,0 +1,105 @@
+"""`harness search`: an Optuna study whose trials are runs, then its winner on the test set."""
+
+import argparse
+import sys
+from collections.abc import Generator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from harness.cli.options import add_experiment, add_results, at_least_one, find_results, find_store, list_files
+from harness.cli.run import follow
+from harness.cli.verb import FAILED, INTERRUPTED
+from harness.data import fetch_data
+
+if TYPE_CHECKING:
+    from harness.commands.search import Count
+    from harness.search import SearchEnded, SearchEvent, SearchSpec
+
+HELP = "search fields of operator or recipe, then retrain the winner beside other rows"
+EXAMPLE = "harness search experiments/ghost_head_search.yaml --trials 40"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A search and how to run it."""
+    add_experiment(parser)
+    add_results(parser)
+    parser.add_argument("--trials", type=at_least_one, metavar="N", help="of the whole study (default: the file's)")
+    parser.add_argument("--workers", type=at_least_one, metavar="N", help="trials at once (default: the recipe's)")
+    parser.add_argument("--timeout", type=_above_zero, metavar="MIN", help="minutes after which no trial is started")
+    parser.add_argument("--storage", metavar="URL", help="Optuna's (default: optuna.journal beside MLflow's store)")
+    parser.add_argument(
+        "--write-preset", action="store_true", help="print the best trial so far as a row to paste; train nothing"
+    )
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Search, compare, print; 1 where a run failed by a bug."""
+    from harness.search import find_storage, load_search
+
+    spec = load_search(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
+    storage = find_storage(find_store(options), options.storage)
+    if options.write_preset:
+        from harness.commands.search import write_preset
+
+        print(write_preset(spec, storage))
+        return 0
+    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}: {spec.recipe.title}\n", flush=True)
+    return _search(spec if options.trials is None else spec.with_trials(options.trials), storage, options)
+
+
+def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> int:
+    """Run the trials that are missing; with the last of them the winner goes to the test set."""
+    from harness.commands.search import Count
+    from harness.engines import ENGINES
+    from harness.run import PRELOAD
+    from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
+    from harness.tracking import MlflowTracker
+
+    for step in fetch_data(spec.recipe.data, options.data):
+        print(step, flush=True)
+    tracker = MlflowTracker(find_store(options))
+    engine = ENGINES["local"](workers=options.workers or spec.recipe.workers, preload=PRELOAD)
+    settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
+    count = Count()
+    try:
+        ended = _follow(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    print(f"\n{count.describe()}\n", flush=True)
+    for outcome in count.failed:
+        print(
+            f"trial {outcome.number} {outcome.reason}; more in error.txt or output.txt of MLflow run {outcome.run_id}"
+        )
+    if not ended.is_complete or ended.best is None:
+        why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
+        print(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
+        return FAILED if count.failed else 0
+    plan = plan_comparison(spec, ended.best)
+    print(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
+    code = follow(plan, run_comparison(spec, plan, tracker=tracker, engine=engine, options=settings))
+    return code or (FAILED if count.failed else 0)
+
+
+def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
+    """Show the events of a search as they come; the last one."""
+    from harness.commands.search import open_view
+    from harness.search import SearchEnded
+
+    with open_view(sys.stdout) as show, closing(events):
+        for event in events:
+            count.add(event)
+            show(event)
+    assert isinstance(event, SearchEnded)
+    return event
+
+
+def _above_zero(text: str) -> float:
+    """A number of minutes; argparse tells what is wrong with anything else."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return minutes

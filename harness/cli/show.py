@@ -1,0 +1,30 @@
+"""`harness show`: all about one run, or one cell."""
+
+import argparse
+
+from harness.cli.options import add_json, add_store, find_store, print_json
+
+HELP = "all about one run or one cell: outcome, metrics, curve, config, origin, files"
+EXAMPLE = "harness show 0b61aa"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An id and a store."""
+    parser.add_argument("id", metavar="RUN|CELL", help="an MLflow run's id or a cell's id, or how it begins")
+    add_store(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print it."""
+    from harness.commands.portrait import describe_shown
+    from harness.commands.show import find_shown
+    from harness.tracking import MlflowTracker
+
+    tracker = MlflowTracker(find_store(options))
+    shown = find_shown(tracker, options.id)
+    if options.json:
+        print_json(shown.to_plain())
+    else:
+        print(describe_shown(shown, store=tracker.store.shown))
+    return 0

@@ -1,0 +1,39 @@
+"""`harness status`: how far every experiment has come."""
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import add_data, add_json, add_store, find_store, print_json
+
+HELP = "every experiment: done, running, failed, stale, open, time left"
+EXAMPLE = "harness status --recipe laptop"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Experiments, a recipe, a store."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="experiments' files or names (default: all shipped ones, and what else the store has)",
+    )
+    parser.add_argument("--recipe", metavar="NAME", help="instead of each experiment's own")
+    add_data(parser)
+    add_store(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print a line an experiment."""
+    from harness.commands.status import describe_status, read_status
+    from harness.tracking import MlflowTracker
+
+    tracker = MlflowTracker(find_store(options))
+    statuses = read_status(tracker, options.paths, recipe=options.recipe, data_dir=options.data)
+    if options.json:
+        print_json({"store": tracker.store.shown, "experiments": [status.to_plain() for status in statuses]})
+    else:
+        print(f"store: {tracker.store.shown}{' (nothing yet)' if tracker.store.is_new else ''}\n")
+        print(describe_status(statuses))
+    return 0

@@ -1,0 +1,33 @@
+"""`harness ui`: the runs, or a search, in the browser."""
+
+import argparse
+
+from harness.cli.options import add_store, at_least_one, find_store
+
+HELP = "MLflow's web page on the store, or with --search Optuna's; for this machine alone"
+EXAMPLE = "harness ui --port 5001"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to show, and where."""
+    parser.add_argument(
+        "--search",
+        nargs="?",
+        const="",
+        metavar="PATH|URL",
+        help="optuna-dashboard instead, on the searches beside the store, on another journal file, or on a storage URL",
+    )
+    parser.add_argument("--port", type=at_least_one, metavar="N", help="default: the server's usual one, or a free one")
+    add_store(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    from harness.commands.ui import find_mlflow_page, find_search_page, serve
+    from harness.tracking.store import Store
+
+    store = Store(find_store(options))
+    page = find_mlflow_page(store) if options.search is None else find_search_page(options.search or None, store)
+    print(f"{page.shows}; starting ...", flush=True)
+    serve(page, port=options.port, announce=lambda address: print(f"open {address}  (Ctrl-C ends it)", flush=True))
+    return 0

@@ -1,0 +1,54 @@
+"""`harness completion`: what a shell offers after TAB, made from the parser itself by shtab."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping
+
+import shtab
+
+from harness.reading import list_experiments, list_recipes
+from paradigms.presets import PRESETS
+
+NAMES = {"path": "experiments", "paths": "experiments", "target": "experiments", "name": "presets", "recipe": "recipes"}
+"""Which names fit an argument, by its destination."""
+
+FILES = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE, "PATH|URL": shtab.FILE}
+"""Which files fit, by what `--help` calls the argument."""
+
+_FUNCTIONS = {
+    "bash": '_harness_{kind}() {{ compgen -W "{words}" -- "$1"; {files}; }}',
+    "zsh": "_harness_{kind}() {{ compadd -- {words}; {files}; }}",
+}
+_FILES = {"bash": 'compgen -f -- "$1"', "zsh": "_files"}
+
+
+def write_completion(parser: argparse.ArgumentParser, shell: str) -> str:
+    """A script for `bash` or `zsh`: verbs, options, shipped experiments and files, recipes, presets, folders."""
+    for action in _list_actions(parser):
+        if action.dest in NAMES:
+            _complete(action, dict.fromkeys(_FUNCTIONS, f"_harness_{NAMES[action.dest]}"))
+        elif isinstance(action.metavar, str) and action.metavar in FILES:
+            _complete(action, FILES[action.metavar])
+    return shtab.complete(parser, shell, preamble=_write_functions(shell))
+
+
+def _complete(action: argparse.Action, how: Mapping[str, object]) -> None:
+    """Where shtab looks."""
+    action.complete = how  # type: ignore[attr-defined]
+
+
+def _list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Of the parser and of every verb's."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _list_actions(verb)
+
+
+def _write_functions(shell: str) -> str:
+    """One for each kind of name, in the shell's language; an experiment may be a file's path too."""
+    words: dict[str, Iterable[str]] = {"experiments": list_experiments(), "presets": PRESETS, "recipes": list_recipes()}
+    return "\n".join(
+        _FUNCTIONS[shell].format(kind=kind, words=" ".join(names), files=":" if kind == "recipes" else _FILES[shell])
+        for kind, names in words.items()
+    )

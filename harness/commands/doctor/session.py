@@ -1,0 +1,52 @@
+"""The whole examination, and what is told of it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness.commands.doctor.finding import Finding, Level
+from harness.commands.doctor.machine import check_disk, check_machine
+from harness.commands.doctor.software import check_software
+from harness.commands.doctor.storage import check_data, check_store
+from harness.errors import StoreError
+from harness.provenance import ROOT
+from harness.table.display import count_noun
+from harness.tracking import find_root
+from harness.tracking.store import Store
+
+_WIDTH = 72
+"""Of what was found, so that a line has at most 100 columns."""
+
+
+def examine(tracking_uri: str, *, data_dir: Path | None = None) -> Iterator[Finding]:
+    """One finding after the other; whatever is wrong, the rest is looked at too."""
+    yield from check_software(ROOT)
+    yield from check_machine()
+    yield from check_store(tracking_uri)
+    yield from check_disk(_list_folders(tracking_uri))
+    yield from check_data(data_dir)
+
+
+def _list_folders(tracking_uri: str) -> list[Path]:
+    folders = [find_root() / "results"]
+    with suppress(StoreError):  # told by `check_store`
+        database = Store(tracking_uri).database
+        folders += [] if database is None else [database.parent]
+    return folders
+
+
+def describe_findings(findings: Sequence[Finding]) -> str:
+    """A line each, with what to do below it, as text for a terminal."""
+    rows = [[found.level.value, found.topic, _to_text(found)] for found in findings]
+    counts = Counter(found.level for found in findings)
+    told = [count_noun(counts[level], level.value) for level in (Level.PROBLEM, Level.WARNING) if counts[level]]
+    summary = ", ".join(told) if told else "all is well"
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, None, _WIDTH])
+    return f"{table}\n\n{summary}"
+
+
+def _to_text(found: Finding) -> str:
+    return f"{found.found}\n→ {found.advice}" if found.advice else found.found

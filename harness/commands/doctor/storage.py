@@ -1,0 +1,54 @@
+"""The store of runs, and the images of each recipe."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.commands.doctor.finding import Finding, Level
+from harness.data import Description, describe_data
+from harness.errors import StoreError
+from harness.provenance import ROOT
+from harness.reading import list_recipes, load_recipe
+from harness.table.display import count_noun
+from harness.tracking import MlflowTracker
+
+
+def check_store(tracking_uri: str) -> Iterator[Finding]:
+    """Does it exist, can it be read, is its schema MLflow's of today, is anything left open?"""
+    try:
+        tracker = MlflowTracker(tracking_uri)
+        runs = tracker.find_runs()
+    except StoreError as error:
+        advice = (
+            "another one: --tracking-uri URI or MLFLOW_TRACKING_URI; an older one: `mlflow db upgrade URI`, on a copy"
+        )
+        yield Finding(Level.PROBLEM, "store", str(error), advice)
+        return
+    if tracker.store.is_new:
+        yield Finding(Level.OK, "store", f"{tracker.store.shown}: not there yet, the first `harness run` makes it")
+        return
+    live = sum(run.is_live for run in runs)
+    yield Finding(Level.OK, "store", f"{tracker.store.shown}: {count_noun(len(runs), 'run')}, {live} of them running")
+    left = sum(run.record is None and not run.is_live for run in runs)
+    if left:
+        found = f"{count_noun(left, 'run')} left open by processes that are gone"
+        yield Finding(Level.WARNING, "store", found, "the next `harness run` closes them and trains them again")
+
+
+def check_data(data_dir: Path | None) -> Iterator[Finding]:
+    """One finding a recipe; what does not ship may well be missing."""
+    for name in list_recipes():
+        data = load_recipe(name).data
+        found = describe_data(data.name, data_dir, spec=data)
+        yield _judge(name, found)
+
+
+def _judge(recipe: str, found: Description) -> Finding:
+    topic = f"data of {recipe}"
+    if found.usable:
+        return Finding(Level.OK, topic, f"{found.name}: {found.state}")
+    ships = bool(found.location) and Path(found.location).is_relative_to(ROOT / "harness")
+    if ships:
+        return Finding(
+            Level.PROBLEM, topic, f"{found.name}: {found.state}", "it ships with the package: install it again"
+        )
+    return Finding(Level.WARNING, topic, f"{found.name}: {found.state}", f"needed by --recipe {recipe} alone")

@@ -1,0 +1,122 @@
+"""`harness list`: what there is."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.data import DATASETS, describe_data
+from harness.errors import SpecError
+from harness.reading import list_experiments, list_recipes, load_recipe, load_spec
+from harness.rows import list_rows
+from paradigms.config import (
+    AGGREGATIONS,
+    BACKBONES,
+    BORDERS,
+    NEIGHBORHOOD_FACTS,
+    NORMALIZATIONS,
+    PARAMETERIZATIONS,
+    PROJECTIONS,
+)
+from paradigms.presets import PRESETS
+
+Entries = list[dict[str, Any]]
+
+_WIDTH = 82
+"""Of the text beside a name, so that a line has at most 100 columns."""
+
+_ROOMS = {
+    "parameterization": ("how logits are made; the first four are terms that add up", PARAMETERIZATIONS),
+    "normalization": ("how logits become weights", NORMALIZATIONS),
+    "neighborhood": ("which keys a query sees", tuple(NEIGHBORHOOD_FACTS)),
+    "border": ("what a tap outside the map counts for", tuple(dict.fromkeys(b for bs in BORDERS.values() for b in bs))),
+    "aggregation": ("how weights meet values", AGGREGATIONS),
+    "projections": ("what stands before and after", PROJECTIONS),
+    "backbone": ("the model around it", BACKBONES),
+}
+
+
+def _list_experiments(_data_dir: Path | None) -> Entries:
+    return [_to_experiment(name, path) for name, path in list_experiments().items()]
+
+
+def _to_experiment(name: str, path: Path) -> dict[str, Any]:
+    """One that cannot be read is listed with what is wrong with it."""
+    try:
+        spec = load_spec(path)
+    except SpecError as error:
+        return {"experiment": name, "rows": None, "seeds": None, "recipe": None, "title": str(error)}
+    rows = len(list_rows(spec))
+    return {"experiment": name, "rows": rows, "seeds": spec.seeds, "recipe": spec.recipe.name, "title": spec.title}
+
+
+def _list_recipes(_data_dir: Path | None) -> Entries:
+    recipes = [load_recipe(name) for name in list_recipes()]
+    return [
+        {
+            "recipe": recipe.name,
+            "data": recipe.data.name,
+            "backbones": [name for name in type(recipe.backbones).model_fields if getattr(recipe.backbones, name)],
+            "title": recipe.title,
+        }
+        for recipe in recipes
+    ]
+
+
+def _list_presets(_data_dir: Path | None) -> Entries:
+    return [{"preset": name, "source": known.source, "equation": known.equation} for name, known in PRESETS.items()]
+
+
+def _list_operators(_data_dir: Path | None) -> Entries:
+    return [{"part": part, "is": told, "levels": list(levels)} for part, (told, levels) in _ROOMS.items()]
+
+
+def _list_data(data_dir: Path | None) -> Entries:
+    found = [describe_data(name, data_dir) for name in DATASETS]
+    return [{"data": each.name, "usable": each.usable, "where": each.location, "state": each.state} for each in found]
+
+
+SECTIONS: Mapping[str, Callable[[Path | None], Entries]] = {
+    "experiments": _list_experiments,
+    "recipes": _list_recipes,
+    "presets": _list_presets,
+    "operators": _list_operators,
+    "data": _list_data,
+}
+
+_HINTS = {
+    "experiments": "harness plan NAME shows the cells of one, harness status how far it has come",
+    "recipes": "what a table is run under: harness run EXPERIMENT --recipe NAME",
+    "presets": "published operators: harness describe NAME; in an experiment `preset: NAME`",
+    "operators": "levels of each part of Eq. 4 (arXiv:2112.12786), for rows and factors of an experiment",
+    "data": "harness data tells more; --data DIR says where images lie",
+}
+
+_TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "presets": lambda entry: f"{entry['equation']}\n{entry['source']}",
+    "operators": lambda entry: f"{', '.join(entry['levels'])}\n{entry['is']}",
+    "data": lambda entry: entry["state"] + (f"\n{entry['where']}" if entry["usable"] else ""),
+}
+"""What stands beside a name in sections that are no table."""
+
+
+def make_listing(sections: Iterable[str], *, data_dir: Path | None) -> dict[str, Entries]:
+    """What there is of each section, as plain values."""
+    return {section: SECTIONS[section](data_dir) for section in sections}
+
+
+def describe_listing(listing: Mapping[str, Entries]) -> str:
+    """The same as text for a terminal."""
+    return "\n\n".join(
+        f"{section}: {_HINTS[section]}\n\n{_to_table(section, entries)}" for section, entries in listing.items()
+    )
+
+
+def _to_table(section: str, entries: Entries) -> str:
+    if section in _TOLD:
+        rows = [[next(iter(entry.values())), _TOLD[section](entry)] for entry in entries]
+        return tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, _WIDTH])
+    headers = [name for name in entries[0] if not isinstance(entries[0][name], list)]
+    rows = [["" if entry[name] is None else str(entry[name]) for name in headers] for entry in entries]
+    return tabulate(rows, headers, disable_numparse=True)

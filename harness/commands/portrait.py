@@ -1,0 +1,227 @@
+"""What `harness show` has found, as text for a terminal."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from statistics import fmean
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.commands.estimate import to_duration
+from harness.commands.show import Place, Shown, ShownRun
+from harness.reading import list_experiments
+from harness.run.ledger import LIMIT_OF
+from harness.table.display import NOTHING
+
+ACCURACY = "val/top1"
+CURVE = ("train/loss", "val/loss", ACCURACY)
+NUM_EPOCHS = 12
+"""Epochs that are shown; of longer curves evenly spaced ones, the last among them."""
+
+NUM_EARLIER = 5
+BAR_WIDTH = 30
+WIDTH = 84
+"""Of the text beside a name, so that a line has at most 100 columns."""
+
+
+def describe_shown(shown: Shown, *, store: str) -> str:
+    """All of it; of a cell a column, or a line, for each seed."""
+    sections = {
+        "": _describe_runs(shown),
+        "metrics": _list_metrics(shown.runs),
+        "curve": _draw_curve(shown.runs),
+        "config, where it differs from the defaults": _list_config(shown.config),
+        "provenance": _list_provenance(shown.runs),
+        "artifacts": _list_artifacts(shown.runs),
+        "reproduce": _tell_how(shown),
+    }
+    parts = [_describe_head(shown, store)]
+    parts += [f"{title}\n{text}" if title else text for title, text in sections.items() if text]
+    return "\n\n".join(parts)
+
+
+def _describe_head(shown: Shown, store: str) -> str:
+    lines = [f"cell {shown.cell_id}: {shown.places[0].row}"]
+    lines += [f"  in {_to_place(place)}" for place in shown.places]
+    lines += [f"  {name}: {level}" for name, level in shown.levels.items() if level]
+    if not shown.runs:
+        lines.append(f"  never trained: {store} has no run of it")
+    return "\n".join(lines)
+
+
+def _to_place(place: Place) -> str:
+    overrides = f" with {place.overrides}" if place.overrides else ""
+    return f"{place.experiment}, recipe {place.recipe}{overrides}, as {place.row!r}"
+
+
+def _describe_runs(shown: Shown) -> str:
+    rows = [
+        [str(run.run.seed), run.run.run_id, run.status, _to_seconds(run), _to_date(run.run.started)]
+        for run in shown.runs
+    ]
+    lines = [tabulate(rows, ["seed", "run", "status", "took", "started"], disable_numparse=True)] if rows else []
+    for run in shown.runs:
+        lines += [f"seed {run.run.seed}: {reason}" for reason in _list_reasons(run)]
+    if shown.earlier:
+        told = ", ".join(f"{run.run_id[:8]} (seed {run.seed})" for run in shown.earlier[:NUM_EARLIER])
+        more = len(shown.earlier) - NUM_EARLIER
+        lines.append(f"further attempts: {told}{f' and {more} more' if more > 0 else ''}")
+    return "\n".join(lines)
+
+
+def _list_reasons(run: ShownRun) -> Iterator[str]:
+    record, process = run.run.record, run.run.process
+    if record is None:
+        yield f"{run.status} by process {process.pid} on {process.host}"
+    elif run.status == "diverged":
+        yield f"diverged at step {record.status_detail}"
+    elif record.status_detail:
+        yield f"{run.status}: {record.status_detail}"
+    elif run.status in LIMIT_OF and record.limits:
+        yield f"{run.status} under {', '.join(f'{name} {value:g}' for name, value in record.limits.items())}"
+    if run.run.reused_from:
+        yield f"a copy of run {run.run.reused_from}, which another experiment trained"
+
+
+def _to_seconds(run: ShownRun) -> str:
+    record = run.run.record
+    return NOTHING if record is None or "seconds" not in record.metrics else to_duration(record.metrics["seconds"])
+
+
+def _to_date(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+
+
+def _list_metrics(runs: Sequence[ShownRun]) -> str:
+    measured = [{} if run.run.record is None else run.run.record.metrics for run in runs]
+    names = sorted({name for metrics in measured for name in metrics}, key=lambda name: ("/" not in name, name))
+    rows = [[name, *(_to_number(metrics.get(name)) for metrics in measured)] for name in names]
+    return _to_columns(rows, ["", *_name_seeds(runs)])
+
+
+def _name_seeds(runs: Sequence[ShownRun]) -> list[str]:
+    return [f"seed {run.run.seed}" for run in runs]
+
+
+def _to_number(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.4g}"
+
+
+def _to_columns(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    aligned = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, colalign=aligned, disable_numparse=True, tablefmt="simple")
+
+
+def _draw_curve(runs: Sequence[ShownRun]) -> str:
+    """Of one run three metrics, of several the validation accuracy; a bar for the latter, or its mean."""
+    accuracies = [_get_curve(run, ACCURACY) for run in runs]
+    columns = dict(zip(_name_seeds(runs), accuracies, strict=True))
+    if len(runs) == 1:
+        columns = {metric: _get_curve(runs[0], metric) for metric in CURVE}
+    epochs = sorted({epoch for column in columns.values() for epoch in column})
+    step = max(1, math.ceil(len(epochs) / NUM_EPOCHS))
+    shown = epochs[::-1][::step][::-1]
+    means = [fmean(values) if (values := [c[epoch] for c in accuracies if epoch in c]) else math.nan for epoch in shown]
+    rows = [
+        [str(epoch), *(_to_number(column.get(epoch)) for column in columns.values()), bar]
+        for epoch, bar in zip(shown, _draw_bars(means), strict=True)
+    ]
+    headers = ["epoch", *columns, _tell_range(means, ACCURACY if len(runs) == 1 else f"mean {ACCURACY}")]
+    aligned = (*["right"] * (len(headers) - 1), "left")
+    return tabulate(rows, headers, colalign=aligned, disable_numparse=True) if rows else ""
+
+
+def _get_curve(run: ShownRun, metric: str) -> dict[int, float]:
+    return {epoch.epoch: epoch.metrics[metric] for epoch in run.details.curve if metric in epoch.metrics}
+
+
+def _draw_bars(values: Sequence[float]) -> list[str]:
+    """From the smallest value, one block, to the largest."""
+    low, high = _find_range(values)
+    blocks = (BAR_WIDTH - 1) / ((high - low) or 1.0)
+    return ["█" * (1 + round(blocks * (value - low))) if math.isfinite(value) else "" for value in values]
+
+
+def _tell_range(values: Sequence[float], name: str) -> str:
+    low, high = _find_range(values)
+    return f"{name}, {_to_number(low)} to {_to_number(high)}"
+
+
+def _find_range(values: Sequence[float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+
+
+def _list_config(config: Mapping[str, Any]) -> str:
+    rows = [[name, text] for name, part in config.items() if (text := _to_text(part))]
+    return _to_lines(rows)
+
+
+def _to_text(value: object) -> str:
+    """Without brackets where there are no stages to tell apart."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_to_value(part)}" for name, part in value.items())
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        stages = [_to_text(part) or ("timm's own" if part is None else "all at its default") for part in value]
+        return stages[0] if len(stages) == 1 else "\n".join(f"stage {n}: {s}" for n, s in enumerate(stages, start=1))
+    return _to_value(value)
+
+
+def _to_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({_to_text(value)})"
+    if isinstance(value, list | tuple):
+        return " + ".join(map(str, value)) if all(isinstance(part, str) for part in value) else str(list(value))
+    return "" if value is None else str(value)
+
+
+def _to_lines(rows: Sequence[Sequence[str]]) -> str:
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, WIDTH])
+
+
+def _list_provenance(runs: Sequence[ShownRun]) -> str:
+    """Once where all seeds agree."""
+    records = [run.run.record for run in runs if run.run.record is not None]
+    names = dict.fromkeys(name for record in records for name in record.provenance)
+    values = {name: dict.fromkeys(record.provenance.get(name, NOTHING) for record in records) for name in names}
+    return _to_lines([[name, " | ".join(found)] for name, found in values.items()])
+
+
+def _list_artifacts(runs: Sequence[ShownRun]) -> str:
+    lines = []
+    for run in runs:
+        names = ", ".join(run.details.artifacts) or "none, or they are gone"
+        lines.append(f"seed {run.run.seed}: {names}\n  in {run.details.location}")
+    return "\n".join(lines)
+
+
+def _tell_how(shown: Shown) -> str:
+    """The command that made it, at its commit; what would make it; what measures its weights again."""
+    place = shown.places[0]
+    path = place.experiment if place.experiment in list_experiments() else f"{place.experiment}.yaml"
+    options = [path, "--recipe", place.recipe, *(["--set", *place.overrides.split()] if place.overrides else [])]
+    if not shown.runs:
+        return f"harness run {shlex.join(options)}"
+    made = {_to_origin(run): None for run in shown.runs}
+    lines = list(made)
+    for run in shown.runs:
+        if "weights.pt" in run.details.artifacts:
+            weights = ["--weights", f"{run.details.location}/weights.pt"]
+            lines.append(shlex.join(["harness", "evaluate", path, place.row, *options[1:], *weights]))
+            break
+    return "\n".join(lines)
+
+
+def _to_origin(run: ShownRun) -> str:
+    provenance = {} if run.run.record is None else run.run.record.provenance
+    commit = provenance.get("commit", "an unknown commit")
+    changed = " and changes that were not committed" if provenance.get("dirty") == "true" else ""
+    return f"{run.details.command}\n  (at commit {commit}{changed})"

@@ -1,0 +1,222 @@
+"""What `harness search` shows while it goes on, and its winner as a row."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import TaskID
+from ruamel.yaml import YAML
+
+from harness.commands.progress import Bars, describe_epoch
+from harness.errors import StoreError
+from harness.run import EpochEnded
+from harness.search.controls import WINNER
+from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialStarted
+from harness.search.report import show_value
+from harness.search.space import make_space
+from harness.search.spec import SearchSpec
+from harness.search.study import Study
+from harness.search.trial import Outcome, TrialState
+from harness.spec import OperatorSpec
+from harness.table.display import count_noun
+
+Show = Callable[[SearchEvent], None]
+
+
+@contextmanager
+def open_view(stream: TextIO) -> Iterator[Show]:
+    """Give the function that shows an event in the way that fits `stream`."""
+    if not stream.isatty():
+        yield _PlainView(stream).show
+        return
+    with _LiveView(Console(file=stream)) as view:
+        yield view.show
+
+
+@dataclass
+class Count:
+    """How far a search has come.
+
+    Attributes:
+        total: trials that the study shall have.
+        ended: trials that have an outcome.
+        failed: those of this call that ended with a bug.
+        best: the best of those that were measured.
+    """
+
+    total: int = 0
+    ended: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+    best: Outcome | None = None
+
+    def add(self, event: SearchEvent) -> None:
+        """Count an event."""
+        match event:
+            case StudyOpened():
+                self.total = event.num_trials
+                for outcome in event.ended:
+                    self._add_outcome(outcome)
+            case TrialEnded():
+                self._add_outcome(event.outcome)
+                if event.outcome.reason.startswith("failed"):
+                    self.failed.append(event.outcome)
+
+    def _add_outcome(self, outcome: Outcome) -> None:
+        self.ended += 1
+        is_measured = outcome.state == TrialState.COMPLETE
+        if is_measured and (self.best is None or outcome.objectives["val"] > self.best.objectives["val"]):
+            self.best = outcome
+
+    def describe(self) -> str:
+        """Trials and the best value."""
+        best = "" if self.best is None else f", best {self.best.objectives['val']:.2f} % (trial {self.best.number})"
+        return f"{self.ended}/{self.total} trials{best}"
+
+
+def describe_opening(event: StudyOpened) -> list[str]:
+    """What was found and what follows."""
+    left = max(0, event.num_trials - len(event.ended))
+    lines = [f"study {event.name!r} in {event.storage}", f"{count_noun(len(event.ended), 'trial')} ended, {left} to go"]
+    if event.closed:
+        lines.append(f"closed what an earlier call left open: {count_noun(event.closed, 'run')}")
+    return lines
+
+
+def describe_start(event: TrialStarted) -> str:
+    """A trial's point in one line."""
+    again = " again" if event.is_resumed else ""
+    return f"trial {event.number}{again}: {describe_values(event.values)}"
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """`ghost_lambda = 1.25, ghost_gamma = 0`."""
+    return ", ".join(f"{name} = {show_value(value)}" for name, value in values.items())
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """A trial's outcome in one line."""
+    stored = " (stored)" if outcome.is_reused else ""
+    if outcome.state != TrialState.COMPLETE:
+        return f"trial {outcome.number}: {outcome.reason}{stored}"
+    measured = [f"val top-1 {outcome.objectives['val']:.2f} %"]
+    measured += [f"{name} {value:,.0f}" for name, value in outcome.objectives.items() if name != "val"]
+    return f"trial {outcome.number}: {', '.join(measured)}{stored}"
+
+
+def write_preset(spec: SearchSpec, storage: str) -> str:
+    """The best trial so far as a row of an experiment, in YAML; what is the recipe's follows as options.
+
+    Raises:
+        StoreError: the study has no trial that was measured.
+    """
+    space = make_space(spec)
+    best = Study(space, storage).find_best()
+    if best is None:
+        raise StoreError("the study has no trial that was measured; harness search makes them")
+    row, _ = space.apply(best.values)
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style = True
+    yaml.width = 1000
+    yaml.dump(_to_yaml(row.model_dump(exclude_unset=True)), text)
+    stated = [(parameter, best.values[parameter.name]) for parameter in space.parameters]
+    options = [f"{known.field}={value}" for known, value in (*stated, *space.fixed) if known.field not in _FIELDS]
+    lines = [
+        f"# trial {best.number} of study {space.spec.name}: {best.objectives['val']:.2f} % of the validation images"
+    ]
+    lines += [f"# under recipe {spec.recipe.name} with --set {' '.join(options)}"] if options else []
+    return "\n".join([*lines, f"{WINNER}: {text.getvalue().strip()}"])
+
+
+_FIELDS = frozenset(OperatorSpec.model_fields)
+
+
+def _to_yaml(value: Any) -> Any:
+    """Tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _to_yaml(item) for key, item in value.items()}
+    return [_to_yaml(item) for item in value] if isinstance(value, tuple) else value
+
+
+class _PlainView:
+    """Lines for files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._count, self._epochs = stream, Count(), dict[str, int]()
+
+    def show(self, event: SearchEvent) -> None:
+        self._count.add(event)
+        lines: list[str] = []
+        match event:
+            case StudyOpened():
+                lines = describe_opening(event)
+            case TrialStarted():
+                self._epochs[f"trial {event.number}"] = event.epochs
+                lines = [describe_start(event)]
+            case EpochEnded():
+                name = event.run.row.name
+                lines = [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {describe_epoch(event.epoch)}"]
+            case TrialEnded():
+                lines = [f"[{self._count.describe()}] {describe_outcome(event.outcome)}"]
+        self._stream.writelines(f"{line}\n" for line in lines)
+        self._stream.flush()
+
+
+class _LiveView:
+    """A bar for the study, below it one for each trial that trains; those that ended scroll by above."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars, self._count = Bars(console), Count()
+        self._lines: dict[int, tuple[TaskID, int]] = {}
+        self._all: TaskID | None = None
+
+    def __enter__(self) -> "_LiveView":
+        self._bars.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.progress.stop()
+
+    def show(self, event: SearchEvent) -> None:
+        self._count.add(event)
+        match event:
+            case StudyOpened():
+                self._bars.print(*describe_opening(event))
+            case TrialStarted():
+                self._start(event)
+            case EpochEnded():
+                self._show_epoch(event)
+            case TrialEnded():
+                self._end(event.outcome)
+
+    def _start(self, event: TrialStarted) -> None:
+        if self._all is None:
+            left = self._count.total - self._count.ended
+            self._all = self._bars.add("all trials", left * event.epochs, self._count.describe())
+        line = self._bars.add(f"trial {event.number}", event.epochs, f"epoch 0/{event.epochs}")
+        self._bars.progress.update(line, metrics=describe_values(event.values))
+        self._lines[event.number] = line, event.epochs
+
+    def _show_epoch(self, event: EpochEnded) -> None:
+        number = int(event.run.row.name.removeprefix("trial "))
+        line, epochs = self._lines[number]
+        count = f"epoch {event.epoch.epoch}/{epochs}"
+        self._bars.progress.update(line, count=count, metrics=describe_epoch(event.epoch))
+        self._advance(line, 1)
+
+    def _end(self, outcome: Outcome) -> None:
+        line, epochs = self._lines.pop(outcome.number, (None, 0))
+        self._bars.print(describe_outcome(outcome))
+        if line is None or self._all is None:
+            return
+        done = next(int(task.completed) for task in self._bars.progress.tasks if task.id == line)
+        self._bars.progress.remove_task(line)
+        self._bars.progress.update(self._all, count=self._count.describe())
+        self._bars.advance(self._all, epochs - done)
+
+    def _advance(self, line: TaskID, epochs: int) -> None:
+        assert self._all is not None
+        self._bars.advance(line, epochs)
+        self._bars.advance(self._all, epochs)

@@ -1,0 +1,210 @@
+"""`harness show`: all that is known of one run, or of one cell with all its seeds."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from harness.errors import SpecError
+from harness.plan import Plan, PlannedRun, make_plan
+from harness.reading import list_experiments, list_recipes, load_spec
+from harness.spec import DataSpec, DeitSpec, LimitsSpec, Spec, SwinSpec, TrainingSpec, VoloSpec
+from harness.tracking import RunDetails, StoredRun, Tracker
+from harness.tracking.translation import to_config
+from paradigms.config import AttentionConfig
+
+_ID = re.compile(r"[0-9a-f]{3,32}")
+_SIZES: Mapping[str, type[Spec]] = {spec.family: spec for spec in (SwinSpec, VoloSpec, DeitSpec)}
+_MAX_TOLD = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell stands in a table."""
+
+    experiment: str
+    recipe: str
+    overrides: str
+    row: str
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run with its details; those of the original where it is a copy."""
+
+    run: StoredRun
+    details: RunDetails
+
+    @property
+    def status(self) -> str:
+        """How it ended, or that it goes on, or was left open."""
+        if self.run.record is not None:
+            return self.run.record.status.value
+        return "running" if self.run.is_live else "left open"
+
+    def to_plain(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        run, record, details = self.run, self.run.record, self.details
+        return {
+            "run_id": run.run_id,
+            "reused_from": run.reused_from,
+            "experiment": run.experiment,
+            "recipe": run.recipe,
+            "overrides": run.overrides,
+            "row": run.row,
+            "seed": run.seed,
+            "levels": run.levels,
+            "status": self.status,
+            "reason": "" if record is None else record.status_detail,
+            "started": run.started,
+            "ended": None if record is None else record.end_time,
+            "process": asdict(run.process),
+            "limits": {} if record is None else record.limits,
+            "metrics": {} if record is None else record.metrics,
+            "curve": details.curve,
+            "provenance": {} if record is None else record.provenance,
+            "command": details.command,
+            "location": details.location,
+            "artifacts": details.artifacts,
+        }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown.
+
+    Attributes:
+        places: every table that the cell stands in, as far as the store knows.
+        runs: the run that was asked for; of a cell the newest of every seed, by seed; empty where none is stored.
+        levels: of each factor, as people read them.
+        earlier: further attempts at the same cell and seeds, newest first.
+        config: the resolved config less what is at its default.
+    """
+
+    cell_id: str
+    places: tuple[Place, ...]
+    levels: Mapping[str, str]
+    runs: tuple[ShownRun, ...]
+    earlier: tuple[StoredRun, ...]
+    config: Mapping[str, Any]
+
+    def to_plain(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "cell_id": self.cell_id,
+            "places": self.places,
+            "levels": self.levels,
+            "config": self.config,
+            "runs": [run.to_plain() for run in self.runs],
+            "earlier": [run.run_id for run in self.earlier],
+        }
+
+
+def find_shown(tracker: Tracker, prefix: str) -> Shown:
+    """The run or the cell whose id begins with `prefix`: of the store, else a cell of a shipped experiment.
+
+    Raises:
+        SpecError: there is none, or more than one; the message lists them.
+        StoreError: the store cannot be used.
+    """
+    if not _ID.fullmatch(prefix):
+        raise SpecError(
+            f"an id, or its first three characters or more, has digits and letters a to f, got {prefix!r}; `harness "
+            "plan` prints cells, `harness status --json` and MLflow runs"
+        )
+    found = tracker.find_runs(prefix)
+    runs = {run.run_id: run for run in found if run.run_id.startswith(prefix)}
+    cells = {run.cell_id: run for run in found if run.cell_id.startswith(prefix)}
+    if len(runs) + len(cells) > 1:
+        raise SpecError(_tell_several(prefix, runs, cells))
+    if runs:
+        (run,) = runs.values()
+        return _gather(tracker, run.cell_id, [run], tracker.find_runs(run.cell_id))
+    if cells:
+        newest: dict[int, StoredRun] = {}
+        for run in [run for run in found if not run.reused_from] or found:
+            newest.setdefault(run.seed, run)
+        return _gather(tracker, next(iter(cells)), [newest[seed] for seed in sorted(newest)], found)
+    return _find_planned(prefix)
+
+
+def _tell_several(prefix: str, runs: Mapping[str, StoredRun], cells: Mapping[str, StoredRun]) -> str:
+    told = [f"run {run_id} ({run.row} seed {run.seed} of {run.experiment})" for run_id, run in runs.items()]
+    told += [f"cell {cell_id} ({run.row} of {run.experiment})" for cell_id, run in cells.items()]
+    more = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
+    return f"{len(told)} ids begin with {prefix!r}: {', '.join(told[:_MAX_TOLD])}{more}"
+
+
+def _gather(tracker: Tracker, cell_id: str, chosen: Sequence[StoredRun], stored: Sequence[StoredRun]) -> Shown:
+    """`stored` are all runs of the cell, newest first."""
+    shown = tuple(ShownRun(run, tracker.read_details(run.reused_from or run.run_id)) for run in chosen)
+    ids, seeds = {run.run_id for run in chosen}, {run.seed for run in chosen}
+    earlier = [run for run in stored if run.run_id not in ids and run.seed in seeds and not run.reused_from]
+    places = dict.fromkeys(Place(run.experiment, run.recipe, run.overrides, run.row) for run in stored)
+    config = next((run.details.config for run in shown if run.details.config), {})
+    reduced = reduce_config(config) if config else {}
+    return Shown(cell_id, tuple(places), chosen[0].levels, shown, tuple(earlier), reduced)
+
+
+def _find_planned(prefix: str) -> Shown:
+    """A cell that nobody has trained, of a shipped experiment under a shipped recipe."""
+    found = [(plan, row) for plan in _make_plans() for row in plan.rows if row.cell.id.startswith(prefix)]
+    ids = dict.fromkeys(row.cell.id for _, row in found)
+    if not ids:
+        raise SpecError(
+            f"no run and no cell has an id that begins with {prefix!r}, in the store or a shipped experiment"
+        )
+    if len(ids) > 1:
+        raise SpecError(f"{len(ids)} ids begin with {prefix!r}: {', '.join(f'cell {cell_id}' for cell_id in ids)}")
+    plan, row = found[0]
+    config = reduce_config(to_config(PlannedRun(row, 0), plan.spec))
+    places = dict.fromkeys(Place(plan.spec.name, plan.spec.recipe.name, "", row.name) for plan, row in found)
+    return Shown(row.cell.id, tuple(places), row.cell.factors(), (), (), config)
+
+
+def _make_plans() -> Iterator[Plan]:
+    """Every shipped experiment under every recipe that has sizes for its baseline."""
+    for path, recipe in product(list_experiments().values(), list_recipes()):
+        with suppress(SpecError):
+            yield make_plan(load_spec(path, recipe=recipe))
+
+
+def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the artifact `config.json` says of a cell, less what is at its default; alike stages once."""
+    operator = asdict(AttentionConfig())
+    stages = [None if stage is None else _differ(stage, operator) for stage in config["attention"]]
+    sizes = _SIZES.get(config["backbone"])
+    return {
+        "backbone": config["backbone"],
+        "sizes": _differ(config["sizes"], {} if sizes is None else _get_defaults(sizes)),
+        "attention": stages[:1] if all(stage == stages[0] for stage in stages) else stages,
+        "num_heads": config["num_heads"],
+        "data": _differ(config["data"], _get_defaults(DataSpec)),
+        "training": _differ(config["training"], _get_defaults(TrainingSpec)),
+        "limits": _differ(config["limits"], _get_defaults(LimitsSpec)),
+        **({"init_from": config["init_from"]} if config.get("init_from") else {}),  # older runs do not say it
+    }
+
+
+def _get_defaults(model: type[Spec]) -> dict[str, Any]:
+    """Of the fields that have one, in JSON's types."""
+    return model.model_construct().model_dump(mode="json", warnings=False)
+
+
+def _differ(stated: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    different: dict[str, Any] = {}
+    for name, value in stated.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            part = _differ(value, default)
+            different |= {name: part} if part else {}
+        elif name not in defaults or _to_list(value) != _to_list(default):
+            different[name] = value
+    return different
+
+
+def _to_list(value: object) -> object:
+    """A config that comes out of JSON has lists for tuples."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,280 @@
+"""`harness status`: how far every experiment has come."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.commands.estimate import Estimator, to_duration
+from harness.data import data_digest
+from harness.errors import DataError, SpecError
+from harness.plan import Cell, Plan, make_plan
+from harness.provenance import code_digest
+from harness.reading import list_experiments, load_spec
+from harness.record import RunStatus
+from harness.run.ledger import Entry, Standing, enter
+from harness.spec import DataSpec
+from harness.table.display import NOTHING
+from harness.table.selection import Digests
+from harness.tracking import StoredRun, Tracker
+
+STATES = ("done", "running", "failed", "stale", "open")
+"""Every run is in one of them; `open`: never tried, interrupted, or beyond a limit that is wider now."""
+
+_LEGEND = """\
+failed: by a bug; stale: of older code or data; open: not yet tried, interrupted, or beyond a limit
+that is wider now. time left: an estimate for all that is not done, from the seconds that the same
+cells took (*: some from the cells most like them, on the same data and schedule), spread over the
+recipe's workers; —: nothing like it was ever trained"""
+
+Key = tuple[str, int]
+"""Cell id and seed."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One planned run, or one that is stored and belongs to no plan that is known.
+
+    Attributes:
+        state: one of `STATES`.
+        run_id: of the run that this rests on; empty where there is none.
+        status: how that run ended, `running` while it goes on.
+        reason: why it failed.
+    """
+
+    row: str
+    seed: int
+    cell_id: str
+    state: str
+    run_id: str = ""
+    status: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ExperimentStatus:
+    """How far an experiment has come under a recipe.
+
+    Attributes:
+        is_planned: whether its file is known; otherwise the runs are those that the store has.
+        seconds_left: until all runs are done, on the recipe's workers; None where nothing tells it.
+        is_measured: whether that rests on the same cells alone, not on others like them.
+        problem: why it cannot be planned, or what is not known of it.
+    """
+
+    experiment: str
+    recipe: str
+    overrides: str
+    is_planned: bool
+    runs: tuple[RunState, ...]
+    seconds_left: float | None = None
+    is_measured: bool = False
+    problem: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many runs are in each state."""
+        counted = Counter(run.state for run in self.runs)
+        return {state: counted[state] for state in STATES}
+
+    def to_plain(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {**vars(self), "counts": self.counts}
+
+
+def read_status(
+    tracker: Tracker, paths: Sequence[Path] = (), *, recipe: str | None = None, data_dir: Path | None = None
+) -> list[ExperimentStatus]:
+    """The experiments at `paths`; without any, all that are shipped and all others that the store has runs of.
+
+    Args:
+        tracker: of the store.
+        paths: files, or names of shipped experiments.
+        recipe: instead of each experiment's own. Without it a shipped experiment has a line for each recipe that it
+            was run under.
+        data_dir: of datasets that do not ship with the package.
+
+    Raises:
+        SpecError: a mistake in one of `paths`.
+        StoreError: the store cannot be used.
+    """
+    stored = tracker.find_runs()
+    plans, broken = _make_plans(paths, recipe, stored)
+    survey = _Survey(stored, plans, data_dir)
+    statuses = [*(survey.judge(plan) for plan in plans), *broken]
+    return statuses if paths else [*statuses, *_group_others(stored, statuses, recipe)]
+
+
+def _make_plans(
+    paths: Sequence[Path], recipe: str | None, stored: Sequence[StoredRun]
+) -> tuple[list[Plan], list[ExperimentStatus]]:
+    """What is asked about, and what of it cannot be planned."""
+    if paths:
+        return [make_plan(load_spec(path, recipe=recipe)) for path in paths], []
+    plans: dict[tuple[str, str], Plan] = {}
+    broken = []
+    for name, path in list_experiments().items():
+        used = [] if recipe else [run.recipe for run in stored if run.experiment == name and not run.overrides]
+        for choice in dict.fromkeys([recipe, *used]):
+            try:
+                plan = make_plan(load_spec(path, recipe=choice))
+            except SpecError as error:
+                broken.append(ExperimentStatus(name, choice or "", "", is_planned=False, runs=(), problem=str(error)))
+            else:
+                plans.setdefault((name, plan.spec.recipe.name), plan)
+    return list(plans.values()), broken
+
+
+class _Survey:
+    """Everything that the store has, held against one plan after the other."""
+
+    def __init__(self, stored: Iterable[StoredRun], plans: Iterable[Plan], data_dir: Path | None) -> None:
+        self._data_dir = data_dir
+        self._runs: dict[str, list[StoredRun]] = {}
+        for run in stored:
+            if not run.reused_from:
+                self._runs.setdefault(run.cell_id, []).append(run)
+        self._estimator = Estimator((row.cell for plan in plans for row in plan.rows), self._list_seconds())
+        self._data: dict[tuple[DataSpec, bool], str] = {}
+
+    def judge(self, plan: Plan) -> ExperimentStatus:
+        ids = dict.fromkeys(row.cell.id for row in plan.rows)
+        mine = [run for cell_id in ids for run in self._runs.get(cell_id, ())]
+        digests, problem = self._find_digests(plan)
+        records = sorted((run.record for run in mine if run.record), key=lambda record: -record.end_time)
+        live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
+        runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests))
+        seconds, is_measured = self._estimate(plan, runs, live)
+        name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, " ".join(plan.spec.overrides)
+        return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
+
+    def _list_seconds(self) -> dict[str, list[float]]:
+        """Of all runs that ended well, by cell."""
+        measured: dict[str, list[float]] = {}
+        for cell_id, runs in self._runs.items():
+            for record in (run.record for run in runs if run.record):
+                if record.status == RunStatus.OK and "seconds" in record.metrics:
+                    measured.setdefault(cell_id, []).append(record.metrics["seconds"])
+        return measured
+
+    def _find_digests(self, plan: Plan) -> tuple[dict[str, Digests], str]:
+        """Of the cells that have runs: only those can be stale."""
+        cells = {row.cell.id: row.cell for row in plan.rows if row.cell.id in self._runs}
+        try:
+            return {cell_id: (code_digest(cell), self._digest_data(cell)) for cell_id, cell in cells.items()}, ""
+        except DataError as error:
+            return {}, f"what is stale is not known: {error}"
+
+    def _digest_data(self, cell: Cell) -> str:
+        key = cell.data, cell.training.token_labels is not None
+        if key not in self._data:
+            self._data[key] = data_digest(cell.data, cell.training, data_dir=self._data_dir)
+        return self._data[key]
+
+    def _estimate(
+        self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]
+    ) -> tuple[float | None, bool]:
+        """Seconds until all is done, and whether they rest on the same cells alone."""
+        cells = {row.cell.id: row.cell for row in plan.rows}
+        missing = {(run.cell_id, run.seed) for run in runs if run.state != "done"}
+        estimates = {key: self._estimator.estimate(cells[key[0]]) for key in missing}
+        known = {key: estimate for key, estimate in estimates.items() if estimate is not None}
+        if len(known) < len(missing):
+            return None, False
+        now = time.time()
+        passed = {key: now - live[key].started for key in known if key in live}
+        seconds = sum(max(0.0, estimate.seconds - passed.get(key, 0.0)) for key, estimate in known.items())
+        workers = max(1, min(plan.spec.recipe.workers, len(missing)))
+        return seconds / workers, all(estimate.is_measured for estimate in known.values())
+
+
+def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
+    row, seed, record = entry.run.row, entry.run.seed, entry.record
+    cell_id, running = row.cell.id, live.get((row.cell.id, seed))
+    if running is not None and entry.standing != Standing.DONE:
+        return RunState(row.name, seed, cell_id, "running", running.run_id, "running")
+    if record is None:
+        return RunState(row.name, seed, cell_id, "open")
+    failed = record.status == RunStatus.FAILED
+    state = {Standing.DONE: "done", Standing.STALE: "stale", Standing.TO_DO: "failed" if failed else "open"}
+    reason = record.status_detail if failed else ""
+    return RunState(row.name, seed, cell_id, state[entry.standing], record.run_id or "", record.status.value, reason)
+
+
+def _group_others(
+    stored: Iterable[StoredRun], known: Iterable[ExperimentStatus], recipe: str | None
+) -> Iterator[ExperimentStatus]:
+    """What was run from files that are not at hand, or with `--set`: all that is known are the store's runs."""
+    planned = {(status.experiment, status.recipe, status.overrides) for status in known}
+    groups: dict[tuple[str, str, str], dict[Key, RunState]] = {}
+    for run in stored:  # newest first
+        key = run.experiment, run.recipe, run.overrides
+        if key not in planned and recipe in (None, run.recipe):
+            groups.setdefault(key, {}).setdefault((run.cell_id, run.seed), _to_stored_state(run))
+    for (experiment, used, overrides), runs in sorted(groups.items()):
+        yield ExperimentStatus(experiment, used, overrides, False, tuple(runs.values()))
+
+
+def _to_stored_state(run: StoredRun) -> RunState:
+    record = run.record
+    if record is None:
+        state, status, reason = ("running", "running", "") if run.is_live else ("open", "", "")
+    elif record.status == RunStatus.FAILED:
+        state, status, reason = "failed", record.status.value, record.status_detail
+    else:
+        state, status, reason = "done" if record.status.is_result else "open", record.status.value, ""
+    return RunState(run.row, run.seed, run.cell_id, state, run.run_id, status, reason)
+
+
+def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
+    """A line an experiment, then what runs and what failed, as text for a terminal."""
+    headers = ["experiment", "recipe", "runs", *STATES, "time left"]
+    aligned = ("left", "left", *["right"] * (len(headers) - 2))
+    shown = [status for status in statuses if status.runs]
+    table = tabulate([_to_line(status) for status in shown], headers, colalign=aligned, disable_numparse=True)
+    notes = "\n".join([*_tell_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
+    return "\n\n".join(part for part in (table, notes, _LEGEND) if part)
+
+
+def _to_line(status: ExperimentStatus) -> list[str]:
+    counts = [str(count or "") for count in status.counts.values()]
+    recipe = f"{status.recipe} +set" if status.overrides else status.recipe
+    return [status.experiment, recipe, str(len(status.runs)), *counts, _to_time_left(status)]
+
+
+def _to_time_left(status: ExperimentStatus) -> str:
+    if status.is_planned and status.counts["done"] == len(status.runs):
+        return ""
+    if status.seconds_left is None:
+        return NOTHING
+    return f"~{to_duration(status.seconds_left)}{' ' if status.is_measured else '*'}"
+
+
+def _to_name(status: ExperimentStatus) -> str:
+    return " ".join(part for part in (status.experiment, status.recipe, status.overrides) if part)
+
+
+def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
+    names = [f"  {_to_name(status)}" for status in statuses if not status.is_planned]
+    if names:
+        yield "\n".join(
+            ["counted from the store alone (`harness status PATH` plans a file that is not shipped):", *names]
+        )
+
+
+def _to_notes(status: ExperimentStatus) -> Iterator[str]:
+    name = _to_name(status)
+    if status.problem:
+        yield f"{name}: {status.problem}"
+    bad = Counter(run.status for run in status.runs if run.state == "done" and run.status != RunStatus.OK)
+    if bad:
+        told = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in bad.items())
+        yield f"{name}: of the done runs {told}"
+    for run in status.runs:
+        if run.state in ("running", "failed"):
+            reason = f": {run.reason.splitlines()[0]}" if run.reason else ""
+            yield f"{name}: {run.row} seed {run.seed} {run.state}{reason} (harness show {run.run_id[:8]})"

@@ -1,0 +1,210 @@
+"""`harness ui`: the web page of MLflow, or of optuna-dashboard, on this machine alone, as long as somebody looks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import psutil
+
+from harness.errors import ServerError, StoreError
+from harness.tracking.store import Store
+
+LOOPBACK = "127.0.0.1"
+MAX_PORT = 65535
+START_SECONDS = 120
+GRACE_SECONDS = 5
+PATIENCE = 0.2
+"""Seconds between two looks at a server."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that is closed: each ends the server, which is no error."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A server to start.
+
+    Attributes:
+        command: less the port.
+        port: the server's usual one: taken where it is free.
+        shows: what one will see.
+        health: the path that answers when it is ready.
+        environment: what it needs beside this process's own.
+    """
+
+    command: tuple[str, ...]
+    port: int
+    shows: str
+    health: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_mlflow_page(store: Store) -> Page:
+    """MLflow's own on a store of ours: two processes instead of fifteen, nobody told.
+
+    Raises:
+        StoreError: there is no store yet, it cannot be used, or it is a server, which has a page itself.
+    """
+    if store.is_new:
+        raise StoreError(f"nothing is stored yet at {store.shown}; `harness run` makes it")
+    store.check()
+    if store.uri.startswith(("http:", "https:", "databricks")):
+        raise StoreError(f"the tracking store is a server with a page of its own: open {store.shown}")
+    return Page(
+        (sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK),
+        5000,
+        f"MLflow shows {store.shown}",
+        "health",
+        {
+            "MLFLOW_BACKEND_STORE_URI": store.uri,  # it may hold a password: command lines are everybody's to read
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+    )
+
+
+def find_search_page(storage: str | None, store: Store) -> Page:
+    """optuna-dashboard on a journal file, that of the store's searches unless another one or a URL is given.
+
+    Raises:
+        StoreError: there is no such file.
+        ServerError: optuna-dashboard is not installed.
+    """
+    if find_spec("optuna_dashboard") is None:
+        raise ServerError(
+            "optuna-dashboard is not installed; the extra brings it: pip install --editable '.[dashboard]'"
+        )
+    place = str(store.journal) if storage is None else storage
+    is_url = "://" in place
+    if not is_url and not Path(place).is_file():
+        raise StoreError(f"no search is stored at {place}; `harness search` makes one, `--search PATH` names another")
+    kind = () if is_url else ("--storage-class", "JournalFileStorage")
+    options = ("--server", "wsgiref", "--host", LOOPBACK, *kind)
+    command = (sys.executable, "-P", "-m", "optuna_dashboard._cli", place, *options)
+    return Page(command, 8080, f"optuna-dashboard shows {place}", "dashboard")
+
+
+def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> None:
+    """Start the server, call `announce` with its address once it answers, return when a signal has ended it.
+
+    The server has a process group of its own, which is ended as a whole: nothing is left behind.
+
+    Raises:
+        ServerError: the port is taken, or the server does not start, or ends by itself.
+    """
+    chosen = _choose_port(page.port, port)
+    address = f"http://{LOOPBACK}:{chosen}"
+    with _collect_signals() as signals, tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [*page.command, "--port", str(chosen)],
+            env={**os.environ, **page.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if _wait_for_answer(f"{address}/{page.health}", process, signals):
+                announce(address)
+                while process.poll() is None and not signals:
+                    time.sleep(PATIENCE)
+            if not signals:
+                raise ServerError(f"the server has ended or does not answer: {_read_last_line(output)}")
+        finally:
+            _end_group(process)
+
+
+def _choose_port(usual: int, asked: int | None) -> int:
+    if asked is not None:
+        if asked > MAX_PORT:
+            raise ServerError(f"a port is a number from 1 to {MAX_PORT}, got {asked}")
+        if not _is_free(asked):
+            raise ServerError(f"port {asked} is taken; without --port a free one is found")
+        return asked
+    if _is_free(usual):
+        return usual
+    with closing(socket.create_server((LOOPBACK, 0))) as found:
+        return int(found.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _collect_signals() -> Iterator[list[int]]:
+    """Those that would end this process, as they come: no instant is left in which the server is nobody's.
+
+    A list, and no `threading.Event`: an event's lock may be held by the very code that a signal interrupts.
+    """
+    signals: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: signals.append(number)) for number in ENDING}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Sequence[int]) -> bool:
+    """Whether it answers; not where it ends before, or is ended."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline and not signals:
+        time.sleep(PATIENCE)
+        with suppress(OSError, HTTPException), opener.open(address, timeout=GRACE_SECONDS):
+            if _listens(process, urlsplit(address).port):
+                return True
+    return False
+
+
+def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
+    """Whether it is this server that answers, not another that took the port at the same time."""
+    with suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(process.pid)
+        sockets = [found for member in (leader, *leader.children(recursive=True)) for found in member.net_connections()]
+        return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in sockets)
+    return False
+
+
+def _read_last_line(output: IO[bytes]) -> str:
+    output.seek(0)
+    lines = output.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask, wait, then kill: the server and whatever it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _is_there(process) and time.monotonic() < deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            time.sleep(PATIENCE)
+
+
+def _is_there(process: subprocess.Popen[bytes]) -> bool:
+    """Whether anyone of the group is left; a leader that has ended is reaped, so that it does not count."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,145 @@
+"""What `harness` offers to scripts and notebooks."""
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from harness.data import fetch_data
+from harness.engines import ENGINES
+from harness.errors import DataError, HarnessError
+from harness.plan import Plan, make_plan
+from harness.provenance import tree_digest
+from harness.reading import load_spec
+from harness.run.events import Event, TableWritten
+from harness.run.ledger import find_digests
+from harness.run.plan import PRELOAD, RunOptions, run_plan
+from harness.spec import ExperimentSpec
+from harness.table import compare_records, make_records
+from harness.tracking import MlflowTracker, default_tracking_uri, find_root
+
+Experiment = ExperimentSpec | Path | str
+"""What `load_spec` has read, or a file or a name for it to read."""
+
+
+def run(
+    experiment: Experiment,
+    *,
+    tracking_uri: str | None = None,
+    results: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    workers: int | None = None,
+    keep_stale: bool = False,
+    show: Callable[[Event], object] = lambda _event: None,
+) -> pd.DataFrame:
+    """Train what is missing or stale of an experiment and return its table, as `harness run` does.
+
+    For the events themselves, one by one, see `harness.run.run_plan`.
+
+    Args:
+        experiment: a spec, a file, or a name: `run("table1")`, `run(load_spec("table1", recipe="smoke"))`.
+        tracking_uri: of MLflow's store; None: the one that the commands use.
+        results: the folder that the table's files go to; None: the one that the commands use.
+        data_dir: of a dataset that does not ship with the package.
+        workers: runs at once; None: the recipe's.
+        keep_stale: does not train again what older code or data has trained.
+        show: is called with every event of `harness.run`, as it happens.
+
+    Returns:
+        The table as its csv file has it: one line a row, columns `harness.table.COLUMNS`. A run that failed is counted
+        there, in `outcomes`.
+
+    Raises:
+        HarnessError: a mistake in the experiment, missing data, a store that cannot be used, or code of the project
+            that was edited since the first call: it would be another than this process has imported.
+    """
+    _check_code()
+    plan, images = _make_plan(experiment), _to_path(data_dir)
+    for _ in fetch_data(plan.spec.recipe.data, images):
+        pass
+    options = RunOptions(_to_path(results) or find_root() / "results", images, keep_stale, command="harness.run")
+    engine = ENGINES["local"](workers=workers or plan.spec.recipe.workers, preload=PRELOAD)
+    tracker = MlflowTracker(tracking_uri or default_tracking_uri())
+    with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
+        for event in events:
+            show(event)
+    assert isinstance(event, TableWritten)
+    return event.frame
+
+
+def read_records(
+    experiment: Experiment, *, tracking_uri: str | None = None, data_dir: Path | str | None = None
+) -> pd.DataFrame:
+    """Read the runs that stand in an experiment's table, one line a run; none are an empty frame.
+
+    They are one a row and seed, all runs of a row made by the same code from the same data, the newest where no run is
+    of today's. Columns: `harness.table.RECORD_COLUMNS`.
+
+    Args:
+        experiment: as in `run`.
+        tracking_uri: as in `run`.
+        data_dir: as in `run`. Where the dataset is not there, what is stale is not known, and `stale` is NA.
+
+    Raises:
+        HarnessError: a mistake in the experiment, or a store that cannot be used.
+    """
+    plan = _make_plan(experiment)
+    try:
+        current = find_digests(plan, data_dir=_to_path(data_dir))
+    except DataError:
+        current = {}
+    tracker = MlflowTracker(tracking_uri or default_tracking_uri())
+    return make_records(plan, tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows]), current=current)
+
+
+def compare(
+    records: pd.DataFrame | Experiment, *, baseline: str | None = None, tracking_uri: str | None = None
+) -> pd.DataFrame:
+    """Compare every row of an experiment with one of them, seed by seed, in percent of top-1.
+
+    A difference has its 95 % Student-t interval, the p-value of the paired t-test, the same after Holm's correction
+    over all rows, the exact sign-flip p-value and a verdict, all as in a table. Floors are not compared.
+
+    Args:
+        records: of `read_records`, or some lines of it, or an experiment.
+        baseline: the row that others are compared with; None: the experiment's own.
+        tracking_uri: as in `run`, where an experiment is given.
+
+    Returns:
+        One line a row but the baseline; columns: `harness.table.COMPARISON_COLUMNS`.
+
+    Raises:
+        ValueError: records are given without a baseline, or have no such row.
+        HarnessError: as in `read_records`.
+    """
+    if isinstance(records, pd.DataFrame):
+        if baseline is None:
+            raise ValueError("records do not say what their baseline is; give baseline=")
+        return compare_records(records, baseline)
+    spec = _to_spec(records)
+    return compare_records(read_records(spec, tracking_uri=tracking_uri), baseline or spec.baseline)
+
+
+def _check_code() -> None:
+    """What runs are digested by is read from files; what trains them was imported by then."""
+    if _digest_code_once() != tree_digest("harness", "paradigms"):
+        raise HarnessError("harness or paradigms were edited while this process used them; start Python anew")
+
+
+@cache
+def _digest_code_once() -> str:
+    return tree_digest("harness", "paradigms")
+
+
+def _make_plan(experiment: Experiment) -> Plan:
+    return make_plan(_to_spec(experiment))
+
+
+def _to_spec(experiment: Experiment) -> ExperimentSpec:
+    return experiment if isinstance(experiment, ExperimentSpec) else load_spec(experiment)
+
+
+def _to_path(place: Path | str | None) -> Path | None:
+    return None if place is None else Path(place)

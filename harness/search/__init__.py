@@ -1,0 +1,16 @@
+"""Searches: an Optuna study whose trials are runs. Optuna is imported when a study is opened."""
+
+from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
+from harness.search.spec import SearchSpec, load_search
+from harness.search.storage import find_storage
+
+__all__ = [
+    "SearchEnded",
+    "SearchEvent",
+    "SearchSpec",
+    "StudyOpened",
+    "TrialEnded",
+    "TrialStarted",
+    "find_storage",
+    "load_search",
+]

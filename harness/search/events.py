@@ -1,0 +1,63 @@
+"""What a search tells while it goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.run.events import EpochEnded
+from harness.search.trial import Outcome
+
+
+@dataclass(frozen=True)
+class StudyOpened:
+    """Before the first trial.
+
+    Attributes:
+        name: of the study in its storage.
+        storage: a path or URL, without a password.
+        num_trials: how many it shall have.
+        ended: trials that earlier calls brought to an end.
+        closed: how many runs of earlier calls were found dead and closed as interrupted.
+    """
+
+    name: str
+    storage: str
+    num_trials: int
+    ended: tuple[Outcome, ...]
+    closed: int
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial has its point; `is_resumed` where an earlier call left it behind."""
+
+    number: int
+    values: Mapping[str, Any]
+    epochs: int
+    is_resumed: bool
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class SearchEnded:
+    """No more trials are started, and the report is written.
+
+    Attributes:
+        is_complete: whether the study has all its trials, none of them open.
+        best: the trial with the best validation accuracy, on the Pareto front where there are two objectives; None
+            without any that was measured.
+    """
+
+    is_complete: bool
+    best: Outcome | None
+    files: tuple[Path, ...]
+
+
+SearchEvent = StudyOpened | TrialStarted | EpochEnded | TrialEnded | SearchEnded

@@ -1,0 +1,252 @@
+"""What a search found: a csv of its trials, figures, and one HTML page with all of it."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.plan import SkippedRow
+from harness.plots.figure import write_figure
+from harness.plots.page import Section, to_page
+from harness.plots.study import (
+    Scale,
+    draw_front,
+    draw_history,
+    draw_importances,
+    draw_parallel,
+    draw_slice,
+    draw_surface,
+)
+from harness.search.space import Parameter
+from harness.search.spec import Objective
+from harness.search.study import Study
+from harness.search.trial import Outcome, TrialState
+from harness.table.display import count_noun
+from harness.table.report import name_folder, write_atomically
+
+LABELS: dict[Objective, str] = {
+    "val": "validation top-1, %",
+    "macs": "multiply-adds an image",
+    "throughput": "training images/s",
+}
+
+PAGE = "report.html"
+
+MIN_MEASURED = 4
+"""Fewer trials have no importances."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the test set says.
+
+    Attributes:
+        table: the winner and its controls beside the stated rows, as people read it.
+        controls: of `judge_controls`.
+        skipped: controls that the winner makes impossible.
+    """
+
+    table: pd.DataFrame
+    controls: pd.DataFrame
+    skipped: Sequence[SkippedRow]
+
+
+def write_report(study: Study, results: Path, *, comparison: Comparison | None = None) -> tuple[Path, ...]:
+    """Write `<results>/<recipe>/<search>/`: `trials.csv`, each figure as PNG and SVG, and `report.html`.
+
+    With a comparison the page has its table, and `controls.csv` the winner less its controls. Returns the paths, the
+    page first.
+    """
+    spec = study.spec
+    folder = results / name_folder(spec) / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = to_frame(study)
+    figures = draw_figures(study, frame)
+    tables = {"trials.csv": frame}
+    tables |= {"controls.csv": comparison.controls} if comparison is not None and study.spec.controls else {}
+    for name, table in tables.items():
+        write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
+    page = folder / PAGE
+    pictures = [path for stem, figure in figures.items() for path in write_figure(figure, folder, stem)]
+    write_atomically(page, _to_page(study, frame, figures, comparison))
+    return page, *(folder / name for name in tables), *pictures
+
+
+def to_description(study: Study) -> str:
+    """Title and best trial in Markdown, for a store that shows it beside the runs."""
+    return f"**{study.spec.title}**\n\n{_describe_best(study)}\n\nFigures and all trials: artifact `{PAGE}`."
+
+
+def to_frame(study: Study) -> pd.DataFrame:
+    """A line for each ended trial: state, objectives, the fields' values, why there is no measurement, its run.
+
+    `value` is the first objective, `is_best` marks the trials that no other one surpasses in every objective.
+    """
+    names, objectives = [parameter.name for parameter in study.space.parameters], study.spec.study.objectives
+    with study.guarded():
+        best = {trial.number for trial in study.optuna.best_trials}
+    columns = ["trial", "state", "value", "is_best", *objectives[1:], *names]
+    columns += ["reason", "is_reused", "cell_id", "run_id", "digests"]
+    lines = [_to_line(outcome, outcome.number in best) for outcome in study.ended()]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _to_line(outcome: Outcome, is_best: bool) -> dict[str, Any]:
+    return {
+        "trial": outcome.number,
+        "state": outcome.state.value,
+        "value": outcome.objectives.get("val"),
+        "is_best": is_best,
+        **outcome.objectives,
+        **outcome.values,
+        "reason": outcome.reason,
+        "is_reused": outcome.is_reused,
+        "cell_id": outcome.cell_id,
+        "run_id": outcome.run_id,
+        "digests": outcome.digests,
+    }
+
+
+def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure that the trials so far can give, by the stem of its files."""
+    measured = frame[frame["value"].notna()]
+    figures = {"history": draw_history(frame, LABELS["val"])}
+    if measured.empty:
+        return figures
+    scales = [_to_scale(parameter) for parameter in study.space.parameters]
+    importances = find_importances(study)
+    if importances:
+        figures["importances"] = draw_importances(importances)
+    if len(scales) == 1:
+        figures["slice"] = draw_slice(measured, scales[0], LABELS["val"])
+    for x, y in combinations(scales, 2):
+        stem = "surface" if len(scales) == 2 else f"surface_{x.name}_{y.name}"
+        figures[stem] = draw_surface(measured, x, y, LABELS["val"])
+    figures["parallel"] = draw_parallel(measured, scales, LABELS["val"])
+    for other in study.spec.study.objectives[1:]:
+        figures["front"] = draw_front(measured, LABELS["val"], other, LABELS[other])
+    return figures
+
+
+def find_importances(study: Study) -> Mapping[str, float]:
+    """The share of each parameter in validation top-1 by PED-ANOVA (arXiv:2304.10255); empty with too few trials."""
+    complete = [outcome for outcome in study.ended() if outcome.state == TrialState.COMPLETE]
+    if len(complete) < MIN_MEASURED or len({outcome.objectives["val"] for outcome in complete}) < 2:
+        return {}
+    if len(study.spec.study.objectives) == 1:
+        with study.guarded():
+            return optuna.importance.get_param_importances(study.optuna)
+    with study.guarded(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*low `target` values", UserWarning)  # so it is asked for
+        return optuna.importance.get_param_importances(study.optuna, target=lambda trial: -trial.values[0])
+
+
+def _to_scale(parameter: Parameter) -> Scale:
+    dimension = parameter.dimension
+    if dimension.choices is not None:
+        return Scale(parameter.name, choices=tuple(str(choice) for choice in dimension.choices))
+    zero_at = parameter.zero_at if dimension.zero else None
+    return Scale(parameter.name, dimension.ends, log=dimension.log, zero_at=zero_at)
+
+
+def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], comparison: Comparison | None) -> str:
+    titles = {
+        "history": "History",
+        "importances": "Importance of each parameter",
+        "parallel": "Parallel coordinates",
+        "front": "Pareto front",
+        "slice": "Response",
+    }
+    sections = [
+        Section("Best trial", f"<p>{escape(_describe_best(study))}</p>"),
+        *_compare(study, comparison),
+        *(Section(titles.get(stem, _name_surface(stem)), figures=(figure,)) for stem, figure in figures.items()),
+        Section("Trials", _to_html(_shorten(frame))),
+    ]
+    return to_page(study.spec.title, sections, footer=_describe_study(study, frame))
+
+
+def _name_surface(stem: str) -> str:
+    return f"Response surface {' '.join(stem.split('_', 1)[1:])}".strip()
+
+
+def _describe_best(study: Study) -> str:
+    best = study.find_best()
+    if best is None:
+        return "No trial was measured."
+    values = ", ".join(f"{name} = {show_value(value)}" for name, value in best.values.items())
+    return (
+        f"Trial {best.number}: {values}; {best.objectives['val']:.2f} % of the validation images. It is the best of "
+        "all trials by the very images that chose it: what it is worth, only other seeds and the test set tell."
+    )
+
+
+def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
+    if comparison is None:
+        return
+    seeds = count_noun(study.spec.seeds, "paired seed")
+    note = (
+        f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; top-1 of the "
+        f"test set, which chose nothing. Δ is to {escape(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
+    )
+    yield Section("The winner on the test set", _to_html(comparison.table) + note)
+    if study.spec.controls:
+        yield Section("Beyond rescaling", _describe_controls(comparison))
+
+
+def _describe_controls(comparison: Comparison) -> str:
+    note = (
+        "<p class='note'>Each control is the winner with some values replaced. Δ is the winner less the control, seed "
+        "by seed, in points of top-1; better or worse only where the paired t-test rejects equality at 5 % after "
+        "Holm's correction over the controls. Unresolved: nothing shows that what the control takes away matters.</p>"
+    )
+    lines = [
+        f"<p>{escape(row.name)}: not possible with this winner: {escape(row.reason)}</p>" for row in comparison.skipped
+    ]
+    return _to_html(comparison.controls.map(show_value)) + note + "".join(lines)
+
+
+def _describe_study(study: Study, frame: pd.DataFrame) -> str:
+    """What the numbers are of."""
+    spec, counts = study.spec, frame["state"].value_counts()
+    states = ", ".join(f"{counts[state]} {state.value}" for state in TrialState if state in counts)
+    lines = [
+        f"Study {study.name}: {count_noun(len(frame), 'trial')} ({states or 'none'}) around row {spec.row}, "
+        f"recipe {spec.recipe.name}; sampler {spec.study.sampler}, pruner {spec.study.pruner}. "
+        f"Every trial is replicate {spec.study.seed}: the same images, order and initial values.",
+        "A parameter's point 0 is drawn as the lowest tenth of its axis is sampled: below its range.",
+    ]
+    versions = sorted({digests for digests in frame["digests"] if digests})
+    if len(versions) > 1:
+        lines.append(f"The trials are of {len(versions)} versions of code or data: {'; '.join(versions)}.")
+    else:
+        lines += [f"Code and data: {version}." for version in versions]
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _shorten(frame: pd.DataFrame) -> pd.DataFrame:
+    """What people read of the trials; the csv has the rest."""
+    shown = frame.drop(columns=["is_best", "cell_id", "digests"])
+    return shown.map(show_value).rename(columns={"value": LABELS["val"]})
+
+
+def show_value(value: Any) -> str:
+    """A number with four digits, anything else as it is; nothing for what is missing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}"
+    return str(value)
+
+
+def _to_html(frame: pd.DataFrame) -> str:
+    return str(frame.to_html(index=False, border=0, na_rep="", justify="left"))

@@ -1,0 +1,198 @@
+"""A search from beginning to end: trials are runs of one invocation, then the winner is retrained beside other rows."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.data import check_data
+from harness.engines.engine import Engine
+from harness.errors import SpecError
+from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
+from harness.provenance import collect
+from harness.record import Record, RunStatus
+from harness.run.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
+from harness.run.invocation import Invocation
+from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.run.plan import RunOptions, check_files, check_results, run_plan
+from harness.search.controls import WINNER, judge_controls, plan_controls
+from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
+from harness.search.report import Comparison, to_description, write_report
+from harness.search.space import make_space
+from harness.search.spec import SearchSpec
+from harness.search.storage import show_storage
+from harness.search.study import OpenTrial, Study
+from harness.search.trial import Outcome
+from harness.table.display import to_display
+from harness.table.selection import Digests
+from harness.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        storage: of the study, as `find_storage` gives it.
+        results: the folder that reports and tables go to.
+        data_dir: of datasets that do not ship with the package.
+        minutes: after which no trial is started any more; None: no limit.
+        command: what the user typed.
+    """
+
+    storage: str
+    results: Path
+    data_dir: Path | None = None
+    minutes: float | None = None
+    command: str = "harness search"
+
+
+def run_search(
+    spec: SearchSpec, *, tracker: Tracker, engine: Engine, options: SearchOptions
+) -> Generator[SearchEvent, None, None]:
+    """Yield events as they happen; closing the iterator leaves open trials to the next call.
+
+    Raises:
+        DataError: the dataset is missing or cannot give what the recipe asks for.
+        StoreError: the store, the study's storage, or the folder of the report cannot be used.
+    """
+    space, experiment = make_space(spec), spec.to_experiment()
+    check_data(spec.recipe.data, spec.recipe.training, data_dir=options.data_dir)
+    check_results(options.results)
+    check_files(spec.recipe.data, options.data_dir)
+    tracker.prepare(spec.name)
+    closed = tracker.close_dead_runs()
+    study = Study(space, options.storage)
+    yield StudyOpened(study.name, show_storage(options.storage), spec.study.trials, study.ended(), len(closed))
+    digests: dict[str, Digests] = {}
+    provenance = collect(threads=engine.threads)
+    with closing(
+        Invocation(experiment, tracker, engine, provenance, digests, options.data_dir, options.command)
+    ) as invocation:
+        yield from _Trials(study, tracker, invocation, digests, options).run()
+        files = write_report(study, options.results)
+        invocation.finish(files, to_description(study))
+    yield SearchEnded(study.is_complete, study.find_best(), files)
+
+
+def run_comparison(
+    spec: SearchSpec, plan: Plan, *, tracker: Tracker, engine: Engine, options: SearchOptions
+) -> Generator[Event, None, None]:
+    """Execute the plan of `plan_comparison` and add its table to the search's report.
+
+    Raises:
+        DataError, StoreError: as `run_plan`.
+    """
+    settings = RunOptions(options.results, options.data_dir, command=options.command)
+    for event in run_plan(plan, tracker=tracker, engine=engine, options=settings):
+        if isinstance(event, TableWritten):
+            study = Study(make_space(spec), options.storage)
+            records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
+            controls = judge_controls(study.space, plan, records)
+            shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
+            files = write_report(study, options.results, comparison=shown)
+            yield replace(event, files=(*event.files, *files))
+        else:
+            yield event
+
+
+def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
+    """The winner and its controls beside the stated rows: an experiment like any other.
+
+    Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
+    """
+    space = make_space(spec)
+    experiment = spec.to_experiment()
+    winner, _ = space.apply(best.values)
+    stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}))
+    cell = space.find_cell(WINNER, best.values).cell
+    controls, skipped = plan_controls(space, best.values)
+    found = [PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows]
+    floors = [row for row in found if row.is_floor]
+    rows = (*(row for row in found if not row.is_floor), *controls, *floors)
+    runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
+    listed = {**stated.spec.rows, **dict.fromkeys(spec.controls, winner)}  # a table asks for the order of names alone
+    return Plan(stated.spec.model_copy(update={"rows": listed}), rows, runs, (*stated.skipped, *skipped))
+
+
+@dataclass
+class _Trials:
+    """The trials of one call: what is asked, trained, told."""
+
+    study: Study
+    tracker: Tracker
+    invocation: Invocation
+    digests: dict[str, Digests]
+    options: SearchOptions
+    _open: dict[str, OpenTrial] = field(default_factory=dict, init=False)
+    _pruned: set[str] = field(default_factory=set, init=False)
+    _waiting: list[SearchEvent] = field(default_factory=list, init=False)
+
+    def run(self) -> Iterator[SearchEvent]:
+        """Events of trials; those that the store answers come between those that are trained."""
+        for event in self.invocation.train(self._ask()):
+            yield from self._take_waiting()
+            match event:
+                case RunStarted():
+                    continue
+                case EpochEnded():
+                    self._report(event)
+                    yield event
+                case RunEnded():
+                    yield TrialEnded(self._tell(event.run, event.record, is_reused=False))
+        yield from self._take_waiting()
+
+    def _ask(self) -> Iterator[PlannedRun]:
+        """The runs of new trials, one when there is room for one."""
+        minutes = self.options.minutes
+        deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+        while time.monotonic() < deadline:
+            trial = self.study.ask()
+            if trial is None:
+                return
+            run = self._start(trial)
+            if run is not None:
+                yield run
+
+    def _start(self, trial: OpenTrial) -> PlannedRun | None:
+        """The run of a trial; None where the trial ends at once, because its run is stored or its point impossible."""
+        spec = self.study.spec
+        try:
+            row = self.study.space.find_cell(f"trial {trial.number}", trial.values)
+        except SpecError as error:
+            self._waiting.append(TrialEnded(self.study.give_up(trial, str(error))))
+            return None
+        run, training = PlannedRun(row, spec.study.seed), row.cell.training
+        epochs = training.epochs + training.cooldown_epochs
+        self._waiting.append(TrialStarted(trial.number, trial.values, epochs, trial.is_resumed))
+        self._open[row.name] = trial
+        entry = self._look_up(run)
+        if entry.standing != Standing.DONE:
+            return run
+        assert entry.record is not None
+        self.invocation.copy([entry])
+        self._waiting.append(TrialEnded(self._tell(run, entry.record, is_reused=True)))
+        return None
+
+    def _look_up(self, run: PlannedRun) -> Entry:
+        """What the store has of a run."""
+        plan = Plan(self.invocation.spec, (run.row,), (run,))
+        self.digests |= find_digests(plan, data_dir=self.options.data_dir)
+        return read_ledger(plan, self.tracker, self.digests)[0]
+
+    def _report(self, event: EpochEnded) -> None:
+        training = event.run.row.cell.training
+        is_last = event.epoch.epoch == training.epochs + training.cooldown_epochs
+        name = event.run.row.name
+        if self.study.report(self._open[name], event.epoch) and not is_last and name not in self._pruned:
+            self._pruned.add(name)
+            self.invocation.stop(event.run, f"pruned after epoch {event.epoch.epoch}")
+
+    def _tell(self, run: PlannedRun, record: Record, *, is_reused: bool) -> Outcome:
+        is_pruned = run.row.name in self._pruned and record.status == RunStatus.INTERRUPTED
+        return self.study.tell(self._open.pop(run.row.name), record, is_reused=is_reused, is_pruned=is_pruned)
+
+    def _take_waiting(self) -> Iterator[SearchEvent]:
+        while self._waiting:
+            yield self._waiting.pop(0)

@@ -1,0 +1,332 @@
+"""The space of a search: from the numbers of a trial to a row and a recipe, and so to a cell."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from harness.errors import SpecError
+from harness.plan import PlannedRow, make_plan
+from harness.reading import error_at
+from harness.search.spec import DimensionSpec, SearchSpec
+from harness.spec import OperatorSpec, RecipeSpec, RowSpec, Stages
+from paradigms.config import unknown_name
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+RECIPE_PARTS = ("training", "backbones")
+"""What of a recipe may be searched; the images are those on which the objective is measured."""
+
+ZERO_SHARE = 0.1
+"""The part of an axis that stands for the point 0."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a study samples: one field, in the row or in some stages; `name` is the field's unless it has several.
+
+    On the axis of a range with the point 0 all that is sampled below `low` means 0, so that every sampler sees one
+    ordered, static space.
+    """
+
+    name: str
+    field: str
+    stages: Stages | None
+    dimension: DimensionSpec
+    is_whole: bool
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the field is one of the operator, not of the recipe."""
+        return self.field in OperatorSpec.model_fields
+
+    @property
+    def floor(self) -> float:
+        """Where the axis of a range begins: below `low` where it has the point 0."""
+        low, high = self.dimension.ends
+        if not self.dimension.zero:
+            return low
+        if self.dimension.step is not None:
+            return low - self.dimension.step
+        share = ZERO_SHARE / (1 - ZERO_SHARE)
+        return float(low * (low / high) ** share) if self.dimension.log else low - share * (high - low)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Choices by what they are called in the study: scalars as they are, lists as JSON."""
+        return {_to_label(choice): choice for choice in self.dimension.choices or ()}
+
+    def suggest(self, trial: "Trial") -> Any:
+        """Let a trial choose, or repeat what it chose; returns the field's value."""
+        dimension = self.dimension
+        if dimension.choices is not None:
+            return self.to_value(trial.suggest_categorical(self.name, list(self.labels)))
+        high = dimension.ends[1]
+        if self.is_whole:
+            step = int(dimension.step or 1)
+            return trial.suggest_int(self.name, int(self.floor), int(high), step=step, log=dimension.log)
+        return self.to_value(trial.suggest_float(self.name, self.floor, high, step=dimension.step, log=dimension.log))
+
+    def to_value(self, sampled: Any) -> Any:
+        """The field's value at a point of the axis."""
+        if self.dimension.choices is not None:
+            return self.labels[sampled]
+        return 0.0 if self.dimension.zero and sampled < self.dimension.ends[0] else sampled
+
+    def to_sampled(self, value: Any) -> Any:
+        """A point of the axis that means `value`.
+
+        Raises:
+            ValueError: the dimension does not hold it.
+        """
+        if self.dimension.choices is not None:
+            if value not in self.dimension.choices:
+                raise ValueError(f"must be one of the choices {list(self.dimension.choices)}, got {value!r}")
+            return _to_label(value)
+        low, high = self.dimension.ends
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"must be a number, got {value!r}")
+        if value == 0 and self.dimension.zero:
+            return self.zero_at
+        if not low <= value <= high:
+            raise ValueError(f"must be in [{low:g}, {high:g}]{' or 0' if self.dimension.zero else ''}, got {value}")
+        return int(value) if self.is_whole else float(value)
+
+    @property
+    def zero_at(self) -> float:
+        """The point of the axis that stands for 0 in drawings."""
+        low = self.dimension.ends[0]
+        if self.dimension.step is not None:
+            return self.floor
+        return float(np.sqrt(self.floor * low)) if self.dimension.log else (self.floor + low) / 2
+
+    def grid(self) -> list[Any]:
+        """The field's values on a grid, in order."""
+        dimension = self.dimension
+        if dimension.choices is not None:
+            return list(dimension.choices)
+        low, high = dimension.ends
+        if dimension.points is not None:
+            spaced = np.geomspace if dimension.log else np.linspace
+            values = list(dict.fromkeys(self._round(x) for x in spaced(low, high, dimension.points)))
+        else:
+            step = dimension.step or 1
+            values = [self._round(low + step * k) for k in range(int((high - low) / step + 1e-9) + 1)]
+        return [0.0, *values] if dimension.zero and 0 not in values else values
+
+    def _round(self, value: float) -> float | int:
+        return round(value) if self.is_whole else float(f"{value:.12g}")
+
+    def probes(self) -> list[Any]:
+        """Values at which a mistake in the file would show."""
+        if self.dimension.choices is not None:
+            return list(self.dimension.choices)
+        low, high = (self._round(end) for end in self.dimension.ends)
+        return [low, high, *([0.0] if self.dimension.zero else [])]
+
+
+@dataclass(frozen=True)
+class Space:
+    """All parameters of a search and its fixed values, around one row."""
+
+    spec: SearchSpec
+    parameters: tuple[Parameter, ...]
+    fixed: tuple[tuple[Parameter, Any], ...]
+
+    def find_cell(self, name: str, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> PlannedRow:
+        """The row `name` with the values of all parameters, resolved; `changes` are a control's.
+
+        Raises:
+            SpecError: there is no such operator.
+        """
+        row, recipe = self.apply(values, changes)
+        experiment = self.spec.to_experiment()
+        recipe = recipe.model_copy(update={"floor_width": None})
+        alone = experiment.model_copy(update={"rows": {name: row}, "baseline": name, "recipe": recipe, "factors": None})
+        return make_plan(alone).rows[0]
+
+    def apply(self, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> tuple[RowSpec, RecipeSpec]:
+        """The row and the recipe with these values in their places.
+
+        Raises:
+            SpecError: a field does not take its value.
+        """
+        row = self.spec.rows[self.spec.row].model_dump(exclude_unset=True)
+        recipe = self.spec.recipe.model_dump()
+        for parameter, value in (*self.fixed, *((known, values[known.name]) for known in self.parameters)):
+            if parameter.is_operator:
+                _find_place(row, parameter.stages)[parameter.field] = value
+            else:
+                _put(recipe, parameter.field, value)
+        for stages in self.places:
+            _find_place(row, stages).update(changes or {})
+        try:
+            return RowSpec.model_validate(row), RecipeSpec.model_validate(recipe)
+        except ValidationError as error:
+            detail = error.errors()[0]
+        message = detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be"))
+        shown = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
+        raise SpecError(f"{message}{shown}", key=".".join(str(part) for part in detail["loc"]))
+
+    @property
+    def places(self) -> tuple[Stages | None, ...]:
+        """Where the search states fields of the operator."""
+        return tuple(dict.fromkeys(parameter.stages for parameter in self.parameters if parameter.is_operator))
+
+    @cached_property
+    def first(self) -> tuple[dict[str, Any], ...]:
+        """What trials take before the sampler chooses, as points of the axes: stated points, then those of a grid."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        points = [
+            {name: known[name].to_sampled(value) for name, value in point.items()} for point in self.spec.study.first
+        ]
+        if self.spec.study.sampler == "grid":
+            axes = [[parameter.to_sampled(value) for value in parameter.grid()] for parameter in self.parameters]
+            grid = (dict(zip(known, values, strict=True)) for values in product(*axes))
+            points += [point for point in grid if point not in points]
+        return tuple(points)
+
+
+def make_space(spec: SearchSpec) -> Space:
+    """Hold the space against the fields that it names.
+
+    Raises:
+        SpecError: a name is unknown, a field does not take an end or a choice, or nothing that it takes changes the
+            row; with its place.
+    """
+    parameters, fixed = [], []
+    for field, dimension in spec.search.items():
+        _check_field(spec, field, dimension)
+        for stages in dimension.stages or (None,):
+            name = field if len(dimension.stages) < 2 else f"{field}.{stages}"
+            found = Parameter(name, field, stages, dimension, _is_whole(spec, field, dimension))
+            if dimension.is_fixed:
+                fixed.append((found, dimension.value))
+            else:
+                parameters.append(found)
+    if not parameters:
+        raise error_at(spec, "nothing varies: a search needs a range or choices", "search")
+    space = Space(spec, tuple(parameters), tuple(fixed))
+    _check_probes(space)
+    _check_points(space)
+    _check_controls(space)
+    return space
+
+
+def _check_field(spec: SearchSpec, field: str, dimension: DimensionSpec) -> None:
+    if field in OperatorSpec.model_fields:
+        return
+    if "." not in field:
+        known = (*OperatorSpec.model_fields, *(f"training.{name}" for name in type(spec.recipe.training).model_fields))
+        raise error_at(spec, unknown_name("field", field, known), "search", field)
+    if dimension.stages:
+        raise error_at(spec, "a recipe's value holds in all stages", "search", field, "stages")
+    first, *_ = parts = field.split(".")
+    if first not in RECIPE_PARTS:
+        raise error_at(spec, unknown_name("part of a recipe", first, RECIPE_PARTS), "search", field)
+    node: Any = spec.recipe
+    for part in parts:
+        known = tuple(getattr(type(node), "model_fields", ()))
+        if part not in known:
+            raise error_at(spec, unknown_name("value of the recipe", part, known), "search", field)
+        node = getattr(node, part)
+
+
+def _is_whole(spec: SearchSpec, field: str, dimension: DimensionSpec) -> bool:
+    """Whether a field with a range takes whole numbers alone; ends and step are then whole, too."""
+    if dimension.is_fixed or dimension.choices is not None:
+        return False
+    low, high = dimension.ends
+    between = low + (high - low) / 3 + 1e-7
+    if _takes(spec, field, between):
+        return False
+    numbers = (*dimension.ends, dimension.step or 1)
+    if any(number != int(number) for number in numbers):
+        raise error_at(spec, f"this field takes whole numbers, got {low:g} to {high:g}", "search", field)
+    if dimension.zero:
+        raise error_at(spec, "the point 0 goes with real numbers; list whole ones as choices", "search", field, "zero")
+    return True
+
+
+def _takes(spec: SearchSpec, field: str, value: Any) -> bool:
+    """Whether the field itself, whatever else is stated, takes a value."""
+    try:
+        if field in OperatorSpec.model_fields:
+            OperatorSpec.model_validate({field: value})
+        else:
+            recipe = spec.recipe.model_dump()
+            _put(recipe, field, value)
+            RecipeSpec.model_validate(recipe)
+    except ValidationError:
+        return False
+    return True
+
+
+def _check_probes(space: Space) -> None:
+    """Each parameter alone is moved over its ends or choices: each value must be possible, and some must matter."""
+    start = {parameter.name: parameter.probes()[0] for parameter in space.parameters}
+    for parameter in space.parameters:
+        found = set()
+        for value in parameter.probes():
+            try:
+                found.add(space.find_cell("trial", {**start, parameter.name: value}).cell.id)
+            except SpecError as error:
+                message = f"{value!r} is not possible: {error}"
+                raise error_at(space.spec, message, "search", parameter.field) from None
+        if len(found) == 1:
+            message = f"has no effect on row {space.spec.row!r}; stages says where it holds, fixed values what reads it"
+            raise error_at(space.spec, message, "search", parameter.field)
+
+
+def _check_points(space: Space) -> None:
+    """What is tried first lies in the space, and a grid is finite."""
+    known = {parameter.name: parameter for parameter in space.parameters}
+    for number, point in enumerate(space.spec.study.first):
+        for name, value in point.items():
+            if name not in known:
+                message = unknown_name("parameter", name, tuple(known))
+                raise error_at(space.spec, message, "study", "first", number, name)
+            try:
+                known[name].to_sampled(value)
+            except ValueError as error:
+                raise error_at(space.spec, str(error), "study", "first", number, name) from None
+    if space.spec.study.sampler == "grid":
+        for parameter in space.parameters:
+            dimension = parameter.dimension
+            if dimension.choices is None and not (parameter.is_whole or dimension.step or dimension.points):
+                raise error_at(space.spec, "a grid needs step or points", "search", parameter.field)
+
+
+def _check_controls(space: Space) -> None:
+    """Controls have names of their own and state fields of the operator."""
+    for name, changes in space.spec.controls.items():
+        if name in space.spec.rows:
+            raise error_at(space.spec, "there is a row of this name", "controls", name)
+        for field in changes:
+            if field not in OperatorSpec.model_fields:
+                message = unknown_name("field of the operator", field, tuple(OperatorSpec.model_fields))
+                raise error_at(space.spec, message, "controls", name, field)
+
+
+def _find_place(row: dict[str, Any], stages: Stages | None) -> dict[str, Any]:
+    """Where fields of the operator stand in a row."""
+    found: dict[str, Any] = row if stages is None else row.setdefault("stages", {}).setdefault(stages, {})
+    return found
+
+
+def _put(recipe: dict[str, Any], field: str, value: Any) -> None:
+    *path, last = field.split(".")
+    node = recipe
+    for part in path:
+        node = node[part]
+    node[last] = value
+
+
+def _to_label(choice: Any) -> Any:
+    return choice if isinstance(choice, bool | int | float | str) else json.dumps(choice)

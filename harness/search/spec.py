@@ -1,0 +1,162 @@
+"""What a search's file states beside an experiment's keys: the space, and how it is searched."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from harness.reading import error_at, load_kind
+from harness.spec import ExperimentSpec, Spec, Stages
+from paradigms.config import unknown_name
+
+Objective = Literal["val", "macs", "throughput"]
+
+
+class DimensionSpec(Spec):
+    """The values of one field: a range, a list of choices, or one fixed value.
+
+    Attributes:
+        low: the lower end of a range; both ends belong to it.
+        high: the upper end.
+        log: whether the range is sampled on a logarithmic scale.
+        step: distance between neighbours; a field that takes whole numbers alone has 1 where none is stated.
+        zero: adds the point 0 below a range of real numbers; it is drawn like the lowest tenth of the axis.
+        points: how many values, ends included, a grid takes of a range without `step`.
+        choices: the values, of any kind that the field takes, without an order.
+        value: the only one: a field of every trial, and no parameter of the study.
+        stages: where a field of the operator is stated, as in a row. Each entry has a value of its own that its stages
+            share. Empty: the field stands in the row itself.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: PositiveFloat | None = None
+    zero: bool = False
+    points: Annotated[int, Field(ge=2)] | None = None
+    choices: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
+    value: Any = None
+    stages: Annotated[
+        tuple[Stages, ...], BeforeValidator(lambda value: value if isinstance(value, tuple) else (value,))
+    ] = ()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self.low is None and self.choices is None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends of a range."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        stated = [name for name in ("low", "high", "choices", "value") if getattr(self, name) is not None]
+        if stated not in (["low", "high"], ["choices"], ["value"]):
+            raise ValueError(f"state low and high, or choices, or a value; got {' and '.join(stated) or 'none'}")
+        if stated != ["low", "high"] and (self.log or self.step or self.zero or self.points):
+            raise ValueError("log, step, zero and points belong to a range")
+        if stated == ["low", "high"]:
+            self._check_range()
+        return self
+
+    def _check_range(self) -> None:
+        low, high = self.ends
+        if low >= high:
+            raise ValueError(f"low must be below high, got {low:g} and {high:g}")
+        if self.log and low <= 0:
+            raise ValueError(f"a logarithmic range starts above 0, got {low:g}; zero: true adds the point 0")
+        if self.log and self.step is not None:
+            raise ValueError("a range has log or step, not both")
+        if self.step is not None and self.points is not None:
+            raise ValueError("a range has step or points, not both")
+        if self.zero and low < 0:
+            raise ValueError(f"0 lies within the range, got low {low:g}")
+
+
+def _to_dimension(value: object) -> object:
+    """Whatever is no mapping is a fixed value."""
+    return value if isinstance(value, Mapping) else {"value": value}
+
+
+class StudySpec(Spec):
+    """How the space is searched.
+
+    Attributes:
+        row: the row whose fields the space replaces; None: the baseline.
+        trials: how many the study shall have.
+        sampler: chooses the next point; `grid` takes every combination once.
+        pruner: ends trials early by their validation accuracy after each epoch.
+        startup_trials: random trials before the sampler models, trials that must have ended before the pruner ends any.
+        objectives: `val` (top-1 of the last epoch, percent) and at most one more: `macs` (multiply-adds an image) or
+            `throughput` (training images a second, which depends on what else the machine does).
+        seed: the replicate of every trial. Tables count theirs from 0, so that no seed of the final comparison has
+            chosen the winner.
+        first: points that are tried before the sampler chooses any.
+    """
+
+    row: str | None = None
+    trials: PositiveInt = 40
+    sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
+    pruner: Literal["none", "median", "hyperband"] = "none"
+    startup_trials: PositiveInt = 10
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = ("val",)
+    seed: NonNegativeInt = 1000
+    first: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if self.objectives[0] != "val" or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives are val, and at most one of macs and throughput, got {list(self.objectives)}")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(f"two objectives cannot be pruned, got pruner {self.pruner!r}")
+        return self
+
+
+class SearchSpec(ExperimentSpec):
+    """One YAML file with a key `search`: a space around a row, and the rows that its winner is compared with.
+
+    A key of `search` is a field of the operator (`ghost_lambda`), or a recipe's value as `--set` names it
+    (`training.lr`). Each of `controls` is the winner with other values of some fields of the operator, wherever the
+    search states such fields; the name of a parameter stands for the winner's value of it.
+    """
+
+    search: Annotated[dict[str, Annotated[DimensionSpec, BeforeValidator(_to_dimension)]], Field(min_length=1)]
+    study: StudySpec = StudySpec()
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    seeds: PositiveInt = 5
+
+    @property
+    def row(self) -> str:
+        """The name of the row around which is searched."""
+        return self.study.row or self.baseline
+
+    def with_trials(self, trials: int) -> "SearchSpec":
+        """The same search with another number of trials."""
+        return self.model_copy(update={"study": self.study.model_copy(update={"trials": trials})})
+
+    def to_experiment(self) -> ExperimentSpec:
+        """The rows alone; mistakes in it have no line."""
+        fields = {name: getattr(self, name) for name in ExperimentSpec.model_fields}
+        return ExperimentSpec.model_construct(**{**fields, "path": None})
+
+
+def load_search(
+    path: Path, *, recipe: str | None = None, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> SearchSpec:
+    """Read a search with its recipe and check its space; the arguments are those of `harness.reading.load_spec`.
+
+    Raises:
+        SpecError: a mistake in a file or an option, with its place.
+    """
+    from harness.search.space import make_space
+
+    spec = load_kind(SearchSpec, path, recipe=recipe, seeds=seeds, overrides=overrides)
+    if spec.row not in spec.rows:
+        raise error_at(spec, unknown_name("row", spec.row, tuple(spec.rows)), "study", "row")
+    make_space(spec)
+    return spec

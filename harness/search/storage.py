@@ -1,0 +1,51 @@
+"""Where studies are kept: Optuna's journal file beside the tracking store, or any storage that Optuna opens."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import StoreError
+from harness.tracking.store import Store
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+
+def find_storage(tracking_uri: str, stated: str | None = None) -> str:
+    """The storage that a user states, or the journal beside the tracking store; a path, or a URL of Optuna's.
+
+    `optuna-dashboard` takes it as it is. A tracking store that is no file of this machine leaves the journal to the
+    root of what the user works on.
+    """
+    if stated is not None:
+        return stated if "://" in stated else str(Path(stated).absolute())
+    return str(Store(tracking_uri).journal)
+
+
+def open_storage(storage: str) -> "BaseStorage":
+    """Open what `find_storage` names; a journal is created where there is none.
+
+    Raises:
+        StoreError: it cannot be opened, or is something else.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" in storage:
+            return optuna.storages.get_storage(storage)
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(storage))
+    except (OSError, ValueError, ImportError, KeyError, optuna.exceptions.OptunaError) as error:
+        raise complain(storage, error) from error
+
+
+def complain(storage: str, error: BaseException) -> StoreError:
+    """The one message for whatever went wrong with a storage."""
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return StoreError(f"the study's storage {show_storage(storage)} cannot be used: {reason}")
+
+
+def show_storage(storage: str) -> str:
+    """The storage without a password."""
+    return re.sub(r"//([^/@:]*):[^@/]*@", r"//\1:***@", storage)

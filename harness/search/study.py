@@ -1,0 +1,285 @@
+"""An Optuna study that survives every kill: who works on which trial stands in the study itself.
+
+A trial that a process left behind is taken up again under its own number, so that none is lost or counted twice. The
+sampler of trial n is seeded by the study's name and n alone: with one worker an interruption changes nothing.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, create_trial
+from optuna.trial import TrialState as State
+
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.search.space import Space
+from harness.search.spec import Objective, SearchSpec
+from harness.search.storage import complain, open_storage
+from harness.search.trial import Outcome, TrialState
+from harness.seeding import seed_for
+from harness.table.selection import get_digests
+from harness.tracking.process import ProcessIdentity
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+OBJECTIVES: dict[Objective, tuple[str, Literal["minimize", "maximize"]]] = {
+    "val": ("val/top1", "maximize"),
+    "macs": ("macs", "minimize"),
+    "throughput": ("train/images_per_second", "maximize"),
+}
+"""The metric of a record that an objective is, and which way is better."""
+
+STATES = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAIL: TrialState.FAILED}
+ENDED = tuple(STATES)
+
+
+def name_study(space: Space) -> str:
+    """Experiment, recipe, and six hexadecimal digits of all that its numbers depend on.
+
+    Whoever changes the space, the row, the recipe, the objectives or the seed gets another study; the number of trials,
+    the sampler and the pruner may be changed as it goes on.
+    """
+    spec = space.spec
+    start = space.find_cell("start", {parameter.name: parameter.probes()[0] for parameter in space.parameters})
+    content = {
+        "search": {name: dimension.model_dump(mode="json") for name, dimension in spec.search.items()},
+        "start": start.cell.to_canonical(),
+        "objectives": spec.study.objectives,
+        "seed": spec.study.seed,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{spec.name} {spec.recipe.name} {digest}"
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial that this process works on; `values` are the fields' by parameter."""
+
+    trial: Trial
+    values: Mapping[str, Any]
+    is_resumed: bool
+
+    @property
+    def number(self) -> int:
+        """Its place in the study, from 0."""
+        return self.trial.number
+
+
+class Study:
+    """The study of a space in a storage; created where it does not exist.
+
+    Raises:
+        StoreError: the storage cannot be used.
+    """
+
+    def __init__(self, space: Space, storage: str) -> None:
+        self.space, self.spec, self.storage = space, space.spec, storage
+        self.name = name_study(space)
+        self._here = ProcessIdentity.current()
+        self._mine: set[int] = set()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self.guarded():
+            self.optuna = optuna.create_study(
+                storage=open_storage(storage),
+                study_name=self.name,
+                directions=[OBJECTIVES[name][1] for name in self.spec.study.objectives],
+                pruner=make_pruner(self.spec),
+                load_if_exists=True,
+            )
+            self._describe()
+
+    def ask(self) -> OpenTrial | None:
+        """A trial that was left behind, or a new one; None when the study has all its trials or the grid is done."""
+        with self.guarded():
+            trials = self.optuna.get_trials(deepcopy=False)
+            left = next((trial for trial in trials if self._is_left_behind(trial)), None)
+            if left is None and len(trials) >= self.spec.study.trials:
+                return None
+            self.optuna.sampler = make_sampler(self.spec, self.name, len(trials) if left is None else left.number)
+            found = self._create(trials) if left is None else left
+            if found is None:
+                return None
+            trial = Trial(self.optuna, found._trial_id)
+            trial.set_user_attr("process", asdict(self._here))
+            self._mine.add(found.number)
+            values = {parameter.name: parameter.suggest(trial) for parameter in self.space.parameters}
+            trial.set_user_attr("values", values)
+            return OpenTrial(trial, values, is_resumed=left is not None)
+
+    def report(self, open_trial: OpenTrial, epoch: EpochMetrics) -> bool:
+        """Remember an epoch's validation accuracy; whether the pruner wants the trial to end here."""
+        if len(self.spec.study.objectives) > 1:  # Optuna knows no curve of two
+            return False
+        with self.guarded():
+            trial = open_trial.trial
+            if epoch.epoch not in self.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values:
+                trial.report(epoch.metrics["val/top1"], epoch.epoch)
+            return trial.should_prune()
+
+    def tell(self, open_trial: OpenTrial, record: Record, *, is_reused: bool, is_pruned: bool = False) -> Outcome:
+        """End a trial with the outcome of its run; one without a measurement tells the sampler nothing."""
+        is_ok = record.status == RunStatus.OK
+        attributes = {
+            "status": record.status.value,
+            "reason": "" if is_ok else record.status_detail if is_pruned else describe_reason(record),
+            "cell_id": record.cell_id,
+            "run_id": record.run_id or "",
+            "digests": " ".join(get_digests(record)),
+            "is_reused": is_reused,
+        }
+        values = [record.metrics[OBJECTIVES[name][0]] for name in self.spec.study.objectives] if is_ok else None
+        state = State.COMPLETE if is_ok else State.PRUNED if is_pruned else State.FAIL
+        return self._end(open_trial, state, values, attributes)
+
+    def give_up(self, open_trial: OpenTrial, reason: str) -> Outcome:
+        """End a trial whose point is no possible operator."""
+        return self._end(open_trial, State.FAIL, None, {"status": "impossible", "reason": reason})
+
+    def ended(self) -> tuple[Outcome, ...]:
+        """All trials that have ended, in their order."""
+        with self.guarded():
+            return tuple(self._to_outcome(trial) for trial in self.optuna.get_trials(deepcopy=False, states=ENDED))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the study has its trials, or its whole grid, and none of them is open."""
+        with self.guarded():
+            trials = self.optuna.get_trials(deepcopy=False)
+        is_full = len(trials) >= self.spec.study.trials or self._next_point(trials) is None
+        return is_full and all(trial.state in ENDED for trial in trials)
+
+    def find_best(self) -> Outcome | None:
+        """The trial with the best validation accuracy; where two objectives are, it lies on the front by that."""
+        measured = [outcome for outcome in self.ended() if outcome.state == TrialState.COMPLETE]
+        return max(measured, key=lambda outcome: (outcome.objectives["val"], -outcome.number), default=None)
+
+    def _create(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        """A new trial that knows from the beginning whose it is; None after the last point of a grid."""
+        point = self._next_point(trials)
+        if point is None:
+            return None
+        claim = uuid4().hex
+        fixed = {} if point == len(self.space.first) else {"fixed_params": self.space.first[point]}
+        attributes = {"process": asdict(self._here), "claim": claim, "point": point}
+        self.optuna.add_trial(create_trial(state=State.RUNNING, user_attrs=attributes, system_attrs=fixed))
+        created = self.optuna.get_trials(deepcopy=False, states=(State.RUNNING,))
+        return next(trial for trial in created if trial.user_attrs["claim"] == claim)
+
+    def _next_point(self, trials: list[FrozenTrial]) -> int | None:
+        """Which of the points that come first is next; their number where it is the sampler's turn."""
+        taken = {trial.user_attrs["point"] for trial in trials}
+        free = next((point for point in range(len(self.space.first)) if point not in taken), None)
+        if free is None and self.spec.study.sampler != "grid":
+            return len(self.space.first)
+        return free
+
+    def _is_left_behind(self, trial: FrozenTrial) -> bool:
+        """Whether nobody works on an open trial any more: nothing is known of processes on other hosts."""
+        if trial.state != State.RUNNING or trial.number in self._mine:
+            return False
+        owner = ProcessIdentity(**trial.user_attrs["process"])
+        return owner == self._here or (owner.is_here and not owner.is_alive)
+
+    def _end(
+        self, open_trial: OpenTrial, state: State, values: list[float] | None, attributes: Mapping[str, Any]
+    ) -> Outcome:
+        with self.guarded():
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another call took it up, too, and was first
+                for name, value in attributes.items():
+                    open_trial.trial.set_user_attr(name, value)
+                self.optuna.tell(open_trial.number, values, state=state, skip_if_finished=True)
+            self._mine.discard(open_trial.number)
+            trial = self.optuna.get_trials(deepcopy=False)[open_trial.number]
+        return self._to_outcome(trial)
+
+    def _to_outcome(self, trial: FrozenTrial) -> Outcome:
+        told = trial.user_attrs
+        names = self.spec.study.objectives
+        complete = trial.state == State.COMPLETE
+        return Outcome(
+            number=trial.number,
+            state=STATES[trial.state],
+            values={
+                known.name: known.to_value(trial.params[known.name])
+                for known in self.space.parameters
+                if known.name in trial.params
+            },
+            objectives=dict(zip(names, trial.values, strict=True)) if complete else {},
+            reason=told.get("reason", ""),
+            cell_id=told.get("cell_id", ""),
+            run_id=told.get("run_id", ""),
+            digests=told.get("digests", ""),
+            is_reused=told.get("is_reused", False),
+        )
+
+    def _describe(self) -> None:
+        """What the dashboard shows of the study."""
+        study = self.spec.study
+        known = self.optuna.user_attrs
+        facts = {
+            "experiment": self.spec.name,
+            "recipe": self.spec.recipe.name,
+            "row": self.spec.row,
+            "seed": study.seed,
+        }
+        for name, value in facts.items():
+            if name not in known:
+                self.optuna.set_user_attr(name, value)
+        if self.optuna.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.optuna.set_metric_names(list(study.objectives))
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turn what the storage raises into one `StoreError`."""
+        try:
+            yield
+        except _storage_errors() as error:
+            raise complain(self.storage, error) from error
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    return optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError
+
+
+def make_sampler(spec: SearchSpec, name: str, number: int) -> "BaseSampler":
+    """The sampler that chooses the point of trial `number`; the points of a grid are chosen already."""
+    seed, startup = seed_for("sampler", name, number) % 2**32, spec.study.startup_trials
+    match spec.study.sampler:
+        case "tpe":
+            return optuna.samplers.TPESampler(n_startup_trials=startup, seed=seed)
+        case "gp":
+            return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed)
+        case _:
+            return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(spec: SearchSpec) -> "BasePruner":
+    """The pruner; Hyperband's budgets are the recipe's epochs."""
+    match spec.study.pruner:
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=spec.study.startup_trials)
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(max_resource=count_epochs(spec))
+        case _:
+            return optuna.pruners.NopPruner()
+
+
+def count_epochs(spec: SearchSpec) -> int:
+    """Epochs of a trial, where the space does not vary them."""
+    return spec.recipe.training.epochs + spec.recipe.training.cooldown_epochs
+
+
+def describe_reason(record: Record) -> str:
+    """Why a run has no measurement, in words."""
+    detail = f" at step {record.status_detail}" if record.status == RunStatus.DIVERGED else f": {record.status_detail}"
+    return f"{record.status.value.replace('_', ' ')}{detail if record.status_detail else ''}"

@@ -1,0 +1,39 @@
+"""The outcome of a trial: what a study has of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial that has ended.
+
+    Attributes:
+        values: what the fields had, by the parameter's name.
+        objectives: what was measured, by the objective's name; empty unless complete.
+        reason: why there is no measurement; empty where there is one.
+        cell_id: of what was trained; empty where the point is no possible operator.
+        run_id: of the tracking store.
+        digests: of code and data, joined.
+        is_reused: whether the store had the run already.
+    """
+
+    number: int
+    state: TrialState
+    values: Mapping[str, Any]
+    objectives: Mapping[str, float]
+    reason: str
+    cell_id: str
+    run_id: str
+    digests: str
+    is_reused: bool

@@ -1,0 +1,128 @@
+"""The runs behind a table as a DataFrame, one line a run, and the comparisons between its rows."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from harness.plan import Plan
+from harness.record import Record, RunStatus
+from harness.statistics import compare
+from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
+from harness.table.selection import Digests, Replicates, select_replicates
+from paradigms.config import unknown_name
+
+_METRICS = {
+    "top1": "test/top1",
+    "top5": "test/top5",
+    "val_top1": "val/top1",
+    "params": "params",
+    "macs": "macs",
+    "images_per_second": "train/images_per_second",
+    "seconds": "seconds",
+    "peak_memory_gb": "peak_memory_gb",
+}
+
+RECORD_COLUMNS = (
+    *("row", "is_floor", "seed", "status", "status_detail", "stale"),
+    *_METRICS,
+    "val_curve",
+    *FACTORS,
+    *("experiment", "recipe", "overrides", "cell_id"),
+    *PROVENANCE,
+    *("run_id", "ended"),
+)
+"""`val_curve` is a tuple of validation top-1, one number an epoch; `stale` is NA where it is not known."""
+
+COMPARISON_COLUMNS = (
+    *("row", "baseline", "pairs", "delta", "delta_low", "delta_high"),
+    *("t_p", "holm_p", "sign_flip_p", "verdict"),
+)
+
+_RECORD_TYPES = {
+    **{"is_floor": "bool", "seed": "int64", "stale": "boolean", "ended": "datetime64[us, UTC]"},
+    **dict.fromkeys(_METRICS, "float64"),
+}
+_COMPARISON_TYPES = {
+    "pairs": "Int64",
+    **dict.fromkeys(("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"), "float64"),
+}
+
+
+def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str, Digests]) -> pd.DataFrame:
+    """One line for each record that stands in the table, in the order of the plan's rows and their seeds.
+
+    Args:
+        plan: what the table is of; records of other cells and seeds are left out.
+        records: may hold several of one run.
+        current: code and data digest of each cell as they are now, where they are known.
+    """
+    content = [
+        _to_line(plan, row, record, is_known=row.row.cell.id in current)
+        for row in select_replicates(plan, records, current)
+        for record in row.records.values()
+    ]
+    return pd.DataFrame(content, columns=list(RECORD_COLUMNS)).astype(_RECORD_TYPES)
+
+
+def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> dict[str, Any]:
+    return {
+        "row": row.row.name,
+        "is_floor": row.row.is_floor,
+        "seed": record.seed,
+        "status": record.status.value,
+        "status_detail": record.status_detail,
+        "stale": row.is_stale if is_known else None,
+        **{name: record.metrics[metric] for name, metric in _METRICS.items() if metric in record.metrics},
+        "val_curve": tuple(epoch.metrics["val/top1"] for epoch in record.curve),
+        **row.row.cell.factors(),
+        "experiment": plan.spec.name,
+        "recipe": plan.spec.recipe.name,
+        "overrides": " ".join(plan.spec.overrides),
+        "cell_id": record.cell_id,
+        **{name: record.provenance[name] for name in PROVENANCE if name in record.provenance},
+        "run_id": record.run_id,
+        "ended": datetime.fromtimestamp(record.end_time, UTC),
+    }
+
+
+def compare_records(records: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Every row of `make_records` but floors against one of them; what the table says of the same runs.
+
+    Rows of other code or data than the baseline's have no difference.
+
+    Raises:
+        ValueError: no record is of the baseline.
+    """
+    rows = dict(list(records[~records["is_floor"]].groupby("row", sort=False)))
+    if not rows:
+        return _to_comparisons([])
+    if baseline not in rows:
+        raise ValueError(unknown_name("row", baseline, tuple(map(str, rows))))
+    base = rows.pop(baseline)
+    comparisons = [compare(_get_top1(row), _get_top1(base)) if _is_alike(row, base) else None for row in rows.values()]
+    thinned = [_is_thinned(row) or _is_thinned(base) for row in rows.values()]
+    verdicts = to_verdicts(comparisons, thinned)
+    return _to_comparisons(
+        [{"row": name, "baseline": baseline, **verdict} for name, verdict in zip(rows, verdicts, strict=True)]
+    )
+
+
+def _to_comparisons(content: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(content, columns=list(COMPARISON_COLUMNS)).astype(_COMPARISON_TYPES)
+
+
+def _get_top1(row: pd.DataFrame) -> dict[int, float]:
+    done = row[row["status"] == RunStatus.OK.value]
+    return dict(zip(done["seed"], done["top1"], strict=True))
+
+
+def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """As `is_comparable` of the records themselves."""
+    versions = (set(zip(rows["data_digest"], rows["stale"].astype(object), strict=True)) for rows in (row, other))
+    return len(set.union(*versions)) == 1
+
+
+def _is_thinned(row: pd.DataFrame) -> bool:
+    return any(status.is_result and status != RunStatus.OK for status in map(RunStatus, row["status"]))

@@ -1,0 +1,122 @@
+"""The laws that every level keeps; its own declarations are the oracle.
+
+A law is a function of one operator's config that raises `LawBroken`. `LAWS` are those that every operator keeps,
+`check_level` checks all of them on a level of one's own, `list_configs` gives the operators it does so on, for tests
+that are parametrized:
+
+    @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+    @pytest.mark.parametrize("config", list_configs("normalization", "mine").values())
+    def test_my_level_keeps_the_laws(law, config):
+        law(config)
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+from paradigms.config import (
+    AGGREGATIONS,
+    BORDERS,
+    NEIGHBORHOODS,
+    NORMALIZATIONS,
+    PARAMETERIZATIONS,
+    TERMS,
+    AttentionConfig,
+    unknown_name,
+)
+from paradigms.laws.operator import (
+    depends_on_its_neighborhood_alone,
+    depends_on_its_neighborhood_on_a_small_map,
+    equals_the_reference,
+    has_the_gradients_of_finite_differences,
+    keeps_shape_and_dtype,
+    moves_with_its_input,
+    trains_every_parameter,
+)
+from paradigms.laws.room import keeps_what_it_declares, values_taps_outside
+from paradigms.laws.specimen import VARIANTS, LawBroken, shrink
+
+__all__ = ["LAWS", "LAWSLAWS_OF_ROOMSS", "Law", "LawBroken", "check_level", "list_configs"]
+
+Law = Callable[[AttentionConfig], None]
+
+LAWS: dict[str, Law] = {
+    "keeps shape and dtype": keeps_shape_and_dtype,
+    "trains every parameter": trains_every_parameter,
+    "depends on its neighborhood alone": depends_on_its_neighborhood_alone,
+    "depends on its neighborhood on a small map": depends_on_its_neighborhood_on_a_small_map,
+    "moves with its input": moves_with_its_input,
+    "has the gradients of finite differences": has_the_gradients_of_finite_differences,
+    "equals the reference": equals_the_reference,
+}
+"""What every operator keeps."""
+
+
+LAWS_OF_ROOMS: dict[str, dict[str, Callable[[str], None]]] = {
+    "normalization": {
+        "keeps what it declares": partial(keeps_what_it_declares, masked=False),
+        "keeps what it declares where taps are masked": partial(keeps_what_it_declares, masked=True),
+    },
+    "neighborhood": {"values taps outside": values_taps_outside},
+}
+"""What the levels of a room keep besides: functions of a level's name."""
+
+_NAMES = {
+    "parameterization": PARAMETERIZATIONS,
+    "normalization": NORMALIZATIONS,
+    "neighborhood": NEIGHBORHOODS,
+    "aggregation": AGGREGATIONS,
+}
+
+
+def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
+    """The operators that a level is checked in: with every neighborhood and border that it goes with.
+
+    The other parts are softmax, all four terms and the weighted sum.
+
+    Raises:
+        ValueError: there is no such room, or no such level in it.
+    """
+    if room not in _NAMES:
+        raise ValueError(unknown_name("room", room, tuple(_NAMES)))
+    if name not in _NAMES[room]:
+        raise ValueError(unknown_name(room, name, tuple(_NAMES[room])))
+    found = {}
+    for neighborhood in [name] if room == "neighborhood" else NEIGHBORHOODS:
+        variants = {"": {}, **VARIANTS.get(neighborhood, {})}
+        for border, (suffix, fields) in product(BORDERS[neighborhood], variants.items()):
+            levels: dict[str, Any] = {"parameterization": TERMS, "neighborhood": neighborhood, "border": border}
+            levels[room] = (name,) if room == "parameterization" else name
+            try:
+                found[f"{neighborhood}{suffix}-{border}"] = replace(shrink(AttentionConfig(**levels)), **fields)
+            except ValueError:  # the level does not go with this neighborhood or border
+                continue
+    return found
+
+
+def check_level(room: str, name: str) -> int:
+    """Check every law on a level; returns how many checks there were.
+
+    Args:
+        room: `parameterization`, `normalization`, `neighborhood` or `aggregation`.
+        name: the level's, as an experiment names it.
+
+    Raises:
+        ValueError: there is no such level.
+        LawBroken: the level breaks a law; the message says which one, and in which operator.
+    """
+    configs, own = list_configs(room, name), LAWS_OF_ROOMS.get(room, {})
+    for law, check in own.items():
+        _check(f"{room} {name}: {law}", partial(check, name))
+    for (place, config), (law, keep) in product(configs.items(), LAWS.items()):
+        _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
+    return len(own) + len(configs) * len(LAWS)
+
+
+def _check(title: str, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except LawBroken as broken:
+        raise LawBroken(f"{title}: {broken}") from None

@@ -1,0 +1,133 @@
+"""What every operator keeps."""
+
+import torch
+from torch import Tensor
+
+from paradigms.attention import LocalAttention
+from paradigms.config import AttentionConfig, make_config
+from paradigms.functional import make_neighbors
+from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, hold, make_input, make_operator
+
+
+def keeps_shape_and_dtype(config: AttentionConfig) -> None:
+    """The output is a map like the input, in float64 and in float32."""
+    operator, x = make_operator(config), make_input()
+    for dtype in (torch.float64, torch.float32):
+        y = operator.to(dtype)(x.to(dtype))
+        hold(y.shape == x.shape, f"shape {tuple(x.shape)} became {tuple(y.shape)}")
+        hold(y.dtype == dtype, f"{dtype} became {y.dtype}")
+
+
+def trains_every_parameter(config: AttentionConfig) -> None:
+    """A parameter gets a finite gradient that is zero exactly where the operator declares it invariant."""
+    operator = make_operator(config)
+    weight = torch.randn(HEIGHT, WIDTH, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (operator(make_input()) * weight).sum().backward()
+    invariant = operator.invariances(HEIGHT, WIDTH)
+    for name, parameter in operator.named_parameters():
+        gradient = parameter.grad
+        if gradient is None:
+            raise LawBroken(f"{name} gets no gradient")
+        hold(gradient.isfinite().all(), f"the gradient of {name} is not finite")
+        expected_zero = invariant.get(name, torch.tensor(False)).expand_as(gradient)
+        is_zero = gradient.abs() < 1e-11 * max(1.0, float(gradient.abs().max()))
+        hold(is_zero[expected_zero].all(), f"{name} is declared invariant and gets a gradient")
+        hold(~is_zero[~expected_zero].any(), f"{name} gets no gradient and is not declared invariant")
+
+
+def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:
+    """[i, j]: whether the output at pixel i depends on the input at pixel j, pixel by pixel of the latter."""
+    num_pixels = x.shape[1] * x.shape[2]
+    image = x[:1].expand(num_pixels, -1, -1, -1)
+    change = torch.eye(num_pixels, dtype=x.dtype).view(num_pixels, *x.shape[1:3], 1)
+    difference = operator(image + change) - operator(image)  # entry j: the map changed at pixel j alone
+    return difference.reshape(num_pixels, num_pixels, -1).abs().amax(-1).T > 1e-12  # type: ignore[no-any-return]
+
+
+def depends_on_its_neighborhood_alone(config: AttentionConfig, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
+    """A query depends on itself and exactly the keys that its neighborhood declares, or is declared global."""
+    operator, num_pixels = make_operator(config), size[0] * size[1]
+    index, valid, _ = make_neighbors(operator.neighborhood.geometry, *size)
+    declared = torch.zeros(num_pixels, num_pixels + 1, dtype=torch.bool)
+    declared.scatter_(1, index.where(valid, torch.tensor(num_pixels)), True)
+    declared = declared[:, :num_pixels] | torch.eye(num_pixels, dtype=torch.bool) | operator.is_global
+    wrong = (_find_reached(operator, make_input(*size)) != declared).nonzero().tolist()
+    if wrong:
+        query, key = wrong[0]
+        reach = "does not reach" if declared[query, key] else "reaches, undeclared,"
+        raise LawBroken(f"on a map of {size} query {query} {reach} pixel {key}, and {len(wrong) - 1} more like this")
+
+
+def depends_on_its_neighborhood_on_a_small_map(config: AttentionConfig) -> None:
+    """The same where the map is smaller than the kernel."""
+    depends_on_its_neighborhood_alone(config, (3, 2))
+
+
+def moves_with_its_input(config: AttentionConfig) -> None:
+    """Away from the border, moving the input by the declared period moves the output."""
+    operator = make_operator(config)
+    rows, columns = operator.neighborhood.period
+    geometry = operator.neighborhood.geometry
+    margin = [2 * size * dilation for size, dilation in zip(geometry.kernel_size, geometry.dilation, strict=True)]
+    height, width = (4 * step // size * size for step, size in zip(margin, (rows, columns), strict=True))
+    x = make_input(height, width)
+    moved = operator(x.roll((rows, columns), dims=(1, 2)))
+    expected = operator(x).roll((rows, columns), dims=(1, 2))
+    inner = (slice(None), slice(margin[0], height - margin[0]), slice(margin[1], width - margin[1]))
+    assert expected[inner].numel()
+    same = torch.allclose(moved[inner], expected[inner], rtol=1e-10, atol=1e-12)
+    hold(same, f"moving the input by the period {(rows, columns)} changes the output")
+
+
+def has_the_gradients_of_finite_differences(config: AttentionConfig, backend: str = "reference") -> None:
+    """Of the input and of every parameter, in float64 on a map that is not square."""
+    shift_size = (1, 0) if config.shift_size else None
+    size, sizes = config.hadamard_size and 1, {"window_size": (2, 2), "kernel_size": (5, 1), "chunk_size": (2, 1)}
+    small = make_config({**sizes, "shift_size": shift_size, "hadamard_size": size}, base=config)
+    operator = make_operator(small, dim=4, num_heads=2)
+    x = make_input(5, 2, 4)[:1].requires_grad_()
+    names = [name for name, _ in operator.named_parameters()]
+
+    def call(image: Tensor, *parameters: Tensor) -> Tensor:
+        output: Tensor = torch.func.functional_call(operator, dict(zip(names, parameters, strict=True)), (image,))
+        return output
+
+    operator.backend = backend
+    same = torch.autograd.gradcheck(call, (x, *operator.parameters()), fast_mode=True, raise_exception=False)
+    hold(same, f"the gradients that {backend} computes are not those of finite differences")
+
+
+def equals_the_reference(config: AttentionConfig, size: tuple[int, int] = (9, 5)) -> None:
+    """What `auto` computes is what the reference computes, output and every gradient; and so is what both refuse."""
+    operator, x = make_operator(config), make_input(*size)
+    counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
+    least = getattr(operator.normalization, "minimum_taps", 1)
+    if counted.min() < least:
+        for backend in ("auto", "reference"):
+            _expect_refusal(operator, x, backend)
+        return
+    actual, expected = (differentiate(operator, x, backend) for backend in ("auto", "reference"))
+    bound = 1e-12 * max(float(tensor.detach().abs().max()) for tensor in expected)
+    for ours, theirs in zip(actual, expected, strict=True):
+        hold(ours.shape == theirs.shape, f"shape {tuple(ours.shape)}, in the reference {tuple(theirs.shape)}")
+        error = float((ours - theirs).detach().abs().max())
+        hold(error <= bound, f"on a map of {size} a number is off the reference by {error:.1e}")
+
+
+def differentiate(operator: LocalAttention, x: Tensor, backend: str) -> list[Tensor]:
+    """The output, the gradient of the input and that of each parameter, by one backend."""
+    operator.backend = backend
+    x = x.clone().requires_grad_()
+    y = operator(x)
+    weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(4))
+    return [y, *torch.autograd.grad((y * weight).sum(), [x, *operator.parameters()])]
+
+
+def _expect_refusal(operator: LocalAttention, x: Tensor, backend: str) -> None:
+    operator.backend = backend
+    try:
+        operator(x)
+    except ValueError as error:
+        hold("counted taps" in str(error), f"too few counted taps are refused with another message: {error}")
+    else:
+        raise LawBroken(f"{backend} computes a query with fewer counted taps than the normalization needs")

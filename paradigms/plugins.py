@@ -1,0 +1,95 @@
+"""Levels of one's own: how they enter the rooms, and what they must have.
+
+A level from outside is what a level in a room's own mapping is: a class that keeps the room's protocol. Nothing happens
+when this module is imported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from paradigms.aggregation import AGGREGATIONS
+from paradigms.aggregation.level import Aggregation
+from paradigms.backbones import BACKBONES, OperatorStages
+from paradigms.config import CENTRED_ONLY, MINIMUM_TAPS, NAMES, add_neighborhood, unknown_name
+from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
+from paradigms.normalization import NORMALIZATIONS
+from paradigms.parameterization import PARAMETERIZATIONS
+from paradigms.parameterization.level import Parameterization
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where levels of one kind live.
+
+    Attributes:
+        mapping: the room's own.
+        needs: what a level must have.
+    """
+
+    mapping: dict[str, Any]
+    needs: tuple[str, ...]
+
+
+def list_needs(protocol: type) -> tuple[str, ...]:
+    """What the class of a level must have of a protocol; properties may be attributes of its instances."""
+    stated = {**protocol.__annotations__, **vars(protocol)}
+    return tuple(name for name, value in stated.items() if name[0] != "_" and not isinstance(value, property))
+
+
+ROOMS: dict[str, Room] = {
+    "parameterization": Room(PARAMETERIZATIONS, list_needs(Parameterization)),
+    "normalization": Room(NORMALIZATIONS, ("kind", "ignores_constant", "weight_sum")),
+    "neighborhood": Room(NEIGHBORHOODS, ("facts", *list_needs(Neighborhood))),
+    "aggregation": Room(AGGREGATIONS, list_needs(Aggregation)),
+    "backbone": Room(BACKBONES, list_needs(OperatorStages)),
+}
+
+
+def add_level(room: str, name: str, level: Any) -> None:
+    """Put a level of one's own into its room, under a name that experiments and configs may use from then on.
+
+    A normalization's `kind` is its name: kernels go by it. A neighborhood has `facts`, its `NeighborhoodFacts`. A
+    parameterization or aggregation that goes with the taps around each query of a sliding window alone says so by
+    `centred_borders`, the borders that it knows. A config has no fields for it: a variant is a level of its own.
+
+    Raises:
+        ValueError: there is no such room, the name is taken, or the level lacks what those of the room have.
+    """
+    if room not in ROOMS:
+        raise ValueError(unknown_name("room", room, tuple(ROOMS)))
+    taken = ROOMS[room].mapping
+    if name in taken and taken[name] is level:
+        return
+    if name in taken:
+        raise ValueError(f"{room} {name!r} exists already; choose another name")
+    check_needs(f"{room} {name!r}", level, ROOMS[room].needs)
+    _check_callable(f"{room} {name!r}", level)
+    if room == "normalization" and level.kind != name:
+        raise ValueError(f"the kind of normalization {name!r} must be its name, got {level.kind!r}")
+    taken[name] = level
+    _add_facts(room, name, level)
+
+
+def check_needs(title: str, level: object, needs: tuple[str, ...]) -> None:
+    """Raise ValueError with all that a level lacks."""
+    missing = [need for need in needs if not hasattr(level, need)]
+    if missing:
+        raise ValueError(f"{title} has no {', '.join(missing)}, which every level of its kind has")
+
+
+def _check_callable(title: str, level: object) -> None:
+    if not callable(level):
+        raise ValueError(f"{title} must be a class, got {level!r}")
+
+
+def _add_facts(room: str, name: str, level: Any) -> None:
+    """What `paradigms.config` knows of a level without torch."""
+    if room == "neighborhood":
+        add_neighborhood(name, level.facts)
+    else:
+        NAMES[room].append(name)
+    facts: Mapping[str, Any] = {"minimum_taps": MINIMUM_TAPS, "centred_borders": CENTRED_ONLY}
+    for attribute, known in facts.items():
+        if hasattr(level, attribute):
+            known[name] = getattr(level, attribute)

@@ -1,0 +1,37 @@
+"""DeiT (arXiv:2012.12877) with a class token, for our DeiT, which has none.
+
+Read: timm 1.0.31's `models/deit.py` and `models/vision_transformer.py` (`deit_tiny_patch16_224` and larger ones).
+Patch embedding, blocks, last norm and head are taken as they are, the position embedding without its first entry, which
+is the class token's. Left out: `cls_token` and that entry. So what is loaded is no DeiT that anybody has trained: its
+head saw the class token, ours sees the mean over the patches. It is where training may start. Distilled DeiTs
+(`dist_token`, `head_dist`) are refused.
+"""
+
+import re
+
+from torch import Tensor
+
+from paradigms.released.family import KIND, Convert, Family, Weights, drop, keep
+
+
+def _without_class_token(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
+    """(1, 1 + patches, width) to (1, patches, width)."""
+    return {match[0]: weights[match[0]][:, 1:]}
+
+
+_RULES: dict[str, Convert] = {
+    "cls_token": drop,
+    "pos_embed": _without_class_token,
+    rf"patch_embed\.proj\.{KIND}": keep,
+    rf"blocks\.\d+\.(?:norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.{KIND}": keep,
+    rf"(?:norm|head)\.{KIND}": keep,
+}
+
+FAMILIES = {
+    "deit": Family(
+        "timm's DeiT with class token",
+        frozenset({"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}),
+        _RULES,
+        left_out="the class token (cls_token, the first entry of pos_embed), for which the head was trained",
+    )
+}

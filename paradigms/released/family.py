@@ -1,0 +1,67 @@
+"""What a family of checkpoints is: its names, and what becomes of each tensor."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+Convert = Callable[[re.Match[str], Weights], dict[str, Tensor]]
+
+KIND = r"(weight|bias)"
+"""The pattern of a parameter's own name in most modules."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Checkpoints of one naming.
+
+    Attributes:
+        source: whose names they are.
+        signature: names that only this family has together.
+        rules: from the pattern of a whole name to what a tensor becomes.
+        left_out: learned numbers that our models have no place for, in words; what follows from sizes is not counted.
+    """
+
+    source: str
+    signature: frozenset[str]
+    rules: Mapping[str, Convert]
+    left_out: str = ""
+
+    def convert(self, weights: Weights) -> dict[str, Tensor]:
+        """Rename, split and turn tensors into those of our models.
+
+        Raises:
+            ValueError: a tensor is left over, or two become one.
+        """
+        converted: dict[str, Tensor] = {}
+        left_over = []
+        for name in weights:
+            matches = [(convert, match) for rule, convert in self.rules.items() if (match := re.fullmatch(rule, name))]
+            if not matches:
+                left_over.append(name)
+                continue
+            ((convert, match),) = matches  # the rules of a family exclude each other
+            made = convert(match, weights)
+            if twice := made.keys() & converted.keys():
+                raise ValueError(f"{name} of {self.source} becomes {min(twice)}, which another tensor is already")
+            converted |= made
+        if left_over:
+            raise ValueError(f"no rule of {self.source} takes {', '.join(sorted(left_over))}")
+        return converted
+
+
+def keep(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
+    """The same tensor under the same name."""
+    return {match[0]: weights[match[0]]}
+
+
+def drop(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:  # noqa: ARG001 - what every rule takes
+    """Nothing: an index or a mask, which follows from sizes, or what the family says that it leaves out."""
+    return {}
+
+
+def rename(template: str) -> Convert:
+    r"""Another name; `\1` stands for a group of the pattern."""
+    return lambda match, weights: {match.expand(template): weights[match[0]]}

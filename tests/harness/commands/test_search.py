@@ -1,0 +1,109 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from harness.commands.search import Count, _LiveView, open_view, write_preset
+from harness.errors import StoreError
+from harness.plan import PlannedRow, PlannedRun
+from harness.record import EpochMetrics, Record, RunStatus
+from harness.run import EpochEnded
+from harness.search import SearchEvent, StudyOpened, TrialEnded, TrialStarted, load_search
+from harness.search.space import make_space
+from harness.search.study import Study
+from harness.search.trial import Outcome, TrialState
+from harness.spec import RowSpec
+
+SEARCH = """\
+title: A search
+recipe: smoke
+baseline: ELSA
+rows:
+  ELSA: {stages: {not_last: {preset: elsa}}}
+search:
+  ghost_lambda: {low: 0, high: 3, stages: not_last}
+  training.lr: {low: 1e-3, high: 1, log: true}
+study:
+  first: [{ghost_lambda: 2, training.lr: 0.5}]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "a_search.yaml"
+    file.write_text(SEARCH)
+    return file
+
+
+@pytest.fixture
+def events(path: Path) -> list[SearchEvent]:
+    """Of four trials one has ended before, one is measured, one diverges."""
+    cell = make_space(load_search(path)).find_cell("trial 1", {"ghost_lambda": 1.0, "training.lr": 0.1}).cell
+    run = PlannedRun(PlannedRow("trial 1", cell), 1000)
+    return [
+        StudyOpened("a_search smoke 123456", "optuna.journal", 4, (make_outcome(0, 70.0),), 1),
+        TrialStarted(1, {"ghost_lambda": 1.25, "training.lr": 0.1}, 2, is_resumed=False),
+        TrialStarted(2, {"ghost_lambda": 0.0, "training.lr": 1.0}, 2, is_resumed=True),
+        EpochEnded(run, EpochMetrics(1, 10, {"val/top1": 60.5, "train/loss": 1.25})),
+        TrialEnded(make_outcome(1, 80.25)),
+        TrialEnded(make_outcome(2, None, "diverged at step 3")),
+    ]
+
+
+def make_outcome(number: int, top1: float | None, reason: str = "") -> Outcome:
+    state = TrialState.FAILED if top1 is None else TrialState.COMPLETE
+    return Outcome(number, state, {}, {} if top1 is None else {"val": top1}, reason, "c3", "1234", "", is_reused=False)
+
+
+def test_without_a_terminal_every_event_is_a_plain_line(events: list[SearchEvent]) -> None:
+    stream = io.StringIO()
+    with open_view(stream) as show:
+        for event in events:
+            show(event)
+    assert stream.getvalue().splitlines() == [
+        "study 'a_search smoke 123456' in optuna.journal",
+        "1 trial ended, 3 to go",
+        "closed what an earlier call left open: 1 run",
+        "trial 1: ghost_lambda = 1.25, training.lr = 0.1",
+        "trial 2 again: ghost_lambda = 0, training.lr = 1",
+        "trial 1: epoch 1/2, val top-1 60.50 %, train loss 1.250",
+        "[2/4 trials, best 80.25 % (trial 1)] trial 1: val top-1 80.25 %",
+        "[3/4 trials, best 80.25 % (trial 1)] trial 2: diverged at step 3",
+    ]
+
+
+def test_a_terminal_shows_trials_the_best_value_and_the_time_left(events: list[SearchEvent]) -> None:
+    stream = io.StringIO()
+    with _LiveView(Console(file=stream, force_terminal=True, width=120)) as view:
+        for event in events:
+            view.show(event)
+    shown = stream.getvalue()
+    assert "3/4 trials, best 80.25 % (trial 1)" in shown
+    assert "left" in shown
+    assert "trial 2: diverged at step 3" in shown
+
+
+def test_bugs_are_counted() -> None:
+    count = Count()
+    count.add(TrialEnded(make_outcome(0, None, "failed: ValueError: no")))
+    count.add(TrialEnded(make_outcome(1, None, "out of memory")))
+    assert [outcome.number for outcome in count.failed] == [0]
+
+
+def test_the_winner_is_a_row_to_paste(path: Path, tmp_path: Path) -> None:
+    spec, storage = load_search(path), str(tmp_path / "optuna.journal")
+    with pytest.raises(StoreError, match="no trial that was measured"):
+        write_preset(spec, storage)
+    study = Study(make_space(spec), storage)
+    trial = study.ask()
+    assert trial is not None
+    study.tell(trial, Record("c3", "trial 0", 1000, RunStatus.OK, {"val/top1": 81.5}), is_reused=False)
+    text = write_preset(spec, storage)
+    assert "81.50 % of the validation images" in text
+    assert "--set training.lr=0.5" in text
+    (row,) = YAML(typ="safe").load(text).values()
+    assert RowSpec.model_validate(row).model_dump(exclude_unset=True) == {
+        "stages": {"not_last": {"preset": "elsa", "ghost_lambda": 2.0}}
+    }

@@ -1,0 +1,143 @@
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harness.commands.status import ExperimentStatus, describe_status, read_status
+from harness.errors import SpecError
+from harness.plan import Plan, PlannedRun, make_plan
+from harness.reading import list_experiments, load_spec
+from harness.record import Record, RunStatus
+from harness.run.ledger import find_digests
+from harness.tracking import StoredRun, Tracker
+from harness.tracking.process import ProcessIdentity
+
+EXPERIMENT = """\
+title: Three rows
+recipe: smoke
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Net1: {parameterization: [query_key]}
+  Net4: {parameterization: [position_bias]}
+seeds: 2
+"""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A tracker that only remembers."""
+
+    runs: tuple[StoredRun, ...]
+
+    def find_runs(self) -> list[StoredRun]:
+        return sorted(self.runs, key=lambda run: run.started, reverse=True)
+
+
+class Desk:
+    """An experiment of ten runs, two of each row and floor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "three.yaml"
+        self.path.write_text(EXPERIMENT)
+        self.plan: Plan = make_plan(load_spec(self.path))
+        self.digests = find_digests(self.plan, data_dir=None)
+
+    def find(self, row: str, seed: int) -> PlannedRun:
+        return next(run for run in self.plan.runs if (run.row.name, run.seed) == (row, seed))
+
+    def store(self, row: str, seed: int, status: RunStatus | None = RunStatus.OK, **changes: object) -> StoredRun:
+        """A run that took ten seconds; without a status one that a process has open, since four seconds."""
+        run, now = self.find(row, seed), time.time()
+        code, data = self.digests[run.row.cell.id]
+        record = Record(
+            run.row.cell.id, row, seed, status or RunStatus.OK, {"seconds": 10.0},
+            provenance={"code_digest": code, "data_digest": data}, run_id=f"{row}{seed}", end_time=now,
+            status_detail="KeyError: 'x'\nat line 3" if status == RunStatus.FAILED else "",
+        )  # fmt: skip
+        stored = StoredRun(
+            f"{row}{seed}", "three", "smoke", "", run.row.cell.id, row, seed, {},
+            record if status else None, is_live=status is None, started=now - (4.0 if status is None else 10.0),
+            process=ProcessIdentity("box", 7, 0.0),
+        )  # fmt: skip
+        return replace(stored, **changes)
+
+    def read(self, *runs: StoredRun) -> ExperimentStatus:
+        (status,) = read_status(cast("Tracker", Shelf(runs)), [self.path])
+        return status
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def make_stale(run: StoredRun) -> StoredRun:
+    assert run.record is not None
+    return replace(run, record=replace(run.record, provenance={"code_digest": "old", "data_digest": "old"}))
+
+
+def test_every_run_is_in_one_state(desk: Desk) -> None:
+    status = desk.read(
+        desk.store("Swin-T", 0),
+        desk.store("Swin-T", 1, RunStatus.DIVERGED),
+        make_stale(desk.store("Net1", 0)),
+        desk.store("Net1", 1, RunStatus.FAILED),
+        desk.store("Net4", 0, RunStatus.INTERRUPTED),
+        desk.store("Net4", 1, None),
+    )
+    assert status.counts == {"done": 2, "running": 1, "failed": 1, "stale": 1, "open": 5}
+    text = describe_status([status])
+    assert text.splitlines()[2].split() == ["three", "smoke", "10", "2", "1", "1", "1", "5", "~38", "s*"]
+    assert "three smoke: of the done runs 1 diverged" in text
+    assert "three smoke: Net1 seed 1 failed: KeyError: 'x' (harness show Net11)" in text
+    assert "three smoke: Net4 seed 1 running (harness show Net41)" in text
+
+
+def test_what_a_dead_process_left_open_is_open(desk: Desk) -> None:
+    assert desk.read(desk.store("Net4", 1, None, is_live=False)).counts["open"] == 10
+
+
+def test_the_time_left_is_that_of_what_is_missing_on_the_recipes_workers(desk: Desk) -> None:
+    names = [row.name for row in desk.plan.rows]
+    first = [desk.store(name, 0) for name in names]
+    status = desk.read(*first)
+    assert status.seconds_left == pytest.approx(5 * 10.0 / desk.plan.spec.recipe.workers)
+    assert status.is_measured
+    running = desk.read(*first, desk.store("Net4", 1, None))
+    assert running.seconds_left == pytest.approx((4 * 10.0 + 6.0) / desk.plan.spec.recipe.workers, abs=0.5)
+    done = desk.read(*first, *(desk.store(name, 1) for name in names))
+    assert done.seconds_left == 0.0
+    assert desk.read().seconds_left is None
+
+
+def test_without_a_path_every_shipped_experiment_has_a_line(desk: Desk) -> None:
+    statuses = read_status(cast("Tracker", Shelf((desk.store("Net1", 0),))), recipe="smoke")
+    assert [status.experiment for status in statuses] == [*list_experiments(), "three"]
+    assert {status.recipe for status in statuses} == {"smoke"}
+
+
+def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -> None:
+    plain = desk.store("Swin-T", 0), desk.store("Net1", 0, RunStatus.FAILED), desk.store("Net4", 0, None)
+    changed = desk.store("Swin-T", 0, overrides="training.lr=1", run_id="other", cell_id="other")
+    statuses = read_status(cast("Tracker", Shelf((*plain, changed))), recipe="smoke")
+    others = [status for status in statuses if status.experiment == "three"]
+    assert [(status.overrides, len(status.runs), status.is_planned) for status in others] == [
+        ("", 3, False),
+        ("training.lr=1", 1, False),
+    ]
+    assert others[0].counts == {"done": 1, "running": 1, "failed": 1, "stale": 0, "open": 0}
+    assert "counted from the store alone" in describe_status(others)
+
+
+def test_a_shipped_experiment_has_a_line_for_each_recipe_that_it_was_run_under(desk: Desk) -> None:
+    run = desk.store("Swin-T", 0, experiment="table1")
+    found = [(s.experiment, s.recipe) for s in read_status(cast("Tracker", Shelf((run,))))]
+    assert [recipe for name, recipe in found if name == "table1"] == ["laptop", "smoke"]
+
+
+def test_an_unknown_path_is_the_users_mistake() -> None:
+    with pytest.raises(SpecError, match="did you mean 'table1'"):
+        read_status(cast("Tracker", Shelf(())), [Path("tabel1")])

@@ -1,0 +1,82 @@
+"""Before anything is trained it is known that every run has the weights that it starts from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StoreError, WeightsError
+from harness.initial import FromFile, FromRun, digest_file
+from harness.plan import Plan, PlannedRun
+from harness.record import Record, RunStatus
+from harness.run.source import check_sources, find_source
+from harness.tracking import MlflowTracker
+
+MISSING = "train row 'Swin-T' under recipe 'tiny' first: larger starts from its weights"
+
+
+@pytest.fixture
+def source(plan: Plan) -> PlannedRun:
+    return plan.runs[0]
+
+
+@pytest.fixture
+def run(source: PlannedRun) -> PlannedRun:
+    initial = FromRun(source.row.cell.id, source.row.name, "tiny")
+    return replace(source, row=replace(source.row, name="larger", cell=replace(source.row.cell, init_from=initial)))
+
+
+def store(plan: Plan, tracker: MlflowTracker, run: PlannedRun, status: RunStatus, weights: Path | None) -> str:
+    """A run that ended so; returns its id."""
+    tracker.prepare(plan.spec.name)
+    parent_id = tracker.start_invocation(plan.spec, command="harness run", provenance={})
+    run_id = tracker.start_run(run, spec=plan.spec, parent_id=parent_id, provenance={})
+    if weights is not None:
+        tracker.log_file(run_id, weights)
+    tracker.finish_run(run_id, Record(run.row.cell.id, run.row.name, run.seed, status, metrics={}, run_id=run_id))
+    return run_id
+
+
+def test_the_kept_weights_of_the_same_seed_are_found(
+    plan: Plan, tracker: MlflowTracker, source: PlannedRun, run: PlannedRun, tmp_path: Path
+) -> None:
+    weights, folder = tmp_path / "weights.pt", tmp_path / "fetched"
+    weights.write_bytes(b"trained")
+    folder.mkdir()
+    with pytest.raises(StoreError, match=MISSING):
+        check_sources([run], tracker)
+    run_id = store(plan, tracker, source, RunStatus.OK, weights)
+    check_sources([run], tracker)
+    found = find_source(run, tracker)
+    assert found is not None
+    assert found.fetch(tracker, folder).read_bytes() == b"trained"
+    assert found.description.startswith(f"run {run_id} of row Swin-T under recipe tiny")
+    with pytest.raises(StoreError, match=rf"{MISSING}, and the store has none of cell {source.row.cell.id}, seed 1"):
+        check_sources([run, replace(run, seed=1)], tracker)
+
+
+def test_a_run_without_result_or_without_weights_is_no_source(
+    plan: Plan, tracker: MlflowTracker, source: PlannedRun, run: PlannedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"half trained")
+    store(plan, tracker, source, RunStatus.DIVERGED, tmp_path / "weights.pt")
+    store(plan, tracker, source, RunStatus.OK, None)
+    with pytest.raises(StoreError, match=MISSING):
+        check_sources([run], tracker)
+
+
+def test_a_file_that_changes_after_the_plan_is_refused(tracker: MlflowTracker, run: PlannedRun, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"planned")
+    cell = replace(run.row.cell, init_from=FromFile(str(path), digest_file(path)))
+    found = find_source(replace(run, row=replace(run.row, cell=cell)), tracker)
+    assert found is not None
+    assert found.fetch(tracker, tmp_path) == path
+    path.write_bytes(b"changed")
+    with pytest.raises(WeightsError, match="has changed since the plan was made"):
+        found.fetch(tracker, tmp_path)
+
+
+def test_from_scratch_there_is_no_source(tracker: MlflowTracker, source: PlannedRun) -> None:
+    check_sources([source], tracker)
+    assert find_source(source, tracker) is None

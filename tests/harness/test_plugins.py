@@ -1,0 +1,178 @@
+"""Levels and datasets from outside; what loads them does so in processes of its own, as they stay loaded."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from harness.cli import main
+from harness.plugins import MAPPINGS
+
+ROOT = Path(__file__).parents[2]
+
+EXPERIMENT = """\
+title: Levels from outside
+recipe: outside
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Sharp: {normalization: sharp}
+  All: {backbone: own_swin, parameterization: [own_hadamard], normalization: sharp, neighborhood: row,
+        aggregation: own_sum, kernel_size: 3}
+seeds: 1
+"""
+SIZES = "  own_swin: {patch_size: 4, embed_dim: 8, depths: [1, 1], num_heads: [1, 2], window_size: 7}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A study of someone else: an experiment, its recipe and a file of levels."""
+    shutil.copy(Path(__file__).with_name("outside_levels.py"), tmp_path / "my_levels.py")
+    (tmp_path / "recipes").mkdir()
+    smoke = (ROOT / "experiments" / "recipes" / "smoke.yaml").read_text()
+    own = smoke.replace("name: fashion_mnist", "name: negatives").replace("backbones:", f"backbones:\n{SIZES}")
+    own = re.sub("floor_width: .*", "floor_width: null", own)
+    (tmp_path / "recipes" / "outside.yaml").write_text(own)
+    (tmp_path / "outside.yaml").write_text(EXPERIMENT)
+    return tmp_path
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def harness(folder: Path, *arguments: str) -> str:
+    done = start(folder, "-m", "harness.cli", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) -> None:
+    harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
+    table = pd.read_csv(folder / "results" / "outside" / "outside.csv").set_index("row")
+    assert list(table["n"]) == [1, 1, 1]
+    assert table.loc["Sharp", "normalization"] == "sharp"
+    assert (table["data_digest"].str.startswith("negatives")).all()
+    assert "3 done, 0 to train" in harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
+
+    (run,) = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["1"], "params.row = 'Sharp'")
+    harness(folder, "export", run.info.run_id, "--plugin", "my_levels.py", "--output", "model")
+    (code,) = re.findall(r"```python\n(.+?)```", (folder / "model" / "README.md").read_text(), re.DOTALL)
+    loaded = start(folder, "-c", f"{code}\nprint(next(model.operators())[2].normalization.kind)")
+    assert loaded.stdout.strip() == "sharp", loaded.stderr
+
+    levels = folder / "my_levels.py"
+    levels.write_text(levels.read_text() + "\n# a comment changes nothing\n")
+    assert "stale" not in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
+    levels.write_text(levels.read_text().replace("(2 * counted)", "(3 * counted)"))
+    assert "3 stale" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
+
+
+ENTRY_POINTS = """\
+[elsa_ablation.normalization]
+sharp = my_levels:Sharp
+[elsa_ablation.neighborhood]
+row = my_levels:Row
+[elsa_ablation.parameterization]
+own_hadamard = my_levels:OwnHadamard
+[elsa_ablation.aggregation]
+own_sum = my_levels:OwnSum
+[elsa_ablation.backbone]
+own_swin = my_levels:OwnSwin
+[elsa_ablation.dataset]
+negatives = my_levels:NEGATIVES
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_package_needs_no_flag(folder: Path) -> None:
+    (folder / "my_levels.py").write_text((folder / "my_levels.py").read_text() + "\nNEGATIVES = Negatives()\n")
+    (folder / "mine-1.0.dist-info").mkdir()
+    (folder / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "mine-1.0.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
+    assert "Θ 1x3 row" in harness(folder, "plan", "outside.yaml")
+
+
+LAWS = """
+from harness.plugins import load_plugins
+from paradigms import config, plugins
+from paradigms.laws import LawBroken, check_level
+from paradigms.normalization import NORMALIZATIONS
+
+load_plugins("my_levels.py")
+load_plugins("my_levels")  # again is nothing new
+for room, names in config.NAMES.items():
+    assert list(plugins.ROOMS[room].mapping) == names, room
+assert check_level("normalization", "sharp") > 50
+assert check_level("neighborhood", "row") > 15
+NORMALIZATIONS["sharp"].weight_sum = 2.0
+try:
+    check_level("normalization", "sharp")
+except LawBroken as broken:
+    assert str(broken) == "normalization sharp: keeps what it declares: the weights do not sum to 2.0, as declared"
+else:
+    raise SystemExit("a false declaration was not found")
+"""
+
+
+@pytest.mark.slow
+def test_every_law_is_checked_on_a_level_from_outside(folder: Path) -> None:
+    done = start(folder, "-c", LAWS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:
+    from paradigms.plugins import ROOMS
+
+    assert [*ROOMS, "dataset"] == list(MAPPINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent", None, "cannot be imported: ImportError: no such file"),
+        ("unfinished", "def f(:", "cannot be imported: SyntaxError: invalid syntax"),
+        ("misspelt", "x = y", "cannot be imported: NameError: name 'y' is not defined"),
+        ("empty", "", "lists no level; it must have one of PARAMETERIZATIONS, NORMALIZATIONS"),
+        ("listed", "NORMALIZATIONS = ['mine']", "NORMALIZATIONS must map names to levels"),
+        ("taken", "class A: kind, ignores_constant, weight_sum = 'softmax', True, 1\nNORMALIZATIONS = {'softmax': A}",
+         "normalization 'softmax': a level or dataset of this name exists already"),
+        ("poor", "class A: kind = 'a'\nNORMALIZATIONS = {'a': A}", "has no ignores_constant, weight_sum"),
+        ("disguised", "from paradigms.normalization import Softmax\nclass A(Softmax): pass\nNORMALIZATIONS = {'a': A}",
+         "the kind of normalization 'a' must be its name, got 'softmax'"),
+        ("sizeless", "from paradigms.backbones import VOLO\nclass A(VOLO): pass\nBACKBONES = {'a': A}",
+         "backbone 'a' must have `sizes`"),
+        ("sized", "BACKBONES = {'swin_small': int}", "backbone 'swin_small' exists already"),
+        ("half", "DATASETS = {'a': object()}", "dataset 'a' has no check_data, load_data, digest_files"),
+        ("json", "NORMALIZATIONS = {}", "there is another module 'json'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)  # fmt: skip
+def test_a_plugin_that_cannot_be_used_is_one_message(
+    name: str,
+    content: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / f"{name}.py"
+    if content is not None:
+        path.write_text(content)
+    assert main(["plan", "table1", "--plugin", str(path)]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) == 1
