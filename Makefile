@@ -1,6 +1,7 @@
 # make table1   the study: Table 1 on real images, about a quarter of an hour on 2 cores
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
+# make docs     the guide and the reference as pages, in build/site
 # make check    formatting, lint, types, arrows between modules
 #
 # All of them first create .venv where it is missing or older than pyproject.toml,
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup table1 bench check test test-slow clean
+.PHONY: setup table1 bench docs check test test-slow clean
 
 setup: $(READY)
 
@@ -26,6 +27,9 @@ table1: $(READY)
 
 bench: $(READY)
 	$(BIN)/harness bench
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 check: $(READY)
 	$(BIN)/ruff format --check .
