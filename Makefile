@@ -1,6 +1,7 @@
 # make table1   the study: Table 1 on real images, about a quarter of an hour on 2 cores
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
+# make test-browser   the pages of `harness ui`, in Chromium
 # make docs     the guide and the reference as pages, in build/site
 # make check    formatting, lint, types, arrows between modules
 #
@@ -9,10 +10,11 @@
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup table1 bench docs check test test-slow clean
+.PHONY: setup table1 bench docs check test test-slow test-browser clean
 
 setup: $(READY)
 
@@ -42,6 +44,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY)
+	@test -x "$(CHROMIUM)" || { echo "Chromium is needed (Debian's: apt-get install chromium), or named: make test-browser CHROMIUM=/path" >&2; exit 1; }
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m browser tests/browser
 
 # Keeps what was measured: the store, its artifacts and results/.
 clean:

@@ -1,0 +1,152 @@
+"""What people see of a small experiment in MLflow's page, in a real browser: `make test-browser`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+EXPERIMENT = """\
+title: Is the bias worth anything?
+recipe: smoke
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Net1: {parameterization: [query_key]}
+  Net7: {preset: net7}
+seeds: 2
+"""
+HARNESS = (sys.executable, "-m", "harness.cli")
+OF_MLFLOW = ("/ajax-api/2.0/mlflow/users/current",)
+"""Whose errors are not ours: a page without accounts asks who one is."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `harness ui` shows a store of a few runs."""
+    folder = tmp_path_factory.mktemp("looked_at")
+    (folder / "bias.yaml").write_text(EXPERIMENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    subprocess.run([*HARNESS, "run", "bias.yaml"], cwd=folder, env=environment, check=True, capture_output=True)
+    server = subprocess.Popen([*HARNESS, "ui"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    yield next(line.split()[1] for line in server.stdout if line.startswith("open http"))
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def browser_path() -> str:
+    """A Chromium: named, or on the path."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, (
+        "no Chromium: install Debian's (apt-get install chromium), or name one: make test-browser CHROMIUM=/path"
+    )
+    return found
+
+
+@pytest.fixture
+def page(browser_path: str) -> Iterator[Page]:
+    """A page that has seen no error of ours when the test ends."""
+    errors: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location.get("url", "").endswith(OF_MLFLOW):
+            errors.append(f"{message.text} {message.location}")
+
+    def see(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page asks for while it is left
+            errors.append(f"{request.url}: {request.failure}")
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        opened = browser.new_page(viewport={"width": 1500, "height": 950})
+        opened.set_default_timeout(60_000)
+        opened.on("console", hear)
+        opened.on("requestfailed", see)
+        yield opened
+        browser.close()
+    assert errors == []
+
+
+def ask(address: str, path: str, body: object) -> dict[str, list[dict[str, dict[str, str]]]]:
+    """MLflow's own answer."""
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/api/2.0/mlflow/{path}", data, headers)) as answer:
+        return json.load(answer)  # type: ignore[no-any-return]
+
+
+def find_parent(address: str) -> str:
+    found = ask(address, "runs/search", {"experiment_ids": ["1"], "filter": "tags.kind = 'invocation'"})
+    return found["runs"][0]["info"]["run_id"]
+
+
+def keep(page: Page, name: str) -> None:
+    """A picture for the guide, where somebody asks for it: SCREENSHOTS=docs/images."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def close_assistant(page: Page) -> None:
+    page.get_by_role("button", name="Close").first.click()
+
+
+def test_the_table_of_runs_has_every_row_and_seed(address: str, page: Page) -> None:
+    page.goto(f"{address}/#/experiments/1/runs")
+    page.get_by_text("bias smoke").first.wait_for()
+    close_assistant(page)
+    page.get_by_role("button", name="Group by").click()
+    page.get_by_role("menuitemcheckbox", name="seed", exact=True).click()
+    for row in ("Swin-T", "Net1", "Net7", "Linear classifier"):
+        for seed in (0, 1):
+            page.get_by_text(f"{row} seed {seed}", exact=True).first.wait_for()
+    page.keyboard.press("Escape")
+    keep(page, "runs")
+
+
+def test_charts_can_be_grouped_by_row(address: str, page: Page) -> None:
+    page.goto(f"{address}/#/experiments/1/runs?compareRunsMode=CHART")
+    page.get_by_text("bias smoke").first.wait_for()
+    close_assistant(page)
+    page.get_by_role("button", name="Group by").click()
+    page.get_by_role("menuitemcheckbox", name="row", exact=True).click()
+    page.keyboard.press("Escape")
+    for row in ("Swin-T", "Net1", "Net7"):
+        page.get_by_text(f"Group: {row}", exact=True).wait_for()
+    page.get_by_text("test/top1", exact=True).first.wait_for()
+    page.get_by_text("Net7 (test/top1)").first.wait_for(state="attached")
+    keep(page, "charts")
+
+
+def test_the_parent_is_described_by_its_table(address: str, page: Page) -> None:
+    page.goto(f"{address}/#/experiments/1/runs/{find_parent(address)}")
+    page.get_by_text("Is the bias worth anything?").first.wait_for()
+    page.get_by_text("Show more").first.click()
+    for shown in ("Δ to Swin-T", "verdict", "Net7"):
+        page.get_by_text(shown).first.wait_for()
+    keep(page, "parent")
+
+
+def test_the_parents_page_shows_table_and_figures(address: str, page: Page) -> None:
+    page.goto(f"{address}/#/experiments/1/runs/{find_parent(address)}/artifacts/bias.html")
+    shown = page.frame_locator("iframe")
+    shown.get_by_role("heading", name="Is the bias worth anything?").wait_for()
+    for title in ("Table", "Differences to the baseline, seed by seed"):
+        shown.get_by_role("heading", name=title, exact=True).wait_for()
+    assert shown.locator("svg").count() >= 3
+    assert shown.get_by_role("cell", name="Net7", exact=True).count() >= 1
+    keep(page, "report")
