@@ -254,6 +254,7 @@ def test_a_list_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str], 
     assert all(set(entry) == keys for entry in entries)
 
 
+@pytest.mark.slow
 def test_commands_work_from_any_folder_of_a_checkout(
     capsys: pytest.CaptureFixture[str], experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,6 +280,7 @@ def test_a_device_names_its_files() -> None:
     assert to_slug("AMD EPYC (9xx) 2 cores AVX512") == "amd-epyc-9xx-2-cores-avx512"
 
 
+@pytest.mark.slow
 def test_a_benchmark_goes_from_cases_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.commands.bench.session.measure_ceiling", lambda _: Ceiling(1e11, 2e10))
     options = BenchOptions(

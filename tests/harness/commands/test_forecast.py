@@ -103,6 +103,7 @@ def test_parameters_gradients_and_states_are_counted() -> None:
     assert forecast_memory(make_cell({}, opt="sgd"), num_images=1).optimizer == 4 * count
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_less() -> None:
     half, full = (forecast_memory(make_cell({}, amp=amp), num_images=2) for amp in (True, False))
     assert 0.4 * full.saved < half.saved < 0.9 * full.saved

@@ -50,6 +50,8 @@ study:
 
 TOP1 = {(0.0, 1.0): 80.0, (1.0, 1.0): 85.0, (2.0, 0.0): None, (3.0, 10.0): 20.0}
 
+pytestmark = pytest.mark.slow  # all of it looks at one search that trains
+
 
 @dataclass
 class PlayedEngine:
