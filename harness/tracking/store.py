@@ -137,7 +137,7 @@ class Store:
 def _read_schema(database: Path) -> None:
     if database.is_dir():
         raise IsADirectoryError("it is a folder")
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_ANSWER)
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=SECONDS_TO_ANSWER)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "experiments" not in tables:

@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -136,3 +138,23 @@ def test_the_second_of_two_creators_keeps_the_database_of_the_first(database, mo
     Store(f"sqlite:///{database}").create()
     assert database.read_bytes() == b"first"
     assert list(database.parent.iterdir()) == [database]
+
+
+WRITE_AND_DIE = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.executemany("INSERT INTO experiment_tags VALUES (?, ?, 0)", [(str(n), "x" * 4000) for n in range(200)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_database_whose_writer_was_killed_is_repaired(ready_database: Path, tmp_path: Path) -> None:
+    """What the writer left half done is rolled back by whoever opens the database next, if it may write."""
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(ready_database.read_bytes())
+    subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(database)], check=False)
+    assert database.with_name("mlflow.db-journal").stat().st_size > 0
+    Store(f"sqlite:///{database}").check()
+    assert not database.with_name("mlflow.db-journal").exists()
