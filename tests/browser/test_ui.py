@@ -105,26 +105,27 @@ def close_assistant(page: Page) -> None:
     page.get_by_role("button", name="Close").first.click()
 
 
-def test_the_table_of_runs_has_every_row_and_seed(address: str, page: Page) -> None:
-    page.goto(f"{address}/#/experiments/1/runs")
+def group_by(page: Page, parameter: str) -> None:
+    """As somebody does it in the list of runs, once that is there."""
     page.get_by_text("bias smoke").first.wait_for()
     close_assistant(page)
     page.get_by_role("button", name="Group by").click()
-    page.get_by_role("menuitemcheckbox", name="seed", exact=True).click()
+    page.get_by_role("menuitemcheckbox", name=parameter, exact=True).click()
+    page.keyboard.press("Escape")
+
+
+def test_the_table_of_runs_has_every_row_and_seed(address: str, page: Page) -> None:
+    page.goto(f"{address}/#/experiments/1/runs")
+    group_by(page, "seed")
     for row in ("Swin-T", "Net1", "Net7", "Linear classifier"):
         for seed in (0, 1):
             page.get_by_text(f"{row} seed {seed}", exact=True).first.wait_for()
-    page.keyboard.press("Escape")
     keep(page, "runs")
 
 
 def test_charts_can_be_grouped_by_row(address: str, page: Page) -> None:
     page.goto(f"{address}/#/experiments/1/runs?compareRunsMode=CHART")
-    page.get_by_text("bias smoke").first.wait_for()
-    close_assistant(page)
-    page.get_by_role("button", name="Group by").click()
-    page.get_by_role("menuitemcheckbox", name="row", exact=True).click()
-    page.keyboard.press("Escape")
+    group_by(page, "row")
     for row in ("Swin-T", "Net1", "Net7"):
         page.get_by_text(f"Group: {row}", exact=True).wait_for()
     page.get_by_text("test/top1", exact=True).first.wait_for()
