@@ -48,7 +48,7 @@ def peak_lr(training: TrainingSpec) -> float:
 def make_schedule(training: TrainingSpec, steps_per_epoch: int) -> Schedule:
     """Turn epochs into steps."""
     return Schedule(
-        epochs=training.epochs + training.cooldown_epochs,
+        epochs=training.total_epochs,
         steps_per_epoch=steps_per_epoch,
         warmup_steps=round(training.warmup_epochs * steps_per_epoch),
         cosine_steps=training.epochs * steps_per_epoch,

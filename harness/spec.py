@@ -523,6 +523,11 @@ class TrainingSpec(Spec):
             )
         return self
 
+    @property
+    def total_epochs(self) -> int:
+        """All that are trained, those of the cool-down too."""
+        return self.epochs + self.cooldown_epochs
+
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
         if self.warmup_epochs > self.epochs:

@@ -93,7 +93,7 @@ def _name(row: str, seed: int) -> str:
 
 
 def _count_epochs(run: PlannedRun) -> int:
-    return run.row.cell.training.epochs + run.row.cell.training.cooldown_epochs
+    return run.row.cell.training.total_epochs
 
 
 def to_clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ from harness.errors import StoreError
 from harness.run import EpochEnded
 from harness.search.controls import WINNER
 from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialStarted
-from harness.search.report import show_value
+from harness.search.report import describe_values
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.study import Study
@@ -89,11 +89,6 @@ def describe_start(event: TrialStarted) -> str:
     """A trial's point in one line."""
     again = " again" if event.is_resumed else ""
     return f"trial {event.number}{again}: {describe_values(event.values)}"
-
-
-def describe_values(values: Mapping[str, Any]) -> str:
-    """`ghost_lambda = 1.25, ghost_gamma = 0`."""
-    return ", ".join(f"{name} = {show_value(value)}" for name, value in values.items())
 
 
 def describe_outcome(outcome: Outcome) -> str:

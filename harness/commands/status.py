@@ -10,14 +10,11 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.commands.estimate import Estimator, to_duration
-from harness.data import data_digest
 from harness.errors import DataError, SpecError
-from harness.plan import Cell, Plan, make_plan
-from harness.provenance import code_digest
+from harness.plan import Plan, make_plan
 from harness.reading import list_experiments, load_spec
 from harness.record import RunStatus
-from harness.run.ledger import Entry, Standing, enter
-from harness.spec import DataSpec
+from harness.run.ledger import Digester, Entry, Standing, enter
 from harness.table.display import NOTHING
 from harness.table.selection import Digests
 from harness.tracking import StoredRun, Tracker
@@ -133,13 +130,12 @@ class _Survey:
     """Everything that the store has, held against one plan after the other."""
 
     def __init__(self, stored: Iterable[StoredRun], plans: Iterable[Plan], data_dir: Path | None) -> None:
-        self._data_dir = data_dir
+        self._digester = Digester(data_dir)
         self._runs: dict[str, list[StoredRun]] = {}
         for run in stored:
             if not run.reused_from:
                 self._runs.setdefault(run.cell_id, []).append(run)
         self._estimator = Estimator((row.cell for plan in plans for row in plan.rows), self._list_seconds())
-        self._data: dict[tuple[DataSpec, bool], str] = {}
 
     def judge(self, plan: Plan) -> ExperimentStatus:
         ids = dict.fromkeys(row.cell.id for row in plan.rows)
@@ -165,15 +161,9 @@ class _Survey:
         """Of the cells that have runs: only those can be stale."""
         cells = {row.cell.id: row.cell for row in plan.rows if row.cell.id in self._runs}
         try:
-            return {cell_id: (code_digest(cell), self._digest_data(cell)) for cell_id, cell in cells.items()}, ""
+            return {cell_id: self._digester.digest(cell) for cell_id, cell in cells.items()}, ""
         except DataError as error:
             return {}, f"what is stale is not known: {error}"
-
-    def _digest_data(self, cell: Cell) -> str:
-        key = cell.data, cell.training.token_labels is not None
-        if key not in self._data:
-            self._data[key] = data_digest(cell.data, cell.training, data_dir=self._data_dir)
-        return self._data[key]
 
     def _estimate(
         self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]

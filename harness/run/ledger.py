@@ -6,10 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness.data import data_digest
-from harness.plan import Plan, PlannedRun
+from harness.plan import Cell, Plan, PlannedRun
 from harness.provenance import code_digest
 from harness.record import Record, RunStatus
-from harness.spec import LimitsSpec
+from harness.spec import DataSpec, LimitsSpec
 from harness.table.selection import Digests, get_digests
 from harness.tracking import Tracker
 
@@ -33,6 +33,27 @@ class Entry:
     record: Record | None
 
 
+class Digester:
+    """Finds the digests of cells; the same files are looked at once, however many cells read them."""
+
+    def __init__(self, data_dir: Path | None) -> None:
+        self._data_dir = data_dir
+        self._data: dict[tuple[DataSpec, bool], str] = {}
+
+    def digest(self, cell: Cell) -> Digests:
+        """Code and data of a cell as they are now.
+
+        Raises:
+            SpecError: there is no such dataset.
+            DataError: the dataset is missing.
+        """
+        files = cell.data.model_copy(update={"image_size": None})  # they are the same, whatever they are resized to
+        key = files, cell.training.token_labels is not None
+        if key not in self._data:
+            self._data[key] = data_digest(cell.data, cell.training, data_dir=self._data_dir)
+        return code_digest(cell), self._data[key]
+
+
 def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
     """Code and data of each cell as they are now, by cell id.
 
@@ -40,9 +61,8 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
         SpecError: there is no such dataset.
         DataError: the dataset is missing.
     """
-    cells = {row.cell.training.token_labels is not None: row.cell for row in plan.rows}
-    data = {labelled: data_digest(cell.data, cell.training, data_dir=data_dir) for labelled, cell in cells.items()}
-    return {row.cell.id: (code_digest(row.cell), data[row.cell.training.token_labels is not None]) for row in plan.rows}
+    digester = Digester(data_dir)
+    return {row.cell.id: digester.digest(row.cell) for row in plan.rows}
 
 
 def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:

@@ -181,10 +181,10 @@ def _describe_best(study: Study) -> str:
     best = study.find_best()
     if best is None:
         return "No trial was measured."
-    values = ", ".join(f"{name} = {show_value(value)}" for name, value in best.values.items())
     return (
-        f"Trial {best.number}: {values}; {best.objectives['val']:.2f} % of the validation images. It is the best of "
-        "all trials by the very images that chose it: what it is worth, only other seeds and the test set tell."
+        f"Trial {best.number}: {describe_values(best.values)}; {best.objectives['val']:.2f} % of the validation "
+        "images. It is the best of all trials by the very images that chose it: what it is worth, only other seeds and "
+        "the test set tell."
     )
 
 
@@ -235,6 +235,11 @@ def _shorten(frame: pd.DataFrame) -> pd.DataFrame:
     """What people read of the trials; the csv has the rest."""
     shown = frame.drop(columns=["is_best", "cell_id", "digests"])
     return shown.map(show_value).rename(columns={"value": LABELS["val"]})
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """`ghost_lambda = 1.25, ghost_gamma = 0`."""
+    return ", ".join(f"{name} = {show_value(value)}" for name, value in values.items())
 
 
 def show_value(value: Any) -> str:

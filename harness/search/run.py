@@ -14,7 +14,7 @@ from harness.provenance import collect
 from harness.record import Record, RunStatus
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
 from harness.run.invocation import Invocation
-from harness.run.ledger import Entry, Standing, find_digests, read_ledger
+from harness.run.ledger import Digester, Entry, Standing, read_ledger
 from harness.run.plan import RunOptions, check_files, check_results, run_plan
 from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
@@ -129,6 +129,9 @@ class _Trials:
     _pruned: set[str] = field(default_factory=set, init=False)
     _waiting: list[SearchEvent] = field(default_factory=list, init=False)
 
+    def __post_init__(self) -> None:
+        self._digester = Digester(self.options.data_dir)
+
     def run(self) -> Iterator[SearchEvent]:
         """Events of trials; those that the store answers come between those that are trained."""
         for event in self.invocation.train(self._ask()):
@@ -163,8 +166,7 @@ class _Trials:
         except SpecError as error:
             self._waiting.append(TrialEnded(self.study.give_up(trial, str(error))))
             return None
-        run, training = PlannedRun(row, spec.study.seed), row.cell.training
-        epochs = training.epochs + training.cooldown_epochs
+        run, epochs = PlannedRun(row, spec.study.seed), row.cell.training.total_epochs
         self._waiting.append(TrialStarted(trial.number, trial.values, epochs, trial.is_resumed))
         self._open[row.name] = trial
         entry = self._look_up(run)
@@ -178,12 +180,11 @@ class _Trials:
     def _look_up(self, run: PlannedRun) -> Entry:
         """What the store has of a run."""
         plan = Plan(self.invocation.spec, (run.row,), (run,))
-        self.digests |= find_digests(plan, data_dir=self.options.data_dir)
+        self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
         return read_ledger(plan, self.tracker, self.digests)[0]
 
     def _report(self, event: EpochEnded) -> None:
-        training = event.run.row.cell.training
-        is_last = event.epoch.epoch == training.epochs + training.cooldown_epochs
+        is_last = event.epoch.epoch == event.run.row.cell.training.total_epochs
         name = event.run.row.name
         if self.study.report(self._open[name], event.epoch) and not is_last and name not in self._pruned:
             self._pruned.add(name)

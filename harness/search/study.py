@@ -264,19 +264,14 @@ def make_sampler(spec: SearchSpec, name: str, number: int) -> "BaseSampler":
 
 
 def make_pruner(spec: SearchSpec) -> "BasePruner":
-    """The pruner; Hyperband's budgets are the recipe's epochs."""
+    """The pruner; Hyperband's budgets are the recipe's epochs, whether or not the space varies them."""
     match spec.study.pruner:
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=spec.study.startup_trials)
         case "hyperband":
-            return optuna.pruners.HyperbandPruner(max_resource=count_epochs(spec))
+            return optuna.pruners.HyperbandPruner(max_resource=spec.recipe.training.total_epochs)
         case _:
             return optuna.pruners.NopPruner()
-
-
-def count_epochs(spec: SearchSpec) -> int:
-    """Epochs of a trial, where the space does not vary them."""
-    return spec.recipe.training.epochs + spec.recipe.training.cooldown_epochs
 
 
 def describe_reason(record: Record) -> str:

@@ -150,8 +150,7 @@ def to_summary(plan: Plan) -> str:
 def _to_budget(recipe: RecipeSpec) -> str:
     images = recipe.data.train_images
     amount = "all training images" if images is None else f"{images:,} training images"
-    epochs = recipe.training.epochs + recipe.training.cooldown_epochs
-    return f"{amount} of `{recipe.data.name}`, {count_noun(epochs, 'epoch')}"
+    return f"{amount} of `{recipe.data.name}`, {count_noun(recipe.training.total_epochs, 'epoch')}"
 
 
 def _to_test_set(data: DataSpec) -> str:
