@@ -63,3 +63,8 @@ class Record:
     limits: Mapping[str, float] = field(default_factory=dict)
     run_id: str | None = None
     end_time: float = 0.0
+
+    @property
+    def is_untested(self) -> bool:
+        """Whether it succeeded without a look at the test set, as trials of a search do: no table may count it."""
+        return self.status == RunStatus.OK and "test/top1" not in self.metrics

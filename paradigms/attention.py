@@ -12,7 +12,7 @@ from paradigms.aggregation.level import Aggregation
 from paradigms.config import AttentionConfig, Size
 from paradigms.functional import Outside, make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
-from paradigms.normalization import NORMALIZATIONS, FilterNorm, Identity, Softmax
+from paradigms.normalization import NORMALIZATIONS, Normalization
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.level import Parameterization
 from paradigms.presets import to_config
@@ -39,7 +39,7 @@ class LocalAttention(nn.Module):
         num_heads: int,
         *,
         parameterization: Parameterization,
-        normalization: Softmax | FilterNorm | Identity,
+        normalization: Normalization,
         neighborhood: Neighborhood,
         aggregation: Aggregation,
         projections: Projections,

@@ -92,10 +92,11 @@ class KernelCase(NamedTuple):
         return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
 
 
+_FILTERED = frozenset({"weighted_sum", "added", "filtered"})
 _COMPOSED = KernelCase(
     "sliding_window",
     _CENTRED,
-    aggregations=frozenset({"weighted_sum", "added", "filtered"}),
+    aggregations=_FILTERED,
     scores=frozenset({"terms", "shared_terms", "logits"}),
 )
 _CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
@@ -103,10 +104,10 @@ _CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
 KERNEL_CASES = {
     "dense": (KernelCase("sliding_window", frozenset({"zero", "mask"})),),
     "torch": (
-        KernelCase("local_window", frozenset(BORDERS["local_window"])),
+        KernelCase("local_window", frozenset(BORDERS["local_window"]), aggregations=_FILTERED),
         _COMPOSED,
         _CLAMPED,
-        KernelCase("sliding_chunk", frozenset(BORDERS["sliding_chunk"])),
+        KernelCase("sliding_chunk", frozenset(BORDERS["sliding_chunk"]), aggregations=_FILTERED),
     ),
     "cpu": (KernelCase("local_window", frozenset(BORDERS["local_window"]), _SOFTMAX), _COMPOSED, _CLAMPED),
     "triton": (_COMPOSED, _CLAMPED),

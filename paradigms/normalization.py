@@ -1,15 +1,29 @@
 """The room of normalizations: logits to weights (Norm of Eq. 4, arXiv:2112.12786)."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from paradigms import functional
 from paradigms.functional import standardize
 
 Logits = Float[Tensor, "... taps"]
 Valid = Bool[Tensor, "... taps"]
+
+
+@runtime_checkable
+class Normalization(functional.Normalization, Protocol):
+    """A level of this room.
+
+    Attributes:
+        ignores_constant: whether adding one number to all logits of a query leaves its weights alone.
+        weight_sum: of the counted taps; None where it depends on the logits.
+    """
+
+    ignores_constant: ClassVar[bool]
+    weight_sum: ClassVar[float | None]
 
 
 class Softmax:
@@ -64,7 +78,7 @@ class Identity:
         return logits if valid is None else logits * valid
 
 
-NORMALIZATIONS: dict[str, type[Softmax | FilterNorm | Identity]] = {
+NORMALIZATIONS: dict[str, type[Normalization]] = {
     "softmax": Softmax,
     "filter_norm": FilterNorm,
     "identity": Identity,

@@ -92,10 +92,12 @@ def _execute(
         _start_from(source, context.tracker, model)
     training = train(model, data, cell.training, replicate=run.seed, device=device)
     yield from training
-    tested = measure(training.evaluated_model, data.test_batches(), device)
-    yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
-    yield Measured({"test/images": float(len(tested.labels))})
-    _keep(context.tracker, run_id, training.evaluated_model, tested)
+    if context.tests:
+        tested = measure(training.evaluated_model, data.test_batches(), device)
+        yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
+        yield Measured({"test/images": float(len(tested.labels))})
+        _keep_predictions(context.tracker, run_id, tested)
+    _keep_weights(context.tracker, run_id, training.evaluated_model)
 
 
 def _start_from(source: Source, tracker: Tracker, model: nn.Module) -> None:
@@ -110,13 +112,19 @@ def measure_cost(cell: Cell) -> dict[str, float]:
     return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
 
 
-def _keep(tracker: Tracker, run_id: str, model: nn.Module, tested: Measurement) -> None:
-    """The weights that were tested and what they predicted become artifacts."""
+def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
+    """Those that are evaluated become an artifact."""
     with tempfile.TemporaryDirectory() as folder:
-        weights, predictions = Path(folder) / WEIGHTS, Path(folder) / "predictions.npz"
+        weights = Path(folder) / WEIGHTS
         torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
-        np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
         tracker.log_file(run_id, weights)
+
+
+def _keep_predictions(tracker: Tracker, run_id: str, tested: Measurement) -> None:
+    """What was predicted for each test image becomes an artifact."""
+    with tempfile.TemporaryDirectory() as folder:
+        predictions = Path(folder) / "predictions.npz"
+        np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
         tracker.log_file(run_id, predictions)
 
 

@@ -23,6 +23,7 @@ class RunContext:
         provenance: of the invocation, and the digests of the cell.
         threads: CPU threads.
         plugins: modules with levels that the cell may name.
+        tests: whether the trained model is measured on the test set.
     """
 
     tracker: Tracker
@@ -32,6 +33,7 @@ class RunContext:
     data_dir: Path | None
     threads: int
     plugins: tuple[str, ...] = ()
+    tests: bool = True
 
 
 def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:

@@ -27,6 +27,7 @@ class Invocation:
     Attributes:
         provenance: of this checkout and machine, without digests.
         digests: code and data of each cell as they are now.
+        tests: whether its runs are measured on the test set.
     """
 
     spec: ExperimentSpec
@@ -36,6 +37,7 @@ class Invocation:
     digests: Mapping[str, Digests]
     data_dir: Path | None
     command: str
+    tests: bool = True
     records: list[Record] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class Invocation:
             data_dir=self.data_dir,
             threads=self.engine.threads,
             plugins=list_plugins(),
+            tests=self.tests,
         )
         self._open[name] = OpenRun(run, limits, context.provenance)
         return Task(

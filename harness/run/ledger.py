@@ -65,14 +65,21 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
     return {row.cell.id: digester.digest(row.cell) for row in plan.rows}
 
 
-def read_ledger(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
-    """One entry for each run of the plan, in its order; without the digests of a cell nothing of it is stale."""
-    return enter(plan, tracker.ledger(row.cell.id for row in plan.rows), digests)
+def read_ledger(
+    plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], *, tests: bool = True
+) -> tuple[Entry, ...]:
+    """One entry for each run of the plan, in its order; without the digests of a cell nothing of it is stale.
+
+    Where the plan `tests`, runs that were not measured on the test set are none of its.
+    """
+    return enter(plan, tracker.ledger(row.cell.id for row in plan.rows), digests, tests=tests)
 
 
-def enter(plan: Plan, records: Iterable[Record], digests: Mapping[str, Digests]) -> tuple[Entry, ...]:
+def enter(
+    plan: Plan, records: Iterable[Record], digests: Mapping[str, Digests], *, tests: bool = True
+) -> tuple[Entry, ...]:
     """The plan held against records that were read before, newest first; those of other cells are left out."""
-    known = list(records)
+    known = [record for record in records if not (tests and record.is_untested)]
     return tuple(_enter(run, known, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
 
 

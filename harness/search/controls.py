@@ -9,13 +9,14 @@ from harness.errors import SpecError
 from harness.plan import Plan, PlannedRow, SkippedRow
 from harness.record import Record
 from harness.search.space import Space
-from harness.statistics import compare, decide, holm
-from harness.table.selection import select_replicates
+from harness.statistics import compare
+from harness.table.frame import to_verdicts
+from harness.table.selection import is_comparable, is_thinned, select_replicates
 
 WINNER = "Winner"
 """The row of the final comparison that the search has found."""
 
-COLUMNS = ("control", "pairs", "delta", "low", "high", "t_p", "holm_p", "verdict")
+COLUMNS = ("control", "pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "verdict")
 
 
 def plan_controls(space: Space, values: Mapping[str, Any]) -> tuple[list[PlannedRow], list[SkippedRow]]:
@@ -33,13 +34,19 @@ def plan_controls(space: Space, values: Mapping[str, Any]) -> tuple[list[Planned
 
 
 def judge_controls(space: Space, plan: Plan, records: Iterable[Record]) -> pd.DataFrame:
-    """The winner less each control, seed by seed, with 95 % Student-t intervals and Holm's correction over them."""
-    found = {replicates.row.name: replicates.top1 for replicates in select_replicates(plan, records, {})}
-    compared = {name: compare(found[WINNER], found[name]) for name in space.spec.controls if name in found}
-    known = {name: comparison for name, comparison in compared.items() if comparison is not None}
-    adjusted = holm([comparison.t_p for comparison in known.values()])
+    """The winner less each control, seed by seed, with 95 % Student-t intervals and Holm's correction over them.
+
+    As in a table, rows of different images or code are not compared, and what a bad outcome has thinned out is
+    unresolved.
+    """
+    found = {replicates.row.name: replicates for replicates in select_replicates(plan, records, {})}
+    winner = found[WINNER]
+    controls = [found[name] for name in space.spec.controls if name in found and is_comparable(winner, found[name])]
+    comparisons = [compare(winner.top1, control.top1) for control in controls]
+    verdicts = to_verdicts(comparisons, [is_thinned(winner, control) for control in controls])
     lines = [
-        (name, c.n, c.delta, c.low, c.high, c.t_p, p, decide(c.delta, p).value)
-        for (name, c), p in zip(known.items(), adjusted, strict=True)
+        {"control": control.row.name, **verdict}
+        for control, verdict in zip(controls, verdicts, strict=True)
+        if verdict["verdict"]
     ]
     return pd.DataFrame(lines, columns=list(COLUMNS))

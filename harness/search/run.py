@@ -68,7 +68,7 @@ def run_search(
     digests: dict[str, Digests] = {}
     provenance = collect(threads=engine.threads)
     with closing(
-        Invocation(experiment, tracker, engine, provenance, digests, options.data_dir, options.command)
+        Invocation(experiment, tracker, engine, provenance, digests, options.data_dir, options.command, tests=False)
     ) as invocation:
         yield from _Trials(study, tracker, invocation, digests, options).run()
         files = write_report(study, options.results)
@@ -181,7 +181,7 @@ class _Trials:
         """What the store has of a run."""
         plan = Plan(self.invocation.spec, (run.row,), (run,))
         self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
-        return read_ledger(plan, self.tracker, self.digests)[0]
+        return read_ledger(plan, self.tracker, self.digests, tests=False)[0]
 
     def _report(self, event: EpochEnded) -> None:
         is_last = event.epoch.epoch == event.run.row.cell.training.total_epochs

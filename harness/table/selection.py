@@ -71,7 +71,8 @@ def _select(
     row: PlannedRow, seeds: tuple[int, ...], records: list[Record], current: Mapping[str, Digests]
 ) -> Replicates:
     """The results of today's digests; where there are none, those of the newest. What is no result decides nothing."""
-    mine = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
+    own = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
+    mine = [record for record in own if not record.is_untested]
     if not mine:
         return Replicates(row, seeds, {})
     results = [record for record in mine if record.status.is_result] or mine

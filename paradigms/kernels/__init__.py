@@ -72,6 +72,7 @@ _FUSED = frozenset({"zero", "mask", "shift"})
 
 
 _FILTERED = frozenset({"weighted_sum", "filtered"})
+"""Without what is added, which `_add_filters` sees to."""
 
 
 def _attend_fused(backend: str) -> Attend:
@@ -98,8 +99,8 @@ _WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_library),
-    Kernel("torch", local_window.attend, _WINDOW, _CENTRED),
-    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED),
+    Kernel("torch", local_window.attend, _WINDOW, _CENTRED, aggregations=_FILTERED),
+    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED, aggregations=_FILTERED),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED, None, _FILTERED, None),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
@@ -118,15 +119,15 @@ _CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve], ...] = (
 
 
 def _add_filters(kernel: Kernel) -> list[Kernel]:
-    """A kernel for weights plus a filter from one for weights, for each case that something convolves."""
-    if kernel.kinds is None or kernel.borders is None:
+    """A kernel for weights, or weights times a filter, plus a filter; for each case that something convolves."""
+    if kernel.kinds is None or kernel.borders is None or kernel.aggregations is None:
         return []
     return [
         replace(
             kernel,
             attend=partial(added.attend, weigh=kernel.attend, convolve=convolve),
             borders=kernel.borders & borders,
-            aggregations=frozenset({"added"}),
+            aggregations=kernel.aggregations - {"weighted_sum"} | {"added"},
         )
         for kinds, borders, convolve in _CONVOLUTIONS
         if kernel.kinds <= kinds and kernel.borders & borders
@@ -134,7 +135,7 @@ def _add_filters(kernel: Kernel) -> list[Kernel]:
 
 
 KERNELS = (
-    *_WEIGHTED,
+    *(replace(kernel, aggregations=frozenset({"weighted_sum"})) for kernel in _WEIGHTED),
     *(found for kernel in _WEIGHTED for found in _add_filters(kernel)),
     Kernel("reference", reference.attend, aggregations=None, scores=None),
 )

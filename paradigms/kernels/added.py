@@ -1,6 +1,7 @@
-"""Weights plus a static filter: the weighted sum plus a convolution of the values, each by what computes it best.
+"""Weights plus a static filter: what weights make plus a convolution of the values, each by what computes it best.
 
-Σ_j (w_ij + s_{j-i}) v_j = Σ_j w_ij v_j + Σ_j s_{j-i} v_j. The ghost head at λ = 0 is this (Eq. 8 of arXiv:2112.12786).
+Σ_j (m_{j-i} w_ij + s_{j-i}) v_j = Σ_j m_{j-i} w_ij v_j + Σ_j s_{j-i} v_j. The ghost head is this, with
+m = 1 at λ = 0 (Eq. 8 of arXiv:2112.12786).
 """
 
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     convolve: Convolve,
 ) -> Map:
     """Eq. 4 with what `aggregation` adds; `weigh` computes the first sum, `convolve` the second."""
-    assert aggregation.add is not None
-    weighed = weigh(scores, v, geometry, normalization, Aggregation(), outside, dropout_p)
+    weighed = weigh(scores, v, geometry, normalization, Aggregation(aggregation.mul), outside, dropout_p)
+    if aggregation.add is None:
+        return weighed
     ghosts, carried = regroup(v, outside, aggregation.add.shape[1])
     return weighed + convolve(aggregation.add, ghosts, geometry, carried).reshape(v.shape)

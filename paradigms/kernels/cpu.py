@@ -53,8 +53,8 @@ class _SlidingCase(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
-        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv")),
-        *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb")),
+        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
+        *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb", "dfilters")),
     )
 
 
@@ -139,6 +139,7 @@ class _Task(IntEnum):
     DOT = 2
     MIX = 3
     REVERSE = 4
+    CORRELATE = 5
 
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -295,26 +296,42 @@ def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -
     return _make_sliding(Geometry("sliding", geometry.kernel_size, geometry.dilation), shape, dtype)
 
 
-def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     taps = a.new_empty(*a.shape[:-1], geometry.num_taps, dtype=lse_dtype(a))
     if a.numel():
         problem = _make_primitive(geometry, a.shape, taps.dtype)
-        problem.give(q=a, v=b)
+        problem.give(q=a, v=b, filters=_to_map(filters))
         problem.point("taps", taps)
         problem.run(_Task.DOT)
     return taps.to(a.dtype)
 
 
-def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
+def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
     out = v.new_empty(v.shape, dtype=lse_dtype(v))
     if v.numel():
         problem = _make_primitive(geometry, v.shape, out.dtype)
-        problem.give(taps=weights, v=v)
+        problem.give(taps=weights, v=v, filters=_to_map(filters))
         problem.point("out", out)
         problem.run(_Task.MIX)
     return out.to(v.dtype)
+
+
+def _to_map(filters: Tensor | None) -> Tensor | None:
+    """As the library reads (batch, heads, taps, head_dim): a map of as many rows as taps, and one column."""
+    return None if filters is None else filters.transpose(1, 2)[:, :, None]
+
+
+def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+    """To (batch, heads, taps, head_dim)."""
+    filters = a.new_empty(len(a), a.shape[3], geometry.num_taps, a.shape[4], dtype=lse_dtype(a))
+    if a.numel():
+        problem = _make_primitive(geometry, a.shape, filters.dtype)
+        problem.give(taps=weights, q=a, v=b)
+        problem.point("dfilters", filters)
+        problem.run(_Task.CORRELATE)
+    return filters.to(a.dtype)
 
 
 def reverse(weights: Tensor, geometry: Geometry) -> Tensor:

@@ -44,7 +44,7 @@ def attend(
     v: Map,
     geometry: Geometry,
     normalization: Normalization,
-    aggregation: Aggregation,  # noqa: ARG001 - the support mapping admits the weighted sum alone
+    aggregation: Aggregation,
     outside: Outside,
     dropout_p: float,
 ) -> Map:
@@ -55,7 +55,7 @@ def attend(
     k = None if scores.k is None else partition(scores.k, geometry, outside.k)
     values = partition(v, geometry, outside.v)
     offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
-    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, dropout_p)
+    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, aggregation, dropout_p)
     return merge(out, geometry, height, width)
 
 

@@ -33,20 +33,35 @@ def _areas(shape: torch.Size, geometry: Geometry) -> Iterator[tuple[int, Area, A
         yield tap, (here[0], here[1], here[2]), (there[0], there[1], there[2])
 
 
-def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     out = a.new_zeros(*a.shape[:-1], geometry.num_taps)
     for tap, here, there in _areas(a.shape, geometry):
-        out[here][..., tap] = (a[here] * b[there]).sum(dim=-1, dtype=lse_dtype(a))
+        products = _filter(a[here].to(lse_dtype(a)), filters, tap) * b[there]
+        out[here][..., tap] = products.sum(dim=-1)
     return out
 
 
-def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
+def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
     out = torch.zeros(v.shape, dtype=lse_dtype(v), device=v.device)
     for tap, here, there in _areas(v.shape, geometry):
-        out[here].addcmul_(weights[here][..., tap, None].to(out.dtype), v[there].to(out.dtype))
+        out[here].addcmul_(weights[here][..., tap, None].to(out.dtype), _filter(v[there].to(out.dtype), filters, tap))
     return out.to(v.dtype)
+
+
+def _filter(x: Tensor, filters: Tensor | None, tap: int) -> Tensor:
+    return x if filters is None else x * filters[:, None, None, :, tap]
+
+
+def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+    """To (batch, heads, taps, head_dim)."""
+    out = a.new_zeros(len(a), a.shape[3], geometry.num_taps, a.shape[4])
+    weights, a, b = weights.contiguous(), a.contiguous(), b.contiguous()  # torch sums other layouts in another order
+    for tap, here, there in _areas(a.shape, geometry):
+        products = a[here].to(lse_dtype(a)) * b[there] * weights[here][..., tap, None]
+        out[:, :, tap] = products.sum(dim=(1, 2))
+    return out
 
 
 def reverse(weights: Tensor, geometry: Geometry) -> Tensor:

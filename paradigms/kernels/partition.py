@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from paradigms.functional import Geometry, Normalization, Terms, take_rows
+from paradigms.functional import Aggregation, Geometry, Normalization, Terms, take_rows
 from paradigms.kernels.case import Map
 from paradigms.kernels.logits import Layout, join_terms
 
@@ -84,6 +84,7 @@ def attend_within(
     offset: Int[Tensor, "queries taps"],
     valid: Bool[Tensor, "windows 1 queries taps"] | None,
     normalization: Normalization,
+    aggregation: Aggregation,
     dropout_p: float,
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
     """Eq. 4 of arXiv:2112.12786 where all queries of a window have the same taps.
@@ -94,12 +95,19 @@ def attend_within(
         offset: the row of a position table for each query and tap of a window.
         valid: which taps count; None for all.
         normalization: logits to weights.
+        aggregation: the weighted sum, or weights times a filter.
         dropout_p: probability of dropping a weight.
     """
     rk, rq, rb = (None if x is None else take_rows(x, offset) for x in (terms.rk, terms.rq, terms.rb))
     logits = join_terms(terms._replace(rk=rk, rq=rq, rb=None if rb is None else rb[None, None]), LAYOUT)
     weights = dropout(normalization(logits, valid).expand(*values.shape[:2], -1, -1, -1), dropout_p)
-    return torch.einsum("bwhij,bwjhd->bwihd", weights, values)
+    if aggregation.mul is None:
+        return torch.einsum("bwhij,bwjhd->bwihd", weights, values)
+    filters = aggregation.mul.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
+    heads, ghosts = weights.shape[2], filters.shape[1]
+    filtered = weights.repeat_interleave(ghosts // heads, dim=2) * filters[:, None]
+    channels = values.flatten(-2).unflatten(-1, (ghosts, -1))
+    return torch.einsum("bwgij,bwjgc->bwigc", filtered, channels).flatten(-2).unflatten(-1, (heads, -1))  # type: ignore[no-any-return]
 
 
 def convolve_within(

@@ -1,9 +1,14 @@
-"""Two products and one map that carry every sliding neighborhood, as operators of torch.
+"""The products and the map that carry every sliding neighborhood, as operators of torch.
 
 `dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`; what lies
 outside the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g, b), ∂dot/∂b = mix(reverse(g), a),
 ∂mix/∂w = dot(g, v), ∂mix/∂v = mix(reverse(w), g), ∂reverse/∂w = reverse(g). So they can be differentiated as often as
 one likes, keep nothing but their inputs, and sum in an order that does not depend on threads.
+
+A static filter m may multiply each channel at each tap: dot(a, b, m)[i, o] = Σ_c a_{i,c} m_{o,c} b_{i+o,c} and
+mix(w, v, m)[i, c] = Σ_o w_{i,o} m_{o,c} v_{i+o,c}. The gradient by it is a third product,
+correlate(w, a, b)[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c}; all three are derivatives of one sum, Σ w m a b.
+Weights of a channel are never held.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,18 +24,23 @@ from paradigms.kernels import cpu, offset
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
+Filters = Float[Tensor, "#batch heads taps head_dim"]
 
 
 @runtime_checkable
 class PrimitiveBackend(Protocol):
     """What a module must offer; nothing of it is differentiated."""
 
-    def dot(self, a: Map, b: Map, geometry: Geometry) -> Taps:
+    def dot(self, a: Map, b: Map, filters: Filters | None, geometry: Geometry) -> Taps:
         """See `primitive.dot`."""
         ...
 
-    def mix(self, weights: Taps, v: Map, geometry: Geometry) -> Map:
+    def mix(self, weights: Taps, v: Map, filters: Filters | None, geometry: Geometry) -> Map:
         """See `primitive.mix`."""
+        ...
+
+    def correlate(self, weights: Taps, a: Map, b: Map, geometry: Geometry) -> Filters:
+        """See `primitive.correlate`."""
         ...
 
     def reverse(self, weights: Taps, geometry: Geometry) -> Taps:
@@ -57,13 +67,29 @@ def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
 
 
 @torch.library.custom_op("paradigms::dot", mutates_args=())
-def _dot(a: Tensor, b: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend]().dot(a, b, _sliding(kernel_size, dilation))
+def _dot(
+    a: Tensor, b: Tensor, filters: Tensor | None, kernel_size: Sequence[int], dilation: Sequence[int], backend: str
+) -> Tensor:
+    return PRIMITIVES[backend]().dot(a, b, filters, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::mix", mutates_args=())
-def _mix(weights: Tensor, v: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:
-    return PRIMITIVES[backend]().mix(weights, v, _sliding(kernel_size, dilation))
+def _mix(
+    weights: Tensor,
+    v: Tensor,
+    filters: Tensor | None,
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    backend: str,
+) -> Tensor:
+    return PRIMITIVES[backend]().mix(weights, v, filters, _sliding(kernel_size, dilation))
+
+
+@torch.library.custom_op("paradigms::correlate", mutates_args=())
+def _correlate(
+    weights: Tensor, a: Tensor, b: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str
+) -> Tensor:
+    return PRIMITIVES[backend]().correlate(weights, a, b, _sliding(kernel_size, dilation))
 
 
 @torch.library.custom_op("paradigms::reverse", mutates_args=())
@@ -72,42 +98,81 @@ def _reverse(weights: Tensor, kernel_size: Sequence[int], dilation: Sequence[int
 
 
 @_dot.register_fake
-def _(a: Tensor, b: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:  # noqa: ARG001
+def _(a: Tensor, b: Tensor, filters: Tensor | None, kernel_size: Sequence[int], *_: object) -> Tensor:  # noqa: ARG001
     return a.new_empty(*a.shape[:-1], kernel_size[0] * kernel_size[1])
 
 
 @_mix.register_fake
-def _(weights: Tensor, v: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:  # noqa: ARG001
+def _(weights: Tensor, v: Tensor, *_: object) -> Tensor:  # noqa: ARG001
     return v.new_empty(v.shape)
 
 
+@_correlate.register_fake
+def _(weights: Tensor, a: Tensor, *_: object) -> Tensor:
+    return a.new_empty(len(a), a.shape[3], weights.shape[-1], a.shape[-1])
+
+
 @_reverse.register_fake
-def _(weights: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], backend: str) -> Tensor:  # noqa: ARG001
+def _(weights: Tensor, *_: object) -> Tensor:
     return weights.new_empty(weights.shape)
 
 
 def _keep_operands(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
-    left, right, *ctx.how = inputs
-    ctx.save_for_backward(left if ctx.needs_input_grad[1] else None, right if ctx.needs_input_grad[0] else None)
+    """Each of the three is kept where a gradient by one of the others is asked for."""
+    *operands, ctx.kernel_size, ctx.dilation, ctx.backend = inputs
+    needed = ctx.needs_input_grad[:3]
+    others = (needed[1] or needed[2], needed[0] or needed[2], needed[0] or needed[1])
+    ctx.save_for_backward(*(x if used else None for x, used in zip(operands, others, strict=True)))
 
 
 def _keep_how(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
     _, *ctx.how = inputs
 
 
+class _Products:
+    """The products as a context asks for them; None where its gradient is not needed."""
+
+    def __init__(self, ctx: Any) -> None:
+        self.how = ctx.kernel_size, ctx.dilation, ctx.backend
+
+    def dot(self, a: Tensor, b: Tensor, filters: Tensor | None) -> Tensor:
+        return torch.ops.paradigms.dot(a, b, filters, *self.how)  # type: ignore[no-any-return]
+
+    def mix(self, weights: Tensor, v: Tensor, filters: Tensor | None) -> Tensor:
+        return torch.ops.paradigms.mix(weights, v, filters, *self.how)  # type: ignore[no-any-return]
+
+    def mix_back(self, weights: Tensor, grad: Tensor, filters: Tensor | None) -> Tensor:
+        """The transpose of `mix`: what queries say, gathered by keys."""
+        opposite = None if filters is None else filters.flip(2)
+        return self.mix(torch.ops.paradigms.reverse(weights, *self.how), grad, opposite)
+
+    def correlate(self, weights: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return torch.ops.paradigms.correlate(weights, a, b, *self.how)  # type: ignore[no-any-return]
+
+
 def _backward_of_dot(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    a, b = ctx.saved_tensors
-    to_a = None if b is None else torch.ops.paradigms.mix(grad, b, *ctx.how)
-    to_b = None if a is None else torch.ops.paradigms.mix(torch.ops.paradigms.reverse(grad, *ctx.how), a, *ctx.how)
-    return to_a, to_b, None, None, None
+    (a, b, filters), products, (of_a, of_b, of_filters, *_) = ctx.saved_tensors, _Products(ctx), ctx.needs_input_grad
+    to_a = products.mix(grad, b, filters) if of_a else None
+    to_b = products.mix_back(grad, a, filters) if of_b else None
+    return to_a, to_b, products.correlate(grad, a, b) if of_filters else None, None, None, None
 
 
 def _backward_of_mix(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    weights, v = ctx.saved_tensors
-    to_weights = None if v is None else torch.ops.paradigms.dot(grad, v, *ctx.how)
-    reversed_weights = None if weights is None else torch.ops.paradigms.reverse(weights, *ctx.how)
-    to_v = None if reversed_weights is None else torch.ops.paradigms.mix(reversed_weights, grad, *ctx.how)
-    return to_weights, to_v, None, None, None
+    (weights, v, filters), products, (of_weights, of_v, of_filters, *_) = (
+        ctx.saved_tensors,
+        _Products(ctx),
+        ctx.needs_input_grad,
+    )
+    to_weights = products.dot(grad, v, filters) if of_weights else None
+    to_v = products.mix_back(weights, grad, filters) if of_v else None
+    return to_weights, to_v, products.correlate(weights, grad, v) if of_filters else None, None, None, None
+
+
+def _backward_of_correlate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (weights, a, b), products, (of_weights, of_a, of_b, *_) = ctx.saved_tensors, _Products(ctx), ctx.needs_input_grad
+    to_weights = products.dot(a, b, grad) if of_weights else None
+    to_a = products.mix(weights, b, grad) if of_a else None
+    return to_weights, to_a, products.mix_back(weights, a, grad) if of_b else None, None, None, None
 
 
 def _backward_of_reverse(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,17 +181,17 @@ def _backward_of_reverse(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 _dot.register_autograd(_backward_of_dot, setup_context=_keep_operands)
 _mix.register_autograd(_backward_of_mix, setup_context=_keep_operands)
+_correlate.register_autograd(_backward_of_correlate, setup_context=_keep_operands)
 _reverse.register_autograd(_backward_of_reverse, setup_context=_keep_how)
 
 
-@register_flop_formula(torch.ops.paradigms.dot)
-def _flops_of_dot(a: Sequence[int], _b: object, kernel_size: Sequence[int], *_: object, **__: object) -> int:
-    return 2 * torch.Size(a).numel() * kernel_size[0] * kernel_size[1]
-
-
-@register_flop_formula(torch.ops.paradigms.mix)
-def _flops_of_mix(_weights: object, v: Sequence[int], kernel_size: Sequence[int], *_: object, **__: object) -> int:
-    return 2 * torch.Size(v).numel() * kernel_size[0] * kernel_size[1]
+@register_flop_formula([torch.ops.paradigms.dot, torch.ops.paradigms.mix, torch.ops.paradigms.correlate])
+def _flops_of_product(
+    _: object, b: Sequence[int], third: object | None, kernel_size: Sequence[int], *_how: object, **_out: object
+) -> int:
+    """The second of the operands is a map in each of them."""
+    products = 1 if third is None else 2
+    return 2 * products * torch.Size(b).numel() * kernel_size[0] * kernel_size[1]
 
 
 @register_flop_formula(torch.ops.paradigms.reverse)
@@ -141,16 +206,27 @@ def _choose(backend: str, device: torch.device) -> str:
     return "cpu" if device.type == "cpu" and cpu.is_available() else "torch"
 
 
-def dot(a: Map, b: Map, geometry: Geometry, *, backend: str = "auto") -> Taps:
-    """Scores of neighbors: out[i, o] = a_i·b_{i+o}, zero where i+o lies outside the map."""
+def dot(a: Map, b: Map, geometry: Geometry, *, filters: Filters | None = None, backend: str = "auto") -> Taps:
+    """Scores of neighbors: out[i, o] = Σ_c a_{i,c} m_{o,c} b_{i+o,c}, m being `filters`; zero where i+o is outside."""
     how = geometry.kernel_size, geometry.dilation, _choose(backend, a.device)
-    return torch.ops.paradigms.dot(a, b, *how)  # type: ignore[no-any-return]
+    return torch.ops.paradigms.dot(a, b, _expand(filters, a), *how)  # type: ignore[no-any-return]
 
 
-def mix(weights: Taps, v: Map, geometry: Geometry, *, backend: str = "auto") -> Map:
-    """Weighted sums of neighbors: out[i] = Σ_o w_{i,o} v_{i+o} over the taps inside the map."""
+def mix(weights: Taps, v: Map, geometry: Geometry, *, filters: Filters | None = None, backend: str = "auto") -> Map:
+    """Weighted sums of neighbors: out[i, c] = Σ_o w_{i,o} m_{o,c} v_{i+o,c} over the taps inside the map."""
     how = geometry.kernel_size, geometry.dilation, _choose(backend, v.device)
-    return torch.ops.paradigms.mix(weights, v, *how)  # type: ignore[no-any-return]
+    return torch.ops.paradigms.mix(weights, v, _expand(filters, v), *how)  # type: ignore[no-any-return]
+
+
+def correlate(weights: Taps, a: Map, b: Map, geometry: Geometry, *, backend: str = "auto") -> Filters:
+    """What each image says of each channel and tap: out[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c} over the taps inside."""
+    how = geometry.kernel_size, geometry.dilation, _choose(backend, a.device)
+    return torch.ops.paradigms.correlate(weights, a, b, *how)  # type: ignore[no-any-return]
+
+
+def _expand(filters: Filters | None, x: Map) -> Filters | None:
+    """For every image: the gradient of what images share is added up by torch."""
+    return None if filters is None else filters.expand(len(x), -1, -1, -1)
 
 
 def reverse(weights: Taps, geometry: Geometry, *, backend: str = "auto") -> Taps:

@@ -20,7 +20,7 @@ from paradigms.functional import (
     make_neighbors,
 )
 from paradigms.kernels import primitive
-from paradigms.kernels.case import Map, regroup
+from paradigms.kernels.case import Map
 
 Taps = Float[Tensor, "batch height width heads taps"]
 SharedTaps = Float[Tensor, "#batch #height #width #heads taps"]
@@ -88,14 +88,6 @@ def _mix_shared(weights: Float[Tensor, "#batch 1 1 heads taps"], v: Map, geometr
     return mixed.view(channels_first.shape).permute(0, 2, 3, 1).reshape(v.shape)
 
 
-def _filter(weights: SharedTaps, aggregation: Aggregation) -> Float[Tensor, "#batch #height #width ghosts taps"]:
-    """A filter for each ghost, from the weights of its head."""
-    assert aggregation.mul is not None
-    filtered = weights.repeat_interleave(aggregation.mul.shape[1] // weights.shape[3], dim=3)
-    filtered = filtered * aggregation.mul[:, None, None]
-    return filtered if aggregation.add is None else filtered + aggregation.add[:, None, None]
-
-
 def _mix(weights: SharedTaps, v: Map, outside: Outside, geometry: Geometry, backend: str) -> Map:
     inside = _remove(v, outside.v)
     if weights.shape[1:3] == (1, 1) and v.shape[1:3] != (1, 1):
@@ -103,6 +95,26 @@ def _mix(weights: SharedTaps, v: Map, outside: Outside, geometry: Geometry, back
     else:
         mixed = primitive.mix(weights.expand(*v.shape[:-1], -1), inside, geometry, backend=backend)
     return mixed if outside.v is None else mixed + weights.sum(dim=-1, keepdim=True) * outside.v.to(v.dtype)
+
+
+def _mix_filtered(
+    weights: SharedTaps,
+    v: Map,
+    mul: Float[Tensor, "#batch ghosts taps"],
+    outside: Outside,
+    geometry: Geometry,
+    backend: str,
+) -> Map:
+    """A filter times the weights of its head."""
+    heads, head_dim = v.shape[-2:]
+    filters = mul.unflatten(1, (heads, -1))
+    filters = filters.repeat_interleave(head_dim // filters.shape[2], dim=2).transpose(2, 3)
+    inside, weights = _remove(v, outside.v), weights.expand(*v.shape[:-1], -1)
+    mixed = primitive.mix(weights, inside, geometry, filters=filters, backend=backend)
+    if outside.v is None:
+        return mixed
+    carried = filters * outside.v.to(v.dtype)[:, None]
+    return mixed + torch.einsum("byxhk,bhkd->byxhd", weights, carried.expand(len(v), -1, -1, -1))
 
 
 def convolve(table: Float[Tensor, "#batch heads taps"], v: Map, geometry: Geometry, outside: Outside) -> Map:
@@ -138,5 +150,4 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the backend
         weights = dropout(weights.expand(*v.shape[:-1], -1), dropout_p)
     if aggregation.mul is None:
         return _mix(weights, v, outside, geometry, backend)
-    filtered = _filter(weights, aggregation)
-    return _mix(filtered, *regroup(v, outside, filtered.shape[3]), geometry, backend).view_as(v)
+    return _mix_filtered(weights, v, aggregation.mul, outside, geometry, backend)

@@ -5,11 +5,21 @@
 
 namespace PARADIGMS_ISA {
 
+// How an entry of a table meets a value: not at all, (value + entry), value * entry.
+enum Table { ABSENT, ADDED, MULTIPLIED };
+
+template <Table TABLE, class V, class T>
+INLINE V meet(V value, const T* entry) {
+    if constexpr (TABLE == ADDED) return value + *entry;
+    if constexpr (TABLE == MULTIPLIED) return value * *entry;
+    return value;
+}
+
 constexpr int BAND = 3;                                      // rows that go together
 constexpr int CHANNELS = PARADIGMS_VECTOR_BYTES == 64 ? 8 : 4;  // that one pass of `mix` holds in registers
 
-// into[c][t] += Σ_d (a_c[d] + table_c[t][d]) b[d] where b moves by `step` from tap to tap.
-template <class S, int C, int T, bool TABLE>
+// into[c][t] += Σ_d (a_c[d] with table_c[t][d]) b[d] where b moves by `step` from tap to tap.
+template <class S, int C, int T, Table TABLE>
 INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
                       const typename S::Scalar* b, int64_t b_stride, int64_t step,
                       const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim) {
@@ -27,7 +37,7 @@ INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar*
             const typename S::V right = load<S>(b + d * b_stride + t * step);
             UNROLL
             for (int c = 0; c < C; c++)
-                sum[c][t] += (TABLE ? left[c] + table[c][t * table_step + d] : left[c]) * right;
+                sum[c][t] += meet<TABLE>(left[c], table[c] + t * table_step + d) * right;
         }
     }
     UNROLL
@@ -36,7 +46,7 @@ INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar*
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
-template <class S, int C, bool TABLE>
+template <class S, int C, Table TABLE>
 INLINE void dot_taps(typename S::Scalar* const* into, const typename S::Scalar* const* a, int64_t a_stride,
                      const typename S::Scalar* b, int64_t b_stride, int64_t step,
                      const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim, int64_t taps) {
@@ -45,7 +55,7 @@ INLINE void dot_taps(typename S::Scalar* const* into, const typename S::Scalar* 
     const T* tables[C];
     for (int64_t t = 0; t < taps;) {
         UNROLL
-        for (int c = 0; c < C; c++) out[c] = into[c] + t * S::count, tables[c] = TABLE ? table[c] + t * table_step : nullptr;
+        for (int c = 0; c < C; c++) out[c] = into[c] + t * S::count, tables[c] = TABLE != ABSENT ? table[c] + t * table_step : nullptr;
         const T* from = b + t * step;
 #define PARADIGMS_TAPS(N)                                                                                        \
     if (taps - t >= N) {                                                                                         \
@@ -90,8 +100,8 @@ INLINE void project_block(typename S::Scalar* const* into, const typename S::Sca
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
-// sum[r][j] += Σ_t weights_r[t] (v[j] + table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap too.
-template <class S, int FIRST, int LAST, bool TABLE>
+// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap too.
+template <class S, int FIRST, int LAST, Table TABLE>
 INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights, int64_t weight_step,
                      const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
                      const typename S::Scalar* const* table, int64_t table_step, int64_t taps) {
@@ -104,7 +114,7 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
             const typename S::V value = load<S>(v + j * v_stride + t * v_step);
             UNROLL
             for (int r = FIRST; r < LAST; r++)
-                sum[r][j] += weight[r] * (TABLE ? value + table[r][t * table_step + j] : value);
+                sum[r][j] += weight[r] * meet<TABLE>(value, table[r] + t * table_step + j);
         }
     }
 }
@@ -129,6 +139,36 @@ INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_ste
                 const typename S::V left = load<S>(weights + y * weight_row + t * weight_step + x);
                 UNROLL
                 for (int j = 0; j < 4; j++) sum[t][j] += left * right[j];
+            }
+        }
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+        for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
+}
+
+// sums[t][j] += Σ over rows and columns of weights[t] a[j] b[j]; b moves by `b_step` from tap to tap, sums are as above.
+template <class S, int T>
+INLINE void correlate_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
+                            int64_t weight_step, int64_t weight_row, const typename S::Scalar* a,
+                            const typename S::Scalar* b, int64_t b_step, int64_t stride, int64_t row, int64_t rows,
+                            int64_t columns) {
+    typename S::V sum[T][4];
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+        for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t x = 0; x < columns; x += S::count) {
+            typename S::V left[4];
+            UNROLL
+            for (int j = 0; j < 4; j++) left[j] = load<S>(a + y * row + j * stride + x);
+            UNROLL
+            for (int t = 0; t < T; t++) {
+                const typename S::V weight = load<S>(weights + y * weight_row + t * weight_step + x);
+                UNROLL
+                for (int j = 0; j < 4; j++)
+                    sum[t][j] += weight * left[j] * load<S>(b + y * row + j * stride + t * b_step + x);
             }
         }
     UNROLL

@@ -23,8 +23,10 @@ struct Sliding {
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
     Plane<T> q, k, v, grad, weights, dlogits;
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                    // one head's tables, channels filled up to `depth`
+    T* filters = nullptr;                                             // likewise
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;        // of three rows of queries and one vector
     T *drk = nullptr, *drq = nullptr, *drb = nullptr;                 // sums, a vector each
+    T* dfilters = nullptr;                                            // likewise
     T *first_key = nullptr, *last_key = nullptr;
     int64_t band_stride;
 
@@ -43,11 +45,13 @@ struct Sliding {
         const bool attends = task == FORWARD || task == BACKWARD;
         bool enough = (band = allocate<T>(arena, BAND * depth * band_stride)) && (logits = allocate<T>(arena, BAND * taps * L));
         if (task != REVERSE) enough = enough && v.create(arena, height, depth, vectors, halo);
-        if (attends || task == DOT) enough = enough && q.create(arena, height, depth, vectors, halo);
+        if (attends || task == DOT || task == CORRELATE) enough = enough && q.create(arena, height, depth, vectors, halo);
         if (attends)
             enough = enough && k.create(arena, height, depth, vectors, halo) && (rk = allocate<T>(arena, taps * depth)) &&
                      (rq = allocate<T>(arena, taps * depth)) && (rb = allocate<T>(arena, taps)) && (first_key = allocate<T>(arena, vectors)) &&
                      (last_key = allocate<T>(arena, vectors));
+        if (c.filters.data) enough = enough && (filters = allocate<T>(arena, taps * depth));
+        if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, taps * depth * L));
         if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD)
@@ -68,6 +72,15 @@ struct Sliding {
         int64_t x = 0;
         for (; width - x > Half::count; x += L) f(Full{}, x);
         if (x < width) f(Half{}, x);
+    }
+
+    // Calls f with lanes, a first column and how many of them; half a vector at a time where this is enough for the rest.
+    template <class F>
+    INLINE void over_width(F f) {
+        const int64_t whole = width - width % L, rest = width - whole;
+        if (rest > Half::count) return f(Full{}, 0, width);
+        if (whole) f(Full{}, 0, whole);
+        if (rest) f(Half{}, whole, rest);
     }
 
     void load_plane(int64_t image, int64_t head) {
@@ -115,8 +128,8 @@ struct Sliding {
     }
     INLINE bool is_inside(int64_t y) const { return y >= 0 && y < height; }
 
-    // into[r][o] += (a_r + table_o)·b_{i+o} for the taps that reach the map.
-    template <class S, bool TABLE>
+    // into[r][o] += (a_r with table_o)·b_{i+o} for the taps that reach the map.
+    template <class S, Table TABLE>
     OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0, int64_t count,
                     const T* table) {
         for (int64_t m = 0; m < num_meetings(); m++) {
@@ -131,7 +144,7 @@ struct Sliding {
                 const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
                 out[i] = into + (r * taps + tap) * S::count;
                 left[i] = a.row(a_is_zero ? -1 : y0 + r * down) + x;
-                tables[i] = TABLE ? table + tap * depth : nullptr;
+                tables[i] = TABLE != ABSENT ? table + tap * depth : nullptr;
             }
             const T* right = b.row(meeting.y) + x - halo;
             if (n == 3) dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
@@ -160,9 +173,9 @@ struct Sliding {
                 for (int64_t o = 0; o < taps; o++) store<S>(logits + (r * taps + o) * S::count, all<S>(rb[o]));
         }
         if (c.rq)
-            dot<S, true>(logits, q, !c.has_dot, k, x, y0, count, rq);
+            dot<S, ADDED>(logits, q, !c.has_dot, k, x, y0, count, rq);
         else if (c.has_dot)
-            dot<S, false>(logits, q, false, k, x, y0, count, nullptr);
+            dot<S, ABSENT>(logits, q, false, k, x, y0, count, nullptr);
         if (c.first_row) exclude<S>(x, y0, count);
     }
 
@@ -194,8 +207,8 @@ struct Sliding {
         return keep_some<S>(counter, c.seed, plane, c.keep);
     }
 
-    // into[r][j] = Σ over taps of weights (v + table), for all channels; `reversed` gathers what keys hear.
-    template <class S, bool TABLE>
+    // into[r][j] = Σ over taps of weights (v with table), for all channels; `reversed` gathers what keys hear.
+    template <class S, Table TABLE>
     OUTLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step, bool reversed,
                     const Plane<T>& b, bool b_is_zero, int64_t x, int64_t y0, int64_t count, const T* table) {
         typedef typename S::V V;
@@ -205,12 +218,12 @@ struct Sliding {
             for (int64_t m = 0; m < num_meetings(); m++) {
                 const Meeting meeting = reversed ? meet_queries(y0, m, count) : meet_keys(y0, m, count);
                 const bool inside = is_inside(meeting.y);
-                if (!inside && (reversed || !TABLE)) continue;
+                if (!inside && (reversed || TABLE != ADDED)) continue;
                 const T *weight[BAND] = {}, *tables[BAND] = {};
                 for (int r = meeting.first; r < meeting.last; r++) {
                     const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
                     weight[r] = reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
-                    tables[r] = TABLE ? table + tap * depth + d : nullptr;
+                    tables[r] = TABLE != ABSENT ? table + tap * depth + d : nullptr;
                 }
                 const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
                 const int64_t step = reversed ? w_step - across : w_step;
@@ -225,7 +238,7 @@ struct Sliding {
                 PARADIGMS_ROWS(2, 3)
 #undef PARADIGMS_ROWS
             }
-            if constexpr (TABLE)
+            if constexpr (TABLE == ADDED)
                 if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, count);
             for (int r = 0; r < count; r++)
                 UNROLL
@@ -278,16 +291,27 @@ struct Sliding {
         if (task == DOT) run_dot(image, head);
         if (task == MIX) run_mix(image, head);
         if (task == REVERSE) run_reverse(image, head);
+        if (task == CORRELATE) run_correlate(image, head);
+    }
+
+    void load_filters(int64_t image, int64_t head) {
+        const T* from = static_cast<const T*>(c.filters.data) + image * c.filters.batch + head * c.filters.head;
+        for (int64_t o = 0; o < taps; o++)
+            for (int64_t d = 0; d < head_dim; d++) filters[o * depth + d] = from[o * c.filters.row + d];
     }
 
     void run_dot(int64_t image, int64_t head) {
         pack<Full, T>(q, c.q, image, head, width, head_dim, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        if (c.filters.data) load_filters(image, head);
         over_bands([&](int64_t y0, int64_t count) {
             over_columns([&](auto lanes, int64_t x) {
                 typedef decltype(lanes) S;
                 memset(logits, 0, BAND * taps * S::count * sizeof(T));
-                this->dot<S, false>(logits, q, false, v, x, y0, count, nullptr);
+                if (c.filters.data)
+                    this->dot<S, MULTIPLIED>(logits, q, false, v, x, y0, count, filters);
+                else
+                    this->dot<S, ABSENT>(logits, q, false, v, x, y0, count, nullptr);
                 for (int64_t r = 0; r < count; r++)
                     for (int64_t o = 0; o < taps; o++)
                         store<S>(weights.row(y0 + r * down) + o * weights.stride + x,
@@ -301,11 +325,18 @@ struct Sliding {
     void run_mix(int64_t image, int64_t head) {
         pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        if (c.filters.data) load_filters(image, head);
         const int64_t row = taps * weights.stride;
         over_bands([&](int64_t y0, int64_t count) {
             over_columns([&](auto lanes, int64_t x) {
-                this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(y0) + x, down * row,
-                                            weights.stride, false, v, false, x, y0, count, nullptr);
+                typedef decltype(lanes) S;
+                const T* w = weights.row(y0) + x;
+                if (c.filters.data)
+                    this->mix<S, MULTIPLIED>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride, false, v,
+                                             false, x, y0, count, filters);
+                else
+                    this->mix<S, ABSENT>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride, false, v,
+                                         false, x, y0, count, nullptr);
             });
             write_band(c.out, image, head, y0, count, 1);
         });
@@ -325,6 +356,46 @@ struct Sliding {
                     memset(to, 0, width * sizeof(T));
             }
             unpack_row<Full, T>(dlogits.row(y), dlogits.stride, c.out, image, head, y, width, taps, taps, 1);
+        }
+    }
+
+    void run_correlate(int64_t image, int64_t head) {
+        pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        pack<Full, T>(q, c.q, image, head, width, head_dim, 1);
+        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        memset(dfilters, 0, taps * depth * L * sizeof(T));
+        for (int64_t s = 0; s < rows; s++) {
+            const int64_t move = (s - rows / 2) * down;
+            const int64_t first = move < 0 ? -move : 0, last = move < 0 ? height : height - move;
+            if (first < last) correlate_row(s, first, move, last - first);
+        }
+        const int64_t at = (image * c.heads + head) * taps * head_dim;
+        write_sums<Full, T>(static_cast<T*>(c.dfilters) + at, dfilters, taps, head_dim, depth, 1);
+    }
+
+    // dfilters[o] += Σ weights a b_{i+o} for the taps of one row of the kernel, over `count` rows of queries from `y`.
+    INLINE void correlate_row(int64_t kernel_row, int64_t y, int64_t move, int64_t count) {
+        const int64_t step = depth * L, w_row = taps * weights.stride, row = depth * v.stride;
+        for (int64_t t = 0; t < num_taps;) {
+            const int64_t block = num_taps - t < 4 ? num_taps - t : 4, tap = kernel_row * columns + first_tap + t;
+            for (int64_t d = 0; d < depth; d += 4) {
+                T* into = dfilters + tap * step + d * L;
+                const T* w = weights.row(y) + tap * weights.stride;
+                const T *a = q.row(y) + d * q.stride, *b = v.row(y + move) + d * v.stride + t * across - halo;
+                auto run = [&](auto lanes, int64_t x, int64_t extent) {
+                    typedef decltype(lanes) S;
+#define PARADIGMS_TAPS(N)                                                                                              \
+    if (block == N)                                                                                                    \
+        correlate_block<S, N>(into, L, step, w + x, weights.stride, w_row, a + x, b + x, across, v.stride, row, count, extent);
+                    PARADIGMS_TAPS(4)
+                    PARADIGMS_TAPS(3)
+                    PARADIGMS_TAPS(2)
+                    PARADIGMS_TAPS(1)
+#undef PARADIGMS_TAPS
+                };
+                over_width(run);
+            }
+            t += block;
         }
     }
 
@@ -357,7 +428,7 @@ struct Sliding {
             const V sum = top + logarithm<S>(total);
             for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = sum[i];
         }
-        mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false, x, y0,
+        mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false, x, y0,
                       count, nullptr);
         for (int r = 0; r < count; r++)
             for (int64_t d = 0; d < depth; d++) {
@@ -386,7 +457,7 @@ struct Sliding {
             write_band(c.dk, image, head, y0, count, 1);
         }
         over_columns([&](auto lanes, int64_t x) {
-            this->mix<decltype(lanes), false>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
+            this->mix<decltype(lanes), ABSENT>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
                                               weights.stride, true, grad, false, x, y0, count, nullptr);
         });
         write_band(c.dv, image, head, y0, count, 1);
@@ -397,7 +468,7 @@ struct Sliding {
         typedef typename S::V V;
         make_logits<S>(x, y0, count);
         memset(dweights, 0, BAND * taps * S::count * sizeof(T));
-        dot<S, false>(dweights, grad, false, v, x, y0, count, nullptr);
+        dot<S, ABSENT>(dweights, grad, false, v, x, y0, count, nullptr);
         for (int r = 0; r < count; r++) {
             const int64_t y = y0 + r * down;
             T *weight = logits + r * taps * S::count, *dweight = dweights + r * taps * S::count;
@@ -425,10 +496,10 @@ struct Sliding {
         }
         if (!c.dq.data) return;
         if (c.rk)
-            mix<S, true>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x,
+            mix<S, ADDED>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x,
                          y0, count, rk);
         else
-            mix<S, false>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, false, x, y0,
+            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, false, x, y0,
                           count, nullptr);
     }
 
@@ -436,10 +507,10 @@ struct Sliding {
     OUTLINE void backward_of_keys(int64_t x, int64_t y0, int64_t count) {
         const int64_t row = taps * dlogits.stride;
         if (c.rq)
-            mix<S, true>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, !c.has_dot, x,
+            mix<S, ADDED>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, !c.has_dot, x,
                          y0, count, rq);
         else
-            mix<S, false>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, false, x, y0,
+            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, false, x, y0,
                           count, nullptr);
     }
 
@@ -451,7 +522,6 @@ struct Sliding {
             for (int64_t d = 0; d < depth; d += 4) {
                 T* into = sums + (tap + t) * step + d * L;
                 const T* from = a.row(y) + d * a.stride;
-                const int64_t whole = width - width % L, rest = width - whole;
                 auto run = [&](auto lanes, int64_t x, int64_t extent) {
                     typedef decltype(lanes) S;
                     const T* left = w + t * w_step + x;
@@ -461,12 +531,7 @@ struct Sliding {
                     if (block == 2) outer_block<S, 2>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
                     if (block == 1) outer_block<S, 1>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
                 };
-                if (rest > Half::count) {
-                    run(Full{}, 0, width);
-                } else {
-                    if (whole) run(Full{}, 0, whole);
-                    if (rest) run(Half{}, whole, rest);
-                }
+                over_width(run);
             }
             t += block;
         }

@@ -336,9 +336,9 @@ struct Windows {
                 }
                 const int64_t table_step = table_of_keys ? depth : -depth;
                 if (b_is_zero)
-                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, zeros, 0, 0, tables, table_step, run);
+                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, zeros, 0, 0, tables, table_step, run);
                 else
-                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, b + (t * depth + d) * S::count, S::count, depth * S::count,
+                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, b + (t * depth + d) * S::count, S::count, depth * S::count,
                                              tables, table_step, run);
             }
             for (int r = 0; r < C; r++)

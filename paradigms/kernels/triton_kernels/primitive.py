@@ -1,4 +1,4 @@
-"""`dot`, `mix` and `reverse` in Triton: what lies outside the map is zero."""
+"""`dot`, `mix`, `correlate` and `reverse` in Triton: what lies outside the map is zero."""
 
 from typing import no_type_check
 
@@ -11,6 +11,7 @@ from paradigms.functional import Geometry
 from paradigms.kernels.triton_kernels.tile import (
     NUM_WARPS,
     Extent,
+    Strided,
     Tile,
     Window,
     choose_tile,
@@ -27,31 +28,73 @@ from paradigms.kernels.triton_kernels.tile import (
 
 @triton.jit
 @no_type_check
-def dot_taps(a, b, out, extent, window: tl.constexpr, tile: tl.constexpr):
+def load_filter(filters, batch, tap, head, tile: tl.constexpr):
+    """What multiplies each channel at a tap; one where there are no filters."""
+    if filters is None:
+        return tl.full([tile.padded], 1.0, tile.dtype)
+    else:
+        channel = tl.arange(0, tile.padded)
+        start = tl.cast(batch, tl.int64) * filters.batch + tl.cast(head, tl.int64) * filters.head
+        there = filters.pointer + start + tl.cast(tap, tl.int64) * filters.row + channel
+        return tl.load(there, mask=channel < tile.channels, other=0.0).to(tile.dtype)
+
+
+@triton.jit
+@no_type_check
+def load_weights(weights, batch, pixel, head, tap, exists, extent, tile: tl.constexpr):
+    """What queries give to their tap."""
+    start = tl.cast(batch, tl.int64) * weights.batch + tl.cast(head, tl.int64) * weights.head
+    start += tl.cast(pixel // extent.width, tl.int64) * weights.row
+    start += tl.cast(pixel % extent.width, tl.int64) * weights.column
+    return tl.load(weights.pointer + start + tap, mask=exists, other=0.0).to(tile.dtype)
+
+
+@triton.jit
+@no_type_check
+def dot_taps(a, b, filters, out, extent, window: tl.constexpr, tile: tl.constexpr):
     """Each query with the keys of its taps; a tap outside gives zero, as its key is loaded as zeros."""
     batch, head, pixel, exists = find_block(extent, tile.block)
     left = load_tile(a, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
     here = find_row(extent, batch, pixel, head) * (window.size[0] * window.size[1])
     for tap in range(window.size[0] * window.size[1]):
         row, column, inside, _ = find_keys(pixel, tap, extent, window)
-        products = left * load_tile(b, batch, row, column, head, inside, tile)
+        products = left * load_filter(filters, batch, tap, head, tile)[None, :]
+        products *= load_tile(b, batch, row, column, head, inside, tile)
         tl.store(out + here + tap, tl.sum(products, axis=1).to(out.dtype.element_ty), mask=exists)
 
 
 @triton.jit
 @no_type_check
-def mix_taps(weights, v, out, extent, window: tl.constexpr, tile: tl.constexpr):
+def mix_taps(weights, v, filters, out, extent, window: tl.constexpr, tile: tl.constexpr):
     """The sum of what each query's taps see, weighted."""
     batch, head, pixel, exists = find_block(extent, tile.block)
-    start = tl.cast(batch, tl.int64) * weights.batch + tl.cast(head, tl.int64) * weights.head
-    start += tl.cast(pixel // extent.width, tl.int64) * weights.row
-    start += tl.cast(pixel % extent.width, tl.int64) * weights.column
     mixed = tl.zeros([tile.block, tile.padded], tile.dtype)
     for tap in range(window.size[0] * window.size[1]):
         row, column, inside, _ = find_keys(pixel, tap, extent, window)
-        weight = tl.load(weights.pointer + start + tap, mask=exists, other=0.0).to(tile.dtype)
-        mixed += weight[:, None] * load_tile(v, batch, row, column, head, inside, tile)
+        weight = load_weights(weights, batch, pixel, head, tap, exists, extent, tile)
+        seen = load_tile(v, batch, row, column, head, inside, tile)
+        mixed += weight[:, None] * (seen * load_filter(filters, batch, tap, head, tile)[None, :])
     store_rows(out, find_row(extent, batch, pixel, head), mixed, exists, tile)
+
+
+@triton.jit
+@no_type_check
+def correlate_taps(weights, a, b, out, extent, window: tl.constexpr, tile: tl.constexpr):
+    """One tap of one map and head a program: the sum over its pixels, block by block."""
+    taps = window.size[0] * window.size[1]
+    tap, head = tl.program_id(0) % taps, tl.program_id(0) // taps % extent.heads
+    batch, pixels = tl.program_id(0) // taps // extent.heads, extent.height * extent.width
+    total = tl.zeros([tile.padded], tile.dtype)
+    for start in range(0, pixels, tile.block):
+        pixel = start + tl.arange(0, tile.block)
+        exists, pixel = pixel < pixels, tl.minimum(pixel, pixels - 1)
+        row, column, inside, _ = find_keys(pixel, tap, extent, window)
+        weight = load_weights(weights, batch, pixel, head, tap, exists, extent, tile)
+        left = load_tile(a, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
+        total += tl.sum(weight[:, None] * left * load_tile(b, batch, row, column, head, inside, tile), axis=0)
+    channel = tl.arange(0, tile.padded)
+    there = out + tl.cast(tl.program_id(0), tl.int64) * tile.channels + channel
+    tl.store(there, total.to(out.dtype.element_ty), mask=channel < tile.channels)
 
 
 @triton.jit
@@ -73,21 +116,38 @@ def _plan(x: Tensor, geometry: Geometry) -> tuple[Extent, Window, Tile, tuple[in
     return extent, to_window(geometry), tile, make_grid(extent, tile.block)
 
 
-def dot(a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+def _to_map(filters: Tensor | None) -> Strided | None:
+    """As programs read (batch, heads, taps, head_dim): a map of as many rows as taps, and one column."""
+    return None if filters is None else to_strided(filters.transpose(1, 2)[:, :, None])
+
+
+def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     extent, window, tile, grid = _plan(a, geometry)
     out = torch.empty(*a.shape[:-1], geometry.num_taps, dtype=a.dtype, device=a.device)
+    maps = to_strided(a), to_strided(b), _to_map(filters)
     with torch.cuda.device_of(a):
-        dot_taps[grid](to_strided(a), to_strided(b), out, extent, window, tile, num_warps=NUM_WARPS)
+        dot_taps[grid](*maps, out, extent, window, tile, num_warps=NUM_WARPS)
     return out
 
 
-def mix(weights: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
+def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
     extent, window, tile, grid = _plan(v, geometry)
     out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    maps = to_strided(weights), to_strided(v), _to_map(filters)
     with torch.cuda.device_of(v):
-        mix_taps[grid](to_strided(weights), to_strided(v), out, extent, window, tile, num_warps=NUM_WARPS)
+        mix_taps[grid](*maps, out, extent, window, tile, num_warps=NUM_WARPS)
+    return out
+
+
+def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
+    """To (batch, heads, taps, head_dim)."""
+    extent, window, tile, _ = _plan(a, geometry)
+    out = torch.empty(len(a), a.shape[3], geometry.num_taps, a.shape[4], dtype=a.dtype, device=a.device)
+    maps = to_strided(weights), to_strided(a), to_strided(b)
+    with torch.cuda.device_of(a):
+        correlate_taps[(out[..., 0].numel(),)](*maps, out, extent, window, tile, num_warps=NUM_WARPS)
     return out
 
 

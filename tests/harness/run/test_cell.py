@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from harness.build import build_model, describe_kernels
 from harness.data import fashion_mnist
@@ -94,6 +95,19 @@ def test_weights_and_predictions_are_kept(
     with np.load(read_artifact(tracker, record, "predictions.npz")) as arrays:
         top1 = 100 * float((arrays["predictions"] == arrays["labels"]).mean())
     assert top1 == pytest.approx(record.metrics["test/top1"])
+
+
+def test_a_run_that_is_not_to_test_keeps_its_weights_and_no_number_of_the_test_set(
+    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+) -> None:
+    plan = to_trainable(plan)
+    record, _ = execute(plan, replace(make_context(plan.spec), tests=False))
+    assert record.status == RunStatus.OK, record.status_detail
+    assert "val/top1" in record.metrics
+    assert not [name for name in record.metrics if name.startswith("test/")]
+    assert read_artifact(tracker, record, "weights.pt").exists()
+    with pytest.raises(MlflowException):
+        read_artifact(tracker, record, "predictions.npz")
 
 
 def test_the_same_run_twice_gives_the_same_numbers(plan: Plan, make_context: Callable[..., RunContext]) -> None:

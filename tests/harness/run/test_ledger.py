@@ -25,7 +25,8 @@ class Shelf:
 def make_record(plan: Plan, status: RunStatus = RunStatus.OK, digests: tuple[str, str] = TODAY) -> Record:
     """Of the plan's first run."""
     provenance = {"code_digest": digests[0], "data_digest": digests[1]}
-    return Record(plan.rows[0].cell.id, "Swin-T", 0, status, metrics={}, provenance=provenance, end_time=1.0)
+    metrics = {"test/top1": 80.0} if status == RunStatus.OK else {}
+    return Record(plan.rows[0].cell.id, "Swin-T", 0, status, metrics=metrics, provenance=provenance, end_time=1.0)
 
 
 def enter(plan: Plan, *records: Record) -> tuple[Standing, Record | None]:
@@ -45,6 +46,13 @@ def test_a_record_belongs_to_its_cell_and_seed(small_plan: Plan) -> None:
     entries = read_ledger(small_plan, cast("Tracker", Shelf((make_record(small_plan),))), {})
     done = [entry.run for entry in entries if entry.standing == Standing.DONE]
     assert [(run.row.name, run.seed) for run in done] == [("Swin-T", 0)]
+
+
+def test_a_run_that_saw_no_test_image_is_done_for_a_search_alone(small_plan: Plan) -> None:
+    trial = replace(make_record(small_plan), metrics={"val/top1": 80.0})
+    shelf, digests = cast("Tracker", Shelf((trial,))), {row.cell.id: TODAY for row in small_plan.rows}
+    assert read_ledger(small_plan, shelf, digests)[0].standing == Standing.TO_DO
+    assert read_ledger(small_plan, shelf, digests, tests=False)[0].standing == Standing.DONE
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from mlflow import MlflowClient
 
 from harness.engines.engine import Event, Message, Returned, Started, Stopped, Task
 from harness.plan import PlannedRun
-from harness.record import EpochMetrics, RunStatus
+from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.open_run import Measured, Opened, OpenRun
 from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, load_search
-from harness.search.controls import WINNER
+from harness.search.controls import WINNER, judge_controls
 from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
+from harness.search.space import make_space
 from harness.search.trial import Outcome, TrialState
 from harness.table import make_table
 from harness.tracking import MlflowTracker
@@ -88,7 +89,8 @@ class PlayedEngine:
             if task.name in self._unwanted:
                 yield Stopped(task.name, "")
                 return
-        open_run.add(Measured({"test/top1": top1 or 84.0, "test/top5": 100.0}))
+        if context.tests:
+            open_run.add(Measured({"test/top1": top1 or 84.0, "test/top5": 100.0}))
         record = open_run.to_record(*((RunStatus.OK, "") if top1 else (RunStatus.DIVERGED, "17")))
         context.tracker.finish_run(run_id, record)
         yield Returned(task.name, record, "")
@@ -168,6 +170,13 @@ def test_every_trial_is_a_run_of_the_stated_replicate_under_a_parent(searched: S
     assert {"report.html", "trials.csv", "surface.png", "surface.svg"} <= artifacts
 
 
+def test_no_trial_sees_the_test_set(searched: Searched) -> None:
+    client = MlflowClient(searched.tracker.store.uri)
+    metrics = [client.get_run(outcome.run_id).data.metrics for outcome in searched.outcomes]
+    assert all("val/top1" in found for found in metrics)
+    assert not [name for found in metrics for name in found if name.startswith("test/")]
+
+
 def test_a_cell_that_is_stored_is_not_trained_again(searched: Searched) -> None:
     trained = Counter(run.row.name for run in searched.engine.played)
     assert "trial 2" not in trained
@@ -211,6 +220,37 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     controls = pd.read_csv(page.with_name("controls.csv")).set_index("control")
     assert list(controls["pairs"]) == [1, 1]
     assert set(controls["verdict"]) == {"unresolved"}
+
+
+@pytest.mark.parametrize(
+    ("status", "shift", "expected"),
+    [
+        (RunStatus.OK, "", [(4, "better")]),
+        (RunStatus.DIVERGED, "", [(3, "unresolved")]),
+        (RunStatus.OK, "other", []),
+    ],
+    ids=["all", "thinned", "other images"],
+)
+def test_a_control_is_judged_as_a_row_of_a_table_is(
+    searched: Searched, status: RunStatus, shift: str, expected: list[tuple[int, str]]
+) -> None:
+    spec = load_search(searched.folder / "small_search.yaml", overrides=["seeds=4"])
+    assert searched.ended.best is not None
+    plan = plan_comparison(spec, searched.ended.best)
+    records = [
+        Record(
+            run.row.cell.id,
+            run.row.name,
+            run.seed,
+            status if is_control and run.seed == 3 else RunStatus.OK,
+            metrics={"test/top1": (80.0 if is_control else 82.0) + 0.1 * run.seed * run.seed * is_control},
+            provenance={"code_digest": "c0de", "data_digest": "da7a" + shift * is_control},
+        )
+        for run in plan.runs
+        for is_control in [run.row.name == "O from 1"]
+    ]
+    found = judge_controls(make_space(spec), plan, [record for record in records if record.row != "γ as a rate"])
+    assert list(zip(found["pairs"], found["verdict"], strict=True)) == expected
 
 
 def test_a_control_that_the_winner_makes_impossible_is_skipped_with_its_reason(searched: Searched) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from paradigms import kernels
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Aggregation, Geometry, make_neighbors
-from paradigms.kernels import cpu, fused, primitive, reference
+from paradigms.kernels import cpu, fused, offset, reference
 from paradigms.kernels.case import Case, Dropout
 from paradigms.normalization import Softmax
 
@@ -76,12 +76,18 @@ def test_every_instruction_set_equals_the_reference(
 def test_the_primitives_of_every_instruction_set_equal_those_of_torch(width: int) -> None:
     case = make_case(Geometry("sliding", (3, 5), (1, 2)), (5, width), head_dim=WIDTHS[width])
     a, b = case.terms.q, case.v
-    taps = primitive.dot(a, b, case.geometry, backend="torch")
-    for found, expected in (
-        (cpu.dot(a, b, case.geometry), taps),
-        (cpu.mix(taps, b, case.geometry), primitive.mix(taps, b, case.geometry, backend="torch")),
-        (cpu.reverse(taps, case.geometry), primitive.reverse(taps, case.geometry, backend="torch")),
+    taps = offset.dot(a, b, None, case.geometry)
+    generator = torch.Generator().manual_seed(5)
+    filters = torch.randn(len(a), a.shape[3], taps.shape[-1], a.shape[4], dtype=a.dtype, generator=generator)
+    for name, inputs in (
+        ("dot", (a, b, None)),
+        ("dot", (a, b, filters)),
+        ("mix", (taps, b, None)),
+        ("mix", (taps, b, filters)),
+        ("correlate", (taps, a, b)),
+        ("reverse", (taps,)),
     ):
+        found, expected = (getattr(backend, name)(*inputs, case.geometry) for backend in (cpu, offset))
         assert_close([found], [expected], 1e-13)
 
 

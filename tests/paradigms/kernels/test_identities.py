@@ -131,6 +131,13 @@ def test_the_primitives_are_each_others_adjoints(
     product = (primitive.dot(a, b, **how) * g).sum()
     _assert_close((a * primitive.mix(g, b, **how)).sum(), product)
     _assert_close((b * primitive.mix(primitive.reverse(g, **how), a, **how)).sum(), product)
+    m = torch.randn(
+        len(a), a.shape[3], g.shape[-1], a.shape[4], dtype=a.dtype, generator=torch.Generator().manual_seed(4)
+    )
+    product = (primitive.dot(a, b, filters=m, **how) * g).sum()
+    _assert_close((a * primitive.mix(g, b, filters=m, **how)).sum(), product)
+    _assert_close((b * primitive.mix(primitive.reverse(g, **how), a, filters=m.flip(2), **how)).sum(), product)
+    _assert_close((m * primitive.correlate(g, a, b, **how)).sum(), product)
     _assert_close(
         (primitive.reverse(g, **how) * _make_taps(case).flip(1)).sum(),
         (g * primitive.reverse(_make_taps(case).flip(1), **how)).sum(),

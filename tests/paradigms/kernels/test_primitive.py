@@ -1,5 +1,6 @@
-"""`dot`, `mix` and `reverse` as operators of torch: what they compute, that they are registered, and what they keep."""
+"""The primitives as operators of torch: what they compute, that they are registered, and what they keep."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -22,7 +23,7 @@ GEOMETRIES = {
 }
 every_geometry = pytest.mark.parametrize(("geometry", "size"), GEOMETRIES.values(), ids=GEOMETRIES.keys())
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
-NAMES = ["dot", "mix", "reverse"]
+NAMES = ["dot", "mix", "filtered_dot", "filtered_mix", "correlate", "reverse"]
 
 Loop = Callable[..., Tensor]
 
@@ -33,33 +34,52 @@ def _make_inputs(
     generator = torch.Generator().manual_seed(3)
     a, b = torch.randn(2, batch, *size, 2, 3, dtype=torch.float64, generator=generator).to(dtype)
     taps = torch.randn(batch, *size, 2, geometry.num_taps, dtype=torch.float64, generator=generator).to(dtype)
-    return {"dot": [a, b], "mix": [taps, b], "reverse": [taps]}[name]
+    filters = torch.randn(batch, 2, geometry.num_taps, 3, dtype=torch.float64, generator=generator).to(dtype)
+    return {
+        "dot": [a, b],
+        "mix": [taps, b],
+        "filtered_dot": [a, b, filters],
+        "filtered_mix": [taps, b, filters],
+        "correlate": [taps, a, b],
+        "reverse": [taps],
+    }[name]
 
 
 def _call(name: str, geometry: Geometry, backend: str) -> Loop:
-    return partial(getattr(primitive, name), geometry=geometry, backend=backend)
+    function = getattr(primitive, name.removeprefix("filtered_"))
+    if name.startswith("filtered_"):
+        return lambda left, right, filters: function(left, right, geometry, filters=filters, backend=backend)
+    return partial(function, geometry=geometry, backend=backend)
 
 
 def _loop(name: str, inputs: list[Tensor], geometry: Geometry) -> Tensor:
     """By definition, pixel by pixel and tap by tap."""
-    first, last = inputs[0], inputs[-1]
+    first, seen_of = inputs[0], inputs[-1] if name in ("correlate", "reverse") else inputs[1]
+    filters = inputs[2] if name.startswith("filtered_") else None
     (rows, columns), (down, across) = geometry.kernel_size, geometry.dilation
     height, width = first.shape[1:3]
     taps = first.new_zeros(*first.shape[:-1], geometry.num_taps)
-    out = torch.zeros_like(last)
+    mixed = torch.zeros_like(seen_of)
+    sums = first.new_zeros(len(first), first.shape[3], geometry.num_taps, seen_of.shape[-1])
     for y, x, s, t in product(range(height), range(width), range(rows), range(columns)):
         there, tap = (y + (s - rows // 2) * down, x + (t - columns // 2) * across), s * columns + t
         if not (0 <= there[0] < height and 0 <= there[1] < width):
             continue
-        seen = last[:, there[0], there[1]]
-        if name == "dot":
+        seen = seen_of[:, there[0], there[1]]
+        if filters is not None:
+            seen = seen * filters[:, :, tap]
+        if name.endswith("dot"):
             taps[:, y, x, :, tap] = (first[:, y, x] * seen).sum(-1)
-        if name == "mix":
-            out[:, y, x] += first[:, y, x, :, tap, None] * seen
+        if name.endswith("mix"):
+            mixed[:, y, x] += first[:, y, x, :, tap, None] * seen
+        if name == "correlate":
+            sums[:, :, tap] += first[:, y, x, :, tap, None] * inputs[1][:, y, x] * seen
         if name == "reverse":
             opposite = (rows - 1 - s) * columns + columns - 1 - t
             taps[:, y, x, :, tap] = seen[..., opposite]
-    return out if name == "mix" else taps
+    if name.endswith("mix"):
+        return mixed
+    return sums if name == "correlate" else taps
 
 
 def _assert_close(actual: Tensor, expected: Tensor) -> None:
@@ -80,7 +100,7 @@ def test_it_is_what_its_definition_says(name: str, backend: str, geometry: Geome
 def test_inputs_in_any_layout_give_the_same(name: str, backend: str) -> None:
     geometry, size = GEOMETRIES["dilated"]
     inputs, call = _make_inputs(name, geometry, size), _call(name, geometry, backend)
-    strange = [x.permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0) for x in inputs]
+    strange = [x.permute(*reversed(range(x.ndim))).contiguous().permute(*reversed(range(x.ndim))) for x in inputs]
     found, expected = call(*strange), call(*inputs)
     assert torch.equal(found, expected)
     assert found.is_contiguous()
@@ -104,31 +124,37 @@ def test_an_empty_batch_gives_an_empty_result(name: str, backend: str) -> None:
 def test_the_operator_is_registered_as_it_behaves(name: str, backend: str) -> None:
     geometry, size = GEOMETRIES["dilated"]
     inputs = [x.requires_grad_() for x in _make_inputs(name, geometry, size)]
-    operator = getattr(torch.ops.paradigms, name).default
-    torch.library.opcheck(operator, (*inputs, geometry.kernel_size, geometry.dilation, backend))
+    operator = getattr(torch.ops.paradigms, name.removeprefix("filtered_")).default
+    no_filters = [None] if name in ("dot", "mix") else []
+    torch.library.opcheck(operator, (*inputs, *no_filters, geometry.kernel_size, geometry.dilation, backend))
 
 
 @pytest.mark.parametrize("geometry", [GEOMETRIES["square"][0], GEOMETRIES["dilated"][0]], ids=["square", "dilated"])
 @every_backend
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_differentiated_twice(name: str, backend: str, geometry: Geometry) -> None:
-    inputs = [x[..., :1, :].requires_grad_() for x in _make_inputs(name, geometry, (3, 4), batch=1)]
+    inputs = [x.requires_grad_() for x in _make_inputs(name, geometry, (3, 4), batch=1)]
     call = _call(name, geometry, backend)
     assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
 
 
 @every_backend
-@pytest.mark.parametrize(("name", "products"), [("dot", 1), ("mix", 1), ("reverse", 0)])
-def test_a_product_is_counted_for_each_tap_forward_and_two_backward(name: str, products: int, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "products"),
+    [("dot", 1), ("mix", 1), ("filtered_dot", 2), ("filtered_mix", 2), ("correlate", 2), ("reverse", 0)],
+)
+def test_a_product_is_counted_for_each_tap_forward_and_for_each_gradient(
+    name: str, products: int, backend: str
+) -> None:
     geometry, size = GEOMETRIES["dilated"]
     inputs = [x.requires_grad_() for x in _make_inputs(name, geometry, size)]
-    flops = 2 * products * inputs[-1].numel() * geometry.num_taps
+    flops = 2 * products * math.prod(size) * 2 * 2 * 3 * geometry.num_taps
     with FlopCounterMode(display=False) as forward:
         out = _call(name, geometry, backend)(*inputs)
     with FlopCounterMode(display=False) as backward:
         out.sum().backward()
-    assert (forward.get_total_flops(), backward.get_total_flops()) == (flops, 2 * flops)
+    assert (forward.get_total_flops(), backward.get_total_flops()) == (flops, len(inputs) * flops)
 
 
 @every_backend

@@ -119,11 +119,14 @@ def test_kernels_compile_for_a_gpu(
     case = Case(Terms(x, x, *tables, 0.2 if "qk" in terms else None), x, geometry, Outside(None, None), dropout)
     out, lse = attention.attention(case)
     attention.attention_backward(out, lse, case)
-    weights = primitive.dot(x, x, geometry)
-    primitive.mix(weights, x, geometry)
+    filters = x.new_empty(len(x), shape[3], geometry.num_taps, shape[4])
+    for given in (None, filters):
+        weights = primitive.dot(x, x, given, geometry)
+        primitive.mix(weights, x, given, geometry)
+    primitive.correlate(weights, x, x, geometry)
     primitive.reverse(weights, geometry)
     assert {kernel.name for kernel in compiled} == {
         *("forward", "backward_of_queries", "backward_of_keys", "backward_of_tables"),
-        *("dot_taps", "mix_taps", "reverse_taps"),
+        *("dot_taps", "mix_taps", "correlate_taps", "reverse_taps"),
     }
     assert all(kernel.asm["cubin"] for kernel in compiled)

@@ -251,12 +251,17 @@ def test_the_primitives_equal_those_of_torch(
     weights = torch.randn(2, 9, 5, 2, geometry.num_taps, generator=generator).to(DEVICE, dtype)
     tolerance = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2e-3}[dtype]
     close = {"rtol": tolerance, "atol": tolerance}
-    found = primitive.dot(a, b, geometry, backend="triton"), primitive.mix(weights, b, geometry, backend="triton")
-    torch.testing.assert_close(found[0], offset.dot(a, b, geometry), **close)
-    torch.testing.assert_close(found[1], offset.mix(weights, b, geometry), **close)
-    opposite = primitive.reverse(weights, geometry, backend="triton")
-    assert torch.equal(opposite, offset.reverse(weights, geometry))
-    assert torch.equal(primitive.dot(a[:0], b[:0], geometry, backend="triton"), found[0][:0])
+    filters = torch.randn(2, 2, geometry.num_taps, 3, generator=generator).to(DEVICE, dtype).transpose(0, 1)
+    triton = {"geometry": geometry, "backend": "triton"}
+    for given in (None, filters):
+        found = primitive.dot(a, b, filters=given, **triton), primitive.mix(weights, b, filters=given, **triton)
+        torch.testing.assert_close(found[0], offset.dot(a, b, given, geometry), **close)
+        torch.testing.assert_close(found[1], offset.mix(weights, b, given, geometry), **close)
+        assert torch.equal(primitive.dot(a[:0], b[:0], **triton), found[0][:0])
+    found = primitive.correlate(weights, a, b, **triton)
+    torch.testing.assert_close(found, offset.correlate(weights, a, b, geometry), **close)
+    assert torch.equal(primitive.correlate(weights[:0], a[:0], b[:0], **triton), found[:0])
+    assert torch.equal(primitive.reverse(weights, **triton), offset.reverse(weights, geometry))
 
 
 def test_the_backend_says_where_it_runs() -> None:
