@@ -53,7 +53,7 @@ class Desk:
         run, now = self.find(row, seed), time.time()
         code, data = self.digests[run.row.cell.id]
         record = Record(
-            run.row.cell.id, row, seed, status or RunStatus.OK, {"seconds": 10.0},
+            run.row.cell.id, row, seed, status or RunStatus.OK, {"seconds": 10.0, "test/top1": 80.0},
             provenance={"code_digest": code, "data_digest": data}, run_id=f"{row}{seed}", end_time=now,
             status_detail="KeyError: 'x'\nat line 3" if status == RunStatus.FAILED else "",
         )  # fmt: skip
