@@ -599,6 +599,14 @@ class RecipeSpec(Spec):
         return {**stated, "training_of": complete}
 
     @model_validator(mode="after")
+    def _check_training_of(self) -> Self:
+        sized = [name for name, sizes in self.backbones if sizes is not None]
+        idle = [name for name in self.training_of if name not in sized]
+        if idle:
+            raise ValueError(f"training_of: the recipe has no backbone {', '.join(idle)}; it has {', '.join(sized)}")
+        return self
+
+    @model_validator(mode="after")
     def _check_floors(self) -> Self:
         if self.floor_width is not None and self.training.token_labels is not None:
             raise ValueError("floors have no tokens: state token_labels under training_of, or floor_width: null")

@@ -83,10 +83,10 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
 
 def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
     """Show the events of a search as they come; the last one."""
-    from harness.commands.search import open_view
+    from harness.commands.search import open_search
     from harness.search import SearchEnded
 
-    with open_view(sys.stdout) as show, closing(events):
+    with open_search(sys.stdout) as show, closing(events):
         for event in events:
             count.add(event)
             show(event)

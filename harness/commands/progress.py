@@ -1,7 +1,7 @@
 """What `harness run` shows while it goes on: a live display on a terminal, plain lines elsewhere."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from harness.commands.view import open_view
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
@@ -18,14 +19,9 @@ from harness.table.display import count_noun
 Show = Callable[[Event], None]
 
 
-@contextmanager
-def open_progress(stream: TextIO) -> Iterator[Show]:
-    """Give the function that shows an event in the way that fits `stream`."""
-    if not stream.isatty():
-        yield _PlainProgress(stream).show
-        return
-    with _LiveProgress(Console(file=stream)) as progress:
-        yield progress.show
+def open_progress(stream: TextIO) -> AbstractContextManager[Show]:
+    """See `open_view`."""
+    return open_view(stream, describe=_PlainProgress().describe, live=_LiveProgress)
 
 
 @dataclass
@@ -104,27 +100,24 @@ def to_clock(seconds: float) -> str:
 
 
 class _PlainProgress:
-    """One line an event, for files and pipes."""
+    """The lines of an event, for files and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self._tally = Tally()
 
-    def show(self, event: Event) -> None:
+    def describe(self, event: Event) -> list[str]:
         self._tally.add(event)
         match event:
             case Planned():
-                lines = describe_start(event)
+                return describe_start(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
-                lines = [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch)}"]
+                return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch)}"]
             case RunEnded():
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
-                lines = [f"{count} {describe_end(event.record)}"]
+                return [f"{count} {describe_end(event.record)}"]
             case _:
-                lines = []
-        self._stream.writelines(f"{line}\n" for line in lines)
-        self._stream.flush()
+                return []
 
 
 class TimeLeft(ProgressColumn):
@@ -177,9 +170,9 @@ class _LiveProgress:
         self._lines: dict[tuple[str, int], TaskID] = {}
         self._overall = TaskID(0)
 
-    def __enter__(self) -> "_LiveProgress":
+    def __enter__(self) -> Show:
         self._progress.start()
-        return self
+        return self.show
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()

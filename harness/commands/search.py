@@ -1,8 +1,8 @@
 """What `harness search` shows while it goes on, and its winner as a row."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -11,6 +11,7 @@ from rich.progress import TaskID
 from ruamel.yaml import YAML
 
 from harness.commands.progress import Bars, describe_epoch
+from harness.commands.view import open_view
 from harness.errors import StoreError
 from harness.run import EpochEnded
 from harness.search.controls import WINNER
@@ -26,14 +27,9 @@ from harness.table.display import count_noun
 Show = Callable[[SearchEvent], None]
 
 
-@contextmanager
-def open_view(stream: TextIO) -> Iterator[Show]:
-    """Give the function that shows an event in the way that fits `stream`."""
-    if not stream.isatty():
-        yield _PlainView(stream).show
-        return
-    with _LiveView(Console(file=stream)) as view:
-        yield view.show
+def open_search(stream: TextIO) -> AbstractContextManager[Show]:
+    """See `open_view`."""
+    return open_view(stream, describe=_PlainSearch().describe, live=_LiveSearch)
 
 
 @dataclass
@@ -135,31 +131,30 @@ def _to_yaml(value: Any) -> Any:
     return [_to_yaml(item) for item in value] if isinstance(value, tuple) else value
 
 
-class _PlainView:
-    """Lines for files and pipes."""
+class _PlainSearch:
+    """The lines of an event, for files and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._count, self._epochs = stream, Count(), dict[str, int]()
+    def __init__(self) -> None:
+        self._count, self._epochs = Count(), dict[str, int]()
 
-    def show(self, event: SearchEvent) -> None:
+    def describe(self, event: SearchEvent) -> list[str]:
         self._count.add(event)
-        lines: list[str] = []
         match event:
             case StudyOpened():
-                lines = describe_opening(event)
+                return describe_opening(event)
             case TrialStarted():
                 self._epochs[f"trial {event.number}"] = event.epochs
-                lines = [describe_start(event)]
+                return [describe_start(event)]
             case EpochEnded():
                 name = event.run.row.name
-                lines = [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {describe_epoch(event.epoch)}"]
+                return [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {describe_epoch(event.epoch)}"]
             case TrialEnded():
-                lines = [f"[{self._count.describe()}] {describe_outcome(event.outcome)}"]
-        self._stream.writelines(f"{line}\n" for line in lines)
-        self._stream.flush()
+                return [f"[{self._count.describe()}] {describe_outcome(event.outcome)}"]
+            case _:
+                return []
 
 
-class _LiveView:
+class _LiveSearch:
     """A bar for the study, below it one for each trial that trains; those that ended scroll by above."""
 
     def __init__(self, console: Console) -> None:
@@ -167,9 +162,9 @@ class _LiveView:
         self._lines: dict[int, tuple[TaskID, int]] = {}
         self._all: TaskID | None = None
 
-    def __enter__(self) -> "_LiveView":
+    def __enter__(self) -> Show:
         self._bars.progress.start()
-        return self
+        return self.show
 
     def __exit__(self, *exception: object) -> None:
         self._bars.progress.stop()

@@ -259,6 +259,9 @@ TRAINING_OF = "training_of: {swin: {lr: 2e-3, clip_grad: null, augmentation: {hf
             id="key",
         ),
         pytest.param(
+            "swin: {lr", "volo: {lr", "training_of: the recipe has no backbone volo; it has swin", id="backbone"
+        ),
+        pytest.param(
             "lr: 2e-3", "lr: 0", "recipes/tiny.yaml:6: training_of.swin.lr: must be greater than 0", id="value"
         ),
         pytest.param(

@@ -1,7 +1,7 @@
 """What `harness bench` shows while it goes on: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -9,23 +9,25 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from harness.commands.bench.session import Chosen, Event, Probed
 from harness.commands.bench.timing import Turn
+from harness.commands.view import open_view
 from harness.table.display import count_noun
 
 Show = Callable[[Event], None]
 
 
+def open_display(stream: TextIO) -> AbstractContextManager[Show]:
+    """See `open_view`."""
+    return open_view(stream, describe=_PlainDisplay().describe, live=_open_bar)
+
+
 @contextmanager
-def open_display(stream: TextIO) -> Iterator[Show]:
-    """Give the function that shows an event in the way that fits `stream`."""
-    if not stream.isatty():
-        yield _PlainDisplay(stream).show
-        return
+def _open_bar(console: Console) -> Iterator[Show]:
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
-        console=Console(file=stream),
+        console=console,
         transient=True,
     ) as progress:
         yield _LiveDisplay(progress).show
@@ -39,29 +41,23 @@ def _to_left(turn: Turn) -> str:
 class _PlainDisplay:
     """A line a case that is tried, a line a round."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self._tried, self._total, self._round = 0, 0, 0
 
-    def show(self, event: Event) -> None:
+    def describe(self, event: Event) -> list[str]:
         match event:
             case Chosen():
                 self._total = len(event.cases)
-                self._write(
-                    f"{count_noun(self._total, 'case')}: each runs once in a process of its own, then in rounds"
-                )
+                cases = count_noun(self._total, "case")
+                return [f"{cases}: each runs once in a process of its own, then in rounds"]
             case Probed():
                 self._tried += 1
-                self._write(f"[{self._tried}/{self._total}] {event.case_id}: {event.reason or 'runs'}")
+                return [f"[{self._tried}/{self._total}] {event.case_id}: {event.reason or 'runs'}"]
             case Turn() if event.round != self._round:
                 self._round = event.round
-                self._write(f"round {event.round}: {_to_left(event)}")
+                return [f"round {event.round}: {_to_left(event)}"]
             case _:
-                pass
-
-    def _write(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+                return []
 
 
 class _LiveDisplay:

@@ -88,14 +88,15 @@ def test_what_was_found_is_said(small_plan: Plan, keep_stale: bool) -> None:
 
 def test_on_a_terminal_each_running_cell_has_a_line(events: list[Event]) -> None:
     stream = io.StringIO()
-    with _LiveProgress(Console(file=stream, force_terminal=True, width=120)) as progress:
+    progress = _LiveProgress(Console(file=stream, force_terminal=True, width=120))
+    with progress as show:
         for event in events[:4]:
-            progress.show(event)
+            show(event)
         running = [progress._progress.tasks[index] for index in range(3)]
         assert [task.description for task in running] == ["all runs", "Swin-T seed 0", "Net1 seed 0"]
         assert [task.fields["count"] for task in running] == ["1/15 runs", "epoch 1/2", "epoch 0/2"]
         for event in events[4:]:
-            progress.show(event)
+            show(event)
         (overall,) = progress._progress.tasks
         assert (overall.completed, overall.total, overall.fields["count"]) == (4, 28, "3/15 runs")
     output = stream.getvalue()

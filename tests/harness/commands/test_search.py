@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from harness.commands.search import Count, _LiveView, open_view, write_preset
+from harness.commands.search import Count, _LiveSearch, open_search, write_preset
 from harness.errors import StoreError
 from harness.plan import PlannedRow, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -59,7 +59,7 @@ def make_outcome(number: int, top1: float | None, reason: str = "") -> Outcome:
 
 def test_without_a_terminal_every_event_is_a_plain_line(events: list[SearchEvent]) -> None:
     stream = io.StringIO()
-    with open_view(stream) as show:
+    with open_search(stream) as show:
         for event in events:
             show(event)
     assert stream.getvalue().splitlines() == [
@@ -76,9 +76,9 @@ def test_without_a_terminal_every_event_is_a_plain_line(events: list[SearchEvent
 
 def test_a_terminal_shows_trials_the_best_value_and_the_time_left(events: list[SearchEvent]) -> None:
     stream = io.StringIO()
-    with _LiveView(Console(file=stream, force_terminal=True, width=120)) as view:
+    with _LiveSearch(Console(file=stream, force_terminal=True, width=120)) as show:
         for event in events:
-            view.show(event)
+            show(event)
     shown = stream.getvalue()
     assert "3/4 trials, best 80.25 % (trial 1)" in shown
     assert "left" in shown

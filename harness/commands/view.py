@@ -1,0 +1,35 @@
+"""How a command shows what goes on: a live display on a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TextIO, TypeVar
+
+from rich.console import Console
+
+Event = TypeVar("Event")
+
+
+@contextmanager
+def open_view(
+    stream: TextIO,
+    *,
+    describe: Callable[[Event], Iterable[str]],
+    live: Callable[[Console], AbstractContextManager[Callable[[Event], None]]],
+) -> Iterator[Callable[[Event], None]]:
+    """Give the function that shows an event in the way that fits `stream`.
+
+    Args:
+        stream: where to.
+        describe: the lines of an event, for files and pipes.
+        live: opens a display on a terminal and gives the function that shows an event there.
+    """
+    if stream.isatty():
+        with live(Console(file=stream)) as show:
+            yield show
+        return
+
+    def write(event: Event) -> None:
+        stream.writelines(f"{line}\n" for line in describe(event))
+        stream.flush()
+
+    yield write
