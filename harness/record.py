@@ -20,6 +20,11 @@ class RunStatus(StrEnum):
         """Whether the outcome stands: a bug and an interruption are done again."""
         return self not in (RunStatus.FAILED, RunStatus.INTERRUPTED)
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether the outcome stands and is no measurement."""
+        return self.is_result and self != RunStatus.OK
+
 
 @dataclass(frozen=True)
 class EpochMetrics:

@@ -10,7 +10,7 @@ from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.statistics import compare
 from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
-from harness.table.selection import Digests, Replicates, select_replicates
+from harness.table.selection import Digests, Replicates, get_images, select_replicates
 from paradigms.config import unknown_name
 
 _METRICS = {
@@ -120,9 +120,9 @@ def _get_top1(row: pd.DataFrame) -> dict[int, float]:
 
 def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:
     """As `is_comparable` of the records themselves."""
-    versions = (set(zip(rows["data_digest"], rows["stale"].astype(object), strict=True)) for rows in (row, other))
-    return len(set.union(*versions)) == 1
+    both = pd.concat([row, other])
+    return len(set(zip(map(get_images, both["data_digest"]), both["stale"].astype(object), strict=True))) == 1
 
 
 def _is_thinned(row: pd.DataFrame) -> bool:
-    return any(status.is_result and status != RunStatus.OK for status in map(RunStatus, row["status"]))
+    return any(RunStatus(status).is_bad for status in row["status"])

@@ -53,18 +53,17 @@ def get_digests(record: Record) -> Digests:
 
 def is_comparable(row: Replicates, other: Replicates) -> bool:
     """Whether two rows differ by what they are alone, not by the version of the images or of the code."""
-    return _get_images(row) == _get_images(other) and row.is_stale == other.is_stale
+    return get_images(row.data_digest) == get_images(other.data_digest) and row.is_stale == other.is_stale
 
 
-def _get_images(row: Replicates) -> str | None:
+def get_images(data_digest: str | None) -> str | None:
     """The digest of the images alone: rows may differ by label maps, as `harness.data.data_digest` joins them."""
-    return None if row.data_digest is None else row.data_digest.partition("+")[0]
+    return None if data_digest is None else data_digest.partition("+")[0]
 
 
 def is_thinned(*rows: Replicates) -> bool:
     """Whether a bad outcome has taken replicates away: what is left of them was not drawn by chance."""
-    records = [record for row in rows for record in row.records.values()]
-    return any(record.status.is_result and record.status != RunStatus.OK for record in records)
+    return any(record.status.is_bad for row in rows for record in row.records.values())
 
 
 def _select(

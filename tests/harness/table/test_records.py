@@ -49,18 +49,27 @@ def test_what_is_stale_is_told_where_it_is_known(small_plan: Plan, make_record: 
 NUMBERS = ["delta", "delta_low", "delta_high", "pairs", "t_p", "holm_p", "sign_flip_p", "verdict"]
 
 
-@pytest.mark.parametrize("case", ["all good", "one diverged", "one row is stale"])
+OTHERS = {
+    "one row is stale": ("01d", "da7a"),
+    "one row has label maps": ("c0de", "da7a+1abe1"),
+    "one row has other images": ("c0de", "07e4"),
+}
+
+
+@pytest.mark.parametrize("case", ["all good", "one diverged", *OTHERS])
 def test_comparisons_are_those_of_the_table(
     case: str, small_plan: Plan, records: list[Record], make_record: MakeRecord
 ) -> None:
     if case == "one diverged":
         records = [*records[1:], make_record("Swin-T", status=RunStatus.DIVERGED, status_detail="4")]
-    if case == "one row is stale":
-        kept = [record for record in records if record.row != "Net1"]
-        records = [*kept, *(make_record("Net1", seed, digests=("01d", "da7a")) for seed in range(3))]
     current = {row.cell.id: TODAY for row in small_plan.rows}
+    if case in OTHERS:
+        kept = [record for record in records if record.row != "Net1"]
+        records = [*kept, *(make_record("Net1", seed, digests=OTHERS[case]) for seed in range(3))]
+        if case != "one row is stale":
+            current |= {row.cell.id: OTHERS[case] for row in small_plan.rows if row.name == "Net1"}
     table = make_table(small_plan, records, current=current).set_index("row")
-    found = compare_records(read(small_plan, records), "Swin-T").set_index("row")
+    found = compare_records(make_records(small_plan, records, current=current), "Swin-T").set_index("row")
     assert list(found.index) == ["Net1", "Net7-N"]
     pd.testing.assert_frame_equal(found[NUMBERS], table.loc[found.index, NUMBERS])
 
