@@ -21,6 +21,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yaml") if not path.stem.endswith("_search"))
 
 EXPERIMENT = """\
 title: Two rows
@@ -429,3 +430,21 @@ def test_a_pruner_stops_the_process_of_a_poor_trial(fresh_desk: Desk) -> None:
     output = fresh_desk.harness(*options)
     assert "trial 1: pruned after epoch 1" in output
     assert list(read_trials(fresh_desk, *overrides)["state"]) == ["complete", "pruned"]
+
+
+@pytest.fixture(scope="module")
+def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all experiments: a cell that stands in several is trained once."""
+    return tmp_path_factory.mktemp("smoke")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_shipped_experiment_runs_under_smoke(experiment: Path, smoke_folder: Path) -> None:
+    desk = Desk(smoke_folder)
+    desk.harness("run", str(experiment), "--recipe", "smoke", "--seeds", "1", timeout=1200)
+    table = pd.read_csv(smoke_folder / "results" / "smoke+seeds=1" / f"{experiment.stem}.csv")
+    ran = table[table["skipped"].isna()]
+    assert not ran.empty
+    measured = ran["top1_mean"].between(0, 100)
+    assert (measured | ran["outcomes"].notna()).all(), ran[["row", "top1_mean", "outcomes"]]
