@@ -18,7 +18,7 @@ from harness.run.ledger import Digester, Entry, Standing, read_ledger
 from harness.run.plan import RunOptions, check_files, check_results, run_plan
 from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
-from harness.search.report import Comparison, to_description, write_report
+from harness.search.report import Comparison, describe_values, to_description, write_report
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.storage import show_storage
@@ -113,7 +113,9 @@ def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
     rows = (*(row for row in found if not row.is_floor), *controls, *floors)
     runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
     listed = {**stated.spec.rows, **dict.fromkeys(spec.controls, winner)}  # a table asks for the order of names alone
-    return Plan(stated.spec.model_copy(update={"rows": listed}), rows, runs, (*stated.skipped, *skipped))
+    title = f"{experiment.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
+    shown = stated.spec.model_copy(update={"rows": listed, "title": title})
+    return Plan(shown, rows, runs, (*stated.skipped, *skipped))
 
 
 @dataclass

@@ -215,6 +215,8 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
         (name, 0) for name in ("ELSA", WINNER, "O from 1")
     }
     assert next(row for row in plan.rows if row.name == WINNER).cell.id == searched.outcomes[1].cell_id
+    (text,) = (path.read_text() for path in written.files if path.suffix == ".md")
+    assert "the winner, trial 1, has ghost_lambda = 1, ghost_gamma = 1" in text
     (page,) = {path for path in written.files if path.name == "report.html"}
     assert re.findall("<h2>(.*?)</h2>", page.read_text())[1:3] == ["The winner on the test set", "Beyond rescaling"]
     controls = pd.read_csv(page.with_name("controls.csv")).set_index("control")
@@ -223,7 +225,7 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("status", "shift", "expected"),
+    ("status", "images", "expected"),
     [
         (RunStatus.OK, "", [(4, "better")]),
         (RunStatus.DIVERGED, "", [(3, "unresolved")]),
@@ -232,7 +234,7 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     ids=["all", "thinned", "other images"],
 )
 def test_a_control_is_judged_as_a_row_of_a_table_is(
-    searched: Searched, status: RunStatus, shift: str, expected: list[tuple[int, str]]
+    searched: Searched, status: RunStatus, images: str, expected: list[tuple[int, str]]
 ) -> None:
     spec = load_search(searched.folder / "small_search.yaml", overrides=["seeds=4"])
     assert searched.ended.best is not None
@@ -244,12 +246,13 @@ def test_a_control_is_judged_as_a_row_of_a_table_is(
             run.seed,
             status if is_control and run.seed == 3 else RunStatus.OK,
             metrics={"test/top1": (80.0 if is_control else 82.0) + 0.1 * run.seed * run.seed * is_control},
-            provenance={"code_digest": "c0de", "data_digest": "da7a" + shift * is_control},
+            provenance={"code_digest": "c0de", "data_digest": "da7a" + images * is_control},
         )
         for run in plan.runs
         for is_control in [run.row.name == "O from 1"]
     ]
-    found = judge_controls(make_space(spec), plan, [record for record in records if record.row != "γ as a rate"])
+    judged = judge_controls(make_space(spec), plan, records)
+    found = judged[judged["control"] == "O from 1"]
     assert list(zip(found["pairs"], found["verdict"], strict=True)) == expected
 
 
