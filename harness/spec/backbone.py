@@ -1,0 +1,198 @@
+"""Sizes of the backbones and of the floors."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
+
+from harness.spec.field import Probability, Spec
+from paradigms.config import AttentionConfig, unknown_name
+
+
+class BackboneSpec(Spec):
+    """Sizes of a backbone (timm's argument names), in lists with one entry per stage.
+
+    `num_heads` is what `heads: 1x` means. `weight_init` is timm's: the empty string draws linear layers with standard
+    deviation 0.02 whatever their width, which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the
+    width.
+    """
+
+    family: ClassVar[str]
+    """The level that it is a size of: a key of `paradigms.backbones.BACKBONES`."""
+
+    patch_size: PositiveInt
+    num_heads: tuple[PositiveInt, ...]
+    mlp_ratio: PositiveFloat = 4.0
+    qkv_bias: bool = True
+    drop_path_rate: Probability = 0.0
+    weight_init: Literal["", "jax", "moco", "reset"] = ""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        raise NotImplementedError
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The stages, from 1, whose attention can be replaced."""
+        raise NotImplementedError
+
+    def base_operator(self, image_size: int) -> AttentionConfig:
+        """What a row that states an operator starts from, on images of this side."""
+        raise NotImplementedError
+
+    def own_operator(self, _image_size: int) -> AttentionConfig | None:
+        """What stands where a row states no operator; None: the attention that timm's model has."""
+        return None
+
+    def token_grid(self, _image_size: int) -> int | None:
+        """Tokens a side of the map that a head over all tokens sees; None: there is no such head."""
+        return None
+
+
+class SwinSpec(BackboneSpec):
+    """Sizes of a Swin; every stage takes operators."""
+
+    family = "swin"
+
+    embed_dim: PositiveInt
+    depths: tuple[PositiveInt, ...]
+    window_size: PositiveInt = 7
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(self.num_heads) != len(self.depths):
+            raise ValueError(
+                f"depths and num_heads need one entry per stage, got {list(self.depths)} and {list(self.num_heads)}"
+            )
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(1, len(self.depths) + 1))
+
+    def base_operator(self, _image_size: int) -> AttentionConfig:
+        """Swin's own attention."""
+        return AttentionConfig(window_size=self.window_size)
+
+    def own_operator(self, image_size: int) -> AttentionConfig | None:
+        """Swin's own attention is an operator like any other."""
+        return self.base_operator(image_size)
+
+
+class VoloSpec(BackboneSpec):
+    """Sizes of a VOLO; stage 1, the Outlookers, takes operators, the others are global attention and stay timm's.
+
+    `use_aux_head` adds timm's head over all tokens, which is made for token labeling: half of a class's largest logit
+    among the tokens is added to that of the class token.
+    """
+
+    family = "volo"
+
+    patch_size: Literal[2, 4, 8, 16] = 8
+    stem_hidden_dim: PositiveInt = 64
+    layers: tuple[PositiveInt, ...]
+    embed_dims: tuple[PositiveInt, ...]
+    mlp_ratio: PositiveFloat = 3.0
+    qkv_bias: bool = False
+    use_aux_head: bool = False
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        lists = {"layers": self.layers, "embed_dims": self.embed_dims, "num_heads": self.num_heads}
+        if len({len(entries) for entries in lists.values()}) != 1 or not 2 <= len(self.layers) <= 4:
+            told = ", ".join(f"{name} {list(entries)}" for name, entries in lists.items())
+            raise ValueError(f"a VOLO has 2 to 4 stages and one entry for each, got {told}")
+        if len(set(self.embed_dims[1:])) != 1:
+            raise ValueError(f"the stages after the first have one width, got embed_dims {list(self.embed_dims)}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return self.embed_dims
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The Outlookers."""
+        return (1,)
+
+    def base_operator(self, _image_size: int) -> AttentionConfig:
+        """Swin's attention in its own window: an Outlooker has none."""
+        return AttentionConfig()
+
+    def token_grid(self, image_size: int) -> int | None:
+        """Of the map behind the downsampling."""
+        return image_size // self.patch_size // 2 if self.use_aux_head else None
+
+
+class DeitSpec(BackboneSpec):
+    """Sizes of a DeiT without class token: one stage of `depth` blocks, all of which take operators."""
+
+    family = "deit"
+
+    patch_size: PositiveInt = 16
+    embed_dim: PositiveInt
+    depth: PositiveInt = 12
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if len(self.num_heads) != 1:
+            raise ValueError(f"a DeiT has one stage and num_heads one entry, got {list(self.num_heads)}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the only stage."""
+        return (self.embed_dim,)
+
+    @property
+    def operator_stages(self) -> tuple[int, ...]:
+        """The only one."""
+        return (1,)
+
+    def base_operator(self, image_size: int) -> AttentionConfig:
+        """The global attention of a DeiT: one window as large as the map, no term of position."""
+        return AttentionConfig(parameterization=("query_key",), window_size=image_size // self.patch_size)
+
+
+class BackbonesSpec(Spec):
+    """What each backbone's name means under a recipe; None: the recipe does not have it.
+
+    A family's own name is the size that most tables use: Swin-T, VOLO-D1 and DeiT-Ti in the paper.
+    """
+
+    swin: SwinSpec | None = None
+    swin_small: SwinSpec | None = None
+    swin_base: SwinSpec | None = None
+    volo: VoloSpec | None = None
+    volo_d2: VoloSpec | None = None
+    volo_d3: VoloSpec | None = None
+    volo_d4: VoloSpec | None = None
+    volo_d5: VoloSpec | None = None
+    deit: DeitSpec | None = None
+
+
+class LinearSpec(Spec):
+    """The floor `linear`: one linear layer on the pixels."""
+
+
+class MlpSpec(Spec):
+    """The floor `mlp`: one hidden layer of `width` units on the pixels."""
+
+    width: PositiveInt
+
+
+def _check_backbone(name: str) -> str:
+    """A name that a recipe may give sizes to."""
+    if name not in BackbonesSpec.model_fields:
+        raise ValueError(unknown_name("backbone", name, tuple(BackbonesSpec.model_fields)))
+    return name
+
+
+Backbone = Annotated[str, AfterValidator(_check_backbone)]

@@ -1,0 +1,131 @@
+"""An experiment: its rows, and what its paper says of them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from harness.spec.backbone import Backbone
+from harness.spec.field import Spec, described
+from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
+from harness.spec.recipe import RecipeSpec
+
+Stages = Annotated[
+    PositiveInt | Literal["all", "last", "not_last"],
+    described("a stage's number (from 1), all, last or not_last"),
+]
+Expectation = Literal["diverged", "out_of_memory", "timed_out"]
+Column = Literal[
+    "parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "curve", "delta"
+]
+Plot = Literal["delta", "curve", "size", "heads"]
+
+
+class SourceSpec(Spec):
+    """Where the experiment is printed."""
+
+    paper: str
+    table: int | None = None
+    figure: int | None = None
+
+
+class CellSpec(OperatorSpec):
+    """Where every row starts.
+
+    `sizes` replaces some of the backbone's sizes, by recipe: `{laptop: {mlp_ratio: 3.5}}`. Other recipes keep theirs.
+    """
+
+    backbone: Backbone = "swin"
+    sizes: dict[str, dict[str, Any]] = {}
+
+
+class RowSpec(OperatorSpec):
+    """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
+
+    What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
+
+    `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this one; other
+    recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
+    `image_size` replaces the recipe's.
+    `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
+    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
+    `init_recipe` takes what is stated here, and `under`, for that recipe too.
+    """
+
+    backbone: Backbone | None = None
+    sizes: dict[str, dict[str, Any]] = {}
+    under: dict[str, OperatorSpec] = {}
+    stages: dict[Stages, OperatorSpec] = {}
+    init_from: str | None = None
+    image_size: PositiveInt | None = None
+    expect: Expectation | None = None
+
+
+class FactorsSpec(Spec):
+    """Levels whose every combination is a row; a factor that is not stated stays the cell's.
+
+    `parameterization: subsets` stands for all 15 sets of the four terms of Eq. 4 (arXiv:2112.12786).
+    """
+
+    parameterization: (
+        Annotated[
+            Literal["subsets"] | tuple[Annotated[tuple[Term, ...], Field(min_length=1)], ...],
+            described("subsets, or a list of lists of terms"),
+        ]
+        | None
+    ) = None
+    normalization: tuple[Normalization, ...] | None = None
+    neighborhood: tuple[Neighborhood, ...] | None = None
+    aggregation: tuple[Aggregation, ...] | None = None
+
+
+class ClaimSpec(Spec):
+    """A sentence of the paper made checkable: the first row has a better top-1 than the second."""
+
+    better: tuple[str, str]
+    source: str | None = None
+
+
+class PublishedSpec(Spec):
+    """What the paper prints for a row.
+
+    Attributes:
+        top1: percent.
+        params: millions.
+        macs: multiply-adds an image, 10⁹.
+        throughput: images/s.
+        curve: top-1 in percent by epoch.
+        quoted: from another paper, not trained by the authors. A name that is no row can only be quoted.
+    """
+
+    top1: float | None = None
+    params: PositiveFloat | None = None
+    macs: PositiveFloat | None = None
+    throughput: PositiveFloat | None = None
+    curve: dict[PositiveInt, float] = {}
+    quoted: bool = False
+
+
+class ExperimentSpec(Spec):
+    """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
+
+    `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
+    there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
+    table's Markdown, as files beside it.
+    """
+
+    name: str
+    path: Path | None = None
+    title: str
+    source: SourceSpec | None = None
+    recipe: RecipeSpec
+    cell: CellSpec = CellSpec()
+    baseline: str
+    rows: dict[str, RowSpec] = {}
+    factors: FactorsSpec | None = None
+    seeds: PositiveInt = 3
+    columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
+    plots: tuple[Plot, ...] = ()
+    published: dict[str, PublishedSpec] = {}
+    claims: tuple[ClaimSpec, ...] = ()
+    overrides: tuple[str, ...] = ()

@@ -1,0 +1,70 @@
+"""The operator that a cell, a row or a stage states."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from harness.spec.field import Pixels, Spec, described, known
+from paradigms.config import (
+    AGGREGATIONS,
+    BACKENDS,
+    BORDERS,
+    COMBINATIONS,
+    GHOST_MAPS,
+    GHOST_STARTS,
+    NEIGHBORHOODS,
+    NORMALIZATIONS,
+    PARAMETERIZATIONS,
+    PROJECTIONS,
+    AttentionConfig,
+)
+from paradigms.presets import PRESETS
+
+Heads = Annotated[
+    PositiveInt | tuple[PositiveInt, ...] | Literal["1x", "2x", "C"],
+    described("a positive number, a list with one per stage, 1x, 2x or C"),
+]
+GhostHeads = Annotated[PositiveInt | Literal["2x", "C"], described("a positive number, 2x or C")]
+Term = Annotated[str, known("term", PARAMETERIZATIONS)]
+Normalization = Annotated[str, known("normalization", NORMALIZATIONS)]
+Neighborhood = Annotated[str, known("neighborhood", NEIGHBORHOODS)]
+Aggregation = Annotated[str, known("aggregation", AGGREGATIONS)]
+
+
+class OperatorSpec(Spec):
+    """Fields of the operator that a cell, a row or a stage states; what is None is inherited.
+
+    The fields are those of `paradigms.config.AttentionConfig`, and besides `preset`, which replaces all of them at
+    once, and `heads`: one number for every stage, a list per stage, `1x` or `2x` of the backbone's, `C` for as many
+    heads as channels.
+    """
+
+    preset: Annotated[str, known("preset", tuple(PRESETS))] | None = None
+    parameterization: tuple[Term, ...] | None = None
+    normalization: Normalization | None = None
+    neighborhood: Neighborhood | None = None
+    aggregation: Aggregation | None = None
+    window_size: Pixels | None = None
+    shift_size: Pixels | None = None
+    kernel_size: Pixels | None = None
+    dilation: Pixels | None = None
+    chunk_size: Pixels | None = None
+    exact: bool | None = None
+    border: Annotated[str, known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
+    group_width: PositiveInt | None = None
+    hadamard_size: Pixels | None = None
+    ghost_lambda: NonNegativeFloat | None = None
+    ghost_gamma: NonNegativeFloat | None = None
+    ghost_heads: GhostHeads | None = None
+    ghost_map: Annotated[str, known("ghost_map", GHOST_MAPS)] | None = None
+    ghost_start: Annotated[str, known("ghost_start", GHOST_STARTS)] | None = None
+    ghost_rate: PositiveFloat | None = None
+    se_ratio: PositiveFloat | None = None
+    combine: Annotated[str, known("combine", COMBINATIONS)] | None = None
+    projections: Annotated[str, known("projections", PROJECTIONS)] | None = None
+    backend: Annotated[str, known("backend", BACKENDS)] | None = None
+    heads: Heads | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """The fields of `AttentionConfig` that stand here."""
+        return self.model_dump(include=set(AttentionConfig.__dataclass_fields__), exclude_none=True)

@@ -1,0 +1,91 @@
+"""How a run is trained, and what it may use."""
+
+from typing import Self
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from harness.spec.data import AugmentationSpec
+from harness.spec.field import Probability, Spec
+
+
+class TokenLabelsSpec(Spec):
+    """Token labeling (arXiv:2104.10858): every token learns classes of its own, read from the label map of its image.
+
+    The label maps lie in `label_maps/` of the data's folder. Needs a backbone with a head over all tokens.
+
+    Attributes:
+        grid: tokens a side of the map that the head sees.
+        weight: of the tokens' mean loss, beside that of the image.
+        mix_token: alpha of the Beta distribution from which MixToken draws the area that it leaves in place; 0 is off.
+    """
+
+    grid: PositiveInt
+    weight: PositiveFloat = 0.5
+    mix_token: NonNegativeFloat = 1.0
+
+
+class TrainingSpec(Spec):
+    """How a run is trained; every duration is in epochs and becomes steps in `harness.optim`.
+
+    Attributes:
+        opt: timm's name of the optimizer.
+        lr: the peak learning rate, at `lr_base_size` images a step where that is given.
+        lr_base_size: scales `lr` linearly with `batch_size`; None: `lr` is taken as it is.
+        epochs: warm-up and cosine, without the cool-down.
+        cooldown_epochs: further epochs at `min_lr`.
+        warmup_lr: where warm-up starts.
+        clip_grad: largest norm of all gradients; None: no clipping.
+        smoothing: label smoothing.
+        position_decay: weight decay of position tables too.
+        ema_decay: evaluates an exponential moving average of the weights; None: the weights themselves.
+        amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
+        augmentation: random changes of the images.
+        token_labels: what the tokens are trained on; None: the class of the image alone is learned.
+    """
+
+    opt: str = "adamw"
+    lr: PositiveFloat
+    lr_base_size: PositiveInt | None = None
+    batch_size: PositiveInt
+    weight_decay: NonNegativeFloat = 0.05
+    position_decay: bool = False
+    epochs: PositiveInt
+    warmup_epochs: NonNegativeFloat = 0.0
+    cooldown_epochs: NonNegativeInt = 0
+    warmup_lr: NonNegativeFloat = 0.0
+    min_lr: NonNegativeFloat = 0.0
+    clip_grad: PositiveFloat | None = None
+    smoothing: Probability = 0.0
+    ema_decay: Probability | None = None
+    amp: bool = False
+    augmentation: AugmentationSpec = AugmentationSpec()
+    token_labels: TokenLabelsSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> Self:
+        mixed = [name for name in ("mixup", "cutmix") if getattr(self.augmentation, name) > 0]
+        if self.token_labels is not None and mixed:
+            raise ValueError(
+                f"token_labels have MixToken in place of mixup and cutmix: set augmentation.{mixed[0]} to 0"
+            )
+        return self
+
+    @property
+    def total_epochs(self) -> int:
+        """All that are trained, those of the cool-down too."""
+        return self.epochs + self.cooldown_epochs
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}")
+        return self
+
+
+class LimitsSpec(Spec):
+    """What a run may use; beyond it the run ends as `timed_out` or `out_of_memory`. None: no limit."""
+
+    time_limit_minutes: PositiveFloat | None = None
+    memory_limit_gb: PositiveFloat | None = None
