@@ -35,6 +35,7 @@ docs: $(READY)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror paradigms/kernels/native/*.h paradigms/kernels/native/*.cpp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -9,9 +9,9 @@
 #include <sys/mman.h>
 
 struct Arena {
-    static constexpr size_t ALIGNMENT = 64;             // of every block
-    static constexpr size_t PAGE = size_t(1) << 21;     // a huge one, where the system has them
-    static constexpr size_t KEPT = size_t(64) << 20;    // more than this is given back after a call
+    static constexpr size_t ALIGNMENT = 64;           // of every block
+    static constexpr size_t PAGE = size_t(1) << 21;   // a huge one, where the system has them
+    static constexpr size_t KEPT = size_t(64) << 20;  // more than this is given back after a call
 
     // Stands at the start of its own memory; blocks follow.
     struct alignas(ALIGNMENT) Chunk {

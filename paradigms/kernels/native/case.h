@@ -9,8 +9,8 @@ struct Map {
     int64_t batch, row, column, head;
 };
 
-// What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out, CORRELATE
-// takes taps, q and v and makes dfilters; DOT and MIX take filters where there are some.
+// What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out,
+// CORRELATE takes taps, q and v and makes dfilters; DOT and MIX take filters where there are some.
 enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE, CORRELATE };
 
 // Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps),
@@ -28,9 +28,9 @@ struct SlidingCase {
     const void *rk, *rq, *rb;
     Map q, k, v, grad, taps, out, dq, dk, dv;  // taps: weights, K channels a head
     Map filters;                               // of the primitives: a map of K rows and one column
-    void* lse;                 // (batch, height, width, heads)
-    void *drk, *drq, *drb;     // (batch, ...): one partial sum an image, added up by the caller in this order
-    void* dfilters;            // (batch, heads, taps, head_dim)
+    void* lse;                                 // (batch, height, width, heads)
+    void *drk, *drq, *drb;  // (batch, ...): one partial sum an image, added up by the caller in this order
+    void* dfilters;         // (batch, heads, taps, head_dim)
 };
 
 // Softmax attention in windows: the map, moved and filled up, is cut into windows of `window` pixels. Tables are
@@ -49,6 +49,6 @@ struct WindowCase {
     const void *rk, *rq, *rb;
     const void *outside_k, *outside_v;  // (heads, head_dim): what a place outside the map carries; null: zeros
     Map q, k, v, grad, out, dq, dk, dv;
-    void* lse;                                             // (batch, height, width, heads)
-    void *drk, *drq, *drb, *doutside_k, *doutside_v;       // (items, ...): one partial sum an item, heads innermost
+    void* lse;                                        // (batch, height, width, heads)
+    void *drk, *drq, *drb, *doutside_k, *doutside_v;  // (items, ...): one partial sum an item, heads innermost
 };

@@ -20,7 +20,15 @@ static int32_t run_windows(const WindowCase* problem, Task task) {
     return isa::run<isa::Windows<T>>(problem, isa::divide_up(num_windows, problem->group) * problem->heads, task);
 }
 
-EXPORT(paradigms_sliding_f32_)(const SlidingCase* problem, int32_t task) { return run_sliding<float>(problem, Task(task)); }
-EXPORT(paradigms_sliding_f64_)(const SlidingCase* problem, int32_t task) { return run_sliding<double>(problem, Task(task)); }
-EXPORT(paradigms_window_f32_)(const WindowCase* problem, int32_t task) { return run_windows<float>(problem, Task(task)); }
-EXPORT(paradigms_window_f64_)(const WindowCase* problem, int32_t task) { return run_windows<double>(problem, Task(task)); }
+EXPORT(paradigms_sliding_f32_)(const SlidingCase* problem, int32_t task) {
+    return run_sliding<float>(problem, Task(task));
+}
+EXPORT(paradigms_sliding_f64_)(const SlidingCase* problem, int32_t task) {
+    return run_sliding<double>(problem, Task(task));
+}
+EXPORT(paradigms_window_f32_)(const WindowCase* problem, int32_t task) {
+    return run_windows<float>(problem, Task(task));
+}
+EXPORT(paradigms_window_f64_)(const WindowCase* problem, int32_t task) {
+    return run_windows<double>(problem, Task(task));
+}

@@ -1,5 +1,5 @@
-// Threads and their memory for one call. Items are independent and each is computed by one thread, so that no number depends on how
-// many threads there are.
+// Threads and their memory for one call. Items are independent and each is computed by one thread, so that no number
+// depends on how many threads there are.
 #pragma once
 
 #include <stddef.h>

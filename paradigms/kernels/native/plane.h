@@ -33,9 +33,7 @@ struct Plane {
         return memory;
     }
     // Column 0 of a row; outside the map that of the row of zeros.
-    INLINE T* row(int64_t y) const {
-        return memory + (y < 0 || y >= height ? height : y) * channels * stride + left;
-    }
+    INLINE T* row(int64_t y) const { return memory + (y < 0 || y >= height ? height : y) * channels * stride + left; }
 };
 
 // A square of pixels by channels from a map, with zeros beyond its end.
@@ -44,9 +42,11 @@ INLINE void load_tile(typename S::V (&tile)[S::count], const T* from, int64_t st
     static const T nothing[S::count] = {};
     if (channels >= S::count) {
         UNROLL
-        for (int i = 0; i < S::count; i++) tile[i] = load<S>(i < pixels ? from + i * step : nothing);
+        for (int i = 0; i < S::count; i++)
+            tile[i] = load<S>(i < pixels ? from + i * step : nothing);
     } else {
-        for (int i = 0; i < S::count; i++) tile[i] = i < pixels ? load_some<S>(from + i * step, channels) : typename S::V{};
+        for (int i = 0; i < S::count; i++)
+            tile[i] = i < pixels ? load_some<S>(from + i * step, channels) : typename S::V{};
     }
 }
 
@@ -85,15 +85,16 @@ OUTLINE void pack(const Plane<T>& plane, const Map& map, int64_t image, int64_t 
 
 // Copies one row of (channels, columns) back, times `factor`.
 template <class S, class T>
-OUTLINE void unpack_row(const T* row, int64_t stride, const Map& map, int64_t image, int64_t head, int64_t y, int64_t width,
-                        int64_t head_dim, int64_t depth, T factor) {
+OUTLINE void unpack_row(const T* row, int64_t stride, const Map& map, int64_t image, int64_t head, int64_t y,
+                        int64_t width, int64_t head_dim, int64_t depth, T factor) {
     constexpr int n = S::count;
     T* to = static_cast<T*>(map.data) + image * map.batch + head * map.head + y * map.row;
     for (int64_t x = 0; x < width; x += n)
         for (int64_t d = 0; d < head_dim; d += n) {
             typename S::V tile[n];
             UNROLL
-            for (int j = 0; j < n; j++) tile[j] = d + j < depth ? load<S>(row + (d + j) * stride + x) * factor : typename S::V{};
+            for (int j = 0; j < n; j++)
+                tile[j] = d + j < depth ? load<S>(row + (d + j) * stride + x) * factor : typename S::V{};
             transpose<S>(tile);
             store_tile<S, T>(tile, to + x * map.column + d, map.column, width - x, head_dim - d);
         }

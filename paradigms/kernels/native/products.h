@@ -15,7 +15,7 @@ INLINE V meet(V value, const T* entry) {
     return value;
 }
 
-constexpr int BAND = 3;                                      // rows that go together
+constexpr int BAND = 3;                                         // rows that go together
 constexpr int CHANNELS = PARADIGMS_VECTOR_BYTES == 64 ? 8 : 4;  // that one pass of `mix` holds in registers
 
 // into[c][t] += Σ_d (a_c[d] with table_c[t][d]) b[d] where b moves by `step` from tap to tap.
@@ -25,13 +25,13 @@ INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar*
                       const typename S::Scalar* const* table, int64_t table_step, int64_t head_dim) {
     typename S::V sum[C][T];
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) sum[c][t] = load<S>(into[c] + t * S::count);
     for (int64_t d = 0; d < head_dim; d++) {
         typename S::V left[C];
         UNROLL
-        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
+        for (int c = 0; c < C; c++)
+            left[c] = load<S>(a[c] + d * a_stride);
         UNROLL
         for (int t = 0; t < T; t++) {
             const typename S::V right = load<S>(b + d * b_stride + t * step);
@@ -41,8 +41,7 @@ INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar*
         }
     }
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
@@ -55,7 +54,8 @@ INLINE void dot_taps(typename S::Scalar* const* into, const typename S::Scalar* 
     const T* tables[C];
     for (int64_t t = 0; t < taps;) {
         UNROLL
-        for (int c = 0; c < C; c++) out[c] = into[c] + t * S::count, tables[c] = TABLE != ABSENT ? table[c] + t * table_step : nullptr;
+        for (int c = 0; c < C; c++)
+            out[c] = into[c] + t * S::count, tables[c] = TABLE != ABSENT ? table[c] + t * table_step : nullptr;
         const T* from = b + t * step;
 #define PARADIGMS_TAPS(N)                                                                                        \
     if (taps - t >= N) {                                                                                         \
@@ -82,33 +82,33 @@ INLINE void project_block(typename S::Scalar* const* into, const typename S::Sca
                           int64_t head_dim) {
     typename S::V sum[C][T];
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) sum[c][t] = all<S>(start[t]);
     for (int64_t d = 0; d < head_dim; d++) {
         typename S::V left[C];
         UNROLL
-        for (int c = 0; c < C; c++) left[c] = load<S>(a[c] + d * a_stride);
+        for (int c = 0; c < C; c++)
+            left[c] = load<S>(a[c] + d * a_stride);
         UNROLL
-        for (int t = 0; t < T; t++)
-            UNROLL
+        for (int t = 0; t < T; t++) UNROLL
             for (int c = 0; c < C; c++) sum[c][t] += left[c] * table[t * table_step + d];
     }
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
-// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap too.
+// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap
+// too.
 template <class S, int FIRST, int LAST, Table TABLE>
-INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights, int64_t weight_step,
-                     const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
+INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights,
+                     int64_t weight_step, const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
                      const typename S::Scalar* const* table, int64_t table_step, int64_t taps) {
     for (int64_t t = 0; t < taps; t++) {
         typename S::V weight[BAND];
         UNROLL
-        for (int r = FIRST; r < LAST; r++) weight[r] = load<S>(weights[r] + t * weight_step);
+        for (int r = FIRST; r < LAST; r++)
+            weight[r] = load<S>(weights[r] + t * weight_step);
         UNROLL
         for (int j = 0; j < CHANNELS; j++) {
             const typename S::V value = load<S>(v + j * v_stride + t * v_step);
@@ -119,50 +119,52 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
     }
 }
 
-// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, `sum_step` apart from tap to tap.
+// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, `sum_step` apart from tap to
+// tap.
 template <class S, int T>
 INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
                         int64_t weight_step, int64_t weight_row, const typename S::Scalar* a, int64_t a_stride,
                         int64_t a_row, int64_t rows, int64_t columns) {
     typename S::V sum[T][4];
     UNROLL
-    for (int t = 0; t < T; t++)
-        UNROLL
+    for (int t = 0; t < T; t++) UNROLL
         for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
     for (int64_t y = 0; y < rows; y++)
         for (int64_t x = 0; x < columns; x += S::count) {
             typename S::V right[4];
             UNROLL
-            for (int j = 0; j < 4; j++) right[j] = load<S>(a + y * a_row + j * a_stride + x);
+            for (int j = 0; j < 4; j++)
+                right[j] = load<S>(a + y * a_row + j * a_stride + x);
             UNROLL
             for (int t = 0; t < T; t++) {
                 const typename S::V left = load<S>(weights + y * weight_row + t * weight_step + x);
                 UNROLL
-                for (int j = 0; j < 4; j++) sum[t][j] += left * right[j];
+                for (int j = 0; j < 4; j++)
+                    sum[t][j] += left * right[j];
             }
         }
     UNROLL
-    for (int t = 0; t < T; t++)
-        UNROLL
+    for (int t = 0; t < T; t++) UNROLL
         for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
 }
 
-// sums[t][j] += Σ over rows and columns of weights[t] a[j] b[j]; b moves by `b_step` from tap to tap, sums are as above.
+// sums[t][j] += Σ over rows and columns of weights[t] a[j] b[j]; b moves by `b_step` from tap to tap, sums are as
+// above.
 template <class S, int T>
-INLINE void correlate_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
-                            int64_t weight_step, int64_t weight_row, const typename S::Scalar* a,
-                            const typename S::Scalar* b, int64_t b_step, int64_t stride, int64_t row, int64_t rows,
-                            int64_t columns) {
+INLINE void correlate_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step,
+                            const typename S::Scalar* weights, int64_t weight_step, int64_t weight_row,
+                            const typename S::Scalar* a, const typename S::Scalar* b, int64_t b_step, int64_t stride,
+                            int64_t row, int64_t rows, int64_t columns) {
     typename S::V sum[T][4];
     UNROLL
-    for (int t = 0; t < T; t++)
-        UNROLL
+    for (int t = 0; t < T; t++) UNROLL
         for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
     for (int64_t y = 0; y < rows; y++)
         for (int64_t x = 0; x < columns; x += S::count) {
             typename S::V left[4];
             UNROLL
-            for (int j = 0; j < 4; j++) left[j] = load<S>(a + y * row + j * stride + x);
+            for (int j = 0; j < 4; j++)
+                left[j] = load<S>(a + y * row + j * stride + x);
             UNROLL
             for (int t = 0; t < T; t++) {
                 const typename S::V weight = load<S>(weights + y * weight_row + t * weight_step + x);
@@ -172,8 +174,7 @@ INLINE void correlate_block(typename S::Scalar* sums, int64_t lanes, int64_t sum
             }
         }
     UNROLL
-    for (int t = 0; t < T; t++)
-        UNROLL
+    for (int t = 0; t < T; t++) UNROLL
         for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
 }
 

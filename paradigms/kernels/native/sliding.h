@@ -22,18 +22,18 @@ struct Sliding {
     const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
     Plane<T> q, k, v, grad, weights, dlogits;
-    T *rk = nullptr, *rq = nullptr, *rb = nullptr;                    // one head's tables, channels filled up to `depth`
-    T* filters = nullptr;                                             // likewise
-    T *logits = nullptr, *dweights = nullptr, *band = nullptr;        // of three rows of queries and one vector
-    T *drk = nullptr, *drq = nullptr, *drb = nullptr;                 // sums, a vector each
-    T* dfilters = nullptr;                                            // likewise
+    T *rk = nullptr, *rq = nullptr, *rb = nullptr;              // one head's tables, channels filled up to `depth`
+    T* filters = nullptr;                                       // likewise
+    T *logits = nullptr, *dweights = nullptr, *band = nullptr;  // of three rows of queries and one vector
+    T *drk = nullptr, *drq = nullptr, *drb = nullptr;           // sums, a vector each
+    T* dfilters = nullptr;                                      // likewise
     T *first_key = nullptr, *last_key = nullptr;
     int64_t band_stride;
 
     Sliding(const SlidingCase& of, Task asked, Arena* memory)
-        : c(of), arena(memory), height(of.height), width(of.width), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)),
-          rows(of.kernel[0]), columns(of.kernel[1]), taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]),
-          across(of.dilation[1]), task(asked) {
+        : c(of), arena(memory), height(of.height), width(of.width), head_dim(of.head_dim),
+          depth(round_up(of.head_dim, CHANNELS)), rows(of.kernel[0]), columns(of.kernel[1]),
+          taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]), across(of.dilation[1]), task(asked) {
         const int64_t centre = columns / 2, reach = (width - 1) / across;
         const int64_t usable = reach < centre ? reach : centre;
         first_tap = centre - usable, num_taps = 2 * usable + 1, halo = usable * across;
@@ -43,21 +43,24 @@ struct Sliding {
 
     bool create() {
         const bool attends = task == FORWARD || task == BACKWARD;
-        bool enough = (band = allocate<T>(arena, BAND * depth * band_stride)) && (logits = allocate<T>(arena, BAND * taps * L));
+        bool enough =
+            (band = allocate<T>(arena, BAND * depth * band_stride)) && (logits = allocate<T>(arena, BAND * taps * L));
         if (task != REVERSE) enough = enough && v.create(arena, height, depth, vectors, halo);
-        if (attends || task == DOT || task == CORRELATE) enough = enough && q.create(arena, height, depth, vectors, halo);
+        if (attends || task == DOT || task == CORRELATE)
+            enough = enough && q.create(arena, height, depth, vectors, halo);
         if (attends)
-            enough = enough && k.create(arena, height, depth, vectors, halo) && (rk = allocate<T>(arena, taps * depth)) &&
-                     (rq = allocate<T>(arena, taps * depth)) && (rb = allocate<T>(arena, taps)) && (first_key = allocate<T>(arena, vectors)) &&
+            enough = enough && k.create(arena, height, depth, vectors, halo) &&
+                     (rk = allocate<T>(arena, taps * depth)) && (rq = allocate<T>(arena, taps * depth)) &&
+                     (rb = allocate<T>(arena, taps)) && (first_key = allocate<T>(arena, vectors)) &&
                      (last_key = allocate<T>(arena, vectors));
         if (c.filters.data) enough = enough && (filters = allocate<T>(arena, taps * depth));
         if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, taps * depth * L));
         if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD)
-            enough = enough && grad.create(arena, height, depth, vectors, halo) && (dweights = allocate<T>(arena, BAND * taps * L)) &&
-                     (drk = allocate<T>(arena, taps * depth * L)) && (drq = allocate<T>(arena, taps * depth * L)) &&
-                     (drb = allocate<T>(arena, taps * L));
+            enough = enough && grad.create(arena, height, depth, vectors, halo) &&
+                     (dweights = allocate<T>(arena, BAND * taps * L)) && (drk = allocate<T>(arena, taps * depth * L)) &&
+                     (drq = allocate<T>(arena, taps * depth * L)) && (drb = allocate<T>(arena, taps * L));
         if (enough && attends && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
                 first_key[x] = x < width ? c.first_column[x] : 0;
@@ -74,7 +77,8 @@ struct Sliding {
         if (x < width) f(Half{}, x);
     }
 
-    // Calls f with lanes, a first column and how many of them; half a vector at a time where this is enough for the rest.
+    // Calls f with lanes, a first column and how many of them; half a vector at a time where this is enough for the
+    // rest.
     template <class F>
     INLINE void over_width(F f) {
         const int64_t whole = width - width % L, rest = width - whole;
@@ -130,8 +134,8 @@ struct Sliding {
 
     // into[r][o] += (a_r with table_o)·b_{i+o} for the taps that reach the map.
     template <class S, Table TABLE>
-    OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0, int64_t count,
-                    const T* table) {
+    OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0,
+                     int64_t count, const T* table) {
         for (int64_t m = 0; m < num_meetings(); m++) {
             const Meeting meeting = meet_keys(y0, m, count);
             if (!is_inside(meeting.y)) continue;
@@ -147,9 +151,12 @@ struct Sliding {
                 tables[i] = TABLE != ABSENT ? table + tap * depth : nullptr;
             }
             const T* right = b.row(meeting.y) + x - halo;
-            if (n == 3) dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
-            if (n == 2) dot_taps<S, 2, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
-            if (n == 1) dot_taps<S, 1, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+            if (n == 3)
+                dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+            if (n == 2)
+                dot_taps<S, 2, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+            if (n == 1)
+                dot_taps<S, 1, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
         }
     }
 
@@ -163,7 +170,8 @@ struct Sliding {
                 for (int r = 0; r < BAND; r++) out[r] = logits + (r * taps + o) * S::count;
                 constexpr int block = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
                 if (taps - o >= block) {
-                    project_block<S, BAND, block>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim), o += block;
+                    project_block<S, BAND, block>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim),
+                        o += block;
                 } else {
                     project_block<S, BAND, 1>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim), o += 1;
                 }
@@ -203,14 +211,16 @@ struct Sliding {
     // What dropout multiplies weight o of the queries (y, x...) with: 0 or 1 / keep.
     template <class S>
     INLINE typename S::V dropped(int64_t plane, int64_t y, int64_t x, int64_t o) const {
-        typename S::U counter = (typename S::U)lane_numbers<S>() * (uint32_t)taps + (uint32_t)((y * width + x) * taps + o);
+        typename S::U counter =
+            (typename S::U)lane_numbers<S>() * (uint32_t)taps + (uint32_t)((y * width + x) * taps + o);
         return keep_some<S>(counter, c.seed, plane, c.keep);
     }
 
     // into[r][j] = Σ over taps of weights (v with table), for all channels; `reversed` gathers what keys hear.
     template <class S, Table TABLE>
-    OUTLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step, bool reversed,
-                    const Plane<T>& b, bool b_is_zero, int64_t x, int64_t y0, int64_t count, const T* table) {
+    OUTLINE void mix(T* into, int64_t into_row, int64_t into_stride, const T* w, int64_t w_row, int64_t w_step,
+                     bool reversed, const Plane<T>& b, bool b_is_zero, int64_t x, int64_t y0, int64_t count,
+                     const T* table) {
         typedef typename S::V V;
         const int64_t sign = reversed ? -1 : 1;
         for (int64_t d = 0; d < depth; d += CHANNELS) {
@@ -222,7 +232,8 @@ struct Sliding {
                 const T *weight[BAND] = {}, *tables[BAND] = {};
                 for (int r = meeting.first; r < meeting.last; r++) {
                     const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
-                    weight[r] = reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
+                    weight[r] =
+                        reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
                     tables[r] = TABLE != ABSENT ? table + tap * depth + d : nullptr;
                 }
                 const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
@@ -240,21 +251,19 @@ struct Sliding {
             }
             if constexpr (TABLE == ADDED)
                 if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, count);
-            for (int r = 0; r < count; r++)
-                UNROLL
+            for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
         }
     }
 
     // The table's part of the columns of the kernel that lie outside the map for every query.
     template <class S>
-    INLINE void add_unseen(typename S::V (&sum)[BAND][CHANNELS], const T* w, int64_t w_row, int64_t w_step, const T* table,
-                           int64_t count) {
+    INLINE void add_unseen(typename S::V (&sum)[BAND][CHANNELS], const T* w, int64_t w_row, int64_t w_step,
+                           const T* table, int64_t count) {
         for (int64_t o = 0; o < taps; o++) {
             const int64_t t = o % columns;
             if (t >= first_tap && t < first_tap + num_taps) continue;
-            for (int r = 0; r < count; r++)
-                UNROLL
+            for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++)
                     sum[r][j] += load<S>(w + r * w_row + o * w_step) * table[o * depth + j];
         }
@@ -332,11 +341,11 @@ struct Sliding {
                 typedef decltype(lanes) S;
                 const T* w = weights.row(y0) + x;
                 if (c.filters.data)
-                    this->mix<S, MULTIPLIED>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride, false, v,
-                                             false, x, y0, count, filters);
+                    this->mix<S, MULTIPLIED>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride,
+                                             false, v, false, x, y0, count, filters);
                 else
-                    this->mix<S, ABSENT>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride, false, v,
-                                         false, x, y0, count, nullptr);
+                    this->mix<S, ABSENT>(band + x, depth * band_stride, band_stride, w, down * row, weights.stride,
+                                         false, v, false, x, y0, count, nullptr);
             });
             write_band(c.out, image, head, y0, count, 1);
         });
@@ -402,7 +411,9 @@ struct Sliding {
     void run_forward(int64_t image, int64_t head) {
         load_plane(image, head);
         over_bands([&](int64_t y0, int64_t count) {
-            over_columns([&](auto lanes, int64_t x) { this->forward_block<decltype(lanes)>(image, head, x, y0, count); });
+            over_columns([&](auto lanes, int64_t x) {
+                this->forward_block<decltype(lanes)>(image, head, x, y0, count);
+            });
             write_band(c.out, image, head, y0, count, 1);
         });
     }
@@ -428,8 +439,8 @@ struct Sliding {
             const V sum = top + logarithm<S>(total);
             for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = sum[i];
         }
-        mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false, x, y0,
-                      count, nullptr);
+        mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false,
+                       x, y0, count, nullptr);
         for (int r = 0; r < count; r++)
             for (int64_t d = 0; d < depth; d++) {
                 T* value = band + (r * depth + d) * band_stride + x;
@@ -447,7 +458,9 @@ struct Sliding {
     }
 
     void queries_band(int64_t image, int64_t head, int64_t y0, int64_t count) {
-        over_columns([&](auto lanes, int64_t x) { this->backward_of_queries<decltype(lanes)>(image, head, x, y0, count); });
+        over_columns([&](auto lanes, int64_t x) {
+            this->backward_of_queries<decltype(lanes)>(image, head, x, y0, count);
+        });
         if (c.dq.data) write_band(c.dq, image, head, y0, count, c.has_dot ? c.scale : 1);
     }
 
@@ -457,8 +470,9 @@ struct Sliding {
             write_band(c.dk, image, head, y0, count, 1);
         }
         over_columns([&](auto lanes, int64_t x) {
-            this->mix<decltype(lanes), ABSENT>(band + x, depth * band_stride, band_stride, weights.row(0), taps * weights.stride,
-                                              weights.stride, true, grad, false, x, y0, count, nullptr);
+            this->mix<decltype(lanes), ABSENT>(band + x, depth * band_stride, band_stride, weights.row(0),
+                                               taps * weights.stride, weights.stride, true, grad, false, x, y0, count,
+                                               nullptr);
         });
         write_band(c.dv, image, head, y0, count, 1);
     }
@@ -496,26 +510,27 @@ struct Sliding {
         }
         if (!c.dq.data) return;
         if (c.rk)
-            mix<S, ADDED>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, !c.has_dot, x,
-                         y0, count, rk);
+            mix<S, ADDED>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k,
+                          !c.has_dot, x, y0, count, rk);
         else
-            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k, false, x, y0,
-                          count, nullptr);
+            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, k,
+                           false, x, y0, count, nullptr);
     }
 
     template <class S>
     OUTLINE void backward_of_keys(int64_t x, int64_t y0, int64_t count) {
         const int64_t row = taps * dlogits.stride;
         if (c.rq)
-            mix<S, ADDED>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, !c.has_dot, x,
-                         y0, count, rq);
+            mix<S, ADDED>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q,
+                          !c.has_dot, x, y0, count, rq);
         else
-            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, false, x, y0,
-                          count, nullptr);
+            mix<S, ABSENT>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q,
+                           false, x, y0, count, nullptr);
     }
 
     // sums[o] += Σ dlogits a over rows y to y + n of `a`, for n consecutive taps from `tap`.
-    INLINE void outer(T* sums, int64_t tap, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y, int64_t count) {
+    INLINE void outer(T* sums, int64_t tap, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y,
+                      int64_t count) {
         const int64_t step = depth * L, w_row = taps * dlogits.stride, a_row = a.channels * a.stride;
         for (int64_t t = 0; t < n;) {
             const int64_t block = n - t < 4 ? n - t : 4;
@@ -526,10 +541,14 @@ struct Sliding {
                     typedef decltype(lanes) S;
                     const T* left = w + t * w_step + x;
                     const T* right = from + x;
-                    if (block == 4) outer_block<S, 4>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 3) outer_block<S, 3>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 2) outer_block<S, 2>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 1) outer_block<S, 1>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 4)
+                        outer_block<S, 4>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 3)
+                        outer_block<S, 3>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 2)
+                        outer_block<S, 2>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    if (block == 1)
+                        outer_block<S, 1>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
                 };
                 over_width(run);
             }

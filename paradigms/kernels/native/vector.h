@@ -169,7 +169,8 @@ INLINE void transpose(typename S::V (&rows)[S::count]) {
             next[2 * i + 1] = interleave<S, n / 2>(rows[i], rows[i + n / 2], lanes);
         }
         UNROLL
-        for (int i = 0; i < n; i++) rows[i] = next[i];
+        for (int i = 0; i < n; i++)
+            rows[i] = next[i];
     }
 }
 

@@ -21,11 +21,11 @@ struct LogitOperands {
 
 // into[c][t] = rb_c[t] + Σ_d (left_c[d] + rq_c[t][d]) k_t[d] + q_c[d] rk_c[t][d]
 template <class S, int C, int T, bool DOT, bool RK, bool RQ>
-INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of, int64_t key) {
+INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of,
+                         int64_t key) {
     typename S::V sum[C][T];
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) sum[c][t] = all<S>(of.rb[c][key + t]);
     for (int64_t d = 0; d < of.head_dim; d++) {
         UNROLL
@@ -33,13 +33,15 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
             if constexpr (RK) {
                 const typename S::V query = load<S>(of.q + c * of.q_row + d * S::count);
                 UNROLL
-                for (int t = 0; t < T; t++) sum[c][t] += query * of.rk[c][(key + t) * of.table_row + d];
+                for (int t = 0; t < T; t++)
+                    sum[c][t] += query * of.rk[c][(key + t) * of.table_row + d];
             }
         }
         if constexpr (DOT || RQ) {
             typename S::V left[C];
             UNROLL
-            for (int c = 0; c < C; c++) left[c] = load<S>(of.left + c * of.left_row + d * of.left_step);
+            for (int c = 0; c < C; c++)
+                left[c] = load<S>(of.left + c * of.left_row + d * of.left_step);
             UNROLL
             for (int t = 0; t < T; t++) {
                 const typename S::V right = load<S>(of.k + (key + t) * of.k_row + d * S::count);
@@ -50,13 +52,13 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
         }
     }
     UNROLL
-    for (int c = 0; c < C; c++)
-        UNROLL
+    for (int c = 0; c < C; c++) UNROLL
         for (int t = 0; t < T; t++) store<S>(into + c * into_row + (key + t) * S::count, sum[c][t]);
 }
 
 template <class S, int C, bool DOT, bool RK, bool RQ>
-OUTLINE void logits_row(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of, int64_t keys) {
+OUTLINE void logits_row(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of,
+                        int64_t keys) {
     constexpr int wide = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
     int64_t key = 0;
     for (; key + wide <= keys; key += wide) logits_block<S, C, wide, DOT, RK, RQ>(into, into_row, of, key);
@@ -85,28 +87,31 @@ struct Windows {
     int64_t* positions = nullptr;  // (places, lanes), of maps with the strides of `located`
     Map located;
     T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr, *mixed = nullptr;  // (places, depth)
-    T *zeros = nullptr, *none = nullptr;  // a vector, a bias for every place
+    T *zeros = nullptr, *none = nullptr;                                            // a vector, a bias for every place
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                                  // one head's tables
-    T *weights = nullptr, *dlogits = nullptr;  // (places, places)
-    T *region = nullptr, *regions = nullptr;    // of the windows at work, of all of an image
+    T *weights = nullptr, *dlogits = nullptr;                                       // (places, places)
+    T *region = nullptr, *regions = nullptr;  // of the windows at work, of all of an image
     T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
 
     Windows(const WindowCase& of, Task task, Arena* memory)
-        : c(of), arena(memory), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]), places(rows * columns),
-          head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
+        : c(of), arena(memory), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]),
+          places(rows * columns), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
           offsets((2 * rows - 1) * span), num_windows(of.batch * of.count[0] * of.count[1]) {}
 
     bool create() {
         const int64_t map = places * depth * L, table = offsets * depth;
-        bool enough = (pixels = allocate<Pixel>(arena, places * L)) && (positions = allocate<int64_t>(arena, places * L)) &&
-                      (q = allocate<T>(arena, map)) && (k = allocate<T>(arena, map)) && (v = allocate<T>(arena, map)) &&
-                      (mixed = allocate<T>(arena, map)) && (zeros = allocate<T>(arena, depth + L)) && (none = allocate<T>(arena, places)) &&
-                      (rk = allocate<T>(arena, table)) && (rq = allocate<T>(arena, table)) && (rb = allocate<T>(arena, offsets)) &&
+        bool enough = (pixels = allocate<Pixel>(arena, places * L)) &&
+                      (positions = allocate<int64_t>(arena, places * L)) && (q = allocate<T>(arena, map)) &&
+                      (k = allocate<T>(arena, map)) && (v = allocate<T>(arena, map)) &&
+                      (mixed = allocate<T>(arena, map)) && (zeros = allocate<T>(arena, depth + L)) &&
+                      (none = allocate<T>(arena, places)) && (rk = allocate<T>(arena, table)) &&
+                      (rq = allocate<T>(arena, table)) && (rb = allocate<T>(arena, offsets)) &&
                       (region = allocate<T>(arena, places * L)) &&
                       (weights = allocate<T>(arena, (backward ? places : QUERIES) * places * L));
         if (backward)
-            enough = enough && (grad = allocate<T>(arena, map)) && (dlogits = allocate<T>(arena, places * places * L)) &&
-                     (drk = allocate<T>(arena, table * L)) && (drq = allocate<T>(arena, table * L)) && (drb = allocate<T>(arena, offsets * L)) &&
+            enough = enough && (grad = allocate<T>(arena, map)) &&
+                     (dlogits = allocate<T>(arena, places * places * L)) && (drk = allocate<T>(arena, table * L)) &&
+                     (drq = allocate<T>(arena, table * L)) && (drb = allocate<T>(arena, offsets * L)) &&
                      (doutside_k = allocate<T>(arena, depth)) && (doutside_v = allocate<T>(arena, depth));
         if (c.row_region) enough = enough && (regions = allocate<T>(arena, c.count[0] * c.count[1] * places));
         if (enough && regions) find_regions();
@@ -142,14 +147,15 @@ struct Windows {
         if (!known)
             for (int64_t i = 0; i < places * L; i++) {
                 const Pixel at = pixels[i];
-                positions[i] = at.y < 0 ? -1 : image[i % L] * map.batch + at.y * map.row + at.x * map.column + head * map.head;
+                positions[i] =
+                    at.y < 0 ? -1 : image[i % L] * map.batch + at.y * map.row + at.x * map.column + head * map.head;
             }
         located = map;
         return positions;
     }
 
-    // Squares of lanes by channels, as large as the channels can fill. One wider than the vectors at work spills over into
-    // what is written after it: its lanes beyond them hold zeros.
+    // Squares of lanes by channels, as large as the channels can fill. One wider than the vectors at work spills over
+    // into what is written after it: its lanes beyond them hold zeros.
     template <class F>
     INLINE void over_tiles(F f) {
         if (head_dim % L)
@@ -180,14 +186,16 @@ struct Windows {
                         typename Q::V tile[n];
                         if (head_dim - d >= n) {
                             UNROLL
-                            for (int i = 0; i < n; i++) tile[i] = load<Q>(from[i] + d);
+                            for (int i = 0; i < n; i++)
+                                tile[i] = load<Q>(from[i] + d);
                         } else {
                             for (int i = 0; i < n; i++) tile[i] = load_some<Q>(from[i] + d, head_dim - d);
                         }
                         transpose<Q>(tile);
                         UNROLL
                         for (int j = 0; j < n; j++)
-                            if (d + j < depth) store<Q>(to + (place * depth + d + j) * S::count + lane, tile[j] * factor);
+                            if (d + j < depth)
+                                store<Q>(to + (place * depth + d + j) * S::count + lane, tile[j] * factor);
                     }
                 }
         });
@@ -272,7 +280,8 @@ struct Windows {
         for (int64_t key = 0; key < places; key += columns) {
             LogitOperands<T> of{};
             of.q = q + query * depth * S::count, of.q_row = depth * S::count;
-            of.left = c.has_dot ? of.q : zeros, of.left_row = c.has_dot ? of.q_row : 0, of.left_step = c.has_dot ? S::count : 0;
+            of.left = c.has_dot ? of.q : zeros, of.left_row = c.has_dot ? of.q_row : 0,
+            of.left_step = c.has_dot ? S::count : 0;
             of.k = k + key * depth * S::count, of.k_row = depth * S::count;
             for (int i = 0; i < C; i++) {
                 const int64_t o = offset(query + i, key);
@@ -320,8 +329,8 @@ struct Windows {
         static constexpr int value = N;
     };
 
-    // into[r] = Σ_t w_r[t] (b_t + table_r[t]) over all places t, for C places from `place` on. From w_r[t] to w_r[t + 1] it
-    // is `w_step`, from row to row `w_row`; tables go forward with the key, backward with the query.
+    // into[r] = Σ_t w_r[t] (b_t + table_r[t]) over all places t, for C places from `place` on. `w_step` leads from
+    // w_r[t] to the next, `w_row` from row to row; tables go forward with the key, backward with the query.
     template <class S, int C, bool TABLE>
     OUTLINE void mix(T* into, const T* w, int64_t w_row, int64_t w_step, const T* b, bool b_is_zero, int64_t place,
                      const T* table, bool table_of_keys) {
@@ -332,14 +341,16 @@ struct Windows {
             for (int64_t t = 0; t < places; t += run) {
                 for (int r = 0; r < C; r++) {
                     weight[r] = w + r * w_row + t * w_step;
-                    if (TABLE) tables[r] = table + (table_of_keys ? offset(place + r, t) : offset(t, place + r)) * depth + d;
+                    if (TABLE)
+                        tables[r] = table + (table_of_keys ? offset(place + r, t) : offset(t, place + r)) * depth + d;
                 }
                 const int64_t table_step = table_of_keys ? depth : -depth;
                 if (b_is_zero)
-                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, zeros, 0, 0, tables, table_step, run);
+                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, zeros, 0, 0, tables, table_step,
+                                                              run);
                 else
-                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, b + (t * depth + d) * S::count, S::count, depth * S::count,
-                                             tables, table_step, run);
+                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, b + (t * depth + d) * S::count,
+                                                              S::count, depth * S::count, tables, table_step, run);
             }
             for (int r = 0; r < C; r++)
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + ((place + r) * depth + d + j) * S::count, sum[r][j]);
@@ -348,7 +359,8 @@ struct Windows {
 
     INLINE T* lse_of(int64_t lane, int64_t place) const {
         const Pixel at = pixels[place * L + lane];
-        return at.y < 0 ? nullptr : static_cast<T*>(c.lse) + ((image[lane] * c.height + at.y) * c.width + at.x) * c.heads + head;
+        return at.y < 0 ? nullptr
+                        : static_cast<T*>(c.lse) + ((image[lane] * c.height + at.y) * c.width + at.x) * c.heads + head;
     }
 
     template <class S>
@@ -460,18 +472,22 @@ struct Windows {
                     T* to = sums + (((down + rows - 1) * span + across + columns - 1) * depth + d) * L;
                     typename S::V sum[CHANNELS];
                     UNROLL
-                    for (int j = 0; j < CHANNELS; j++) sum[j] = load<S>(to + j * L);
-                    const int64_t last_row = down > 0 ? rows - down : rows, last_column = across > 0 ? columns - across : columns;
+                    for (int j = 0; j < CHANNELS; j++)
+                        sum[j] = load<S>(to + j * L);
+                    const int64_t last_row = down > 0 ? rows - down : rows,
+                                  last_column = across > 0 ? columns - across : columns;
                     for (int64_t y = down < 0 ? -down : 0; y < last_row; y++)
                         for (int64_t x = across < 0 ? -across : 0; x < last_column; x++) {
                             const int64_t query = y * columns + x, key = query + down * columns + across;
                             const typename S::V weight = load<S>(dlogits + (query * places + key) * S::count);
                             const T* right = b + ((of_queries ? query : key) * depth + d) * S::count;
                             UNROLL
-                            for (int j = 0; j < CHANNELS; j++) sum[j] += weight * load<S>(right + j * S::count);
+                            for (int j = 0; j < CHANNELS; j++)
+                                sum[j] += weight * load<S>(right + j * S::count);
                         }
                     UNROLL
-                    for (int j = 0; j < CHANNELS; j++) store<S>(to + j * L, sum[j]);
+                    for (int j = 0; j < CHANNELS; j++)
+                        store<S>(to + j * L, sum[j]);
                 }
     }
 
@@ -481,7 +497,8 @@ struct Windows {
         for (int64_t query = 0; query < places; query++)
             for (int64_t y = 0; y < rows; y++) {
                 T* to = drb + offset(query, y * columns) * L;
-                for (int64_t x = 0; x < columns; x++, from += S::count, to += L) store<S>(to, load<S>(to) + load<S>(from));
+                for (int64_t x = 0; x < columns; x++, from += S::count, to += L)
+                    store<S>(to, load<S>(to) + load<S>(from));
             }
     }
 
@@ -511,7 +528,8 @@ struct Windows {
     void write_sums_of(int64_t item) {
         const T scale = c.has_dot ? c.scale : 1;
         const int64_t at = item * offsets;
-        if (c.drk) write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, offsets, head_dim, depth, 1 / scale);
+        if (c.drk)
+            write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, offsets, head_dim, depth, 1 / scale);
         if (c.drq) write_sums<Full, T>(static_cast<T*>(c.drq) + at * head_dim, drq, offsets, head_dim, depth, 1);
         if (c.drb) write_sums<Full, T>(static_cast<T*>(c.drb) + at, drb, offsets, 1, 1, 1);
         const int64_t size = head_dim * sizeof(T);
