@@ -39,10 +39,6 @@ def list_case_notes() -> Iterable[str]:
         f"{SLOW_SECONDS:g} s takes part in the first {SLOW_ROUNDS}. Times are medians over the rounds."
     )
     yield (
-        "The process keeps memory that was freed, as the workers do that train: otherwise the C library hands it back "
-        "and maps it again page by page, in some rounds and not in others."
-    )
-    yield (
         "**forward** keeps nothing, as in inference. **f + b** is forward and backward to every input and table, of "
         "whole models a step of training with the optimizer. **wall** is f + b by the clock on the wall."
     )

@@ -1,5 +1,6 @@
 """One run of a case in a process of its own: does it run, what does it keep, how far does memory grow?"""
 
+import ctypes
 import resource
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from harness.commands.bench.allocator import return_freed_memory
 from harness.commands.bench.case import Case, Setting, Workload
 from harness.commands.bench.result import Probe
 from harness.engines import ENGINES
@@ -119,12 +119,19 @@ def _measure_peak(run: Callable[[], None], device: str) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    return_freed_memory()
+    _return_freed_memory()
     before = _read_status("VmRSS")
     reset = _reset_peak()
     run()
     peak = _read_status("VmHWM") if reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return max(0, peak - before)
+
+
+def _return_freed_memory() -> None:
+    """Hand back what the allocator keeps of earlier runs, where it is glibc's."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak() -> bool:

@@ -11,7 +11,6 @@ import psutil
 import torch
 
 from harness import provenance
-from harness.commands.bench.allocator import keep_freed_memory
 from harness.commands.bench.case import Case, Setting, Shape, Workload
 from harness.commands.bench.catalogue import SHAPES, choose_cases, list_cases
 from harness.commands.bench.ceiling import Ceiling, measure_ceiling
@@ -153,7 +152,6 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
         for case_id, finding in findings:
             _keep(results[case_id], finding)
             yield Probed(case_id, results[case_id].reason)
-    keep_freed_memory()
     ready, workloads = _build_all(results.values(), setting)
     rounds = Rounds(options.count_rounds(), spare=(options.count_rounds() + 1) // 2)
     yield from time_rounds(ready, workloads, rounds, setting=setting, read=read)

@@ -1,8 +1,5 @@
 """The benchmark on tiny maps. Nothing here asserts a time."""
 
-import ctypes
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -321,22 +318,3 @@ def test_a_loaded_report_says_so_everywhere(tmp_path: Path) -> None:
     assert make_frame(report)["loaded"].all()
     _, markdown, _ = write_report(report, tmp_path)
     assert markdown.read_text().count(Verdict.LOADED.value) == 2
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another allocator than glibc's")
-def test_memory_that_was_freed_is_kept() -> None:
-    code = """
-import resource, torch
-from harness.commands.bench.allocator import keep_freed_memory
-keep_freed_memory()
-count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-fill = lambda: torch.empty(2**26, dtype=torch.uint8).fill_(1)
-for _ in range(30):  # its first places do not fit exactly: glibc rounds aligned blocks up before it looks for them
-    fill()
-before = count()
-for _ in range(10):
-    fill()
-print(count() - before)
-"""
-    faults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(faults) < 100, "ten times 16384 pages otherwise"
