@@ -98,8 +98,7 @@ INLINE void project_block(typename S::Scalar* const* into, const typename S::Sca
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
-// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves from tap to tap
-// too.
+// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves with the tap.
 template <class S, int FIRST, int LAST, Table TABLE>
 INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights,
                      int64_t weight_step, const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
@@ -119,8 +118,7 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
     }
 }
 
-// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, `sum_step` apart from tap to
-// tap.
+// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, one a tap, `sum_step` apart.
 template <class S, int T>
 INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
                         int64_t weight_step, int64_t weight_row, const typename S::Scalar* a, int64_t a_stride,
@@ -148,8 +146,7 @@ INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_ste
         for (int j = 0; j < 4; j++) store<S>(sums + t * sum_step + j * lanes, sum[t][j]);
 }
 
-// sums[t][j] += Σ over rows and columns of weights[t] a[j] b[j]; b moves by `b_step` from tap to tap, sums are as
-// above.
+// sums[t][j] += Σ over rows and columns of weights[t] a[j] b[j]; b moves by `b_step` from tap to tap; sums as above.
 template <class S, int T>
 INLINE void correlate_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step,
                             const typename S::Scalar* weights, int64_t weight_step, int64_t weight_row,

@@ -77,8 +77,7 @@ struct Sliding {
         if (x < width) f(Half{}, x);
     }
 
-    // Calls f with lanes, a first column and how many of them; half a vector at a time where this is enough for the
-    // rest.
+    // Calls f with lanes, a first column and how many of them; half a vector where it holds the rest.
     template <class F>
     INLINE void over_width(F f) {
         const int64_t whole = width - width % L, rest = width - whole;
