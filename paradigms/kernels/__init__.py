@@ -158,18 +158,16 @@ def choose_kernel(
     Raises:
         ValueError: the backend does not support it, or does not run here; `auto` always does.
     """
+    is_supported = False
+    for kernel in KERNELS:
+        if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation, scores):
+            if device is None or kernel.runs_on(device):
+                return kernel
+            is_supported = True
+    if is_supported:
+        raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
     case = f"{geometry} with {scores}, {normalization.kind} and {aggregation}"
-    supporting = [
-        kernel
-        for kernel in KERNELS
-        if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation, scores)
-    ]
-    if not supporting:
-        raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
-    for kernel in supporting:
-        if device is None or kernel.runs_on(device):
-            return kernel
-    raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
+    raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
 
 
 def _name_scores(scores: Scores, v: Tensor) -> str:

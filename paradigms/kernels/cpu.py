@@ -29,6 +29,9 @@ INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 WINDOWS_OF_AN_ITEM = 32
 """Windows of one head that one thread takes at a time and whose table gradients are one partial sum."""
 
+MAP_DIMS = 5
+"""Of every map, and of nothing else that the library is given."""
+
 _chosen: str | None = None
 
 
@@ -146,8 +149,9 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Of the dtype that is computed in; maps with contiguous channels, tables contiguous."""
     if not x.is_floating_point():
         raise TypeError(f"the compiled kernels take floating-point tensors, got {x.dtype}")
-    x = x.to(dtype)
-    return x if x.ndim == 5 and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
+    if x.dtype != dtype:
+        x = x.to(dtype)
+    return x if x.ndim == MAP_DIMS and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
 
 
 @lru_cache(maxsize=64)
@@ -182,8 +186,8 @@ class _Problem:
     def point(self, name: str, tensor: Tensor) -> None:
         """Let a field of the structure point to a tensor, which is kept alive."""
         self.tensors.append(tensor)
-        is_map = isinstance(getattr(self.c, name), _Map)
-        setattr(self.c, name, _Map(tensor.data_ptr(), *tensor.stride()[:4]) if is_map else tensor.data_ptr())
+        data = tensor.data_ptr()
+        setattr(self.c, name, _Map(data, *tensor.stride()[:-1]) if tensor.ndim == MAP_DIMS else data)
 
     def give(self, **tensors: Tensor | None) -> None:
         """Point to inputs, in the dtype that is computed in."""

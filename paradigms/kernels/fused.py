@@ -6,6 +6,7 @@ the backward pass. A backend is a module with two functions, `attention` and `at
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -38,21 +39,26 @@ def _to_case(
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
-    kind: str,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    border: str,
-    shift: Sequence[int],
+    geometry: str,
 ) -> Case:
     q, k, v, rk, rq, rb, outside_k, outside_v = operands
     assert v is not None
-    geometry = Geometry(kind, _pair(kernel_size), _pair(dilation), border, _pair(shift))
     dropout = None if seed is None else Dropout(dropout_p, int(seed))
-    return Case(Terms(q, k, rk, rq, rb, scale), v, geometry, Outside(outside_k, outside_v), dropout)
+    return Case(Terms(q, k, rk, rq, rb, scale), v, _read_geometry(geometry), Outside(outside_k, outside_v), dropout)
 
 
-def _pair(size: Sequence[int]) -> tuple[int, int]:
-    return size[0], size[1]
+def write_geometry(geometry: Geometry) -> str:
+    """One argument of the operator: what torch does around a call grows with the square of their number."""
+    kind, border = geometry.kind, geometry.border
+    return " ".join(map(str, (kind, *geometry.kernel_size, *geometry.dilation, border, *geometry.shift)))
+
+
+@lru_cache(maxsize=64)
+def _read_geometry(text: str) -> Geometry:
+    """The inverse."""
+    kind, rows, columns, down, across, border, *shift = text.split()
+    kernel_size, dilation = (int(rows), int(columns)), (int(down), int(across))
+    return Geometry(kind, kernel_size, dilation, border, (int(shift[0]), int(shift[1])))
 
 
 @torch.library.custom_op("paradigms::attention", mutates_args=())
@@ -68,17 +74,11 @@ def _attention(
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
-    kind: str,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    border: str,
-    shift: Sequence[int],
+    geometry: str,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
-    return BACKENDS[backend]().attention(
-        _to_case(operands, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
-    )
+    return BACKENDS[backend]().attention(_to_case(operands, seed, dropout_p, scale, geometry))
 
 
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
@@ -96,16 +96,12 @@ def _attention_backward(
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
-    kind: str,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    border: str,
-    shift: Sequence[int],
+    geometry: str,
     backend: str,
 ) -> list[Tensor]:
     """The gradients of the operands that are there, in their order."""
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
-    case = _to_case(operands, seed, dropout_p, scale, kind, kernel_size, dilation, border, shift)
+    case = _to_case(operands, seed, dropout_p, scale, geometry)
     return [x for x in BACKENDS[backend]().attention_backward(grad, lse, case) if x is not None]
 
 
@@ -129,7 +125,7 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...
     lse, *operands, seed = ctx.saved_tensors
     gradients: list[Tensor | None] = [None] * NUM_OPERANDS
     if grad is not None:
-        made = iter(torch.ops.paradigms.attention_backward(grad, lse, *operands, seed, *ctx.how))
+        made = iter(torch.ops.paradigms.attention_backward.default(grad, lse, *operands, seed, *ctx.how))
         gradients = [None if operand is None else next(made) for operand in operands]
     return *gradients, None, *(None for _ in ctx.how)
 
@@ -158,10 +154,9 @@ def _flops(
     **__: object,
 ) -> int:
     """Two for each product and sum of a term and of the weighted sum."""
-    kernel_size: Shape
-    _rb, _outside_k, _outside_v, _seed, _dropout_p, scale, _kind, kernel_size, *_ = others
+    _rb, _outside_k, _outside_v, _seed, _dropout_p, scale, geometry, _backend = others
     products = 1 + sum(x is not None for x in (scale, rk, rq))
-    return 2 * products * math.prod(v) * math.prod(kernel_size)
+    return 2 * products * math.prod(v) * _read_geometry(geometry).num_taps
 
 
 @register_flop_formula(torch.ops.paradigms.attention_backward)
@@ -174,16 +169,12 @@ def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
     """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
     terms, v, geometry, _, _ = case
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
-    out, _lse = torch.ops.paradigms.attention(
+    out, _lse = torch.ops.paradigms.attention.default(
         *to_operands(case),
         torch.randint(2**62, (), device="cpu") if dropout_p else None,
         dropout_p,
         terms.scale,
-        geometry.kind,
-        geometry.kernel_size,
-        geometry.dilation,
-        geometry.border,
-        geometry.shift,
+        write_geometry(geometry),
         backend,
     )
     return out  # type: ignore[no-any-return]

@@ -19,7 +19,8 @@ INLINE T* allocate(Arena* arena, int64_t count) {  // zeros; null where there is
     return static_cast<T*>(block);
 }
 
-// Rows of (channels, columns) with room for a halo on both sides of the columns, and one row of zeros at the end.
+// Rows of (channels, columns) with room for a halo before the columns, which is also that behind those before it, and
+// one row of zeros at the end.
 template <class T>
 struct Plane {
     T* memory = nullptr;
@@ -28,8 +29,8 @@ struct Plane {
     bool create(Arena* arena, int64_t rows, int64_t depth, int64_t width, int64_t halo) {
         constexpr int64_t line = 64 / sizeof(T);
         height = rows, channels = depth, left = round_up(halo, line);
-        stride = left + round_up(width + halo, line);
-        memory = allocate<T>(arena, (height + 1) * channels * stride);
+        stride = left + round_up(width, line);
+        memory = allocate<T>(arena, (height + 1) * channels * stride + left);
         return memory;
     }
     // Column 0 of a row; outside the map that of the row of zeros.
@@ -59,6 +60,16 @@ INLINE void store_tile(const typename S::V (&tile)[S::count], T* to, int64_t ste
     } else {
         for (int i = 0; i < S::count && i < pixels; i++) store_some<S>(to + i * step, tile[i], channels);
     }
+}
+
+// Copies (rows, columns) into rows that are `stride` long and zero beyond, divided by `divisor`.
+template <class S, class T>
+INLINE void load_table(T* to, const T* from, int64_t rows, int64_t columns, int64_t stride, T divisor) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t d = 0; d < columns; d += S::count) {
+            const typename S::V entries = load_some<S>(from + row * columns + d, columns - d) / divisor;
+            store_some<S>(to + row * stride + d, entries, stride - d);
+        }
 }
 
 // Copies a head of an image into a plane, times `factor`.

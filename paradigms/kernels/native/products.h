@@ -118,15 +118,16 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
     }
 }
 
-// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, one a tap, `sum_step` apart.
+// sums[t][j] += Σ over rows and columns of weights[t] a[j]; sums are vectors in memory, one a tap, `sum_step` apart;
+// `fresh` ones count from zero.
 template <class S, int T>
 INLINE void outer_block(typename S::Scalar* sums, int64_t lanes, int64_t sum_step, const typename S::Scalar* weights,
                         int64_t weight_step, int64_t weight_row, const typename S::Scalar* a, int64_t a_stride,
-                        int64_t a_row, int64_t rows, int64_t columns) {
+                        int64_t a_row, int64_t rows, int64_t columns, bool fresh) {
     typename S::V sum[T][4];
     UNROLL
     for (int t = 0; t < T; t++) UNROLL
-        for (int j = 0; j < 4; j++) sum[t][j] = load<S>(sums + t * sum_step + j * lanes);
+        for (int j = 0; j < 4; j++) sum[t][j] = fresh ? typename S::V{} : load<S>(sums + t * sum_step + j * lanes);
     for (int64_t y = 0; y < rows; y++)
         for (int64_t x = 0; x < columns; x += S::count) {
             typename S::V right[4];
@@ -185,9 +186,14 @@ OUTLINE void write_sums(T* to, const T* sums, int64_t rows, int64_t columns, int
         transpose<S>(tile);
         for (int width = n / 2; width; width /= 2)
             for (int i = 0; i < width; i++) tile[i] += tile[i + width];
+        const typename S::V sum = tile[0] * factor;
+        if (columns == stride) {
+            store_some<S>(to + first, sum, rows * stride - first);
+            continue;
+        }
         for (int i = 0; i < n && first + i < rows * stride; i++) {
             const int64_t row = (first + i) / stride, column = (first + i) % stride;
-            if (column < columns) to[row * columns + column] = tile[0][i] * factor;
+            if (column < columns) to[row * columns + column] = sum[i];
         }
     }
 }

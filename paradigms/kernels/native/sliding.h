@@ -25,7 +25,7 @@ struct Sliding {
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;              // one head's tables, channels filled up to `depth`
     T* filters = nullptr;                                       // likewise
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;  // of three rows of queries and one vector
-    T *drk = nullptr, *drq = nullptr, *drb = nullptr;           // sums, a vector each
+    T *drk = nullptr, *drq = nullptr, *drb = nullptr;           // sums, a vector each; zeros where nothing is added
     T* dfilters = nullptr;                                      // likewise
     T *first_key = nullptr, *last_key = nullptr;
     int64_t band_stride;
@@ -92,14 +92,10 @@ struct Sliding {
         if (c.k.data) pack<Full, T>(k, c.k, image, head, width, head_dim, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
         if (task == BACKWARD) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
-        for (int64_t o = 0; o < taps; o++) {
-            for (int64_t d = 0; d < head_dim; d++) {
-                const int64_t from = (head * taps + o) * head_dim + d;
-                if (c.rk) rk[o * depth + d] = static_cast<const T*>(c.rk)[from] / scale;
-                if (c.rq) rq[o * depth + d] = static_cast<const T*>(c.rq)[from];
-            }
-            rb[o] = c.rb ? static_cast<const T*>(c.rb)[head * taps + o] : 0;
-        }
+        const int64_t at = head * taps;
+        if (c.rk) load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, taps, head_dim, depth, scale);
+        if (c.rq) load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, taps, head_dim, depth, T(1));
+        if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, taps * sizeof(T));
     }
 
     // The rows of the band that have row `y` of the map as a neighbor, and the row of the kernel of each.
@@ -449,8 +445,7 @@ struct Sliding {
 
     void run_backward(int64_t image, int64_t head) {
         load_plane(image, head);
-        const int64_t table = taps * depth * L * sizeof(T);
-        memset(drk, 0, table), memset(drq, 0, table), memset(drb, 0, taps * L * sizeof(T));
+        memset(drb, 0, taps * L * sizeof(T));
         over_bands([&](int64_t y0, int64_t count) { queries_band(image, head, y0, count); });
         over_bands([&](int64_t y0, int64_t count) { keys_band(image, head, y0, count); });
         write_tables(image, head);
@@ -527,9 +522,10 @@ struct Sliding {
                            false, x, y0, count, nullptr);
     }
 
-    // sums[o] += Σ dlogits a over rows y to y + n of `a`, for n consecutive taps from `tap`.
+    // sums[o] += Σ dlogits a over `count` rows of `a` from `y`, for n consecutive taps from `tap`; `fresh` sums count
+    // from zero.
     INLINE void outer(T* sums, int64_t tap, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y,
-                      int64_t count) {
+                      int64_t count, bool fresh) {
         const int64_t step = depth * L, w_row = taps * dlogits.stride, a_row = a.channels * a.stride;
         for (int64_t t = 0; t < n;) {
             const int64_t block = n - t < 4 ? n - t : 4;
@@ -540,14 +536,15 @@ struct Sliding {
                     typedef decltype(lanes) S;
                     const T* left = w + t * w_step + x;
                     const T* right = from + x;
-                    if (block == 4)
-                        outer_block<S, 4>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 3)
-                        outer_block<S, 3>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 2)
-                        outer_block<S, 2>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
-                    if (block == 1)
-                        outer_block<S, 1>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent);
+                    const bool start = fresh && x == 0;
+#define PARADIGMS_TAPS(N)                                                                                              \
+    if (block == N)                                                                                                    \
+        outer_block<S, N>(into, L, step, left, w_step, w_row, right, a.stride, a_row, count, extent, start);
+                    PARADIGMS_TAPS(4)
+                    PARADIGMS_TAPS(3)
+                    PARADIGMS_TAPS(2)
+                    PARADIGMS_TAPS(1)
+#undef PARADIGMS_TAPS
                 };
                 over_width(run);
             }
@@ -556,10 +553,10 @@ struct Sliding {
     }
 
     void write_tables(int64_t image, int64_t head) {
-        constexpr int64_t slab = 8;  // rows whose logits' gradients stay in the cache
+        const int64_t slab = vectors > L ? 8 : 32;  // rows whose logits' gradients stay in the cache
         for (int64_t y = 0; y < height; y += slab) {
             const int64_t stop = y + slab < height ? y + slab : height;
-            if (c.drk) outer(drk, 0, taps, dlogits.row(y), dlogits.stride, q, y, stop - y);
+            if (c.drk) outer(drk, 0, taps, dlogits.row(y), dlogits.stride, q, y, stop - y, y == 0);
             if (c.drq)
                 for (int64_t s = 0; s < rows; s++) {
                     const int64_t move = (s - rows / 2) * down;  // the key stands so far below the query
@@ -567,7 +564,8 @@ struct Sliding {
                     if (first >= last) continue;
                     const int64_t tap = s * columns + first_tap;
                     const T* w = dlogits.row(first - move) + tap * dlogits.stride + halo;
-                    outer(drq, tap, num_taps, w, dlogits.stride - across, k, first, last - first);
+                    const bool fresh = first == (move > 0 ? move : 0);
+                    outer(drq, tap, num_taps, w, dlogits.stride - across, k, first, last - first, fresh);
                 }
         }
         const T scale = c.has_dot ? c.scale : 1;

@@ -253,14 +253,10 @@ struct Windows {
 
     OUTLINE void load_tables() {
         const T scale = c.has_dot ? c.scale : 1;
-        for (int64_t o = 0; o < offsets; o++) {
-            const int64_t from = head * offsets + o;
-            for (int64_t d = 0; d < head_dim; d++) {
-                if (c.rk) rk[o * depth + d] = static_cast<const T*>(c.rk)[from * head_dim + d] / scale;
-                if (c.rq) rq[o * depth + d] = static_cast<const T*>(c.rq)[from * head_dim + d];
-            }
-            if (c.rb) rb[o] = static_cast<const T*>(c.rb)[from];
-        }
+        const int64_t at = head * offsets;
+        if (c.rk) load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, offsets, head_dim, depth, scale);
+        if (c.rq) load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, offsets, head_dim, depth, T(1));
+        if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, offsets * sizeof(T));
     }
 
     template <class S>

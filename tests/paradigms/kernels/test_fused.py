@@ -38,9 +38,7 @@ every_case = pytest.mark.parametrize(
 def _to_arguments(case: Case, backend: str) -> tuple[Any, ...]:
     """Of the operator, as `fused.attend` gives them."""
     seed, p = (None, 0.0) if case.dropout is None else (torch.tensor(case.dropout.seed), case.dropout.p)
-    kind, kernel_size, dilation, border, shift = vars(case.geometry).values()
-    how = case.terms.scale, kind, kernel_size, dilation, border, shift, backend
-    return *to_operands(case), seed, p, *how
+    return *to_operands(case), seed, p, case.terms.scale, fused.write_geometry(case.geometry), backend
 
 
 def _attend(case: Case, backend: str) -> Tensor:
