@@ -55,14 +55,13 @@ class Kernel:
 
     def supports(self, geometry: Geometry, normalization: Normalization, aggregation: str, scores: str) -> bool:
         """Whether this kernel computes this case."""
-        asked = (
-            (self.kinds, geometry.kind),
-            (self.borders, geometry.border),
-            (self.normalizations, normalization.kind),
-            (self.aggregations, aggregation),
-            (self.scores, scores),
+        return (
+            (self.kinds is None or geometry.kind in self.kinds)
+            and (self.borders is None or geometry.border in self.borders)
+            and (self.normalizations is None or normalization.kind in self.normalizations)
+            and (self.aggregations is None or aggregation in self.aggregations)
+            and (self.scores is None or scores in self.scores)
         )
-        return all(known is None or name in known for known, name in asked)
 
 
 _WINDOW, _SLIDING, _CHUNK = frozenset({"window"}), frozenset({"sliding"}), frozenset({"chunk"})
