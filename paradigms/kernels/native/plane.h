@@ -62,12 +62,12 @@ INLINE void store_tile(const typename S::V (&tile)[S::count], T* to, int64_t ste
     }
 }
 
-// Copies (rows, columns) into rows that are `stride` long and zero beyond, divided by `divisor`.
+// Copies (rows, columns), rows `step` apart, into rows that are `stride` long and zero beyond, divided by `divisor`.
 template <class S, class T>
-INLINE void load_table(T* to, const T* from, int64_t rows, int64_t columns, int64_t stride, T divisor) {
+INLINE void load_table(T* to, const T* from, int64_t step, int64_t rows, int64_t columns, int64_t stride, T divisor) {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t d = 0; d < columns; d += S::count) {
-            const typename S::V entries = load_some<S>(from + row * columns + d, columns - d) / divisor;
+            const typename S::V entries = load_some<S>(from + row * step + d, columns - d) / divisor;
             store_some<S>(to + row * stride + d, entries, stride - d);
         }
 }

@@ -93,8 +93,10 @@ struct Sliding {
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
         if (task == BACKWARD) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
         const int64_t at = head * taps;
-        if (c.rk) load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, taps, head_dim, depth, scale);
-        if (c.rq) load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, taps, head_dim, depth, T(1));
+        if (c.rk)
+            load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, head_dim, taps, head_dim, depth, scale);
+        if (c.rq)
+            load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, head_dim, taps, head_dim, depth, T(1));
         if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, taps * sizeof(T));
     }
 
@@ -300,8 +302,7 @@ struct Sliding {
 
     void load_filters(int64_t image, int64_t head) {
         const T* from = static_cast<const T*>(c.filters.data) + image * c.filters.batch + head * c.filters.head;
-        for (int64_t o = 0; o < taps; o++)
-            for (int64_t d = 0; d < head_dim; d++) filters[o * depth + d] = from[o * c.filters.row + d];
+        load_table<Full>(filters, from, c.filters.row, taps, head_dim, depth, T(1));
     }
 
     void run_dot(int64_t image, int64_t head) {

@@ -254,8 +254,11 @@ struct Windows {
     OUTLINE void load_tables() {
         const T scale = c.has_dot ? c.scale : 1;
         const int64_t at = head * offsets;
-        if (c.rk) load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, offsets, head_dim, depth, scale);
-        if (c.rq) load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, offsets, head_dim, depth, T(1));
+        if (c.rk)
+            load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, head_dim, offsets, head_dim, depth,
+                             scale);
+        if (c.rq)
+            load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, head_dim, offsets, head_dim, depth, T(1));
         if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, offsets * sizeof(T));
     }
 
