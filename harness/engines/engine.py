@@ -1,7 +1,8 @@
 """What every engine promises: tasks in, events out, one process a task.
 
 An engine pulls a task when it has room for one, starts tasks in their order, and ends every one that it started with
-exactly one outcome. Nothing that a task does (raise, crash, hang, eat the memory) stops the others.
+exactly one outcome, unless the caller closes the iterator first. Nothing that a task does (raise, crash, hang, eat the
+memory) stops the others. All that a task has started ends with it.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -94,6 +95,13 @@ class Engine(Protocol):
 
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
         """Yield events as they happen; closing the iterator kills what still runs."""
+        ...
+
+    def take_rest(self) -> list[Event]:
+        """Return the events that had arrived when `execute` was closed, once.
+
+        They are messages, and the outcomes of tasks that had ended; a task that was killed by closing has no outcome.
+        """
         ...
 
     def stop(self, name: str) -> None:

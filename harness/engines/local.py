@@ -2,20 +2,22 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
+import psutil
+
 from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
+from harness.engines.worker import Part, work
+from harness.processes import list_descendants, signal_group
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 OUTPUT_BYTES = 20_000
@@ -34,10 +36,11 @@ class LocalEngine:
         self.workers = workers
         self.threads = 1
         self._unwanted: set[str] = set()
+        self._rest: list[Event] = []
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        self._context.set_forkserver_preload(["harness.engines.server", *preload])
         resource_tracker.ensure_running()  # it unblocks interrupts at its start
-        with _environment(_worker_environment(self.threads)), _interrupts_blocked():
+        with self._prepared():
             forkserver.ensure_running()
 
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
@@ -48,20 +51,27 @@ class LocalEngine:
             try:
                 while True:
                     for task in islice(waiting, self.workers - len(running)):
-                        with _interrupts_blocked(), _script_hidden():
+                        with self._prepared(), _script_hidden():
                             running.append(_Worker(self._context, task, Path(folder)))
                         yield Started(task.name, running[-1].pid)
                     if not running:
                         return
-                    _kill(self._stop_unwanted(running))
+                    _end(self._stop_unwanted(running))
                     _wait(running)
                     for worker in list(running):
                         yield from worker.take_messages()
                         if worker.is_over():
+                            outcome = worker.outcome()
                             running.remove(worker)
-                            yield worker.outcome()
+                            yield outcome
             finally:
-                _kill(running)
+                _end(running)
+                self._rest += [event for worker in running for event in worker.take_rest()]
+
+    def take_rest(self) -> list[Event]:
+        """Return the events that had arrived when `execute` was closed, once."""
+        rest, self._rest = self._rest, []
+        return rest
 
     def stop(self, name: str) -> None:
         """Kill one task that runs, when the iterator is asked for its next event."""
@@ -75,6 +85,12 @@ class LocalEngine:
         self._unwanted.clear()
         return unwanted
 
+    @contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Inside, the server may start: with the first engine, and again where it has died."""
+        with _environment(_worker_environment(self.threads)), _interrupts_blocked():
+            yield
+
 
 class _Worker:
     """One task and its process, seen from the parent."""
@@ -83,14 +99,17 @@ class _Worker:
         self.task = task
         self._output = folder / f"{time.monotonic_ns()}.txt"
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(sender, task, self._output), daemon=False)
+        self.process = context.Process(target=work, args=(sender, task, self._output), daemon=False)
         self.process.start()
         sender.close()
         limit = task.time_limit_seconds
         self.deadline = float("inf") if limit is None else time.monotonic() + limit
         self.is_unwanted = False
+        self.was_killed = False
+        self._is_late = False
+        self._is_receiving = False
+        self._has_ended = False
         self._value: list[object] = []
-        self._late = False
 
     @property
     def pid(self) -> int:
@@ -99,36 +118,53 @@ class _Worker:
 
     def take_messages(self) -> Iterator[Message]:
         """What arrived since the last call, in order."""
-        while not self.receiver.closed and self.receiver.poll():
+        while not self._is_receiving and not self.receiver.closed and self.receiver.poll():
+            self._is_receiving = True  # it stays so where an interrupt leaves half a message in the pipe
             try:
-                is_value, payload = self.receiver.recv()
+                part, payload = self.receiver.recv()
             except (EOFError, OSError):
                 self.receiver.close()
-            else:
-                if is_value:
+                return
+            match part:
+                case Part.VALUE:
                     self._value.append(payload)
-                else:
-                    yield Message(self.task.name, payload)
+                case Part.ENDED:
+                    self._has_ended = True
+                    self.deadline = time.monotonic() + GRACE_SECONDS
+            self._is_receiving = False
+            if part == Part.MESSAGE:
+                yield Message(self.task.name, payload)
 
     def is_over(self) -> bool:
-        """Whether the process has ended and all it sent was taken; kills it at its deadline."""
+        """Whether the process has ended and all it sent was taken; kills it at its deadline.
+
+        A process whose function has ended may be kept by a thread or by children that the function has left.
+        """
         if self.process.is_alive() and time.monotonic() >= self.deadline:
-            self._late = True
-            _kill([self])
+            self._is_late = not self._has_ended
+            _end([self])
         return not self.process.is_alive() and (self.receiver.closed or not self.receiver.poll())
 
     def outcome(self) -> Outcome:
         """How the task ended; a value that arrived stands, whatever happened after it."""
-        self.process.join()
+        signal_group(self.pid, signal.SIGKILL)  # what the task has left behind
         self.receiver.close()
         output = _read_end(self._output)
         if self._value:
             return Returned(self.task.name, self._value[0], output)
-        if self._late:
+        if self._is_late:
             return TimedOut(self.task.name, output)
         if self.is_unwanted:
             return Stopped(self.task.name, output)
+        if self._has_ended and self.was_killed:
+            return Died(self.task.name, 1, output)  # it had raised, and did not get as far as its exit code
         return Died(self.task.name, self.process.exitcode or 0, output)
+
+    def take_rest(self) -> list[Event]:
+        """What had arrived of a task that was ended by closing; its outcome where it had one by then."""
+        messages = list(self.take_messages())
+        has_ended = self._value or self._has_ended or not self.was_killed
+        return [*messages, self.outcome()] if has_ended or self._is_late or self.is_unwanted else [*messages]
 
 
 def _wait(running: Sequence[_Worker]) -> None:
@@ -139,15 +175,23 @@ def _wait(running: Sequence[_Worker]) -> None:
     connection.wait(sources, timeout=None if remaining == float("inf") else max(0.0, remaining))  # type: ignore[arg-type]
 
 
-def _kill(workers: Sequence[_Worker]) -> None:
-    for worker in workers:
-        worker.process.terminate()
+def _end(workers: Sequence[_Worker]) -> None:
+    """Ask, wait, then kill: the processes that have not ended by themselves, and all that they have started."""
+    alive = [worker for worker in workers if worker.process.is_alive()]
+    descendants = [process for worker in alive for process in list_descendants(worker.pid)]
+    for worker in alive:
+        worker.was_killed = True
+        worker.deadline = float("inf")
+        signal_group(worker.pid, signal.SIGTERM)
     patience = time.monotonic() + GRACE_SECONDS
-    for worker in workers:
+    for worker in alive:
         worker.process.join(max(0.0, patience - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+        signal_group(worker.pid, signal.SIGKILL)
+    for process in descendants:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    for worker in alive:
+        worker.process.join(GRACE_SECONDS)  # nothing kills a process that waits for a broken disk
 
 
 def _read_end(path: Path) -> str:
@@ -156,39 +200,6 @@ def _read_end(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - OUTPUT_BYTES))
         return file.read().decode(errors="replace")
-
-
-def _work(sender: connection.Connection, task: Task, output: Path) -> None:
-    """In the worker: call the function; an exception ends the process by itself, with its traceback in `output`."""
-    _redirect_output(output)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    if task.memory_limit_gb is not None:
-        _limit_memory(task.memory_limit_gb)
-    value = task.function(lambda payload: sender.send((False, payload)), *task.args)
-    sender.send((True, value))
-
-
-def _redirect_output(path: Path) -> None:
-    """Everything that the process writes goes to a file, what C code writes included: the terminal is the parent's."""
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-
-
-def _die_with_parent() -> None:
-    """Wait for the end of the process that started the engine; the fork server would outlive it with its children."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _limit_memory(gigabytes: float) -> None:
-    """Make allocations fail in this process beyond what it has now plus `gigabytes`."""
-    status = Path("/proc/self/status").read_text()
-    used = int(status.split("VmData:")[1].split()[0]) * 1024
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (used + int(gigabytes * 1e9), hard))
 
 
 def _worker_environment(threads: int) -> dict[str, str]:

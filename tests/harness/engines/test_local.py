@@ -1,9 +1,11 @@
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -74,6 +76,54 @@ def imported(_report: Report, module: str) -> bool:
 
 def environment(_report: Report, name: str) -> str | None:
     return os.environ.get(name)
+
+
+def touch(_report: Report, path: Path) -> str:
+    path.touch()
+    return "done"
+
+
+def leave_a_thread() -> int:
+    threading.Thread(target=time.sleep, args=(600,), daemon=False).start()
+    return os.getpid()
+
+
+def leave_a_process() -> int:
+    return subprocess.Popen(["sleep", "600"]).pid
+
+
+def leave_behind(report: Report, leave: Callable[[], int], fails: bool) -> str:
+    report(leave())
+    if fails:
+        raise ZeroDivisionError("the reason")
+    return "done"
+
+
+def hang_with_a_child(report: Report) -> None:
+    sessions = [subprocess.Popen(["sleep", "600"], start_new_session=new).pid for new in (False, True)]
+    report([os.getpid(), *sessions])
+    time.sleep(600)
+
+
+def hang_with_the_lock(report: Report) -> None:
+    """Like `hang`, but no other thread of the process gets a turn."""
+    report(f"{os.getpid()},{leave_a_process()}")
+    ctypes.PyDLL(None).sleep(600)
+
+
+def assert_gone(pids: Iterable[int]) -> None:
+    """Killed processes end in their own time, and where nobody reaps orphans they stay as zombies."""
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class EngineContract:
@@ -163,6 +213,39 @@ class EngineContract:
     def test_ctrl_c_does_not_reach_a_task(self) -> None:
         assert self.execute(Task("calm", interrupt_itself))[-1] == Returned("calm", "not disturbed", "")
 
+    def test_closing_the_events_loses_no_outcome_that_has_arrived(self, tmp_path: Path) -> None:
+        engine = self.make_engine(workers=3)
+        tasks = [Task("ok", touch, (tmp_path / "ok",)), Task("bad", write_and_fail), Task("hangs", hang)]
+        with closing(engine.execute(tasks)) as events:
+            pids = [event.pid for event in islice(events, 3) if isinstance(event, Started)]
+            psutil.wait_procs([psutil.Process(pid) for pid in pids[:2] if psutil.pid_exists(pid)], timeout=30)
+        rest = {event.name: event for event in engine.take_rest() if not isinstance(event, Message)}
+        assert rest.keys() == {"ok", "bad"}
+        assert rest["ok"] == Returned("ok", "done", "")
+        assert isinstance(rest["bad"], Died)
+        assert engine.take_rest() == []
+
+    @pytest.mark.parametrize("leave", [leave_a_thread, leave_a_process])
+    @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+    def test_what_a_task_leaves_behind_ends_with_it(self, leave: Callable[[], int], fails: bool) -> None:
+        events = self.execute(Task("untidy", leave_behind, (leave, fails)), Task("next", add, (1, 1)))
+        assert isinstance(events[1], Message)
+        outcome = events[2]
+        if fails:
+            assert isinstance(outcome, Died)
+            assert outcome.exit_code == 1
+            assert "ZeroDivisionError: the reason" in outcome.output
+        else:
+            assert outcome == Returned("untidy", "done", "")
+        assert_gone([events[1].payload])
+        assert events[-1] == Returned("next", 2, "")
+
+    def test_what_a_task_has_started_ends_with_it_at_its_time_limit(self) -> None:
+        _, message, outcome = self.execute(Task("slow", hang_with_a_child, time_limit_seconds=1))
+        assert outcome == TimedOut("slow", "")
+        assert isinstance(message, Message)
+        assert_gone(message.payload)
+
     def test_closing_the_events_kills_what_runs(self) -> None:
         events = self.make_engine(workers=2).execute([Task("a", hang), Task("b", hang)])
         with closing(events):
@@ -196,11 +279,12 @@ class TestLocalEngine(EngineContract):
 SCRIPT = """
 from harness.engines.engine import Task
 from harness.engines.local import LocalEngine
-from tests.harness.engines.test_local import environment, hang, imported
+from tests.harness.engines.test_local import environment, hang_with_the_lock, imported
 
 if __name__ == "__main__":
     engine = LocalEngine(workers=1000, preload=["wave"])
-    tasks = [Task("wave", imported, ("wave",)), Task("OMP", environment, ("OMP_NUM_THREADS",)), Task("hang", hang)]
+    tasks = [Task("wave", imported, ("wave",)), Task("OMP", environment, ("OMP_NUM_THREADS",))]
+    tasks += [Task("hang", hang_with_the_lock)]
     for event in engine.execute(tasks):
         print(event.name, getattr(event, "value", "") or getattr(event, "payload", ""), flush=True)
 """
@@ -234,11 +318,16 @@ def test_workers_start_with_the_preloaded_modules_and_the_thread_environment(scr
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_workers_die_with_the_program(script: subprocess.Popen[str], kill: signal.Signals) -> None:
-    worker = psutil.Process(int(read_results(script)["hang"]))
-    server = worker.parent()
-    assert server is not None
+def test_workers_and_their_children_die_with_the_program(script: subprocess.Popen[str], kill: signal.Signals) -> None:
+    worker, child = map(int, read_results(script)["hang"].split(","))
+    server = psutil.Process(worker).ppid()
     script.send_signal(kill)
     script.wait(timeout=10)
-    _, alive = psutil.wait_procs([worker, server], timeout=10)
-    assert not alive
+    assert_gone([worker, child, server])
+
+
+def test_workers_die_with_a_server_that_is_killed(script: subprocess.Popen[str]) -> None:
+    worker, _ = map(int, read_results(script)["hang"].split(","))
+    psutil.Process(worker).parent().kill()
+    assert script.wait(timeout=10) == 0
+    assert_gone([worker])

@@ -1,0 +1,23 @@
+"""What the fork server does besides forking; it alone imports this module, as the first of its preloaded modules.
+
+The server ends when the process that started it has ended, even by SIGKILL. The kernel then kills the workers, but not
+what they have started. A worker that holds the interpreter's lock cannot do so either: the server ends their groups.
+"""
+
+import atexit
+import os
+import signal
+
+import psutil
+
+from harness.processes import signal_group
+
+
+def _end_jobs(server: int) -> None:
+    """Kill the groups of all workers; their copies of the server's memory call this too, and do nothing."""
+    if os.getpid() == server:
+        for worker in psutil.Process(server).children():
+            signal_group(worker.pid, signal.SIGKILL)
+
+
+atexit.register(_end_jobs, os.getpid())

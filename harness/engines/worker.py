@@ -1,0 +1,69 @@
+"""The process of one task: it leads a group, ends with the process that asked for it, and reports through a pipe."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from enum import Enum, auto
+from multiprocessing import connection, forkserver
+from pathlib import Path
+from typing import Any
+
+from harness.engines.engine import Task
+from harness.processes import end_with_parent, lead_group, signal_group
+
+
+class Part(Enum):
+    """What a worker sends, as pairs of a part and a payload."""
+
+    MESSAGE = auto()
+    VALUE = auto()
+    ENDED = auto()
+    """The function has returned or raised; what is left of the process may be killed."""
+
+
+def work(sender: connection.Connection, task: Task, output: Path) -> None:
+    """Call the function; an exception ends the process by itself, with its traceback in `output`."""
+    lead_group()
+    _redirect_output(output)
+    _release_server()
+    end_with_parent()
+    threading.Thread(target=_watch_caller, daemon=True).start()
+    if task.memory_limit_gb is not None:
+        _limit_memory(task.memory_limit_gb)
+    try:
+        value = task.function(lambda payload: sender.send((Part.MESSAGE, payload)), *task.args)
+        sender.send((Part.VALUE, value))
+    finally:
+        sender.send((Part.ENDED, None))
+
+
+def _redirect_output(path: Path) -> None:
+    """Everything that the process writes goes to a file, what C code writes included: the terminal is the parent's."""
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _release_server() -> None:
+    """Close this process's end of the pipe that keeps the server: it shall end with the process that started it."""
+    server: Any = forkserver._forkserver  # multiprocessing has no public way
+    os.close(server._forkserver_alive_fd)
+    server._forkserver_alive_fd = None
+
+
+def _watch_caller() -> None:
+    """Kill the group when the process that started the engine has ended; where the kernel does not watch the parent."""
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    caller.join()
+    signal_group(os.getpid(), signal.SIGKILL)
+
+
+def _limit_memory(gigabytes: float) -> None:
+    """Make allocations fail in this process beyond what it has now plus `gigabytes`."""
+    status = Path("/proc/self/status").read_text()
+    used = int(status.split("VmData:")[1].split()[0]) * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + int(gigabytes * 1e9), hard))
