@@ -1,9 +1,9 @@
 """One call of `harness run` in the store: its parent run, its children, and their ends."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
@@ -42,6 +42,7 @@ class Invocation:
 
     def __post_init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
+        self._outcomes: dict[str, Outcome] = {}
         self._stopped: dict[str, str] = {}
         self._finished = False
         self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.provenance)
@@ -52,12 +53,22 @@ class Invocation:
             assert entry.record is not None
             self.tracker.copy_run(entry.record, entry.run, spec=self.spec, parent_id=self._id)
 
-    def train(self, runs: Iterable[PlannedRun]) -> Iterator[Event]:
-        """Execute runs in their order, each taken when there is room; whatever happens to one, the others go on."""
+    def train(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
+        """Execute runs in their order, each taken when there is room; whatever happens to one, the others go on.
+
+        When this is broken off, outcomes that have arrived by then are taken.
+        """
         tasks = (self._to_task(str(number), run) for number, run in enumerate(runs))
-        with closing(self.engine.execute(tasks)) as events:
-            for event in events:
-                yield from self._follow(event, self._open[event.name].run)
+        try:
+            with closing(self.engine.execute(tasks)) as events:
+                for event in events:
+                    yield from self._follow(event)
+        except KeyboardInterrupt:
+            yield from self._follow_rest()
+            raise
+        finally:
+            for _ in self._follow_rest():
+                pass
 
     def stop(self, run: PlannedRun, reason: str) -> None:
         """End a run that is open as interrupted, for `reason`."""
@@ -71,10 +82,15 @@ class Invocation:
         self._finish(RunStatus.FAILED if failed else RunStatus.OK, files, description)
 
     def close(self) -> None:
-        """End as interrupted what is still open: nothing, unless the invocation itself is broken off."""
-        for open_run in self._open.values():
-            if open_run.run_id is not None:
-                self._end(open_run, RunStatus.INTERRUPTED)
+        """End what is still open: nothing, unless the invocation itself is broken off.
+
+        A run whose outcome has arrived gets it. The others are interrupted, unless the store has their outcome already.
+        """
+        for name, open_run in list(self._open.items()):
+            if name in self._outcomes:
+                self._conclude(self._outcomes[name])
+            elif open_run.run_id is not None:
+                self.records.append(self._end(open_run, RunStatus.INTERRUPTED))
         if not self._finished:
             self._finish(RunStatus.INTERRUPTED)
 
@@ -107,7 +123,8 @@ class Invocation:
             memory_limit_gb=limits.memory_limit_gb,
         )
 
-    def _follow(self, event: EngineEvent, run: PlannedRun) -> Iterator[Event]:
+    def _follow(self, event: EngineEvent) -> Iterator[Event]:
+        run = self._open[event.name].run
         match event:
             case Started():
                 yield RunStarted(run)
@@ -116,29 +133,42 @@ class Invocation:
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:
-                record = self._conclude(event)
-                self.records.append(record)
-                yield RunEnded(run, record)
+                yield RunEnded(run, self._conclude(event))
+
+    def _follow_rest(self) -> Iterator[Event]:
+        """What had arrived when the engine was closed: an interruption loses no outcome."""
+        for event in self.engine.take_rest():
+            if event.name in self._open:
+                yield from self._follow(event)
 
     def _conclude(self, outcome: Outcome) -> Record:
-        open_run = self._open.pop(outcome.name)
+        """The record of a run that has ended; where this is broken off, `close` does it again."""
+        self._outcomes[outcome.name] = outcome
+        open_run = self._open[outcome.name]
         match outcome:
             case Returned():
                 record: Record = outcome.value
-                return record
             case Died():
-                return self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
+                record = self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
             case Stopped():
-                return self._end(open_run, RunStatus.INTERRUPTED, self._stopped.pop(outcome.name))
+                record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[outcome.name])
             case _:
-                return self._end(open_run, RunStatus.TIMED_OUT)
+                record = self._end(open_run, RunStatus.TIMED_OUT)
+        self.records.append(record)
+        del self._open[outcome.name]
+        return record
 
     def _end(self, open_run: OpenRun, status: RunStatus, detail: str = "", output: str = "") -> Record:
-        """Close a run whose process can no longer do it, or never got as far as opening it."""
+        """Close a run whose process can no longer do it, or never got as far as opening it.
+
+        An outcome that the process has written stands: it may have been killed before it could report it.
+        """
         if open_run.run_id is None:
             open_run.run_id = self.tracker.start_run(
                 open_run.run, spec=self.spec, parent_id=self._id, provenance=open_run.provenance
             )
+        elif (written := self.tracker.close_ended(open_run.run_id)) is not None:
+            return replace(written, curve=tuple(open_run.curve))
         if output:
             self.tracker.log_text(open_run.run_id, output, "output.txt")
         record = open_run.to_record(status, detail)

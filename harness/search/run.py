@@ -136,17 +136,27 @@ class _Trials:
 
     def run(self) -> Iterator[SearchEvent]:
         """Events of trials; those that the store answers come between those that are trained."""
-        for event in self.invocation.train(self._ask()):
+        try:
+            with closing(self.invocation.train(self._ask())) as events:
+                for event in events:
+                    yield from self._take_waiting()
+                    match event:
+                        case RunStarted():
+                            continue
+                        case EpochEnded():
+                            self._report(event)
+                            yield event
+                        case RunEnded():
+                            yield TrialEnded(self._tell(event.record, is_reused=False))
             yield from self._take_waiting()
-            match event:
-                case RunStarted():
-                    continue
-                case EpochEnded():
-                    self._report(event)
-                    yield event
-                case RunEnded():
-                    yield TrialEnded(self._tell(event.run, event.record, is_reused=False))
-        yield from self._take_waiting()
+        finally:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        """Tell the study what had ended when the events were closed."""
+        for record in self.invocation.records:
+            if record.row in self._open:
+                self._tell(record, is_reused=False)
 
     def _ask(self) -> Iterator[PlannedRun]:
         """The runs of new trials, one when there is room for one."""
@@ -176,7 +186,7 @@ class _Trials:
             return run
         assert entry.record is not None
         self.invocation.copy([entry])
-        self._waiting.append(TrialEnded(self._tell(run, entry.record, is_reused=True)))
+        self._waiting.append(TrialEnded(self._tell(replace(entry.record, row=row.name), is_reused=True)))
         return None
 
     def _look_up(self, run: PlannedRun) -> Entry:
@@ -192,9 +202,11 @@ class _Trials:
             self._pruned.add(name)
             self.invocation.stop(event.run, f"pruned after epoch {event.epoch.epoch}")
 
-    def _tell(self, run: PlannedRun, record: Record, *, is_reused: bool) -> Outcome:
-        is_pruned = run.row.name in self._pruned and record.status == RunStatus.INTERRUPTED
-        return self.study.tell(self._open.pop(run.row.name), record, is_reused=is_reused, is_pruned=is_pruned)
+    def _tell(self, record: Record, *, is_reused: bool) -> Outcome:
+        is_pruned = record.row in self._pruned and record.status == RunStatus.INTERRUPTED
+        outcome = self.study.tell(self._open[record.row], record, is_reused=is_reused, is_pruned=is_pruned)
+        del self._open[record.row]
+        return outcome
 
     def _take_waiting(self) -> Iterator[SearchEvent]:
         while self._waiting:

@@ -224,6 +224,17 @@ class MlflowTracker:
         self._client.set_terminated(run_id, MLFLOW_STATUS[record.status])
 
     @_guarded
+    def close_ended(self, run_id: str) -> Record | None:
+        """Close a run whose outcome is written, and return it without its curve; None where no outcome is written."""
+        run = self._get_run(run_id)
+        if "status" not in run.data.tags:
+            return None
+        if run.info.status == "RUNNING":
+            self._client.set_terminated(run_id, MLFLOW_STATUS[RunStatus(run.data.tags["status"])])
+            run = self._get_run(run_id)
+        return to_record(run)
+
+    @_guarded
     def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
         """Show a run of another experiment in this one, once: all metrics and tags, no artifacts."""
         if record.run_id is None:

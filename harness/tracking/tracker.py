@@ -123,6 +123,13 @@ class Tracker(Protocol):
         Any process may do so: the parent does it for a child that it had to kill.
         """
 
+    def close_ended(self, run_id: str) -> Record | None:
+        """Close a run whose outcome is written, and return it without its curve; None where no outcome is written.
+
+        A process that is killed after `finish_run`, or in it, leaves such a run.
+        """
+        ...
+
     def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
         """Show a run of another experiment in this one, once; returns the id of the copy.
 

@@ -28,6 +28,7 @@ from harness.run import (
 )
 from harness.run.context import RunContext
 from harness.run.open_run import Measured, Opened, OpenRun
+from harness.spec import LimitsSpec
 from harness.tracking import MlflowTracker
 
 CURVE = tuple(
@@ -47,6 +48,7 @@ class PlayedEngine:
     def __init__(self, script: Script = lambda _run: "ok") -> None:
         self.script = script
         self.played: list[tuple[str, int]] = []
+        self.rest: list[EngineEvent] = []
 
     def execute(self, tasks: Iterable[Task]) -> Generator[EngineEvent, None, None]:
         for task in tasks:
@@ -54,6 +56,10 @@ class PlayedEngine:
             self.played.append((run.row.name, run.seed))
             yield Started(task.name, 1)
             yield from self.play(task.name, run, context, self.script(run))
+
+    def take_rest(self) -> list[EngineEvent]:
+        rest, self.rest = self.rest, []
+        return rest
 
     def play(self, name: str, run: PlannedRun, context: RunContext, fate: str) -> Generator[EngineEvent, None, None]:
         if fate == "stillborn":
@@ -244,6 +250,63 @@ def test_closing_the_events_ends_what_runs_as_interrupted(
     assert not options.results.exists()
     _, trained = play(plan, tracker, options)
     assert trained == [(run.row.name, run.seed) for run in plan.runs[1:]]
+
+
+def finish_behind(tracker: MlflowTracker, event: EpochEnded) -> Record:
+    """The process of the run in `event` writes its outcome; its caller does not know it yet."""
+    (run_id,) = [live.run_id for live in tracker.find_runs() if live.record is None]
+    open_run = OpenRun(event.run, LimitsSpec(), {"code_digest": "c0de", "data_digest": "da7a"}, run_id)
+    for note in CURVE:
+        open_run.add(note)
+    open_run.add(Measured({"test/top1": 77.0}))
+    record = open_run.to_record(RunStatus.OK)
+    tracker.finish_run(run_id, record)
+    return record
+
+
+@pytest.mark.parametrize("has_arrived", [True, False], ids=["arrived", "only stored"])
+def test_an_interruption_keeps_a_run_that_has_finished(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, has_arrived: bool
+) -> None:
+    engine = PlayedEngine(lambda _run: "hangs")
+    with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
+        event = next(event for event in events if isinstance(event, EpochEnded) and event.epoch.epoch == 2)
+        record = finish_behind(tracker, event)
+        engine.rest = [Returned("0", record, "")] if has_arrived else []
+    (stored,) = tracker.ledger([record.cell_id])
+    assert (stored.status, stored.metrics["test/top1"]) == (RunStatus.OK, 77.0)
+    (invocation,) = invocations(tracker)
+    assert invocation.data.tags["status"] == "interrupted"
+    assert invocation.data.metrics == {"runs/ok": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(TimedOut("0", ""), RunStatus.TIMED_OUT), (Died("0", 1, "Error: x"), RunStatus.FAILED)]
+)
+def test_an_interruption_keeps_an_outcome_that_only_the_engine_knows(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, outcome: TimedOut | Died, status: RunStatus
+) -> None:
+    engine = PlayedEngine(lambda _run: "hangs")
+    with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
+        next(event for event in events if isinstance(event, EpochEnded))
+        engine.rest = [Message("0", CURVE[1]), outcome]
+    (stored,) = tracker.ledger([plan.rows[0].cell.id])
+    assert stored.status == status
+
+
+@pytest.mark.parametrize("fate", ["timed_out", "killed"])
+def test_an_outcome_that_the_process_has_stored_stands_whatever_ended_it(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str
+) -> None:
+    engine = only_row("Swin-T", fate)
+    for event in run_plan(plan, tracker=tracker, engine=engine, options=options):
+        if len(engine.played) != 1:
+            continue
+        if isinstance(event, EpochEnded) and event.epoch.epoch == 2:
+            finish_behind(tracker, event)
+        elif isinstance(event, RunEnded):
+            assert (event.record.status, event.record.metrics["test/top1"]) == (RunStatus.OK, 77.0)
+            assert len(event.record.curve) == 2
 
 
 def test_damaged_data_is_one_error_before_any_run(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:

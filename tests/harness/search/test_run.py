@@ -68,6 +68,9 @@ class PlayedEngine:
     def stop(self, name: str) -> None:
         self._unwanted.add(name)
 
+    def take_rest(self) -> list[Event]:
+        return []
+
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
         for task in tasks:
             self.played.append(task.args[0])
