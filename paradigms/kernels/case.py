@@ -11,6 +11,12 @@ from paradigms.functional import Geometry, Outside, Terms
 Map = Float[Tensor, "batch height width heads head_dim"]
 Regrouped = Float[Tensor, "batch height width ghosts channels"]
 PerQuery = Float[Tensor, "batch height width heads"]
+Normalizer = Float[Tensor, "batch height width heads 2"]
+"""What the softmax divides by, in two numbers: the largest counted logit m and Σ e^(logit - m).
+
+Their logarithm in one number, m + log Σ, would round like m: weights that are recomputed from it do not sum to one when
+logits are large, and the gradients of the logits, which are differences, lose far more than that.
+"""
 
 
 class Dropout(NamedTuple):
@@ -59,15 +65,15 @@ def regroup(v: Map, outside: Outside, heads: int) -> tuple[Regrouped, Outside]:
 class FusedBackend(Protocol):
     """What a module must offer."""
 
-    def attention(self, case: Case) -> tuple[Map, PerQuery]:
-        """The output, contiguous and of the values' dtype, and the log-sum-exp of the counted logits."""
+    def attention(self, case: Case) -> tuple[Map, Normalizer]:
+        """The output, contiguous and of the values' dtype, and the softmax's denominator."""
         ...
 
-    def attention_backward(self, grad: Map, lse: PerQuery, case: Case) -> Operands:
+    def attention_backward(self, grad: Map, normalizer: Normalizer, case: Case) -> Operands:
         """The gradients of the sum of `grad` times the output; None where the operand is."""
         ...
 
 
 def lse_dtype(v: Tensor) -> torch.dtype:
-    """Of the log-sum-exp: 16-bit values are computed with in float32."""
+    """Of the sums: 16-bit values are computed with in float32."""
     return torch.float64 if v.dtype == torch.float64 else torch.float32

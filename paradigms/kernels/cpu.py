@@ -57,7 +57,7 @@ class _SlidingCase(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
         *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
-        *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb", "dfilters")),
+        *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "dfilters")),
     )
 
 
@@ -75,7 +75,7 @@ class _WindowCase(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("row_at", "column_at", "row_region", "column_region")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb", "outside_k", "outside_v")),
         *((name, _Map) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")),
-        *((name, ctypes.c_void_p) for name in ("lse", "drk", "drq", "drb", "doutside_k", "doutside_v")),
+        *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "doutside_k", "doutside_v")),
     )
 
 
@@ -180,6 +180,7 @@ class _Problem:
         self.name = name
         self.dtype = dtype
         self.tensors: list[Tensor] = []
+        self.maps = {field for field, kind, *_ in structure._fields_ if kind is _Map}
         self.c = structure(*shape)
         self.c.threads = torch.get_num_threads()
 
@@ -187,7 +188,7 @@ class _Problem:
         """Let a field of the structure point to a tensor, which is kept alive."""
         self.tensors.append(tensor)
         data = tensor.data_ptr()
-        setattr(self.c, name, _Map(data, *tensor.stride()[:-1]) if tensor.ndim == MAP_DIMS else data)
+        setattr(self.c, name, _Map(data, *tensor.stride()[:-1]) if name in self.maps else data)
 
     def give(self, **tensors: Tensor | None) -> None:
         """Point to inputs, in the dtype that is computed in."""
@@ -264,23 +265,23 @@ def _is_read(name: str, terms: Terms) -> bool:
 def attention(case: Case) -> tuple[Tensor, Tensor]:
     """See `fused.FusedBackend`."""
     v, dtype = case.v, lse_dtype(case.v)
-    out, lse = v.new_empty(v.shape, dtype=dtype), v.new_empty(v.shape[:-1], dtype=dtype)
+    out, normalizer = v.new_empty(v.shape, dtype=dtype), v.new_empty(*v.shape[:-1], 2, dtype=dtype)
     if v.numel():
         problem, _ = _make_problem(case)
         problem.point("out", out)
-        problem.point("lse", lse)
+        problem.point("normalizer", normalizer)
         problem.run(_Task.FORWARD)
-    return out.to(v.dtype), lse
+    return out.to(v.dtype), normalizer
 
 
-def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
+def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands:
     """See `fused.FusedBackend`."""
     operands = to_operands(case)
     if not case.v.numel():
         return Operands(*(None if x is None else torch.zeros_like(x) for x in operands))
     problem, num_sums = _make_problem(case)
     problem.give(grad=grad)
-    problem.point("lse", lse.contiguous())
+    problem.point("normalizer", normalizer.contiguous())
     gradients: dict[str, Tensor] = {}
     for name, operand in operands._asdict().items():
         if operand is not None:

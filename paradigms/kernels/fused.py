@@ -1,7 +1,7 @@
 """Softmax attention with every term of Eq. 4 (arXiv:2112.12786) as one operator of torch.
 
-It keeps its inputs and one number a query, the logarithm of the softmax's denominator, and makes the weights again in
-the backward pass. A backend is a module with two functions, `attention` and `attention_backward`.
+It keeps its inputs and two numbers per query and head, `case.Normalizer`, and recomputes the weights in the backward
+pass. A backend is a module with two functions, `attention` and `attention_backward`.
 """
 
 import math
@@ -84,7 +84,7 @@ def _attention(
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
 def _attention_backward(
     grad: Tensor,
-    lse: Tensor,
+    normalizer: Tensor,
     q: Tensor | None,
     k: Tensor | None,
     v: Tensor,
@@ -102,16 +102,16 @@ def _attention_backward(
     """The gradients of the operands that are there, in their order."""
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
     case = _to_case(operands, seed, dropout_p, scale, geometry)
-    return [x for x in BACKENDS[backend]().attention_backward(grad, lse, case) if x is not None]
+    return [x for x in BACKENDS[backend]().attention_backward(grad, normalizer, case) if x is not None]
 
 
 @_attention.register_fake
 def _(q: object, k: object, v: Tensor, *_: object) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-    return v.new_empty(v.shape), v.new_empty(v.shape[:-1], dtype=lse_dtype(v))
+    return v.new_empty(v.shape), v.new_empty(*v.shape[:-1], 2, dtype=lse_dtype(v))
 
 
 @_attention_backward.register_fake
-def _(grad: Tensor, lse: Tensor, *inputs: Any) -> list[Tensor]:  # noqa: ARG001
+def _(grad: Tensor, normalizer: Tensor, *inputs: Any) -> list[Tensor]:  # noqa: ARG001
     return [operand.new_empty(operand.shape) for operand in inputs[:NUM_OPERANDS] if operand is not None]
 
 
@@ -122,10 +122,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    lse, *operands, seed = ctx.saved_tensors
+    normalizer, *operands, seed = ctx.saved_tensors
     gradients: list[Tensor | None] = [None] * NUM_OPERANDS
     if grad is not None:
-        made = iter(torch.ops.paradigms.attention_backward.default(grad, lse, *operands, seed, *ctx.how))
+        made = iter(torch.ops.paradigms.attention_backward.default(grad, normalizer, *operands, seed, *ctx.how))
         gradients = [None if operand is None else next(made) for operand in operands]
     return *gradients, None, *(None for _ in ctx.how)
 
@@ -160,7 +160,7 @@ def _flops(
 
 
 @register_flop_formula(torch.ops.paradigms.attention_backward)
-def _flops_of_backward(grad: object, lse: object, *inputs: Any, **__: object) -> int:  # noqa: ARG001
+def _flops_of_backward(grad: object, normalizer: object, *inputs: Any, **__: object) -> int:  # noqa: ARG001
     """As autograd's: two products for each of the forward pass; what is computed again is not counted."""
     return 2 * _flops(*inputs)
 
@@ -169,7 +169,7 @@ def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
     """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
     terms, v, geometry, _, _ = case
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
-    out, _lse = torch.ops.paradigms.attention.default(
+    out, _normalizer = torch.ops.paradigms.attention.default(
         *to_operands(case),
         torch.randint(2**62, (), device="cpu") if dropout_p else None,
         dropout_p,

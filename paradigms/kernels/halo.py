@@ -39,7 +39,7 @@ from paradigms.kernels.blocks import (
     write_blocks,
     write_keys,
 )
-from paradigms.kernels.case import Case, Dropout, Map, Operands, PerQuery, lse_dtype
+from paradigms.kernels.case import Case, Dropout, Map, Normalizer, Operands, lse_dtype
 
 Taps = Float[Tensor, "blocks queries taps"]
 Area = tuple[slice, slice, slice]
@@ -195,30 +195,30 @@ def _add_product(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
         total.baddbmm_(weights, vectors)
 
 
-def _attend(case: Case, dropped: _Dropped, out: Map, lse: PerQuery) -> None:
+def _attend(case: Case, dropped: _Dropped, out: Map, normalizer: Normalizer) -> None:
     """Write the output of an undilated case."""
     layout = _lay_out(case)
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks = layout.v.new_zeros(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
-    logarithms = blocks.new_empty(*blocks.shape[:-1], 1)
+    normalizers = blocks.new_empty(*blocks.shape[:-1], 2)
     for part in layout.parts():
         halos = layout.halos(part)
         weights = _make_logits(layout, part, halos)
         top = weights.amax(dim=-1, keepdim=True)
         total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
-        logarithms[part] = top.add_(total.log()).view(logarithms[part].shape)
+        normalizers[part] = torch.cat([top, total], dim=-1).view(normalizers[part].shape)
         mixed = blocks[part].flatten(0, 3)
         _add_product(mixed, spread(dropped(weights)), gather_halos(layout.v, cut, part))
         mixed /= total
     write_blocks(out, blocks, cut)
-    write_blocks(lse[..., None], logarithms, cut)
+    write_blocks(normalizer, normalizers, cut)
 
 
-def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gradients: Operands) -> None:
+def _attend_backward(case: Case, dropped: _Dropped, grad: Map, normalizer: Normalizer, gradients: Operands) -> None:
     """Write the gradients of the maps of an undilated case, and add those of the tables."""
     layout = _lay_out(case)
     cut, spread = layout.cut, _Spread(layout.cut)
-    blocks, logarithms = to_blocks(grad, cut), to_blocks(lse[..., None], cut, filler=math.inf)  # what fills up weighs 0
+    blocks, normalizers = to_blocks(grad, cut), to_blocks(normalizer, cut, filler=math.inf)  # what fills up weighs 0
     to = layout._replace(
         q=None if layout.q is None else torch.zeros_like(layout.q),
         k=None if layout.k is None else torch.zeros_like(layout.k),
@@ -229,7 +229,8 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, lse: PerQuery, gr
     )
     for part in layout.parts():
         halos = layout.halos(part)
-        weights = _make_logits(layout, part, halos).sub_(logarithms[part].flatten(0, 3)).exp_()
+        top, total = normalizers[part].flatten(0, 3).split(1, dim=-1)
+        weights = _make_logits(layout, part, halos).sub_(top).exp_().div_(total)
         said = blocks[part].flatten(0, 3)
         kept = dropped(weights)
         add_halos(to.v, _multiply(spread(kept).mT, said), cut, part)
@@ -293,23 +294,23 @@ def _wastes_blocks(case: Case) -> bool:
     return cut.num_keys > MAX_PAIRS_PER_TAP * cut.num_taps or down * across > MAX_PHASES
 
 
-def attention(case: Case) -> tuple[Map, PerQuery]:
-    """The output and the log-sum-exp of the counted logits."""
+def attention(case: Case) -> tuple[Map, Normalizer]:
+    """The output and the softmax's denominator."""
     if _wastes_blocks(case):
         return offset.attention(case)
     out = case.v.new_empty(case.v.shape)
-    lse = out.new_empty(out.shape[:-1], dtype=lse_dtype(out))
+    normalizer = out.new_empty(*out.shape[:-1], 2, dtype=lse_dtype(out))
     dropped = _Dropped(case.dropout, out.device)
     with torch.autocast(out.device.type, enabled=False):  # 16-bit numbers are computed with in float32
         for area in _phases(case.geometry, case.v):
-            _attend(_take(case, area), dropped, out[area], lse[area])
-    return out, lse
+            _attend(_take(case, area), dropped, out[area], normalizer[area])
+    return out, normalizer
 
 
-def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
+def attention_backward(grad: Map, normalizer: Normalizer, case: Case) -> Operands:
     """The gradients of the sum of `grad` times the output."""
     if _wastes_blocks(case):
-        return offset.attention_backward(grad, lse, case)
+        return offset.attention_backward(grad, normalizer, case)
     terms, v, *_ = case
     maps = (None if x is None else x.new_empty(x.shape) for x in (terms.q, terms.k, v))
     tables = (None if x is None else x.new_zeros(x.shape, dtype=lse_dtype(x)) for x in (terms.rk, terms.rq, terms.rb))
@@ -318,5 +319,7 @@ def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
     with torch.autocast(v.device.type, enabled=False):
         for area in _phases(case.geometry, v):
             q, k, of_v = (None if x is None else x[area] for x in gradients[:3])
-            _attend_backward(_take(case, area), dropped, grad[area], lse[area], gradients._replace(q=q, k=k, v=of_v))
+            _attend_backward(
+                _take(case, area), dropped, grad[area], normalizer[area], gradients._replace(q=q, k=k, v=of_v)
+            )
     return offset.round_once(gradients, case)

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from paradigms.functional import Geometry, Terms, make_neighbors
-from paradigms.kernels.case import Case, Map, Operands, PerQuery, lse_dtype, to_operands
+from paradigms.kernels.case import Case, Map, Normalizer, Operands, PerQuery, lse_dtype, to_operands
 
 Area = tuple[slice, slice, slice]
 
@@ -147,30 +147,33 @@ def _make_logits(terms: Terms, v: Map, row: int, here: Area, there: Area) -> Per
     return logits
 
 
-def attention(case: Case) -> tuple[Map, PerQuery]:
-    """The output and the log-sum-exp of the counted logits."""
+def attention(case: Case) -> tuple[Map, Normalizer]:
+    """The output and the softmax's denominator."""
     dtype, case = case.v.dtype, _open(case)
-    lse = case.v.new_full(case.v.shape[:-1], -math.inf)
+    top = case.v.new_full(case.v.shape[:-1], -math.inf)
     for tap in _loop(case):
-        lse = torch.logaddexp(lse, tap.logits)
-    out = torch.zeros(case.v.shape, dtype=lse.dtype, device=lse.device)
+        top = torch.maximum(top, tap.logits)
+    out, total = torch.zeros(case.v.shape, dtype=top.dtype, device=top.device), torch.zeros_like(top)
     for tap in _loop(case):
-        weights = (tap.logits - lse).exp_() * tap.kept
-        out[tap.here].addcmul_(weights[tap.here][..., None], case.v[tap.there])
-    return out.to(dtype), lse
+        weights = (tap.logits - top).exp_()
+        total += weights
+        out[tap.here].addcmul_((weights * tap.kept)[tap.here][..., None], case.v[tap.there])
+    out /= total[..., None]
+    return out.to(dtype), torch.stack([top, total], dim=-1)
 
 
-def attention_backward(grad: Map, lse: PerQuery, case: Case) -> Operands:
+def attention_backward(grad: Map, normalizer: Normalizer, case: Case) -> Operands:
     """The gradients of the sum of `grad` times the output."""
-    given, case, grad = case, _open(case), grad.to(lse.dtype)
+    given, case, grad = case, _open(case), grad.to(normalizer.dtype)
+    top, total = normalizer.unbind(dim=-1)
     terms, v, *_ = case
-    to_v, mean = torch.zeros(v.shape, dtype=v.dtype, device=v.device), torch.zeros_like(lse)
+    to_v, mean = torch.zeros(v.shape, dtype=v.dtype, device=v.device), torch.zeros_like(top)
     to = Operands(_zeros(terms.q), _zeros(terms.k), to_v, _zeros(terms.rk), _zeros(terms.rq), _zeros(terms.rb))
     for tap in _loop(case):
-        weights = (tap.logits - lse).exp_()
+        weights = (tap.logits - top).exp_().div_(total)
         mean[tap.here] += (weights * tap.kept)[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
     for tap in _loop(case):
-        weights = (tap.logits - lse).exp_()
+        weights = (tap.logits - top).exp_().div_(total)
         kept = weights * tap.kept
         to_v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
         change = weights.mul_(mean).neg_()

@@ -28,7 +28,7 @@ struct SlidingCase {
     const void *rk, *rq, *rb;
     Map q, k, v, grad, taps, out, dq, dk, dv;  // taps: weights, K channels a head
     Map filters;                               // of the primitives: a map of K rows and one column
-    void* lse;                                 // (batch, height, width, heads)
+    void* normalizer;       // (batch, height, width, heads, 2): the largest logit m, and Σ e^(logit - m)
     void *drk, *drq, *drb;  // (batch, ...): one partial sum an image, added up by the caller in this order
     void* dfilters;         // (batch, heads, taps, head_dim)
 };
@@ -49,6 +49,6 @@ struct WindowCase {
     const void *rk, *rq, *rb;
     const void *outside_k, *outside_v;  // (heads, head_dim): what a place outside the map carries; null: zeros
     Map q, k, v, grad, out, dq, dk, dv;
-    void* lse;                                        // (batch, height, width, heads)
+    void* normalizer;  // (batch, height, width, heads, 2): the largest logit m, and Σ e^(logit - m)
     void *drk, *drq, *drb, *doutside_k, *doutside_v;  // (items, ...): one partial sum an item, heads innermost
 };

@@ -285,8 +285,9 @@ struct Sliding {
                                 head_dim, depth, factor);
     }
 
-    INLINE T* lse_of(int64_t image, int64_t head, int64_t y) const {
-        return static_cast<T*>(c.lse) + ((image * height + y) * width) * c.heads + head;
+    // Of the query (y, x): the largest logit, then the sum of the exponentials.
+    INLINE T* normalizer_of(int64_t image, int64_t head, int64_t y, int64_t x) const {
+        return static_cast<T*>(c.normalizer) + (((image * height + y) * width + x) * c.heads + head) * 2;
     }
 
     // Item: one head of one image; images go fastest, so that threads do not write to one line of the cache.
@@ -431,9 +432,10 @@ struct Sliding {
                 store<S>(logit + o * S::count, weight);
             }
             inverse[r] = 1 / total;
-            T* lse = lse_of(image, head, y0 + r * down);
-            const V sum = top + logarithm<S>(total);
-            for (int i = 0; i < S::count && x + i < width; i++) lse[(x + i) * c.heads] = sum[i];
+            for (int i = 0; i < S::count && x + i < width; i++) {
+                T* to = normalizer_of(image, head, y0 + r * down, x + i);
+                to[0] = top[i], to[1] = total[i];
+            }
         }
         mix<S, ABSENT>(band + x, depth * band_stride, band_stride, logits, taps * S::count, S::count, false, v, false,
                        x, y0, count, nullptr);
@@ -481,11 +483,15 @@ struct Sliding {
         for (int r = 0; r < count; r++) {
             const int64_t y = y0 + r * down;
             T *weight = logits + r * taps * S::count, *dweight = dweights + r * taps * S::count;
-            V lse = all<S>(INFINITY);  // columns outside the map weigh nothing
-            for (int i = 0; i < S::count && x + i < width; i++) lse[i] = lse_of(image, head, y)[(x + i) * c.heads];
+            V top = all<S>(INFINITY), total = top;  // columns outside the map weigh nothing
+            for (int i = 0; i < S::count && x + i < width; i++) {
+                const T* from = normalizer_of(image, head, y, x + i);
+                top[i] = from[0], total[i] = from[1];
+            }
+            const V inverse = 1 / total;
             V delta = {};
             for (int64_t o = 0; o < taps; o++) {
-                const V p = exponential<S>(load<S>(weight + o * S::count) - lse);
+                const V p = exponential<S>(load<S>(weight + o * S::count) - top) * inverse;
                 V shown = p;
                 if (c.keep < 1) {
                     const V factor = dropped<S>(image * c.heads + head, y, x, o);

@@ -97,35 +97,6 @@ INLINE typename Lanes<float, N>::V exponential(typename Lanes<float, N>::V x) {
     return x < -87.3f ? V{} : y;
 }
 
-// The logarithm of positive normal numbers. Cephes' polynomial, two units in the last place.
-template <int N>
-INLINE typename Lanes<float, N>::V logarithm(typename Lanes<float, N>::V x) {
-    typedef typename Lanes<float, N>::V V;
-    typedef typename Lanes<float, N>::I I;
-    const I low = ((I)x - 0x3f3504f3) & (I)(~0x7fffff + I{});  // how far the exponent is from that of a number near 1
-    const V e = __builtin_convertvector(low >> 23, V);
-    const V r = (V)((I)x - low) - 1.0f;  // in [sqrt(1/2) - 1, sqrt(2) - 1]
-    V p = r * 7.0376836292e-2f - 1.1514610310e-1f;
-    p = p * r + 1.1676998740e-1f;
-    p = p * r - 1.2420140846e-1f;
-    p = p * r + 1.4249322787e-1f;
-    p = p * r - 1.6668057665e-1f;
-    p = p * r + 2.0000714765e-1f;
-    p = p * r - 2.4999993993e-1f;
-    p = p * r + 3.3333331174e-1f;
-    return (p * r * (r * r) + e * -2.12194440e-4f - r * r * 0.5f) + r + e * 0.693359375f;
-}
-
-template <class S>
-INLINE typename S::V logarithm(typename S::V x) {
-    if constexpr (sizeof(typename S::Scalar) == sizeof(float)) {
-        return logarithm<S::count>(x);
-    } else {
-        for (int i = 0; i < S::count; i++) x[i] = log(x[i]);
-        return x;
-    }
-}
-
 template <class S>
 INLINE typename S::V exponential(typename S::V x) {
     if constexpr (sizeof(typename S::Scalar) == sizeof(float)) {

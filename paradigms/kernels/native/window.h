@@ -356,10 +356,11 @@ struct Windows {
         }
     }
 
-    INLINE T* lse_of(int64_t lane, int64_t place) const {
+    // Of a query: the largest logit, then the sum of the exponentials; null outside the map.
+    INLINE T* normalizer_of(int64_t lane, int64_t place) const {
         const Pixel at = pixels[place * L + lane];
-        return at.y < 0 ? nullptr
-                        : static_cast<T*>(c.lse) + ((image[lane] * c.height + at.y) * c.width + at.x) * c.heads + head;
+        const int64_t pixel = (image[lane] * c.height + at.y) * c.width + at.x;
+        return at.y < 0 ? nullptr : static_cast<T*>(c.normalizer) + (pixel * c.heads + head) * 2;
     }
 
     template <class S>
@@ -382,9 +383,8 @@ struct Windows {
                     store<S>(logit + key * S::count, weight);
                 }
                 inverse[i] = 1 / total;
-                const V sum = top + logarithm<S>(total);
                 for (int64_t lane = 0; lane < lanes; lane++)
-                    if (T* lse = lse_of(lane, query + i)) *lse = sum[lane];
+                    if (T* to = normalizer_of(lane, query + i)) to[0] = top[lane], to[1] = total[lane];
             }
             mix<S, C, false>(mixed, weights, row, S::count, v, false, query, nullptr, true);
             for (int i = 0; i < C; i++)
@@ -444,12 +444,13 @@ struct Windows {
     OUTLINE void differentiate(int64_t query) {
         typedef typename S::V V;
         T *weight = weights + query * places * S::count, *gradient = dlogits + query * places * S::count;
-        V lse = all<S>(INFINITY), delta = {};  // what is outside the map weighs nothing
+        V top = all<S>(INFINITY), total = top, delta = {};  // what is outside the map weighs nothing
         for (int64_t lane = 0; lane < lanes; lane++)
-            if (const T* known = lse_of(lane, query)) lse[lane] = *known;
+            if (const T* from = normalizer_of(lane, query)) top[lane] = from[0], total[lane] = from[1];
+        const V inverse = 1 / total;
         for (int64_t key = 0; key < places; key++) {
             const int64_t at = key * S::count;
-            const V p = exponential<S>(load<S>(weight + at) - lse);
+            const V p = exponential<S>(load<S>(weight + at) - top) * inverse;
             if (c.keep < 1) store<S>(gradient + at, load<S>(gradient + at) * dropped<S>(query, key));
             delta += p * load<S>(gradient + at);
             store<S>(weight + at, p);

@@ -94,6 +94,15 @@ def _make_logits(inputs, q, k, entry, constants: tl.constexpr):
 
 @triton.jit
 @no_type_check
+def _make_weights(logits, counted, normalizer, query, exists):
+    """What the forward pass made of these logits of each query, again."""
+    top = tl.load(normalizer + 2 * query, mask=exists, other=0.0)
+    total = tl.load(normalizer + 2 * query + 1, mask=exists, other=1.0)
+    return tl.exp(tl.where(counted, logits - top, float("-inf"))) / total
+
+
+@triton.jit
+@no_type_check
 def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
     """Zero for dropped weights, 1 / (1 - p) for others: Philox at the numbers that name a weight, always the same."""
     if constants.dropout_p == 0.0:
@@ -108,8 +117,8 @@ def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
 
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
-def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
-    """The output, and the logarithm of the softmax's denominator."""
+def forward(inputs, extent, seed, out, normalizer, constants: tl.constexpr):
+    """The output, and the softmax's denominator: the largest logit, and the sum of all exponentials less it."""
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
     batch, head, pixel, exists = find_block(extent, tile.block)
@@ -132,12 +141,13 @@ def forward(inputs, extent, seed, out, lse, constants: tl.constexpr):
         mixed = mixed * fade[:, None] + weights[:, None] * v
     here = find_row(extent, batch, pixel, head)
     store_rows(out, here, mixed / total[:, None], exists, tile)
-    tl.store(lse + here, highest + tl.log(total), mask=exists)
+    tl.store(normalizer + 2 * here, highest, mask=exists)
+    tl.store(normalizer + 2 * here + 1, total, mask=exists)
 
 
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
-def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constants: tl.constexpr):
+def backward_of_queries(inputs, extent, seed, grad, normalizer, delta, grad_q, constants: tl.constexpr):
     """The gradient of q, and delta = Σ P dP, which the other kernels read.
 
     One pass over the taps, as Σ P (dP - delta) x = Σ P dP x - delta Σ P x.
@@ -148,7 +158,6 @@ def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constant
     here = find_row(extent, batch, pixel, head)
     q = load_tile(inputs.q, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
     g = load_tile(grad, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
-    denominator = tl.load(lse + here, mask=exists, other=0.0)
     sums = tl.zeros([tile.block], tile.dtype)
     sums_of_x = tl.zeros([tile.block, tile.padded], tile.dtype)
     means = tl.zeros([tile.block, tile.padded], tile.dtype)
@@ -159,7 +168,7 @@ def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constant
         entry = head * window.offsets + offset
         counted = inside | (window.border == "zero")
         logits = _make_logits(inputs, q, k, entry, constants)
-        weights = tl.exp(tl.where(counted, logits - denominator, float("-inf")))
+        weights = _make_weights(logits, counted, normalizer, here, exists)
         factors = _draw_factors(seed, pixel, offset, batch * extent.heads + head, constants)
         shares = weights * factors * tl.sum(g * v, axis=1)
         sums += shares
@@ -174,7 +183,7 @@ def backward_of_queries(inputs, extent, seed, grad, lse, delta, grad_q, constant
 
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
-def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, constants: tl.constexpr):
+def backward_of_keys(inputs, extent, seed, grad, normalizer, delta, grad_k, grad_v, constants: tl.constexpr):
     """The gradients of k and v: a key goes through the queries that see it."""
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
@@ -193,7 +202,7 @@ def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, con
         g = load_tile(grad, batch, row, column, head, seen, tile)
         entry = head * window.offsets + offset + tl.zeros([1], tl.int32)
         logits = _make_logits(inputs, q, k, entry, constants)
-        weights = tl.exp(tl.where(seen, logits - tl.load(lse + there, mask=seen, other=0.0), float("-inf")))
+        weights = _make_weights(logits, seen, normalizer, there, seen)
         place = batch * extent.heads + head
         factors = _draw_factors(seed, row * extent.width + column, offset, place, constants)
         to_v += (weights * factors)[:, None] * g
@@ -209,7 +218,7 @@ def backward_of_keys(inputs, extent, seed, grad, lse, delta, grad_k, grad_v, con
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def backward_of_tables(
-    inputs, extent, seed, grad, lse, delta, grad_rk, grad_rq, grad_rb, blocks_per_chunk, constants: tl.constexpr
+    inputs, extent, seed, grad, normalizer, delta, grad_rk, grad_rq, grad_rb, blocks_per_chunk, constants: tl.constexpr
 ):
     """Partial sums (chunks, heads, offsets, ...) of the gradients of rk, rq, rb: an offset goes through its queries."""
     window: tl.constexpr = constants.window
@@ -234,7 +243,7 @@ def backward_of_tables(
         v = load_tile(inputs.v, batch, row + down, column + across, head, seen, tile)
         here = find_row(extent, batch, pixel, head)
         logits = _make_logits(inputs, q, k, entry, constants)
-        weights = tl.exp(tl.where(counted, logits - tl.load(lse + here, mask=exists, other=0.0), float("-inf")))
+        weights = _make_weights(logits, counted, normalizer, here, exists)
         place = (batch * extent.heads + head).to(tl.int32)
         factors = _draw_factors(seed, pixel, offset, place, constants)
         pull = weights * (tl.sum(g * v, axis=1) * factors - tl.load(delta + here, mask=exists, other=0.0))
@@ -267,14 +276,14 @@ def _make_plan(case: Case) -> Plan:
 
 
 def attention(case: Case) -> tuple[Tensor, Tensor]:
-    """The output, contiguous and of the values' dtype, and the log-sum-exp of the counted logits."""
+    """The output, contiguous and of the values' dtype, and the softmax's denominator."""
     plan = _make_plan(case)
     out = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
-    lse = torch.empty(case.v.shape[:-1], dtype=lse_dtype(case.v), device=case.v.device)
+    normalizer = torch.empty(*case.v.shape[:-1], 2, dtype=lse_dtype(case.v), device=case.v.device)
     grid = make_grid(plan.extent, plan.constants.tile.block)
     with torch.cuda.device_of(case.v):
-        forward[grid](plan.inputs, plan.extent, plan.seed, out, lse, plan.constants, num_warps=NUM_WARPS)
-    return out, lse
+        forward[grid](plan.inputs, plan.extent, plan.seed, out, normalizer, plan.constants, num_warps=NUM_WARPS)
+    return out, normalizer
 
 
 def _make_gradient(x: Tensor | None, used: Strided | None) -> Tensor | None:
@@ -284,19 +293,19 @@ def _make_gradient(x: Tensor | None, used: Strided | None) -> Tensor | None:
     return (torch.zeros if used is None else torch.empty)(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _sum_tables(plan: Plan, grad: Strided, lse: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
+def _sum_tables(plan: Plan, grad: Strided, normalizer: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of rk, rq and rb."""
     inputs, extent, seed, constants = plan
     tables = inputs.rk, inputs.rq, inputs.rb
     if tables == (None, None, None):
         return tables
-    blocks = triton.cdiv(lse.numel() // extent.heads, constants.tile.block)
+    blocks = triton.cdiv(delta.numel() // extent.heads, constants.tile.block)
     chunks = max(1, min(MAX_CHUNKS, blocks))
-    partial = [None if table is None else lse.new_empty(chunks, *table.shape) for table in tables]
+    partial = [None if table is None else delta.new_empty(chunks, *table.shape) for table in tables]
     grid = constants.window.offsets, extent.heads, chunks
     per_chunk = triton.cdiv(blocks, chunks)
     backward_of_tables[grid](
-        inputs, extent, seed, grad, lse, delta, *partial, per_chunk, constants, num_warps=NUM_WARPS
+        inputs, extent, seed, grad, normalizer, delta, *partial, per_chunk, constants, num_warps=NUM_WARPS
     )
     return tuple(
         None if table is None or sums is None else sums.sum(0).to(table.dtype)
@@ -304,17 +313,18 @@ def _sum_tables(plan: Plan, grad: Strided, lse: Tensor, delta: Tensor) -> tuple[
     )
 
 
-def attention_backward(grad: Tensor, lse: Tensor, case: Case) -> Operands:
+def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands:
     """The gradients of the sum of `grad` times the output; None where the operand is."""
     plan = _make_plan(case)
     inputs, extent, seed, constants = plan
     to_q, to_k = _make_gradient(case.terms.q, inputs.q), _make_gradient(case.terms.k, inputs.k)
     to_v = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
-    lse, delta, given = lse.contiguous(), torch.empty_like(lse, memory_format=torch.contiguous_format), to_strided(grad)
+    normalizer, given = normalizer.contiguous(), to_strided(grad)
+    delta = normalizer.new_empty(normalizer.shape[:-1])
     grid = make_grid(extent, constants.tile.block)
     with torch.cuda.device_of(case.v):
-        read = inputs, extent, seed, given, lse, delta
+        read = inputs, extent, seed, given, normalizer, delta
         backward_of_queries[grid](*read, to_q, constants, num_warps=NUM_WARPS)
         backward_of_keys[grid](*read, to_k, to_v, constants, num_warps=NUM_WARPS)
-        to_tables = _sum_tables(plan, given, lse, delta)
+        to_tables = _sum_tables(plan, given, normalizer, delta)
     return Operands(to_q, to_k, to_v, *to_tables)

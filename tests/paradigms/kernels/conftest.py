@@ -67,8 +67,8 @@ def run_reference(case: Case, grad: Tensor) -> list[Tensor]:
 
 def run_backend(backend: FusedBackend, case: Case, grad: Tensor) -> list[Tensor]:
     """The same from a backend; in the operands' types."""
-    out, lse = backend.attention(case)
-    gradients: Operands = backend.attention_backward(grad, lse, case)
+    out, normalizer = backend.attention(case)
+    gradients: Operands = backend.attention_backward(grad, normalizer, case)
     found = [out, *(x for x in gradients if x is not None)]
     assert [x.dtype for x in found[1:]] == [x.dtype for x in operands_of(case)]
     return found

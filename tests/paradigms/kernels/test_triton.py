@@ -117,8 +117,8 @@ def test_kernels_compile_for_a_gpu(
         table[..., 0] if "rb" in terms else None,
     )
     case = Case(Terms(x, x, *tables, 0.2 if "qk" in terms else None), x, geometry, Outside(None, None), dropout)
-    out, lse = attention.attention(case)
-    attention.attention_backward(out, lse, case)
+    out, normalizer = attention.attention(case)
+    attention.attention_backward(out, normalizer, case)
     filters = x.new_empty(len(x), shape[3], geometry.num_taps, shape[4])
     for given in (None, filters):
         weights = primitive.dot(x, x, given, geometry)
