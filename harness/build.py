@@ -72,7 +72,7 @@ def _build_backbone(cell: Cell) -> nn.Module:
         in_chans=cell.data.channels,
         num_classes=cell.data.num_classes,
         attention=cell.attention,
-        **{**cell.sizes.model_dump(), "num_heads": cell.num_heads},
+        **{**cell.sizes.model_dump(exclude={"initialization"}), "num_heads": cell.num_heads},
     )
 
 

@@ -34,8 +34,11 @@ from paradigms.presets import get_preset
 FLOORS = ("Linear classifier", "One hidden layer")
 """The rows that a recipe with `floor_width` adds under every table."""
 
-_RESOLVED = {"num_heads", "window_size"}
+_RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
+
+_OF_BACKBONE = {"window_size", "initialization"}
+"""Fields of the operator that the sizes of a backbone state."""
 
 _NO_OPERATOR = {"backend"}
 """Fields of the operator that alone do not ask for one where the backbone has its own attention."""
@@ -368,14 +371,14 @@ def _resolve_operator(layers: list[OperatorSpec], sizes: BackboneSpec, image_siz
     fields: dict[str, Any] = {}
     for layer in layers:
         fields = {**(fields if layer.preset is None else _expand(layer.preset)), **layer.stated()}
-    return make_config(fields, base=sizes.base_operator(image_size))
+    base = replace(sizes.base_operator(image_size), initialization=sizes.initialization)
+    return make_config(fields, base=base)
 
 
 def _expand(preset: str) -> dict[str, Any]:
-    """What a preset states: everything but the size of its window, which stays the backbone's unless it has its own."""
-    default = asdict(AttentionConfig())["window_size"]
-    config = asdict(get_preset(preset).config)
-    return {name: value for name, value in config.items() if name != "window_size" or value != default}
+    """What a preset states: everything, except that the backbone's fields hold where the preset has none of its own."""
+    default, config = asdict(AttentionConfig()), asdict(get_preset(preset).config)
+    return {name: value for name, value in config.items() if name not in _OF_BACKBONE or value != default[name]}
 
 
 def _resolve_heads(layers: list[OperatorSpec], sizes: BackboneSpec, stage: int) -> int:

@@ -15,6 +15,7 @@ from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, Normalization
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.level import Parameterization
+from paradigms.pointwise import choose_linear
 from paradigms.presets import to_config
 from paradigms.projection import PROJECTIONS, Projections
 
@@ -168,7 +169,7 @@ def build_attention(
         normalization=NORMALIZATIONS[config.normalization](),
         neighborhood=neighborhood,
         aggregation=AGGREGATIONS[config.aggregation].from_config(config, dim, num_heads, geometry.num_offsets),
-        projections=PROJECTIONS[config.projections](dim, qkv_bias),
+        projections=PROJECTIONS[config.projections](dim, qkv_bias, choose_linear(config)),
         attn_drop=attn_drop,
         proj_drop=proj_drop,
         backend=config.backend,

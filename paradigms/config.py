@@ -20,6 +20,7 @@ GHOST_MAPS = ("grouped", "interleaved")
 GHOST_STARTS = ("normal", "ones")
 COMBINATIONS = ("mul", "add")
 PROJECTIONS = ("linear", "none", "batch_norm")
+INITIALIZATIONS = ("backbone", "released")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
 BACKBONES = ["swin", "volo", "deit"]
 
@@ -123,7 +124,7 @@ MINIMUM_TAPS = {"filter_norm": 2}
 """How many taps a normalization needs; one where it is not listed."""
 
 OWN_FIELDS = {
-    "hadamard_conv": frozenset({"group_width", "hadamard_size"}),
+    "hadamard_conv": frozenset({"group_width", "hadamard_size", "initialization"}),
     "ghost_head": frozenset({"ghost_lambda", "ghost_gamma", "ghost_heads", "ghost_map", "ghost_start", "ghost_rate"}),
     "channel_filter": frozenset({"se_ratio", "combine"}),
 }
@@ -199,6 +200,8 @@ class AttentionConfig:
         projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
             or as around the depthwise convolutions of arXiv:2106.04263, of the input and of the output, with
             `batch_norm` and ReLU.
+        initialization: of `hadamard_conv`; how its projections to queries, keys, values and logits start: by the rule
+            of the `backbone` for linear layers, or as `released`, where they are convolutions (torch's own rule).
         backend: which kernels compute it; `auto` chooses.
 
     Raises:
@@ -227,6 +230,7 @@ class AttentionConfig:
     se_ratio: float = 0.2
     combine: str = "mul"
     projections: str = "linear"
+    initialization: str = "backbone"
     backend: str = "auto"
 
     def __post_init__(self) -> None:
@@ -241,6 +245,7 @@ class AttentionConfig:
         _require("ghost_start", self.ghost_start, GHOST_STARTS)
         _require("combine", self.combine, COMBINATIONS)
         _require("projections", self.projections, PROJECTIONS)
+        _require("initialization", self.initialization, INITIALIZATIONS)
         self._check_borders()
         self._check_sizes()
         self._check_taps()
@@ -313,6 +318,12 @@ class AttentionConfig:
             shift, window = to_pair(self.shift_size), to_pair(self.window_size)
             if any(not 0 <= s < w for s, w in zip(shift, window, strict=True)):
                 raise ValueError(f"shift_size must be in [0, window_size), got {self.shift_size} of {self.window_size}")
+
+    @property
+    def starts_as_released(self) -> bool:
+        """Whether projections start as the convolutions that they are in the released code of arXiv:2112.12786."""
+        has_convolutions = any("initialization" in OWN_FIELDS.get(level, ()) for level in self.levels())
+        return has_convolutions and self.initialization == "released"
 
     @property
     def outside_rule(self) -> str:

@@ -71,9 +71,12 @@ _GLOBAL = AttentionConfig(parameterization=("query_key",), window_size=1 << 16)
 """A DeiT's own attention: a window larger than any map is fitted to it."""
 
 
+_RELEASED_ELSA = replace(get_preset("elsa").config, initialization="released")
+
+
 def _elsa(group_width: int, aggregation: str = "ghost_head") -> tuple[AttentionConfig | str, ...]:
     """ELSA in three stages as released with arXiv:2112.12786; the last, a single window, stays Swin's."""
-    operator = replace(get_preset("elsa").config, group_width=group_width, aggregation=aggregation)
+    operator = replace(_RELEASED_ELSA, group_width=group_width, aggregation=aggregation)
     return (*[operator] * 3, "swin")
 
 
@@ -93,7 +96,7 @@ settings of the model that is as wide."""
 
 def _elsa_volo(size: str) -> tuple[AttentionConfig | None, ...]:
     """ELSA in place of every Outlooker."""
-    return (make_config(ELSA_IN_VOLO[size], base=get_preset("elsa").config), None, None, None)
+    return (make_config(ELSA_IN_VOLO[size], base=_RELEASED_ELSA), None, None, None)
 
 
 MODELS: dict[str, Model] = {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from paradigms.batch_norm import BatchNorm
+from paradigms.pointwise import Linear
 
 
 class Projections(NamedTuple):
@@ -63,21 +64,25 @@ class NormalizedOutput(nn.Module):
         return self.norm(self.linear(relu(self.inner_norm(x + self.bias))))  # type: ignore[no-any-return]
 
 
-def _build_linear(dim: int, qkv_bias: bool) -> Projections:
-    return Projections(nn.Identity(), nn.Linear(dim, dim, bias=qkv_bias), nn.Linear(dim, dim))
+def _build_linear(dim: int, qkv_bias: bool, value: Linear) -> Projections:
+    return Projections(nn.Identity(), value(dim, dim, bias=qkv_bias), nn.Linear(dim, dim))
 
 
-def _build_none(dim: int, qkv_bias: bool) -> Projections:  # noqa: ARG001 - what every level is asked
+def _build_none(dim: int, qkv_bias: bool, value: Linear) -> Projections:  # noqa: ARG001 - what every level is asked
     return Projections(nn.Identity(), nn.Identity(), nn.Identity())
 
 
-def _build_batch_norm(dim: int, qkv_bias: bool) -> Projections:  # noqa: ARG001 - a norm follows, no bias is needed
+def _build_batch_norm(
+    dim: int,
+    qkv_bias: bool,  # noqa: ARG001 - a norm follows, no bias is needed
+    value: Linear,  # noqa: ARG001 - values are not projected
+) -> Projections:
     return Projections(NormalizedInput(dim), nn.Identity(), NormalizedOutput(dim))
 
 
-PROJECTIONS: dict[str, Callable[[int, bool], Projections]] = {
+PROJECTIONS: dict[str, Callable[[int, bool, Linear], Projections]] = {
     "linear": _build_linear,
     "none": _build_none,
     "batch_norm": _build_batch_norm,
 }
-"""From the channels, and whether query, key and value projections have a bias, to the modules."""
+"""From the channels, whether query, key and value projections have a bias, and what projects to values."""

@@ -26,7 +26,9 @@ PRESET_RECIPE = "imagenet"
 """Where a preset is described unless another recipe is asked for: at the sizes of the paper."""
 
 _FACTORS = ("parameterization", "normalization", "neighborhood", "aggregation")
-_SIZES = frozenset({"window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size", "backend"})
+_NO_LEVELS = frozenset(
+    {"window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size", "initialization", "backend"}
+)
 """Fields that may differ between a preset and a row that is said to be one."""
 
 _COLUMNS = 82
@@ -128,13 +130,13 @@ def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
 
 
 def _find_preset(config: AttentionConfig, name: str) -> str | None:
-    """The preset that this is, but for sizes; the one of this name where several are."""
+    """The preset that this is, but for sizes and how it starts; the one of this name where several are."""
     found = [preset for preset, known in PRESETS.items() if _to_operator(known.config) == _to_operator(config)]
     return name if name in found else next(iter(found), None)
 
 
 def _to_operator(config: AttentionConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_canonical().items() if name not in _SIZES}
+    return {name: value for name, value in config.to_canonical().items() if name not in _NO_LEVELS}
 
 
 def _list_fields(config: AttentionConfig, names: frozenset[str] | set[str]) -> list[str]:

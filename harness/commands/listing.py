@@ -14,6 +14,7 @@ from paradigms.config import (
     AGGREGATIONS,
     BACKBONES,
     BORDERS,
+    INITIALIZATIONS,
     NEIGHBORHOOD_FACTS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
@@ -33,6 +34,7 @@ _ROOMS = {
     "border": ("what a tap outside the map counts for", tuple(dict.fromkeys(b for bs in BORDERS.values() for b in bs))),
     "aggregation": ("how weights meet values", AGGREGATIONS),
     "projections": ("what stands before and after", PROJECTIONS),
+    "initialization": ("how projections of hadamard_conv start", INITIALIZATIONS),
     "backbone": ("the model around it", BACKBONES),
 }
 

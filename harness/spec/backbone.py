@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 
-from harness.spec.field import Probability, Spec
-from paradigms.config import AttentionConfig, unknown_name
+from harness.spec.field import Probability, Spec, known
+from paradigms.config import INITIALIZATIONS, AttentionConfig, unknown_name
 
 
 class BackboneSpec(Spec):
@@ -13,7 +13,7 @@ class BackboneSpec(Spec):
 
     `num_heads` is what `heads: 1x` means. `weight_init` is timm's: the empty string draws linear layers with standard
     deviation 0.02 whatever their width, which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the
-    width.
+    width. `initialization` is that of the operators (`paradigms.config.AttentionConfig`) unless a row has its own.
     """
 
     family: ClassVar[str]
@@ -25,6 +25,7 @@ class BackboneSpec(Spec):
     qkv_bias: bool = True
     drop_path_rate: Probability = 0.0
     weight_init: Literal["", "jax", "moco", "reset"] = ""
+    initialization: Annotated[str, known("initialization", INITIALIZATIONS)] = "backbone"
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from paradigms.config import (
     COMBINATIONS,
     GHOST_MAPS,
     GHOST_STARTS,
+    INITIALIZATIONS,
     NEIGHBORHOODS,
     NORMALIZATIONS,
     PARAMETERIZATIONS,
@@ -62,6 +63,7 @@ class OperatorSpec(Spec):
     se_ratio: PositiveFloat | None = None
     combine: Annotated[str, known("combine", COMBINATIONS)] | None = None
     projections: Annotated[str, known("projections", PROJECTIONS)] | None = None
+    initialization: Annotated[str, known("initialization", INITIALIZATIONS)] | None = None
     backend: Annotated[str, known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 

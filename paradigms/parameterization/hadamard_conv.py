@@ -7,6 +7,7 @@ from torch.nn.functional import gelu
 from paradigms.config import AttentionConfig, to_pair
 from paradigms.functional import Geometry, multiply
 from paradigms.parameterization.generated_filter import GeneratedFilter
+from paradigms.pointwise import Linear, choose_linear
 
 
 class HadamardConv(GeneratedFilter):
@@ -17,17 +18,17 @@ class HadamardConv(GeneratedFilter):
     Differs from the paper: Eq. 7 has no convolution over neighbours' products beyond r^q and no non-linearity. To the
     convolution all is zero outside the map, whatever the border.
 
-    Differs from the released code in how training starts: there the projections to q, k, v and the logits are 1x1
-    convolutions, which timm's rule leaves as torch draws them; here they are linear layers, drawn as all others.
+    In the released code the projections to q, k, v and the logits are 1x1 convolutions, which timm's rule leaves as
+    torch draws them. Here they are drawn as the backbone's linear layers unless `initialization` is `released`.
 
     Args:
         dim: channels.
         num_heads: heads.
-        kernel_size: of the neighborhood, (rows, columns).
-        conv_size: of the convolution, (rows, columns).
-        dilation: of both.
+        geometry: of the neighborhood.
+        conv_size: of the convolution, (rows, columns); it is dilated as the neighborhood.
         group_width: channels of a group of the convolution.
         qkv_bias: whether the query and key projections have a bias.
+        linear: what projects to queries, keys and logits.
 
     Shape:
         (batch, height, width, dim) to (batch, height, width, heads, taps).
@@ -38,20 +39,21 @@ class HadamardConv(GeneratedFilter):
         dim: int,
         num_heads: int,
         *,
-        kernel_size: tuple[int, int],
+        geometry: Geometry,
         conv_size: tuple[int, int],
-        dilation: tuple[int, int],
         group_width: int,
         qkv_bias: bool,
+        linear: Linear = nn.Linear,
     ) -> None:
         super().__init__()
         dim_qk = -(-(dim // 3 * 2) // group_width) * group_width
+        dilation = geometry.dilation
         halo = (conv_size[0] // 2 * dilation[0], conv_size[1] // 2 * dilation[1])
         self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim_qk, bias=qkv_bias)
-        self.k = nn.Linear(dim, dim_qk, bias=qkv_bias)
+        self.q = linear(dim, dim_qk, bias=qkv_bias)
+        self.k = linear(dim, dim_qk, bias=qkv_bias)
         self.mix = nn.Conv2d(dim_qk, dim_qk, conv_size, padding=halo, dilation=dilation, groups=dim_qk // group_width)
-        self.to_logits = nn.Linear(dim_qk, num_heads * kernel_size[0] * kernel_size[1])
+        self.to_logits = linear(dim_qk, num_heads * geometry.num_taps)
 
     @classmethod
     def from_config(
@@ -61,11 +63,11 @@ class HadamardConv(GeneratedFilter):
         return cls(
             dim,
             num_heads,
-            kernel_size=geometry.kernel_size,
+            geometry=geometry,
             conv_size=geometry.kernel_size if config.hadamard_size is None else to_pair(config.hadamard_size),
-            dilation=geometry.dilation,
             group_width=config.group_width,
             qkv_bias=qkv_bias,
+            linear=choose_linear(config),
         )
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:

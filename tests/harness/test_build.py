@@ -11,6 +11,7 @@ from harness.plan import Cell, Plan, make_plan
 from harness.reading import load_spec
 from harness.spec import CellSpec, RowSpec
 from paradigms.config import AttentionConfig
+from paradigms.presets import PRESETS
 
 TABLE1 = Path("experiments/table1.yaml")
 
@@ -116,6 +117,50 @@ def test_linear_layers_follow_the_rule_of_timm_that_the_recipe_names(plan: Plan,
     assert weights["layers.0.blocks.0.mlp.fc1.weight"].std().item() == pytest.approx(std, rel=0.2)
     assert weights["layers.0.blocks.0.attn.parameterization.rb.weight"].std().item() == pytest.approx(0.02, rel=0.2)
     assert torch.equal(weights["norm.weight"], torch.ones(16))
+
+
+@pytest.mark.parametrize("rule", ["", "jax"])
+def test_elsa_starts_as_in_the_released_code(plan: Plan, rule: str) -> None:
+    cell = plan.rows[0].cell
+    elsa = replace(PRESETS["elsa"].config, initialization="released")
+    sizes = cell.sizes.model_copy(update={"weight_init": rule, "embed_dim": 48})
+    attn = "layers.0.blocks.0.attn."
+    weights = _weights(replace(cell, sizes=sizes, attention=(elsa, cell.attention[1])), replicate=0)
+    for name, inputs in {
+        "parameterization.q": 48,
+        "parameterization.k": 48,
+        "v": 48,
+        "parameterization.to_logits": 32,
+    }.items():
+        bound = inputs**-0.5  # torch's own rule for a convolution, which timm's leaves alone: uniform, and biases too
+        for kind in ("weight", "bias"):
+            drawn = weights[f"{attn}{name}.{kind}"]
+            assert 0.7 * bound < drawn.abs().max() <= bound, name
+            assert drawn.std().item() == pytest.approx(bound / 3**0.5, rel=0.2), name
+    linear = weights[f"{attn}proj.weight"]
+    assert not weights[f"{attn}proj.bias"].any()
+    assert linear.std().item() == pytest.approx(0.02 if rule == "" else 48**-0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("recipe", ["imagenet", "finetune"])
+def test_the_papers_recipes_start_elsa_as_released_and_nothing_else(recipe: str) -> None:
+    sized = [sizes for _, sizes in load_spec(TABLE1, recipe=recipe).recipe.backbones if sizes.family != "deit"]
+    assert {sizes.initialization for sizes in sized} == {"released"}
+    changed = [f"backbones.swin.initialization={start}" for start in ("released", "backbone")]
+    nets, again = (
+        [row.cell.id for row in make_plan(load_spec(TABLE1, recipe="imagenet", overrides=[pair])).rows]
+        for pair in changed
+    )
+    assert nets == again  # without a convolution there is nothing to draw otherwise
+
+
+def test_the_initialization_of_a_backbone_holds_for_every_preset_and_a_row_has_the_last_word() -> None:
+    spec = load_spec(TABLE1, recipe="smoke", overrides=["backbones.swin.initialization=released"])
+    rows = {"own": {}, "stated": {"initialization": "backbone"}}
+    rows = {name: RowSpec.model_validate({"preset": "elsa", **row}) for name, row in rows.items()}
+    own, stated = make_plan(spec.model_copy(update={"rows": rows, "baseline": "own"})).rows[:2]
+    assert (own.cell.attention[0].initialization, stated.cell.attention[0].initialization) == ("released", "backbone")
+    assert own.cell.id != stated.cell.id
 
 
 def test_the_laptop_backbone_is_local_in_stage_1_and_global_in_stage_2() -> None:

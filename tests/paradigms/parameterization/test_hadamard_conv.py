@@ -47,6 +47,17 @@ def _differentiate(y: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad((y * weight).sum(), leaves))
 
 
+def test_how_elsa_starts_changes_neither_its_formula_nor_its_parameters() -> None:
+    config = PRESETS["elsa"].config
+    ours, released = (
+        build_attention(replace(config, initialization=start), dim=DIM, num_heads=HEADS)
+        for start in ("backbone", "released")
+    )
+    released.load_state_dict(ours.state_dict())
+    x = make_input(dim=DIM).float()
+    assert torch.equal(ours(x), released(x))
+
+
 @pytest.mark.parametrize("both", [False, True], ids=["added", "multiplied-and-added"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
 @pytest.mark.parametrize("backend", BACKENDS)
