@@ -14,11 +14,16 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 
 from pathlib import Path
 
+from harness.names import to_printable
+
 
 class HarnessError(Exception):
     """Something that the user is told in one message; `exit_code` is what the command line returns."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(to_printable(message))
 
 
 class SpecError(HarnessError):

@@ -1,6 +1,7 @@
 """The verbs: parse, call, print. Everything heavy is imported inside a verb, so that `--help` is quick."""
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -26,6 +27,7 @@ from harness.cli import (
 )
 from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
 from harness.errors import HarnessError
+from harness.names import to_printable
 from harness.plugins import load_plugins
 
 VERBS: dict[str, Verb] = {
@@ -56,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments)
-    options.command = shlex.join(["harness", *arguments])
+    options.command = to_printable(shlex.join(["harness", *arguments]))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be what the terminal can show
     try:
         if "plugin" in options:
             load_plugins(*options.plugin)

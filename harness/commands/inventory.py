@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 from harness.data import Description
+from harness.names import to_printable
 
 
 def describe_inventory(descriptions: Iterable[Description]) -> str:
     """One paragraph a dataset, as text for a terminal."""
-    return "\n\n".join(_to_paragraph(description) for description in descriptions)
+    return to_printable("\n\n".join(_to_paragraph(description) for description in descriptions))
 
 
 def _to_paragraph(found: Description) -> str:

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from timm.data import ImageDataset, create_loader
-from timm.data.loader import PrefetchLoader
+from timm.data.loader import PrefetchLoader, fast_collate
 from torch.utils.data import Dataset, default_collate
-from torchvision.datasets import ImageFolder
 
 from harness.data.augmentation import build_mixup, order_generator, seeded
 from harness.data.batch import Batch, LabelledBatch
+from harness.data.decoding import naming_image, to_rgb
 from harness.data.split import stratified_samples
 from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
 from harness.errors import DataError
@@ -32,7 +32,11 @@ class IndexedImages(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> tuple[Image.Image, int]:
-        """Decode one; OSError or RuntimeError where it cannot be decoded."""
+        """Decode one, in the mode that it has; whatever its decoder raises where it cannot be decoded."""
+        ...
+
+    def find_name(self, index: int, /) -> str:
+        """Which one it is, for people: its file where it has one."""
         ...
 
 
@@ -45,10 +49,12 @@ class LabelledImages:
     maps: LabelMaps | None = None
 
 
-class SampledImages(Dataset[tuple[Pixels, int | FollowedMap]]):
-    """Some of a split's images, in RGB; each is augmented under a seed of its own, whoever decodes it and when.
+Sample = tuple[Pixels, int | FollowedMap]
+"""Pixels and label, or pixels and label map."""
 
-    Items are (pixels, label), or with `maps` (pixels, label map).
+
+class SampledImages(Dataset[Sample]):
+    """Some of a split's images, in RGB; each is augmented under a seed of its own, whoever decodes it and when.
 
     Attributes:
         transform: set by `create_loader`.
@@ -66,22 +72,58 @@ class SampledImages(Dataset[tuple[Pixels, int | FollowedMap]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[Pixels, int | FollowedMap]:
+    def __getitem__(self, position: int) -> Sample:
         """Decode and augment one image.
 
         Raises:
             DataError: the file, or that of its label map, cannot be decoded.
         """
         index = self.indices[position]
-        try:
+        with naming_image(lambda: self.images.find_name(index)):
             image, label = self.images[index]
-        except (OSError, RuntimeError) as error:
-            name = self.images.samples[index][0] if isinstance(self.images, ImageFolder) else f"image {index}"
-            raise DataError(f"{name} cannot be decoded: {error}") from error
+            image = to_rgb(image)
         with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", index)):
             if self.maps is not None:
-                return self.maps.follow(self.transform, image.convert("RGB"), index)
-            return self.transform(image.convert("RGB")), int(label)
+                return self.maps.follow(self.transform, image, index)
+            return self.transform(image), int(label)
+
+    def __getitems__(self, positions: Sequence[int]) -> "list[Sample] | DataError":
+        """A batch for torch's loader, or why there is none: an exception would arrive as its process's traceback."""
+        try:
+            return [self[position] for position in positions]
+        except DataError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class NoBatch:
+    """What a loading process sends in place of images and targets; timm's loader asks both for their copy on a device.
+
+    Attributes:
+        error: why there are none.
+    """
+
+    error: DataError
+
+    def to(self, **_: object) -> NoReturn:
+        """Raise the error, in the process that wanted the batch."""
+        raise self.error
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Makes a batch of samples.
+
+    Attributes:
+        join: timm's way, or torch's where there are label maps: timm's takes labels and tensors alone.
+    """
+
+    join: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Sample] | DataError) -> Any:
+        if isinstance(samples, DataError):
+            return NoBatch(samples), NoBatch(samples)
+        return self.join(samples)
 
 
 class StreamedData:
@@ -155,7 +197,7 @@ def _build_loader(
         re_mode="pixel",
         crop_pct=spec.crop_pct,
         interpolation=spec.interpolation,
-        collate_fn=None if images.maps is None else default_collate,  # timm's own takes labels and tensors alone
+        collate_fn=_Collate(fast_collate if images.maps is None else default_collate),
         num_workers=spec.loading_workers,
         persistent_workers=False,
         pin_memory=device.type == "cuda",

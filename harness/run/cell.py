@@ -15,6 +15,7 @@ from harness.build import build_model, describe_kernels
 from harness.data import load_data
 from harness.errors import DataError, Diverged, StoreError
 from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
+from harness.names import to_printable
 from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext
@@ -134,7 +135,13 @@ def classify(error: Exception) -> tuple[RunStatus, str]:
         return RunStatus.DIVERGED, str(error.step)
     if _is_out_of_memory(error):
         return RunStatus.OUT_OF_MEMORY, ""
-    return RunStatus.FAILED, "".join(traceback.format_exception_only(error)).strip()
+    return RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error)))
+
+
+def to_line(message: str) -> str:
+    """One line of a message of several: the first says what failed, the last why."""
+    lines = [line.strip() for line in to_printable(message).splitlines() if line.strip()]
+    return " ... ".join(lines if len(lines) <= 2 else (lines[0], lines[-1]))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

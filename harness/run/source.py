@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.errors import StoreError, WeightsError
 from harness.initial import FromFile, FromRun, digest_file
+from harness.names import to_printable
 from harness.plan import PlannedRun
 from harness.record import Record, RunStatus
 from harness.tracking import Tracker
@@ -51,7 +52,7 @@ def find_source(run: PlannedRun, tracker: Tracker) -> Source | None:
         case None:
             return None
         case FromFile():
-            return Source(initial, f"file {initial.path}, sha256 {initial.digest}")
+            return Source(initial, to_printable(f"file {initial.path}, sha256 {initial.digest}"))
         case FromRun():
             record = _find_record(initial, run.seed, tracker)
             if record is None or record.run_id is None:

@@ -1,8 +1,11 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harness.data import image_folder
 from harness.data.streaming import StreamedData
@@ -148,3 +151,81 @@ def test_a_folder_is_described(folder: Path) -> None:
     description = image_folder.describe(folder)
     assert (description.usable, description.num_train, description.num_test) == (True, 24, 9)
     assert description.state == "3 classes"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_told_in_one_line_by_whoever_loads_it(folder: Path, workers: int) -> None:
+    (folder / "train" / "bee" / "3.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bee/3\.jpg cannot be decoded") as told:
+        list(_load(folder, _spec(loading_workers=workers)).train_batches(1))
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_sixteen_bits_of_gray_reach_the_model(folder: Path) -> None:
+    """The same picture with 8 and with 16 bits is the same tensor."""
+    data = _load(folder, _spec())
+    for path in folder.glob("val/*/*.jpg"):
+        gray = Image.open(path).convert("L")
+        gray.save(path.with_suffix(".png"))
+        path.unlink()
+    expected = torch.cat([images for images, _ in _load(folder, _spec()).test_batches()])
+    for path in folder.glob("val/*/*.png"):
+        Image.fromarray(257 * np.asarray(Image.open(path)).astype(np.uint16)).save(path)
+    found = torch.cat([images for images, _ in _load(folder, _spec()).test_batches()])
+    assert torch.equal(found, expected)
+    assert data.digest != _load(folder, _spec()).digest
+
+
+def test_a_name_that_is_not_utf8_is_a_name_like_any_other(folder: Path) -> None:
+    for split in ("train", "val"):
+        (folder / split / "bee").rename(folder / split / os.fsdecode(b"b\xe9"))
+    damaged = folder / "train" / os.fsdecode(b"b\xe9/\xff.jpg")
+    damaged.write_bytes(b"no image")
+    assert image_folder.describe(folder).usable
+    with pytest.raises(DataError, match=r"b\\xe9/\\xff\.jpg cannot be decoded"):
+        list(_load(folder, _spec()).train_batches(1))
+    before = image_folder.digest_files(folder)
+    damaged.rename(damaged.with_name(os.fsdecode(b"\xfe.jpg")))
+    assert image_folder.digest_files(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("place", "target", "message"),
+    [
+        ("train/bee/x.jpg", "nowhere.jpg", r"bee/x\.jpg is a link that leads nowhere"),
+        ("train/bee/x.jpg", "x.jpg", r"bee/x\.jpg is a link that leads nowhere"),
+        ("train/bat", "nowhere", "train/bat is a link that leads nowhere"),
+        ("train/bee/more", ".", "bee/more leads back to a folder that it lies in"),
+        ("val/bee/more", "../..", "leads back to a folder that it lies in"),
+    ],
+    ids=["dangling", "itself", "dangling class", "circle", "wide circle"],
+)
+def test_a_link_that_leads_nowhere_or_back_is_named(folder: Path, place: str, target: str, message: str) -> None:
+    (folder / place).symlink_to(target)
+    with pytest.raises(DataError, match=message):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)
+    assert not image_folder.describe(folder).usable
+
+
+def test_links_to_files_and_folders_elsewhere_are_followed(folder: Path) -> None:
+    before = image_folder.digest_files(folder)
+    (folder / "val" / "bee").rename(folder / "elsewhere")
+    (folder / "val" / "bee").symlink_to("../elsewhere")
+    (folder / "train" / "ant" / "3.jpg").rename(folder / "3.jpg")
+    (folder / "train" / "ant" / "3.jpg").symlink_to("../../3.jpg")
+    assert image_folder.digest_files(folder) == before
+
+
+def test_a_name_of_an_image_that_is_no_file_is_told(folder: Path) -> None:
+    os.mkfifo(folder / "train" / "ant" / "pipe.jpg")
+    with pytest.raises(DataError, match=r"pipe\.jpg is no file"):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)
+
+
+def test_images_without_a_folder_of_their_class_are_told(folder: Path) -> None:
+    for path in folder.glob("val/*/*.jpg"):
+        path.rename(folder / "val" / f"{path.parent.name}{path.name}")
+    for path in folder.glob("val/*/"):
+        path.rmdir()
+    with pytest.raises(DataError, match=r"9 images lie directly in .*val, such as ant0\.jpg: put each into the folder"):
+        image_folder.check_data(_spec(), _training(), data_dir=folder)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -64,7 +65,7 @@ class _Reader:
 def test_a_dataset_without_random_access_is_read_into_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sizes = {"train": 12, "test": 6}
     monkeypatch.setattr(
-        "timm.data.create_dataset", lambda _source, root, split: IterableImageDataset(root, _Reader(sizes[split]))
+        "timm.data.create_dataset", lambda _source, root, split, **_: IterableImageDataset(root, _Reader(sizes[split]))
     )
     data = _load(_spec("tfds/gray", test_split="test"), tmp_path)
     images, labels = next(iter(data.test_batches()))
@@ -87,6 +88,7 @@ def test_the_digest_follows_the_labels(folder: Path) -> None:
         ({"source": "torch/imaginary"}, "timm cannot open split 'train' of 'torch/imaginary'"),
         ({"source": "torch/cifar10"}, "timm cannot open split 'train' of 'torch/cifar10'"),
         ({"num_classes": 2}, r"num_classes: train of torch/image_folder has labels 0 to 2"),
+        ({"num_classes": 1000}, "has labels 0 to 2, the recipe says 1000 classes"),
         ({"channels": 1}, "channels"),
         ({"val_images": 24}, "val_images 24 are more than the 24"),
     ],
@@ -99,16 +101,37 @@ def test_what_the_dataset_cannot_give_is_one_clear_message(
         timm.check_data(_spec().model_copy(update=values), TRAINING, data_dir=folder)
 
 
-@pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
-def test_a_damaged_image_is_an_error_and_not_another_image(folder: Path, source: str) -> None:
-    (folder / "train" / "bee" / "3.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="cannot be decoded"):
-        list(_load(_spec(source), folder).train_batches(1))
-
-
 def test_a_recipe_says_what_is_described(folder: Path) -> None:
     found = timm.describe(folder, _spec())
     assert (found.usable, found.num_train, found.num_test) == (True, 24, 9)
     assert found.state == "torch/image_folder, 3 classes"
     assert "data.source" in timm.describe(folder).state
     assert not timm.describe(None, _spec("torch/cifar10")).usable
+
+
+@pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
+def test_a_damaged_image_is_named(folder: Path, source: str) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bee/3\.png cannot be decoded: cannot identify image file"):
+        list(_load(_spec(source), folder).train_batches(1))
+
+
+@pytest.mark.parametrize("source", ["torch/image_folder", "folder", "wds/gray"])
+def test_every_reader_scales_sixteen_bits_of_gray(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in folder.glob("*/*/*.png"):
+        Image.fromarray(np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)).save(path)
+    if source == "wds/gray":
+        files = sorted(folder.glob("train/*/*.png"))
+        items = [(Image.open(path), index % 3) for index, path in enumerate(files)]
+        monkeypatch.setattr(
+            "timm.data.create_dataset", lambda *_, input_img_mode, **__: [items, None][bool(input_img_mode)]
+        )
+    for images, _ in _load(_spec(source), folder).test_batches():
+        low, high = images.amin((-1, -2, -3)), images.amax((-1, -2, -3))
+        assert (high - low > 3).all()
+
+
+def test_a_folder_that_leads_back_to_itself_is_named(folder: Path) -> None:
+    (folder / "train" / "bee" / "more").symlink_to("..")
+    with pytest.raises(DataError, match="leads back to a folder that it lies in"):
+        timm.check_data(_spec("folder"), TRAINING, data_dir=folder)

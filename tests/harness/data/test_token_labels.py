@@ -145,7 +145,7 @@ def test_without_mixing_an_image_has_the_mean_logits_of_its_tokens(folder: Path)
     data = _load(folder, training)
     labels = {name: index for index, name in enumerate(("ant", "bee", "cat"))}
     expected = torch.full((3, 3), 0.1 / 3) + 0.9 * torch.softmax(9 * torch.eye(3), -1)
-    truth = [labels[path.parent.name] for path in map(Path, (sample[0] for sample in data.train_images.images.samples))]
+    truth = [labels[Path(name).parent.name] for name in data.train_images.images.files]
     found = torch.cat([targets.image for _, targets in _batches(data)])
     torch.testing.assert_close(found.sort(0).values, expected[truth].sort(0).values)
 
