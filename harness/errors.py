@@ -6,6 +6,7 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── StoreError              the tracking store cannot be used
 ├── PluginError             a level or dataset of one's own that cannot be used
 ├── LoadError               the machine is too busy to time anything
+├── EngineError             workers cannot be started, or would execute other code
 ├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
 └── RunError                a run ended without a result; its `status` says how
@@ -49,6 +50,10 @@ class PluginError(HarnessError):
 
 class LoadError(HarnessError):
     """Others use the machine, so that nothing timed now would be a result."""
+
+
+class EngineError(HarnessError):
+    """The processes that execute tasks cannot be started, or would execute other code than this process has seen."""
 
 
 class ServerError(HarnessError):

@@ -50,7 +50,7 @@ class Record:
             `macs` (per image), `seconds`, `peak_memory_gb`. A run without a result has those it reached.
         curve: one entry an epoch.
         provenance: `commit`, `dirty`, `code_digest`, `data_digest`, `torch`, `timm`, `python`, `device`, `threads`,
-            `kernels`; `init_from` where the weights did not start from scratch.
+            `kernels`, `instructions`; `init_from` where the weights did not start from scratch.
         status_detail: the step of a divergence, the message of a failure; empty otherwise.
         limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
         run_id: of the tracking store; None where it is not stored.

@@ -87,7 +87,7 @@ def find_search_page(storage: str | None, store: Store) -> Page:
         raise ServerError(
             "optuna-dashboard is not installed; the extra brings it: pip install --editable '.[dashboard]'"
         )
-    place = str(store.journal) if storage is None else storage
+    place = str(store.journal) if storage is None else _to_absolute(storage)
     is_url = "://" in place
     if not is_url and not Path(place).is_file():
         raise StoreError(f"no search is stored at {place}; `harness search` makes one, `--search PATH` names another")
@@ -95,6 +95,15 @@ def find_search_page(storage: str | None, store: Store) -> Page:
     options = ("--server", "wsgiref", "--host", LOOPBACK, *kind)
     command = (sys.executable, "-P", "-m", "optuna_dashboard._cli", place, *options)
     return Page(command, 8080, f"optuna-dashboard shows {place}", "dashboard")
+
+
+def _to_absolute(storage: str) -> str:
+    """The same file or SQLite database from any working directory; addresses of servers as they are."""
+    prefix = "sqlite:///"
+    if "://" in storage and not storage.startswith(prefix):
+        return storage
+    path = storage.removeprefix(prefix)
+    return f"{prefix if path != storage else ''}{Path(path).absolute()}"
 
 
 def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> None:
@@ -107,10 +116,11 @@ def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> N
     """
     chosen = _choose_port(page.port, port)
     address = f"http://{LOOPBACK}:{chosen}"
-    with _collect_signals() as signals, tempfile.TemporaryFile() as output:
+    with _collect_signals() as signals, tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [*page.command, "--port", str(chosen)],
-            env={**os.environ, **page.environment},
+            env={**os.environ, "PYTHONSAFEPATH": "1", **page.environment},
+            cwd=folder,  # uvicorn imports from its working directory
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
@@ -16,7 +17,9 @@ from types import ModuleType
 import psutil
 
 from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
+from harness.engines.imports import Imports, list_import_path
 from harness.engines.worker import Part, work
+from harness.errors import EngineError
 from harness.processes import list_descendants, signal_group
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -28,6 +31,8 @@ class LocalEngine:
 
     The first engine of a process starts the server, with `preload` imported and the thread environment set: a worker
     then needs no imports. The server makes no tensor, opens no store and touches no GPU, so that forking it is safe.
+
+    Workers import what this process does, from the same folders; they refuse to execute anything else.
     """
 
     def __init__(self, *, workers: int, preload: Sequence[str] = ()) -> None:
@@ -37,6 +42,8 @@ class LocalEngine:
         self.threads = 1
         self._unwanted: set[str] = set()
         self._rest: list[Event] = []
+        self._checked_servers: set[int] = set()
+        self._imports = _note_imports()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["harness.engines.server", *preload])
         resource_tracker.ensure_running()  # it unblocks interrupts at its start
@@ -44,15 +51,18 @@ class LocalEngine:
             forkserver.ensure_running()
 
     def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
-        """Yield events as they happen; closing the iterator kills what still runs."""
+        """Yield events as they happen; closing the iterator kills what still runs.
+
+        Raises:
+            EngineError: workers cannot be started, or would import other code than this process.
+        """
         waiting = iter(tasks)
         running: list[_Worker] = []
         with TemporaryDirectory(prefix="harness-") as folder:
             try:
                 while True:
                     for task in islice(waiting, self.workers - len(running)):
-                        with self._prepared(), _script_hidden():
-                            running.append(_Worker(self._context, task, Path(folder)))
+                        running.append(self._start(task, Path(folder)))
                         yield Started(task.name, running[-1].pid)
                     if not running:
                         return
@@ -60,6 +70,8 @@ class LocalEngine:
                     _wait(running)
                     for worker in list(running):
                         yield from worker.take_messages()
+                        if worker.refusal is not None:
+                            raise worker.refusal
                         if worker.is_over():
                             outcome = worker.outcome()
                             running.remove(worker)
@@ -67,6 +79,13 @@ class LocalEngine:
             finally:
                 _end(running)
                 self._rest += [event for worker in running for event in worker.take_rest()]
+
+    def _start(self, task: Task, folder: Path) -> "_Worker":
+        try:
+            with self._prepared(), _script_hidden():
+                return _Worker(self._context, task, folder, self._imports, self._checked_servers)
+        except (EOFError, ConnectionError) as error:
+            raise EngineError("the server that starts workers has ended; its messages are above") from error
 
     def take_rest(self) -> list[Event]:
         """Return the events that had arrived when `execute` was closed, once."""
@@ -95,17 +114,27 @@ class LocalEngine:
 class _Worker:
     """One task and its process, seen from the parent."""
 
-    def __init__(self, context: multiprocessing.context.ForkServerContext, task: Task, folder: Path) -> None:
+    def __init__(
+        self,
+        context: multiprocessing.context.ForkServerContext,
+        task: Task,
+        folder: Path,
+        imports: Imports,
+        checked_servers: set[int],
+    ) -> None:
         self.task = task
+        self._checked_servers = checked_servers
         self._output = folder / f"{time.monotonic_ns()}.txt"
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(sender, task, self._output), daemon=False)
+        args = (sender, task, self._output, imports, frozenset(checked_servers))
+        self.process = context.Process(target=work, args=args, daemon=False)
         self.process.start()
         sender.close()
         limit = task.time_limit_seconds
         self.deadline = float("inf") if limit is None else time.monotonic() + limit
         self.is_unwanted = False
         self.was_killed = False
+        self.refusal: EngineError | None = None
         self._is_late = False
         self._is_receiving = False
         self._has_ended = False
@@ -126,6 +155,10 @@ class _Worker:
                 self.receiver.close()
                 return
             match part:
+                case Part.CHECKED:
+                    self._checked_servers.add(payload)
+                case Part.REFUSED:
+                    self.refusal, self.was_killed = payload, True
                 case Part.VALUE:
                     self._value.append(payload)
                 case Part.ENDED:
@@ -206,7 +239,8 @@ def _worker_environment(threads: int) -> dict[str, str]:
     """What a worker must find when it starts.
 
     Two processes with two threads each on two cores collapse: a waiting thread must not spin. And glibc gives large
-    blocks back to the system and takes them again page by page, in every step, unless it is told to keep them.
+    blocks back to the system and takes them again page by page, in every step, unless it is told to keep them. Modules
+    are looked for where this process does, and not in the working directory before that.
     """
     count = str(threads)
     return {
@@ -216,7 +250,15 @@ def _worker_environment(threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "passive",
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "PYTHONPATH": os.pathsep.join(list_import_path()),
+        "PYTHONSAFEPATH": "1",
     }
+
+
+@cache
+def _note_imports() -> Imports:
+    """What the first engine of a process has found: the server of that moment serves all later ones."""
+    return Imports.here()
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.engine import Task
+from harness.engines.imports import Imports
+from harness.errors import EngineError
 from harness.processes import end_with_parent, lead_group, signal_group
 
 
@@ -18,18 +20,35 @@ class Part(Enum):
     """What a worker sends, as pairs of a part and a payload."""
 
     MESSAGE = auto()
+    CHECKED = auto()
+    """The code that was imported is the caller's; the payload is the server's process id."""
+    REFUSED = auto()
+    """It is not, or not known; the payload is the error."""
     VALUE = auto()
     ENDED = auto()
     """The function has returned or raised; what is left of the process may be killed."""
 
 
-def work(sender: connection.Connection, task: Task, output: Path) -> None:
-    """Call the function; an exception ends the process by itself, with its traceback in `output`."""
+def work(
+    sender: connection.Connection, task: Task, output: Path, imports: Imports, checked_servers: frozenset[int]
+) -> None:
+    """Call the function; an exception ends the process by itself, with its traceback in `output`.
+
+    The first workers of a server make sure that it has imported the code of `imports`. Edits after that change nothing.
+    """
     lead_group()
     _redirect_output(output)
     _release_server()
     end_with_parent()
     threading.Thread(target=_watch_caller, daemon=True).start()
+    server = os.getppid()
+    if server not in checked_servers:
+        try:
+            imports.check()
+        except EngineError as error:
+            sender.send((Part.REFUSED, error))
+            return
+        sender.send((Part.CHECKED, server))
     if task.memory_limit_gb is not None:
         _limit_memory(task.memory_limit_gb)
     try:

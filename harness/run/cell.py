@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from harness.tracking import Tracker
 from harness.train import train
 from harness.weights import start_from
 
+INSTRUCTION_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
@@ -37,7 +39,8 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
     """
     torch.set_num_threads(context.threads)
     device, source = choose_device(context.spec), find_source(run, context.tracker)
-    provenance = {**context.provenance, **_name_accelerator(device), "kernels": describe_kernels(device)}
+    provenance = {**context.provenance, **_name_accelerator(device), **_describe_instructions()}
+    provenance["kernels"] = describe_kernels(device)
     provenance |= {} if source is None else {"init_from": source.description}
     run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
     open_run = OpenRun(run, context.spec.recipe.limits, provenance)
@@ -162,6 +165,12 @@ def choose_device(spec: ExperimentSpec) -> torch.device:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1e9 / total), device)
     return device
+
+
+def _describe_instructions() -> dict[str, str]:
+    """Instruction sets decide rounding: that of torch's own kernels, and what the environment asks of its libraries."""
+    asked = [f"{name}={os.environ[name]}" for name in INSTRUCTION_VARIABLES if name in os.environ]
+    return {"instructions": ", ".join([torch.backends.cpu.get_cpu_capability(), *asked])}
 
 
 def _name_accelerator(device: torch.device) -> dict[str, str]:

@@ -6,8 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness.data import data_digest
+from harness.errors import HarnessError
 from harness.plan import Cell, Plan, PlannedRun
-from harness.provenance import code_digest
+from harness.provenance import code_digest, fingerprint_code
 from harness.record import Record, RunStatus
 from harness.spec import DataSpec, LimitsSpec
 from harness.table.selection import Digests, get_digests
@@ -38,6 +39,7 @@ class Digester:
 
     def __init__(self, data_dir: Path | None) -> None:
         self._data_dir = data_dir
+        self._sources = fingerprint_code()
         self._data: dict[tuple[DataSpec, bool], str] = {}
 
     def digest(self, cell: Cell) -> Digests:
@@ -46,7 +48,10 @@ class Digester:
         Raises:
             SpecError: there is no such dataset.
             DataError: the dataset is missing.
+            HarnessError: the project was edited since the first cell: its workers have imported it as it was then.
         """
+        if fingerprint_code() != self._sources:
+            raise HarnessError("harness or paradigms were edited meanwhile; the same command goes on with today's code")
         files = cell.data.model_copy(update={"image_size": None})  # they are the same, whatever they are resized to
         key = files, cell.training.token_labels is not None
         if key not in self._data:

@@ -42,6 +42,7 @@ PROVENANCE = (
     "device",
     "threads",
     "kernels",
+    "instructions",
 )
 
 COLUMNS = (

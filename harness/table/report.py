@@ -260,7 +260,7 @@ def to_origin(frame: pd.DataFrame, plan: Plan) -> dict[str, str]:
         "data digest": _list_by_row(frame, "data_digest"),
         "versions": ", ".join(f"{name} {_list(frame, name)}" for name in VERSIONS),
         "device": f"{_list(frame, 'device')}, torch threads a run: {_list(frame, 'threads')}",
-        "kernels": _list(frame, "kernels"),
+        "kernels": f"{_list(frame, 'kernels')}, torch's instructions: {_list(frame, 'instructions')}",
         "last run": max(frame["last_run"]) or NOTHING,
     }
 

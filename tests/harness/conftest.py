@@ -33,6 +33,7 @@ PROVENANCE = {
     "device": "AMD EPYC",
     "threads": "1",
     "kernels": "cpu (avx512)",
+    "instructions": "AVX512",
 }
 
 TOP1 = {

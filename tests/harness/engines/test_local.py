@@ -1,5 +1,6 @@
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import pytest
 
 from harness.engines import ENGINES
 from harness.engines.engine import Died, Engine, Event, Message, Returned, Started, Stopped, Task, TimedOut
+from harness.engines.imports import Imports
+from harness.engines.local import LocalEngine
+from harness.errors import EngineError
 
 Report = Callable[[object], None]
 
@@ -109,6 +114,10 @@ def hang_with_the_lock(report: Report) -> None:
     """Like `hang`, but no other thread of the process gets a turn."""
     report(f"{os.getpid()},{leave_a_process()}")
     ctypes.PyDLL(None).sleep(600)
+
+
+def list_places(_report: Report) -> dict[str, str]:
+    return Imports.here().places
 
 
 def assert_gone(pids: Iterable[int]) -> None:
@@ -310,6 +319,58 @@ def read_results(program: subprocess.Popen[str]) -> dict[str, str]:
     assert program.stdout is not None
     words = (line.split() for line in program.stdout)
     return dict(islice((pair for pair in words if len(pair) == 2), 3))
+
+
+IMPORTS = """
+import sys
+from harness.engines.engine import Task
+from harness.engines.imports import Imports
+from harness.engines.local import LocalEngine
+from harness.errors import HarnessError
+from tests.harness.engines.test_local import list_places
+
+if __name__ == "__main__":
+    if sys.argv[1:]:  # this process has its own timm, which workers do not find
+        sys.path.insert(0, sys.argv[1])
+        import timm
+        sys.path.remove(sys.argv[1])
+    try:
+        events = list(LocalEngine(workers=1, preload=["PIL"]).execute([Task("places", list_places)]))
+        print("same" if events[-1].value == Imports.here().places else events[-1])
+    except HarnessError as error:
+        print(error)
+"""
+
+
+def run_in_a_folder_of_namesakes(folder: Path, *arguments: object) -> str:
+    """What the program prints in a working directory whose modules are called like those of a run."""
+    for name in ("harness", "paradigms", "timm", "PIL", "random"):
+        (folder / "here" / name).mkdir(parents=True)
+        (folder / "here" / name / "__init__.py").write_text("raise SystemExit('imported from the working directory')")
+    (folder / "own" / "timm").mkdir(parents=True)
+    (folder / "own" / "timm" / "__init__.py").touch()
+    (folder / "program.py").write_text(IMPORTS)
+    command = [sys.executable, folder / "program.py", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(command, cwd=folder / "here", env=env, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}".strip()
+
+
+def test_workers_import_what_the_program_imports_and_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    assert run_in_a_folder_of_namesakes(tmp_path) == "same"
+
+
+def test_workers_refuse_to_execute_with_other_packages_than_the_program_has(tmp_path: Path) -> None:
+    told = run_in_a_folder_of_namesakes(tmp_path, tmp_path / "own")
+    assert re.match(rf"a worker would import timm from \S+, and this command has it from {tmp_path}/own/timm/", told)
+
+
+def test_workers_refuse_code_that_was_edited_while_they_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine(workers=2)
+    monkeypatch.setattr(engine, "_imports", replace(Imports.here(), sources="edited since"))
+    with pytest.raises(EngineError, match="edited while the workers started"):
+        list(engine.execute([Task("a", add, (1, 1)), Task("b", hang)]))
+    assert engine.take_rest() == []
 
 
 def test_workers_start_with_the_preloaded_modules_and_the_thread_environment(script: subprocess.Popen[str]) -> None:

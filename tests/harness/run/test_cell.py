@@ -77,7 +77,11 @@ def test_a_run_becomes_a_record_that_the_store_has_too(
     )
     assert record.metrics["test/images"] == 50
     assert len(record.curve) == 2
-    assert record.provenance == {**PROVENANCE, "kernels": describe_kernels(torch.device("cpu"))}
+    measured = {
+        "kernels": describe_kernels(torch.device("cpu")),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+    assert record.provenance == {**PROVENANCE, **measured}
     assert record.limits == {"time_limit_minutes": 5.0}
     assert isinstance(notes[0], Opened)
     assert [note for note in notes if isinstance(note, EpochMetrics)] == list(record.curve)

@@ -1,0 +1,64 @@
+"""What a process imports, so that a worker executes the code that its caller has digested, and nothing else."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+
+from harness.errors import EngineError
+from harness.provenance import PACKAGES, fingerprint_code
+
+MODULES = ("harness", "paradigms", "PIL", *PACKAGES)
+"""What decides the numbers of a run."""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Where a process finds each of `MODULES`, and a fingerprint of our own sources."""
+
+    places: dict[str, str]
+    sources: str
+
+    @classmethod
+    def here(cls) -> "Imports":
+        """Those of this process at this moment."""
+        return cls({name: _locate(name) for name in MODULES}, fingerprint_code())
+
+    def check(self) -> None:
+        """Compare with those of the process that has digested the code.
+
+        Raises:
+            EngineError: this process would execute other code.
+        """
+        here = Imports.here()
+        for name, place in self.places.items():
+            if here.places[name] != place:
+                raise EngineError(
+                    f"a worker would import {name} from {here.places[name]}, and this command has it from {place}: "
+                    "start it from another folder, without PYTHONPATH"
+                )
+        if here.sources != self.sources:
+            raise EngineError("harness or paradigms were edited while the workers started: start the command again")
+
+
+def list_import_path() -> list[str]:
+    """The folders in which this process looks for modules, where '' is the working directory."""
+    return list(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109 - entries are strings
+
+
+def _locate(name: str) -> str:
+    """The file of a module, or the folder of one that has no file; without importing it."""
+    return next(_list_places(name), "nowhere")
+
+
+def _list_places(name: str) -> Iterator[str]:
+    spec: ModuleSpec | None = None
+    with suppress(ValueError):  # a module that somebody has put together by hand has no spec
+        spec = importlib.util.find_spec(name)
+    if spec is not None:
+        yield from (
+            os.path.realpath(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place
+        )
