@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from harness.errors import ServerError, StoreError
+from harness.search.storage import open_storage, show_storage
 from harness.tracking.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -80,7 +81,7 @@ def find_search_page(storage: str | None, store: Store) -> Page:
     """optuna-dashboard on a journal file, that of the store's searches unless another one or a URL is given.
 
     Raises:
-        StoreError: there is no such file.
+        StoreError: there is no such file, or it is damaged.
         ServerError: optuna-dashboard is not installed.
     """
     if find_spec("optuna_dashboard") is None:
@@ -91,10 +92,9 @@ def find_search_page(storage: str | None, store: Store) -> Page:
     is_url = "://" in place
     if not is_url and not Path(place).is_file():
         raise StoreError(f"no search is stored at {place}; `harness search` makes one, `--search PATH` names another")
-    kind = () if is_url else ("--storage-class", "JournalFileStorage")
-    options = ("--server", "wsgiref", "--host", LOOPBACK, *kind)
-    command = (sys.executable, "-P", "-m", "optuna_dashboard._cli", place, *options)
-    return Page(command, 8080, f"optuna-dashboard shows {place}", "dashboard")
+    open_storage(place)
+    command = (sys.executable, "-P", "-m", "harness.commands.dashboard", place, "--host", LOOPBACK)
+    return Page(command, 8080, f"optuna-dashboard shows {show_storage(place)}", "dashboard")
 
 
 def _to_absolute(storage: str) -> str:

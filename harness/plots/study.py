@@ -35,19 +35,21 @@ class Scale:
         ends: of the numbers; without effect where there are choices.
         log: whether the axis is logarithmic.
         zero_at: where the value 0 is drawn; None where it lies at 0.
-        choices: names in the order of the axis, where the values are no numbers.
+        choices: the values in the order of the axis, of any type, where it is not a range of numbers.
+        labels: the text of each choice.
     """
 
     name: str
     ends: tuple[float, float] = (0.0, 1.0)
     log: bool = False
     zero_at: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def place(self, values: Iterable[Any]) -> Numbers:
         """Positions that are evenly spaced on the axis: logarithms where it has a logarithmic scale."""
         if self.choices:
-            return np.array([self.choices.index(str(value)) for value in values], dtype=float)
+            return np.array([self.choices.index(value) for value in values], dtype=float)
         numbers = np.array(list(values), dtype=float)
         if self.zero_at is not None:
             numbers = np.where(numbers == 0, self.zero_at, numbers)
@@ -65,7 +67,7 @@ class Scale:
     def ticks(self) -> tuple[Numbers, list[str]]:
         """Positions and names of a few values."""
         if self.choices:
-            return np.arange(len(self.choices), dtype=float), list(self.choices)
+            return np.arange(len(self.choices), dtype=float), list(self.labels)
         spaced = _space_log(*self.ends) if self.log else MaxNLocator(NUM_TICKS).tick_values(*self.ends)
         low, high = self.ends
         inside = (x for x in spaced if low <= x * (1 + SLACK) and x * (1 - SLACK) <= high)

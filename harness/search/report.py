@@ -25,7 +25,7 @@ from harness.plots.study import (
     draw_surface,
 )
 from harness.search.space import Parameter
-from harness.search.spec import Objective
+from harness.search.spec import Objective, to_label
 from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
 from harness.table.display import count_noun
@@ -72,11 +72,21 @@ def write_report(study: Study, results: Path, *, comparison: Comparison | None =
     tables = {"trials.csv": frame}
     tables |= {"controls.csv": comparison.controls} if comparison is not None and study.spec.controls else {}
     for name, table in tables.items():
-        write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
+        write_atomically(folder / name, to_csv(study, table))
     page = folder / PAGE
     pictures = [path for stem, figure in figures.items() for path in write_figure(figure, folder, stem)]
     write_atomically(page, _to_page(study, frame, figures, comparison))
     return page, *(folder / name for name in tables), *pictures
+
+
+def to_csv(study: Study, table: pd.DataFrame) -> str:
+    """A table as csv in which null and lists among the fields' values are JSON; an empty cell has no value."""
+    written = table.copy()
+    for parameter in study.space.parameters:
+        if parameter.dimension.choices is not None and parameter.name in written:
+            cells = [value if value is pd.NA else to_label(value) for value in written[parameter.name]]
+            written[parameter.name] = pd.Series(cells, dtype=object)
+    return str(written.to_csv(index=False, lineterminator="\n"))
 
 
 def to_description(study: Study) -> str:
@@ -87,15 +97,20 @@ def to_description(study: Study) -> str:
 def to_frame(study: Study) -> pd.DataFrame:
     """A line for each ended trial: state, objectives, the fields' values, why there is no measurement, its run.
 
-    `value` is the first objective, `is_best` marks the trials that no other one surpasses in every objective.
+    `value` is the first objective, `is_best` marks the trials that no other one surpasses in every objective. The
+    fields' columns hold Python objects, since pandas would turn 1 beside 2.5 into 1.0, and None into NaN.
     """
     names, objectives = [parameter.name for parameter in study.space.parameters], study.spec.study.objectives
     with study.guarded():
         best = {trial.number for trial in study.optuna.best_trials}
     columns = ["trial", "state", "value", "is_best", *objectives[1:], *names]
     columns += ["reason", "is_reused", "cell_id", "run_id", "digests"]
-    lines = [_to_line(outcome, outcome.number in best) for outcome in study.ended()]
-    return pd.DataFrame(lines, columns=columns)
+    ended = study.ended()
+    lines = [_to_line(outcome, outcome.number in best) for outcome in ended]
+    frame = pd.DataFrame(lines, columns=columns)
+    for name in names:
+        frame[name] = pd.Series([outcome.values.get(name, pd.NA) for outcome in ended], dtype=object)
+    return frame
 
 
 def _to_line(outcome: Outcome, is_best: bool) -> dict[str, Any]:
@@ -105,7 +120,6 @@ def _to_line(outcome: Outcome, is_best: bool) -> dict[str, Any]:
         "value": outcome.objectives.get("val"),
         "is_best": is_best,
         **outcome.objectives,
-        **outcome.values,
         "reason": outcome.reason,
         "is_reused": outcome.is_reused,
         "cell_id": outcome.cell_id,
@@ -151,7 +165,8 @@ def find_importances(study: Study) -> Mapping[str, float]:
 def _to_scale(parameter: Parameter) -> Scale:
     dimension = parameter.dimension
     if dimension.choices is not None:
-        return Scale(parameter.name, choices=tuple(str(choice) for choice in dimension.choices))
+        labels = tuple(show_choice(choice) for choice in dimension.choices)
+        return Scale(parameter.name, choices=dimension.choices, labels=labels)
     zero_at = parameter.zero_at if dimension.zero else None
     return Scale(parameter.name, dimension.ends, log=dimension.log, zero_at=zero_at)
 
@@ -168,7 +183,7 @@ def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], c
         Section("Best trial", f"<p>{escape(_describe_best(study))}</p>"),
         *_compare(study, comparison),
         *(Section(titles.get(stem, _name_surface(stem)), figures=(figure,)) for stem, figure in figures.items()),
-        Section("Trials", _to_html(_shorten(frame))),
+        Section("Trials", _to_html(_shorten(study, frame))),
     ]
     return to_page(study.spec.title, sections, footer=_describe_study(study, frame))
 
@@ -231,15 +246,24 @@ def _describe_study(study: Study, frame: pd.DataFrame) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def _shorten(frame: pd.DataFrame) -> pd.DataFrame:
+def _shorten(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """What people read of the trials; the csv has the rest."""
     shown = frame.drop(columns=["is_best", "cell_id", "digests"])
+    names = [parameter.name for parameter in study.space.parameters]
+    shown = shown.assign(
+        **{name: shown[name].map(lambda value: "" if value is pd.NA else show_choice(value)) for name in names}
+    )
     return shown.map(show_value).rename(columns={"value": LABELS["val"]})
 
 
 def describe_values(values: Mapping[str, Any]) -> str:
     """`ghost_lambda = 1.25, ghost_gamma = 0`."""
-    return ", ".join(f"{name} = {show_value(value)}" for name, value in values.items())
+    return ", ".join(f"{name} = {show_choice(value)}" for name, value in values.items())
+
+
+def show_choice(value: Any) -> str:
+    """The value of a field: `null` and lists as the file has them."""
+    return show_value(to_label(value))
 
 
 def show_value(value: Any) -> str:

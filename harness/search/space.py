@@ -1,8 +1,8 @@
 """The space of a search: from the numbers of a trial to a row and a recipe, and so to a cell."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from harness.errors import SpecError
 from harness.plan import PlannedRow, make_plan
 from harness.reading import error_at
-from harness.search.spec import DimensionSpec, SearchSpec
+from harness.search.spec import DimensionSpec, SearchSpec, is_same, to_label
 from harness.spec import OperatorSpec, RecipeSpec, RowSpec, Stages
 from paradigms.config import unknown_name
 
@@ -53,14 +53,14 @@ class Parameter:
         if not self.dimension.zero:
             return low
         if self.dimension.step is not None:
-            return low - self.dimension.step
+            return float(Decimal(str(low)) - Decimal(str(self.dimension.step)))
         share = ZERO_SHARE / (1 - ZERO_SHARE)
         return float(low * (low / high) ** share) if self.dimension.log else low - share * (high - low)
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Choices by what they are called in the study: scalars as they are, lists as JSON."""
-        return {_to_label(choice): choice for choice in self.dimension.choices or ()}
+        """Choices by what they are called in the study: scalars as they are, lists and null as JSON."""
+        return {to_label(choice): choice for choice in self.dimension.choices or ()}
 
     def suggest(self, trial: "Trial") -> Any:
         """Let a trial choose, or repeat what it chose; returns the field's value."""
@@ -86,9 +86,9 @@ class Parameter:
             ValueError: the dimension does not hold it.
         """
         if self.dimension.choices is not None:
-            if value not in self.dimension.choices:
+            if not any(is_same(value, choice) for choice in self.dimension.choices):
                 raise ValueError(f"must be one of the choices {list(self.dimension.choices)}, got {value!r}")
-            return _to_label(value)
+            return to_label(value)
         low, high = self.dimension.ends
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"must be a number, got {value!r}")
@@ -326,7 +326,3 @@ def _put(recipe: dict[str, Any], field: str, value: Any) -> None:
     for part in path:
         node = node[part]
     node[last] = value
-
-
-def _to_label(choice: Any) -> Any:
-    return choice if isinstance(choice, bool | int | float | str) else json.dumps(choice)

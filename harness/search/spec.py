@@ -1,6 +1,9 @@
 """What a search's file states beside an experiment's keys: the space, and how it is searched."""
 
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +14,16 @@ from harness.spec import ExperimentSpec, Spec, Stages
 from paradigms.config import unknown_name
 
 Objective = Literal["val", "macs", "throughput"]
+
+
+def to_label(choice: Any) -> Any:
+    """A choice as Optuna stores it: scalars as they are, lists and null as JSON."""
+    return choice if isinstance(choice, bool | int | float | str) else json.dumps(choice)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two choices are equal, where `true` is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 class DimensionSpec(Spec):
@@ -62,6 +75,9 @@ class DimensionSpec(Spec):
             raise ValueError("log, step, zero and points belong to a range")
         if stated == ["low", "high"]:
             self._check_range()
+        for one, other in combinations(map(to_label, self.choices or ()), 2):
+            if one == other:  # Optuna could not tell them apart
+                raise ValueError(f"choices must differ, got {one!r} and {other!r}")
         return self
 
     def _check_range(self) -> None:
@@ -72,6 +88,13 @@ class DimensionSpec(Spec):
             raise ValueError(f"a logarithmic range starts above 0, got {low:g}; zero: true adds the point 0")
         if self.log and self.step is not None:
             raise ValueError("a range has log or step, not both")
+        if self.step is not None:
+            start, end, step = (Decimal(str(number)) for number in (low, high, self.step))
+            rest = (end - start) % step
+            if rest:  # Optuna would move the upper end
+                raise ValueError(
+                    f"step must divide high - low: steps of {self.step:g} from {low:g} reach {end - rest:f}"
+                )
         if self.step is not None and self.points is not None:
             raise ValueError("a range has step or points, not both")
         if self.zero and low < 0:

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
+from harness.search.journal import repair_journal
 from harness.tracking.store import Store
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+
+
+REPLAY_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises where complete lines of a journal contradict each other."""
 
 
 def find_storage(tracking_uri: str, stated: str | None = None) -> str:
@@ -23,20 +28,22 @@ def find_storage(tracking_uri: str, stated: str | None = None) -> str:
 
 
 def open_storage(storage: str) -> "BaseStorage":
-    """Open what `find_storage` names; a journal is created where there is none.
+    """Open what `find_storage` names; a journal is created where there is none, and its end repaired after a crash.
 
     Raises:
         StoreError: it cannot be opened, or is something else.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         if "://" in storage:
             return optuna.storages.get_storage(storage)
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        repair_journal(Path(storage))
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
-    except (OSError, ValueError, ImportError, KeyError, optuna.exceptions.OptunaError) as error:
+    except (*REPLAY_ERRORS, OSError, ImportError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise complain(storage, error) from error
 
 

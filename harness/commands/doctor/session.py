@@ -10,7 +10,7 @@ from tabulate import tabulate
 from harness.commands.doctor.finding import Finding, Level
 from harness.commands.doctor.machine import check_disk, check_machine
 from harness.commands.doctor.software import check_software
-from harness.commands.doctor.storage import check_data, check_store
+from harness.commands.doctor.storage import check_data, check_searches, check_store
 from harness.errors import StoreError
 from harness.provenance import ROOT
 from harness.table.display import count_noun
@@ -26,6 +26,7 @@ def examine(tracking_uri: str, *, data_dir: Path | None = None) -> Iterator[Find
     yield from check_software(ROOT)
     yield from check_machine()
     yield from check_store(tracking_uri)
+    yield from check_searches(tracking_uri)
     yield from check_disk(_list_folders(tracking_uri))
     yield from check_data(data_dir)
 

@@ -1,4 +1,4 @@
-"""The store of runs, and the images of each recipe."""
+"""The store of runs, the journal of searches, and the images of each recipe."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +8,10 @@ from harness.data import Description, describe_data
 from harness.errors import StoreError
 from harness.provenance import ROOT
 from harness.reading import list_recipes, load_recipe
+from harness.search.journal import find_incomplete_end
 from harness.table.display import count_noun
 from harness.tracking import MlflowTracker
+from harness.tracking.store import Store
 
 
 def check_store(tracking_uri: str) -> Iterator[Finding]:
@@ -32,6 +34,25 @@ def check_store(tracking_uri: str) -> Iterator[Finding]:
     if left:
         found = f"{count_noun(left, 'run')} left open by processes that are gone"
         yield Finding(Level.WARNING, "store", found, "the next `harness run` closes them and trains them again")
+
+
+def check_searches(tracking_uri: str) -> Iterator[Finding]:
+    """Can the journal of the searches be read? Nothing where no search was run."""
+    try:
+        journal = Store(tracking_uri).journal
+        if not journal.exists():
+            return
+        end = find_incomplete_end(journal)
+    except (StoreError, OSError) as error:
+        yield Finding(Level.PROBLEM, "searches", str(error))
+        return
+    if end is None:
+        yield Finding(Level.OK, "searches", str(journal))
+    else:
+        found = f"{journal}: the last line is incomplete, as after a power loss"
+        yield Finding(
+            Level.WARNING, "searches", found, "the next `harness search` removes it; its trial is taken up again"
+        )
 
 
 def check_data(data_dir: Path | None) -> Iterator[Finding]:

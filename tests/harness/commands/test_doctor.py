@@ -14,7 +14,7 @@ from harness.commands.doctor import describe_findings
 from harness.commands.doctor.finding import Finding, Level
 from harness.commands.doctor.machine import check_disk, check_machine
 from harness.commands.doctor.software import check_software
-from harness.commands.doctor.storage import check_data, check_store
+from harness.commands.doctor.storage import check_data, check_searches, check_store
 from harness.data import fashion_mnist
 from harness.plan import Plan
 from harness.spec import ExperimentSpec
@@ -54,6 +54,18 @@ def test_software_that_does_not_fit_is_a_problem(tmp_path: Path, old: str, new: 
     assert found.level == Level.PROBLEM
     assert expected in found.found
     assert found.advice
+
+
+def test_a_journal_with_an_incomplete_end_is_a_warning_and_a_damaged_one_a_problem(tmp_path: Path) -> None:
+    uri, journal = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "optuna.journal"
+    line = b'{"op_code": 0, "worker_id": "a"}\n'
+    assert list(check_searches(uri)) == []
+    for content, level in ((line, Level.OK), (line + line[:9], Level.WARNING), (b"{}\n" + line, Level.PROBLEM)):
+        journal.write_bytes(content)
+        (finding,) = check_searches(uri)
+        assert finding.level == level
+        assert str(journal) in finding.found
+        assert journal.read_bytes() == content
 
 
 def test_versions_that_results_were_not_made_with_are_a_warning(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -89,6 +90,12 @@ def test_the_dashboard_shows_a_journal(tracking_uri: str, tmp_path: Path) -> Non
         assert address == f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(f"{address}/api/studies", timeout=30) as answer:
             assert b"a search" in answer.read()
+        rebound = urllib.request.Request(
+            f"{address}/api/studies/0", method="DELETE", headers={"Host": f"evil.example:{port}"}
+        )
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(rebound, timeout=30)
+        assert [study.study_name for study in storage.get_all_studies()] == ["a search"]
         family = psutil.Process(process.pid).children(recursive=True)
         assert list_hosts(family) == {("127.0.0.1", port)}
         process.terminate()
@@ -132,7 +139,8 @@ def test_a_missing_search_and_a_missing_extra_are_one_message(
     monkeypatch.setattr(ui, "find_spec", lambda _name: object())
     with pytest.raises(StoreError, match=r"no search is stored at .*optuna\.journal"):
         find_search_page(None, store)
-    assert "--storage-class" not in find_search_page("sqlite:///study.db", store).command
+    with pytest.raises(StoreError, match=r"storage nothing://here cannot be used"):
+        find_search_page("nothing://here", store)
     monkeypatch.setattr(ui, "find_spec", lambda _name: None)
     with pytest.raises(HarnessError, match=r"pip install --editable '\.\[dashboard\]'"):
         find_search_page(None, store)

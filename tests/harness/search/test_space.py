@@ -46,6 +46,12 @@ MISTAKES = {
     "a dimension's key": ("ghost_lambda: {lo: 0, high: 3}", 7, "unknown key 'lo'; did you mean"),
     "a range without an end": (f"{LAMBDA}\nghost_gamma: {{low: 0.1}}", 8, "state low and high, or choices, or a value"),
     "ends in the wrong order": ("ghost_lambda: {low: 3, high: 0}", 7, "low must be below high, got 3 and 0"),
+    "a step that does not divide": (
+        "ghost_lambda: {low: 0, high: 3, step: 0.7, stages: not_last}",
+        7,
+        "step must divide high - low: steps of 0.7 from 0 reach 2.8",
+    ),
+    "choices that are equal": ("ghost_lambda: {choices: [1, 1.0], stages: not_last}", 7, "choices must differ"),
     "a logarithm of zero": ("ghost_gamma: {low: 0, high: 3, log: true}", 7, "zero: true adds the point 0"),
     "an end that is no value": ("ghost_lambda: {low: -1, high: 3, stages: not_last}", 7, "-1.0 is not possible"),
     "a choice that is no value": ("normalization: {choices: [softmax, softmin]}", 7, "did you mean 'softmax'?"),
@@ -136,9 +142,10 @@ def test_choices_may_be_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "dimension",
-    ["low: 0, high: 3", "low: 0.01, high: 10, log: true", "low: 1, high: 3, step: 1"],
-    ids=["linear", "log", "step"],
+    ["low: 0, high: 3", "low: 0.01, high: 10, log: true", "low: 1, high: 3, step: 1", "low: 0.3, high: 0.9, step: 0.1"],
+    ids=["linear", "log", "step", "decimal step"],
 )
+@pytest.mark.filterwarnings("error:The distribution is specified")
 def test_zero_is_a_point_of_the_space(tmp_path: Path, dimension: str) -> None:
     space = read(tmp_path, f"ghost_gamma: {{{dimension}, zero: true, stages: not_last}}")
     (parameter,) = space.parameters
@@ -147,6 +154,7 @@ def test_zero_is_a_point_of_the_space(tmp_path: Path, dimension: str) -> None:
     low, high = parameter.dimension.ends
     assert 5 <= drawn.count(0.0) <= 80
     assert all(value == 0 or low <= value <= high for value in drawn)
+    assert parameter.dimension.step is None or high in drawn
     assert parameter.to_value(parameter.to_sampled(0)) == 0
 
 

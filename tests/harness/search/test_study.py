@@ -1,17 +1,20 @@
 """The study alone, in a real journal file: what is asked, told, taken up again."""
 
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import psutil
 import pytest
 
+from harness.errors import StoreError
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search import load_search
-from harness.search.report import draw_figures, find_importances, to_frame
+from harness.search.report import draw_figures, find_importances, to_frame, write_report
 from harness.search.space import make_space
 from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
@@ -228,6 +231,70 @@ def test_any_storage_gives_back_what_was_chosen(
     assert again.ended() == tuple(found)
     assert {type(outcome.values["parameterization"]) for outcome in found} == {tuple}
     assert [space.find_cell("trial", outcome.values) for outcome in again.ended()]
+
+
+CHOICES = """\
+  ghost_lambda: {choices: [1, 2.5], stages: not_last}
+  training.clip_grad: {choices: [null, 5]}
+  parameterization: {choices: [[query_key], [query_key, position_bias]], stages: last}
+"""
+
+
+def test_choices_keep_their_type_in_every_table_and_figure(open_study: Callable[..., Study], tmp_path: Path) -> None:
+    text = SEARCH[: SEARCH.index("search:")] + f"search:\n{CHOICES}study: {{sampler: grid, trials: 8}}\n"
+    study = open_study(text)
+    search(study, measure=lambda values: measure_hill({**values, "ghost_gamma": 1}))
+    study = open_study(text)
+    frame = to_frame(study)
+    assert {repr(value) for value in frame["ghost_lambda"]} == {"1", "2.5"}
+    assert {repr(value) for value in frame["training.clip_grad"]} == {"None", "5"}
+    page, csv, *figures = write_report(study, tmp_path / "results")
+    assert {"surface", "parallel"} <= {path.stem.partition("_")[0] for path in figures}
+    written = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    assert set(written["ghost_lambda"]) == {"1", "2.5"}
+    assert set(written["training.clip_grad"]) == {"null", "5"}
+    assert set(written["parameterization"]) == {'["query_key"]', '["query_key", "position_bias"]'}
+    assert re.search(r"training.clip_grad = (null|5)\W", page.read_text())
+    assert all(study.space.find_cell("trial", outcome.values) for outcome in study.ended())
+
+
+@pytest.mark.parametrize("tail", [b'{"op_code": 4, "wor', b"\0" * 40, b'{"op_code"\n', b"\xff\xfe"], ids=repr)
+def test_a_half_written_end_of_the_journal_is_repaired(
+    open_study: Callable[..., Study], tmp_path: Path, tail: bytes
+) -> None:
+    found = search(open_study(SEARCH, "study.trials=2"))
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + tail)
+    again = open_study(SEARCH, "study.trials=3")
+    assert again.ended() == tuple(found)
+    assert [outcome.number for outcome in search(again)] == [2]
+    assert journal.read_bytes().startswith(whole)
+    assert len(open_study(SEARCH, "study.trials=3").ended()) == 3
+
+
+def test_a_journal_cut_at_any_byte_goes_on(open_study: Callable[..., Study], tmp_path: Path) -> None:
+    search(open_study(SEARCH, "study.trials=1"))
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    for end in range(0, len(whole), 53):
+        journal.write_bytes(whole[:end])
+        search(open_study(SEARCH, "study.trials=1"))
+        assert [outcome.number for outcome in open_study(SEARCH, "study.trials=1").ended()] == [0]
+
+
+@pytest.mark.parametrize("damage", [b"not json\n", b"[]\n", b'{"op_code": 1}\n', b'{"op_code": 77, "worker_id": ""}\n'])
+def test_a_journal_that_is_damaged_elsewhere_is_named_and_kept(
+    open_study: Callable[..., Study], tmp_path: Path, damage: bytes
+) -> None:
+    search(open_study(SEARCH, "study.trials=1"))
+    journal = tmp_path / "optuna.journal"
+    first, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, damage, *others]))
+    content = journal.read_bytes()
+    with pytest.raises(StoreError, match=r"optuna\.journal"):
+        open_study()
+    assert journal.read_bytes() == content
 
 
 def test_a_trial_that_two_calls_took_up_is_told_once(open_study: Callable[..., Study]) -> None:
