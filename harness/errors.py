@@ -10,7 +10,7 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
 └── RunError                a run ended without a result; its `status` says how
-└── Diverged            a non-finite number, or no better than chance after half the steps
+└── Diverged            a number that is not finite
 """
 
 from pathlib import Path
@@ -69,12 +69,13 @@ class RunError(HarnessError):
 
 
 class Diverged(RunError):  # noqa: N818 - named after the status that it becomes
-    """Training left the finite numbers, or stayed at chance.
+    """A loss, a gradient or a weight is not finite.
 
     Attributes:
+        reason: what is not finite.
         step: the optimizer step (0-based) at which it was seen.
     """
 
     def __init__(self, reason: str, *, step: int) -> None:
         super().__init__(f"{reason} at step {step}")
-        self.step = step
+        self.reason, self.step = reason, step

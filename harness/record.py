@@ -47,11 +47,13 @@ class Record:
 
     Attributes:
         metrics: final values: `test/top1`, `test/top5`, `val/top1` in percent, `train/images_per_second`, `params`,
-            `macs` (per image), `seconds`, `peak_memory_gb`. A run without a result has those it reached.
+            `macs` (per image), `seconds`, `peak_memory_gb`; `val/images` and `val/chance`, the number of validation
+            images and the percentage that guessing gets right. A run without a result has those it reached.
         curve: one entry an epoch.
         provenance: `commit`, `dirty`, `code_digest`, `data_digest`, `torch`, `timm`, `python`, `device`, `threads`,
             `kernels`, `instructions`; `init_from` where the weights did not start from scratch.
-        status_detail: the step of a divergence, the message of a failure; empty otherwise.
+        status_detail: what was not finite, or the message of a failure; empty where the status says all.
+        step: the optimizer step (0-based) of a divergence.
         limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
         run_id: of the tracking store; None where it is not stored.
         end_time: seconds since the epoch.
@@ -65,6 +67,7 @@ class Record:
     curve: tuple[EpochMetrics, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     status_detail: str = ""
+    step: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     run_id: str | None = None
     end_time: float = 0.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import bdtr, bdtrc, stdtr, stdtrit
 
 from harness.record import RunStatus
 
@@ -23,6 +23,9 @@ MAX_EXACT_SEEDS = 16
 
 RELEVANT_GAIN = 0.2
 """Points of top-1: the noise between runs that the authors see (arXiv:2112.12786)."""
+
+SURE_ALPHA = 0.001
+"""How improbable a middling model must be before a run is called at chance, or a row at the ceiling."""
 
 LAST_PART = 0.2
 MIN_LAST_EPOCHS = 4
@@ -184,7 +187,24 @@ def is_under_trained(curve: Sequence[float]) -> bool:
     return slope > 2 * error and slope * len(last) > RELEVANT_GAIN
 
 
-def is_at_ceiling(top1: float, num_images: int) -> bool:
-    """Whether top-1 (percent, of `num_images` images) is within three standard errors of 100 %."""
+def is_at_chance(num_correct: int, num_images: int, chance: float) -> bool:
+    """Whether a model looks like one that guesses; `chance` is the share that guessing gets right.
+
+    Two exact binomial tests have to agree: guessing would get as many images right with a probability of 5 % or more,
+    and a model halfway between guessing and perfection so few with less than 0.1 %. A few images fulfil the second
+    for no result that is worth the name, so that they cannot condemn a run.
+    """
+    looks_like_guessing = bdtrc(num_correct - 1, num_images, chance) >= ALPHA
+    excludes_learning = bdtr(num_correct, num_images, (1 + chance) / 2) < SURE_ALPHA
+    return bool(looks_like_guessing and excludes_learning)
+
+
+def is_at_ceiling(top1: float, num_images: int, chance: float) -> bool:
+    """Whether top-1 (percent, of `num_images` images) is within three standard errors of 100 %.
+
+    A model halfway between guessing and perfection must be excluded besides, as in `is_at_chance`: of a few images
+    every share is within three standard errors of all.
+    """
     share = top1 / 100
-    return 1 - share <= 3 * math.sqrt(share * (1 - share) / num_images)
+    is_near = 1 - share <= 3 * math.sqrt(share * (1 - share) / num_images)
+    return is_near and bool(bdtrc(round(share * num_images) - 1, num_images, (1 + chance) / 2) < SURE_ALPHA)

@@ -39,8 +39,10 @@ class _TrainedEpoch:
 class Training:
     """A model in training; iterating trains it, one `EpochMetrics` an epoch.
 
-    Every gradient, loss and, at an epoch's end, weight is checked to be finite. From half of the steps on, validation
-    has to be better than chance by three standard errors.
+    Every gradient, loss and, at an epoch's end, weight is checked to be finite.
+
+    Attributes:
+        validated: the validation of the last epoch that has ended; None before.
 
     Raises:
         Diverged: from the iteration, at the step where it was seen.
@@ -59,6 +61,7 @@ class Training:
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
         self.step = 0
+        self.validated: Measurement | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -75,6 +78,7 @@ class Training:
             validated = measure(self.evaluated_model, self.data.val_batches(), self.device)
             seconds = perf_counter() - start
             self._check_validation(validated)
+            self.validated = validated
             metrics = {
                 **trained.to_metrics(),
                 "train/lr": self.optimizer.param_groups[0]["lr"],
@@ -137,11 +141,6 @@ class Training:
     def _check_validation(self, validated: Measurement) -> None:
         if not math.isfinite(validated.loss):
             raise Diverged(f"the validation loss is {validated.loss}", step=self.step - 1)
-        chance = 1 / self.data.num_classes
-        bound = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(validated.labels)))
-        if 2 * self.step >= self.schedule.total_steps and validated.top1 <= bound:
-            reason = f"validation top-1 of {validated.top1:.1f} % is within 3 standard errors of chance"
-            raise Diverged(reason, step=self.step - 1)
 
 
 def train(model: nn.Module, data: Data, training: TrainingSpec, *, replicate: int, device: torch.device) -> Training:

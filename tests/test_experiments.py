@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from harness.data import check_data
 from harness.errors import DataError
 from harness.initial import FromRun
 from harness.plan import Cell, Plan, make_plan
-from harness.reading import get_shipped_dir, load_spec
+from harness.reading import get_shipped_dir, list_recipes, load_recipe, load_spec
 from harness.search import load_search
 from harness.search.space import make_space
 from harness.spec import CellSpec, RowSpec, TokenLabelsSpec
@@ -289,3 +290,14 @@ def test_the_rows_of_table_1_are_the_published_presets() -> None:
         for pairs in ((), overrides)
     )
     assert named == stated
+
+
+def test_the_summary_of_a_recipe_states_what_runs_under_set() -> None:
+    shown = load_spec("table1", recipe="imagenet", overrides=["training.epochs=1", "training.cooldown_epochs=0"])
+    assert shown.recipe.summary == "ImageNet-1K, all images, 1 epoch"
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_no_title_of_a_recipe_states_what_a_field_states(name: str) -> None:
+    recipe = load_recipe(name)
+    assert not re.search(r"\d+ (epochs?|images?)", recipe.title)

@@ -81,7 +81,7 @@ def load_plan(options: argparse.Namespace) -> Plan:
     spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
     plan = make_plan(spec)
     overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
-    head = f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.title}\n"
+    head = f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.summary}\n"
     if not getattr(options, "json", False):
         print(head, flush=True)
     return plan

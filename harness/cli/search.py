@@ -43,7 +43,7 @@ def execute(options: argparse.Namespace) -> int:
 
         print(write_preset(spec, storage))
         return 0
-    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}: {spec.recipe.title}\n", flush=True)
+    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}: {spec.recipe.summary}\n", flush=True)
     return _search(spec if options.trials is None else spec.with_trials(options.trials), storage, options)
 
 

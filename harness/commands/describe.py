@@ -87,7 +87,7 @@ def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
     """What the row is and costs, as text for a terminal."""
     cell = row.cell
     parts = [
-        f"{row.name}: {cell.backbone} under recipe {recipe.name} ({recipe.title})",
+        f"{row.name}: {cell.backbone} under recipe {recipe.name} ({recipe.summary})",
         *_describe_operators(row),
         _list_stages(cell),
         *_describe_memory(cell, recipe.device_batch_size),

@@ -60,7 +60,7 @@ def _list_recipes(_data_dir: Path | None) -> Entries:
             "recipe": recipe.name,
             "data": recipe.data.name,
             "backbones": [name for name in type(recipe.backbones).model_fields if getattr(recipe.backbones, name)],
-            "title": recipe.title,
+            "title": recipe.summary,
         }
         for recipe in recipes
     ]

@@ -12,8 +12,8 @@ from tabulate import tabulate
 from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
-from harness.run.ledger import LIMIT_OF
 from harness.table.display import NOTHING
+from harness.table.reason import describe_outcome, explain
 
 ACCURACY = "val/top1"
 CURVE = ("train/loss", "val/loss", ACCURACY)
@@ -75,12 +75,8 @@ def _list_reasons(run: ShownRun) -> Iterator[str]:
     record, process = run.run.record, run.run.process
     if record is None:
         yield f"{run.status} by process {process.pid} on {process.host}"
-    elif run.status == "diverged":
-        yield f"diverged at step {record.status_detail}"
-    elif record.status_detail:
-        yield f"{run.status}: {record.status_detail}"
-    elif run.status in LIMIT_OF and record.limits:
-        yield f"{run.status} under {', '.join(f'{name} {value:g}' for name, value in record.limits.items())}"
+    elif explain(record):
+        yield describe_outcome(record)
     if run.run.reused_from:
         yield f"a copy of run {run.run.reused_from}, which another experiment trained"
 

@@ -15,6 +15,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
 from harness.run.ledger import Standing
 from harness.table.display import count_noun
+from harness.table.reason import describe_outcome, explain
 
 Show = Callable[[Event], None]
 
@@ -70,12 +71,10 @@ def describe_start(event: Planned) -> list[str]:
 def describe_end(record: Record) -> str:
     """A run's outcome in one line."""
     name, seconds = _name(record.row, record.seed), record.metrics.get("seconds", 0.0)
-    if record.status == RunStatus.OK:
-        return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {to_clock(seconds)}"
-    detail = f" at step {record.status_detail}" if record.status == RunStatus.DIVERGED else ""
-    if record.status == RunStatus.FAILED:
-        detail = f": {record.status_detail}"
-    return f"{name}: {record.status.value.replace('_', ' ')}{detail}, after {to_clock(seconds)}"
+    if record.status != RunStatus.OK:
+        return f"{name}: {describe_outcome(record)}, after {to_clock(seconds)}"
+    doubt = f"; {describe_outcome(record)}" if explain(record) else ""
+    return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {to_clock(seconds)}{doubt}"
 
 
 def describe_epoch(epoch: EpochMetrics) -> str:

@@ -11,6 +11,7 @@ from harness.errors import SpecError
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, list_recipes, load_spec
 from harness.spec import DataSpec, DeitSpec, LimitsSpec, Spec, SwinSpec, TrainingSpec, VoloSpec
+from harness.table.reason import explain
 from harness.tracking import RunDetails, StoredRun, Tracker
 from harness.tracking.translation import to_config
 from paradigms.config import AttentionConfig
@@ -57,7 +58,7 @@ class ShownRun:
             "seed": run.seed,
             "levels": run.levels,
             "status": self.status,
-            "reason": "" if record is None else record.status_detail,
+            "reason": "" if record is None else explain(record),
             "started": run.started,
             "ended": None if record is None else record.end_time,
             "process": asdict(run.process),

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from harness.commands.estimate import Estimator, to_duration
 from harness.errors import DataError, SpecError
 from harness.plan import Plan, make_plan
 from harness.reading import list_experiments, load_spec
-from harness.record import RunStatus
+from harness.record import Record, RunStatus
 from harness.run.ledger import Digester, Entry, Standing, enter
 from harness.table.display import NOTHING
+from harness.table.reason import explain, name_outcome
 from harness.table.selection import Digests
 from harness.tracking import StoredRun, Tracker
 
@@ -40,7 +41,8 @@ class RunState:
         state: one of `STATES`.
         run_id: of the run that this rests on; empty where there is none.
         status: how that run ended, `running` while it goes on.
-        reason: why it failed.
+        outcome: the same in words: `diverged at step 412`; `at chance` for such a measurement.
+        reason: why it has no measurement, or what is doubtful about the one that it has.
     """
 
     row: str
@@ -49,6 +51,7 @@ class RunState:
     state: str
     run_id: str = ""
     status: str = ""
+    outcome: str = ""
     reason: str = ""
 
 
@@ -191,8 +194,11 @@ def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
         return RunState(row.name, seed, cell_id, "open")
     failed = record.status == RunStatus.FAILED
     state = {Standing.DONE: "done", Standing.STALE: "stale", Standing.TO_DO: "failed" if failed else "open"}
-    reason = record.status_detail if failed else ""
-    return RunState(row.name, seed, cell_id, state[entry.standing], record.run_id or "", record.status.value, reason)
+    return _to_ended(RunState(row.name, seed, cell_id, state[entry.standing], record.run_id or ""), record)
+
+
+def _to_ended(state: RunState, record: Record) -> RunState:
+    return replace(state, status=record.status.value, outcome=name_outcome(record), reason=explain(record))
 
 
 def _group_others(
@@ -212,12 +218,11 @@ def _group_others(
 def _to_stored_state(run: StoredRun) -> RunState:
     record = run.record
     if record is None:
-        state, status, reason = ("running", "running", "") if run.is_live else ("open", "", "")
-    elif record.status == RunStatus.FAILED:
-        state, status, reason = "failed", record.status.value, record.status_detail
-    else:
-        state, status, reason = "done" if record.status.is_result else "open", record.status.value, ""
-    return RunState(run.row, run.seed, run.cell_id, state, run.run_id, status, reason)
+        state = "running" if run.is_live else "open"
+        return RunState(run.row, run.seed, run.cell_id, state, run.run_id, "running" if run.is_live else "")
+    failed = record.status == RunStatus.FAILED
+    state = "done" if record.status.is_result else "failed" if failed else "open"
+    return _to_ended(RunState(run.row, run.seed, run.cell_id, state, run.run_id), record)
 
 
 def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
@@ -260,11 +265,7 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
     name = _to_name(status)
     if status.problem:
         yield f"{name}: {status.problem}"
-    bad = Counter(run.status for run in status.runs if run.state == "done" and run.status != RunStatus.OK)
-    if bad:
-        told = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in bad.items())
-        yield f"{name}: of the done runs {told}"
     for run in status.runs:
-        if run.state in ("running", "failed"):
-            reason = f": {run.reason.splitlines()[0]}" if run.reason else ""
-            yield f"{name}: {run.row} seed {run.seed} {run.state}{reason} (harness show {run.run_id[:8]})"
+        if run.state in ("running", "failed") or (run.state == "done" and run.outcome != RunStatus.OK):
+            outcome = ": ".join(part for part in (run.outcome or run.state, run.reason) if part)
+            yield f"{name}: {run.row} seed {run.seed} {outcome} (harness show {run.run_id[:8]})"

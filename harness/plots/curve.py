@@ -12,7 +12,7 @@ from harness.plots.figure import COLORS, GRAY, make_figure, say_empty, styled, t
 from harness.plots.results import Results, name_with_gap
 from harness.record import Record, RunStatus
 from harness.statistics import average_curves
-from harness.table.display import Row
+from harness.table.display import Row, name_recipe
 from harness.table.selection import Replicates
 
 METRIC = "val/top1"
@@ -40,7 +40,7 @@ def draw_curves(results: Results) -> Figure:
         _draw_row(panels[0], row, results.replicates[row["row"]], GRAY, style)
     _settle_epochs(panels[0], [len(line.get_xdata()) for line in panels[0].lines])
     panels[0].set_ylabel("validation top-1, %")
-    panels[0].set_title(to_label(f"recipe {results.plan.spec.recipe.name}"))
+    panels[0].set_title(to_label(f"recipe {name_recipe(results.plan.spec)}"))
     if published:
         _draw_published(panels[1], published, colors)
     for panel in panels:

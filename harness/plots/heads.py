@@ -13,7 +13,7 @@ from harness.plan import Cell, Plan, PlannedRow
 from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_label, to_short_lines
 from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows
-from harness.table.display import Row
+from harness.table.display import Row, name_recipe
 
 MARKERS = "os^Dv*"
 
@@ -45,7 +45,7 @@ def draw_heads(results: Results) -> Figure:
     """Measured, and beside it the paper's, of other data; a row without a number is a cross at the foot."""
     lines, rows = _make_lines(results.plan.rows), {row["row"]: row for row in results.rows}
     heads = _name_heads(results.plan)
-    sources = {"top1_mean": f"recipe {results.plan.spec.recipe.name}"}
+    sources = {"top1_mean": f"recipe {name_recipe(results.plan.spec)}"}
     if any(pd.notna(row["published_top1"]) for row in rows.values()):
         sources["published_top1"] = "the paper, on its own data and schedule"
     figure = make_figure(1.8 + 3.8 * len(sources), max(3.9, 0.5 * len(lines)))

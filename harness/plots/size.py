@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 from harness.plots.figure import COLORS, GRAY, add_note, make_figure, say_empty, styled, to_label
 from harness.plots.labels import Point, name_points
 from harness.plots.results import Results, list_gaps
-from harness.table.display import Row
+from harness.table.display import Row, name_recipe
 
 WIDE = 20.0
 """The largest size over the smallest, from which on the axis is logarithmic."""
@@ -39,7 +39,7 @@ PUBLISHED = Source("published_top1", "published_macs", "published_params", 1e9, 
 def draw_sizes(results: Results) -> Figure:
     """Two panels side by side; below them the paper's, of other data, where it prints sizes. Floors are left out."""
     rows, baseline = results.rows, results.plan.spec.baseline
-    sources = {MEASURED: f"recipe {results.plan.spec.recipe.name}"}
+    sources = {MEASURED: f"recipe {name_recipe(results.plan.spec)}"}
     if any(_make_points(rows, PUBLISHED, baseline)):
         sources[PUBLISHED] = "the paper, on its own data and schedule"
     figure = make_figure(9.0, 0.4 + 3.4 * len(sources))

@@ -55,7 +55,7 @@ def to_html(results: Results) -> str:
     plan, frame = results.plan, results.frame
     plots = dict.fromkeys((*plan.spec.plots, *ON_EVERY_PAGE))
     sections = [
-        Section("Table", f"<p>{_to_inline(to_summary(plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
+        Section("Table", f"<p>{_to_inline(to_summary(frame, plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
         *(Section(title, _to_grid(table)) for title, table in to_displays(results.findings).items()),
         *(Section(PLOT_TITLES[plot], figures=[PLOTS[plot](results)]) for plot in plots),
         Section("How to read it", _to_list(to_notes(frame, plan, results.findings))),

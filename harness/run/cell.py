@@ -27,6 +27,9 @@ from harness.tracking import Tracker
 from harness.train import train
 from harness.weights import start_from
 
+Ended = tuple[RunStatus, str, int | None]
+"""Status, detail and step of a record."""
+
 INSTRUCTION_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
@@ -52,9 +55,9 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
         report(message)
 
     note(Opened(run_id, provenance))
-    status, detail = _attempt(run, context, device, note, run_id, source)
+    status, detail, step = _attempt(run, context, device, note, run_id, source)
     note(Measured({"peak_memory_gb": peak_memory_gb(device)}))
-    record = open_run.to_record(status, detail)
+    record = open_run.to_record(status, detail, step=step)
     context.tracker.finish_run(run_id, record)
     return record
 
@@ -66,7 +69,7 @@ def _attempt(
     note: Callable[[Note], None],
     run_id: str,
     source: Source | None,
-) -> tuple[RunStatus, str]:
+) -> Ended:
     """The one place where an exception becomes an outcome."""
     try:
         for message in _execute(run, context, device, run_id, source):
@@ -74,13 +77,13 @@ def _attempt(
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        status, detail = classify(error)
+        ended = classify(error)
         trace = traceback.format_exc()
     else:
-        return RunStatus.OK, ""
+        return RunStatus.OK, "", None
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
     context.tracker.log_text(run_id, trace, "error.txt")
-    return status, detail
+    return ended
 
 
 def _execute(
@@ -96,6 +99,8 @@ def _execute(
         _start_from(source, context.tracker, model)
     training = train(model, data, cell.training, replicate=run.seed, device=device)
     yield from training
+    if training.validated is not None:
+        yield Measured({"val/images": float(len(training.validated.labels)), "val/chance": 100 / data.num_classes})
     if context.tests:
         tested = measure(training.evaluated_model, data.test_batches(), device)
         yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
@@ -132,13 +137,13 @@ def _keep_predictions(tracker: Tracker, run_id: str, tested: Measurement) -> Non
         tracker.log_file(run_id, predictions)
 
 
-def classify(error: Exception) -> tuple[RunStatus, str]:
-    """Status and detail of a run that ended in an exception."""
+def classify(error: Exception) -> Ended:
+    """How a run ended that raised an exception."""
     if isinstance(error, Diverged):
-        return RunStatus.DIVERGED, str(error.step)
+        return RunStatus.DIVERGED, error.reason, error.step
     if _is_out_of_memory(error):
-        return RunStatus.OUT_OF_MEMORY, ""
-    return RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error)))
+        return RunStatus.OUT_OF_MEMORY, "", None
+    return RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error))), None
 
 
 def to_line(message: str) -> str:

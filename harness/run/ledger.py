@@ -9,12 +9,11 @@ from harness.data import data_digest
 from harness.errors import HarnessError
 from harness.plan import Cell, Plan, PlannedRun
 from harness.provenance import code_digest, fingerprint_code
-from harness.record import Record, RunStatus
+from harness.record import Record
 from harness.spec import DataSpec, LimitsSpec
+from harness.table.reason import LIMIT_OF
 from harness.table.selection import Digests, get_digests
 from harness.tracking import Tracker
-
-LIMIT_OF = {RunStatus.OUT_OF_MEMORY: "memory_limit_gb", RunStatus.TIMED_OUT: "time_limit_minutes"}
 
 
 class Standing(StrEnum):

@@ -50,7 +50,7 @@ class OpenRun:
             case EpochMetrics():
                 self.curve.append(note)
 
-    def to_record(self, status: RunStatus, detail: str = "") -> Record:
+    def to_record(self, status: RunStatus, detail: str = "", *, step: int | None = None) -> Record:
         """The frozen outcome; of a run without a result it has the metrics that were reached."""
         now = time.time()
         return Record(
@@ -62,6 +62,7 @@ class OpenRun:
             curve=tuple(self.curve),
             provenance=self.provenance,
             status_detail=detail,
+            step=step,
             limits=self.limits.model_dump(exclude_none=True),
             run_id=self.run_id,
             end_time=now,

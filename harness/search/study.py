@@ -23,6 +23,7 @@ from harness.search.spec import Objective, SearchSpec
 from harness.search.storage import complain, open_storage
 from harness.search.trial import Outcome, TrialState
 from harness.seeding import seed_for
+from harness.table.reason import describe_outcome
 from harness.table.selection import get_digests
 from harness.tracking.process import ProcessIdentity
 
@@ -129,7 +130,7 @@ class Study:
         is_ok = record.status == RunStatus.OK
         attributes = {
             "status": record.status.value,
-            "reason": "" if is_ok else record.status_detail if is_pruned else describe_reason(record),
+            "reason": "" if is_ok else record.status_detail if is_pruned else describe_outcome(record),
             "cell_id": record.cell_id,
             "run_id": record.run_id or "",
             "digests": " ".join(get_digests(record)),
@@ -272,9 +273,3 @@ def make_pruner(spec: SearchSpec) -> "BasePruner":
             return optuna.pruners.HyperbandPruner(max_resource=spec.recipe.training.total_epochs)
         case _:
             return optuna.pruners.NopPruner()
-
-
-def describe_reason(record: Record) -> str:
-    """Why a run has no measurement, in words."""
-    detail = f" at step {record.status_detail}" if record.status == RunStatus.DIVERGED else f": {record.status_detail}"
-    return f"{record.status.value.replace('_', ' ')}{detail if record.status_detail else ''}"

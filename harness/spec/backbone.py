@@ -19,6 +19,9 @@ class BackboneSpec(Spec):
     family: ClassVar[str]
     """The level that it is a size of: a key of `paradigms.backbones.BACKBONES`."""
 
+    label: ClassVar[str]
+    """The family's name as it is written in text."""
+
     patch_size: PositiveInt
     num_heads: tuple[PositiveInt, ...]
     mlp_ratio: PositiveFloat = 4.0
@@ -54,6 +57,7 @@ class SwinSpec(BackboneSpec):
     """Sizes of a Swin; every stage takes operators."""
 
     family = "swin"
+    label = "Swin"
 
     embed_dim: PositiveInt
     depths: tuple[PositiveInt, ...]
@@ -94,6 +98,7 @@ class VoloSpec(BackboneSpec):
     """
 
     family = "volo"
+    label = "VOLO"
 
     patch_size: Literal[2, 4, 8, 16] = 8
     stem_hidden_dim: PositiveInt = 64
@@ -136,6 +141,7 @@ class DeitSpec(BackboneSpec):
     """Sizes of a DeiT without class token: one stage of `depth` blocks, all of which take operators."""
 
     family = "deit"
+    label = "DeiT"
 
     patch_size: PositiveInt = 16
     embed_dim: PositiveInt

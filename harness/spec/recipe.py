@@ -15,6 +15,8 @@ from harness.spec.training import LimitsSpec, TrainingSpec
 class RecipeSpec(Spec):
     """Data, model sizes and schedule: what every row of a table shares. `name` is the stem of the file at `path`.
 
+    `title` names the data; `summary` adds the number of images and epochs, which `--set` may change.
+
     `training_of` is the exception: for a backbone that is trained otherwise, the fields of `training` that differ. What
     rows these are stands under every table.
 
@@ -40,6 +42,13 @@ class RecipeSpec(Spec):
     training_of: dict[Backbone, TrainingSpec] = {}
     limits: LimitsSpec = LimitsSpec()
     init_recipe: "RecipeSpec | None" = None
+
+    @property
+    def summary(self) -> str:
+        """What is trained on and for how long: `Fashion-MNIST, 10,000 images, 8 epochs`."""
+        images, epochs = self.data.train_images, self.training.total_epochs
+        amount = "all images" if images is None else f"{images:,} images"
+        return f"{self.title}, {amount}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
 
     @model_validator(mode="before")
     @classmethod

@@ -16,7 +16,7 @@ def to_description(frame: pd.DataFrame, plan: Plan, *, max_length: int = MAX_LEN
     """Title, summary and table in Markdown; of a long table as many rows as there is room for, and how many follow."""
     display = emphasize(to_display(frame, plan.spec), proven="**{}**", title="*{}*")
     head = [
-        f"**{plan.spec.title}**\n\n{to_summary(plan)}\n",
+        f"**{plan.spec.title}**\n\n{to_summary(frame, plan)}\n",
         _to_line(display.columns),
         "|---" * display.shape[1] + "|",
     ]

@@ -48,6 +48,11 @@ def emphasize(display: pd.DataFrame, *, proven: str, title: str) -> pd.DataFrame
     return display.replace({"row": {FLOORS_TITLE: title.format(FLOORS_TITLE)}, "verdict": verdicts})
 
 
+def name_recipe(spec: ExperimentSpec) -> str:
+    """Its name with what `--set` changed of the experiment: `imagenet with training.epochs=1`."""
+    return " ".join([spec.recipe.name, *(["with", ", ".join(spec.overrides)] if spec.overrides else [])])
+
+
 def count_noun(number: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -65,7 +70,7 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
         "normalization": {"normalization": lambda row: row["normalization"] or NOTHING},
         "neighborhood": {"neighborhood": lambda row: row["neighborhood"] or NOTHING},
         "params": {"params": _show_params},
-        "macs": {"multiply-adds": lambda row: _show_count(row["macs"])},
+        "macs": {"multiply-adds": lambda row: show_count(row["macs"])},
         "throughput": {"images/s": lambda row: _show(row["images_per_second"], ",.0f")},
         "top1": {"n": _show_replicates, "top-1, %": _show_top1},
         "curve": {"val top-1 by epoch": lambda row: _thin_out(row["val_curve"]) or NOTHING},
@@ -96,7 +101,7 @@ def _show(value: Any, form: str) -> str:
     return NOTHING if pd.isna(value) else format(value, form)
 
 
-def _show_count(value: Any) -> str:
+def show_count(value: Any) -> str:
     """Four digits and a unit: `137.2 k`, `28.29 M`, `4.491 G`."""
     if pd.isna(value):
         return NOTHING
@@ -107,7 +112,7 @@ def _show_count(value: Any) -> str:
 
 
 def _show_params(row: Row) -> str:
-    count, factor = _show_count(row["params"]), row["params_factor"]
+    count, factor = show_count(row["params"]), row["params_factor"]
     return count if pd.isna(factor) or factor == 1 else f"{count} ({factor:.2f}×)"
 
 

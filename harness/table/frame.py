@@ -24,6 +24,7 @@ from harness.statistics import (
     is_under_trained,
     summarize,
 )
+from harness.table.reason import AT_CHANCE, describe_outcome, is_run_at_chance
 from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
 
 FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
@@ -52,6 +53,7 @@ COLUMNS = (
     "seeds",
     "n",
     "outcomes",
+    "reasons",
     "top1_mean",
     "top1_std",
     "top5_mean",
@@ -205,6 +207,7 @@ def _to_outcome(row: Replicates) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "n": top1.n,
         "outcomes": _describe_outcomes([record for record in row.records.values() if record.status != RunStatus.OK]),
+        "reasons": _list_reasons(row),
         "top1_mean": top1.mean,
         "top1_std": top1.std,
         "val_curve": to_curve_text(dict(enumerate(average_curves(_get_curve(record) for record in row.ok), start=1))),
@@ -221,11 +224,18 @@ def _describe_outcomes(records: Sequence[Record]) -> str:
     parts = []
     for status in dict.fromkeys(record.status for record in records):
         same = [record for record in records if record.status == status]
-        if status == RunStatus.DIVERGED and all(record.status_detail for record in same):
-            parts.append(f"{status.value}@{','.join(record.status_detail for record in same)}")
+        steps = [str(record.step) for record in same if record.step is not None]
+        if len(steps) == len(same):
+            parts.append(f"{status.value}@{','.join(steps)}")
         else:
             parts.append(status.value if len(same) == 1 else f"{status.value} ×{len(same)}")
     return ", ".join(parts)
+
+
+def _list_reasons(row: Replicates) -> str:
+    """What is to be said of single seeds: `seed 0 diverged at step 412: the training loss is nan; seed 2 ...`."""
+    told = (record for record in row.records.values() if record.status != RunStatus.OK or is_run_at_chance(record))
+    return "; ".join(f"seed {record.seed} {describe_outcome(record)}" for record in told)
 
 
 def _average(records: Sequence[Record], metric: str) -> float | None:
@@ -277,6 +287,7 @@ def _to_marks(row: Replicates, test_images: int | None) -> list[str]:
         return ["missing"]
     marks = {
         "stale": row.is_stale,
+        AT_CHANCE: any(map(is_run_at_chance, row.ok)),
         "partial": not row.is_complete,
         "under-trained": is_under_trained(average_curves(_get_curve(record) for record in row.ok)),
         "at the ceiling": _is_at_ceiling(row, test_images),
@@ -290,7 +301,9 @@ def _get_curve(record: Record) -> list[float]:
 
 def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:
     num_images = _average(row.ok, "test/images") or test_images
-    return num_images is not None and bool(row.ok) and is_at_ceiling(fmean(row.top1.values()), round(num_images))
+    if num_images is None or not row.ok:
+        return False
+    return is_at_ceiling(fmean(row.top1.values()), round(num_images), 1 / row.row.cell.data.num_classes)
 
 
 def _to_origin(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:

@@ -10,19 +10,31 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from harness.plan import Plan
-from harness.spec import DataSpec, ExperimentSpec, Plot, RecipeSpec
+from harness.plan import Plan, PlannedRow
+from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Plot, RecipeSpec
 from harness.statistics import MAX_EXACT_SEEDS
-from harness.table.display import NOTHING, QUOTED, count_noun, emphasize, to_claims, to_display, to_effects
+from harness.table.display import (
+    NOTHING,
+    QUOTED,
+    count_noun,
+    emphasize,
+    name_recipe,
+    show_count,
+    to_claims,
+    to_display,
+    to_effects,
+)
 from harness.table.findings import Findings
 from harness.table.frame import FACTORS
 from harness.table.latex import to_latex
+from harness.table.reason import AT_CHANCE
 from harness.table.training import to_training_notes
 
 MARKS = {
     "missing": "no run of this row has ended yet.",
     "partial": "some of the planned replicates have no result yet.",
     "stale": "code or data have changed since these runs; `harness run` trains them again.",
+    AT_CHANCE: "the last validation of a run looks like guessing (exact binomial test); nothing was learnt there.",
     "under-trained": "validation top-1 still climbed when training ended; more epochs may change this row.",
     "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",
     "quoted": "the paper's number alone; no row of this experiment.",
@@ -80,7 +92,7 @@ def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = Non
     further = to_displays(findings)
     parts = [
         f"# {to_title(plan.spec)}",
-        to_summary(plan),
+        to_summary(frame, plan),
         _to_grid(to_display(frame, plan.spec)),
         *(f"![{PLOT_TITLES[plot]}]({name_plot(plan.spec, plot)}.png)" for plot in plan.spec.plots),
         *(f"## {title}\n\n{_to_grid(table)}" for title, table in further.items()),
@@ -137,14 +149,29 @@ def _to_source(spec: ExperimentSpec) -> str:
     return ", ".join([spec.source.paper, *(f"{kind} {n}" for kind, n in places.items() if n is not None)])
 
 
-def to_summary(plan: Plan) -> str:
-    """How many runs, on what, under which recipe."""
+def to_summary(frame: pd.DataFrame, plan: Plan) -> str:
+    """How many runs, on what, under which recipe, with models of which size."""
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
         f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
-        f"`{recipe.name}`: {_to_budget(recipe)}. "
+        f"`{name_recipe(plan.spec)}`: {_to_budget(recipe)}.{_to_sizes(frame, plan)} "
         f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
     )
+
+
+def _to_sizes(frame: pd.DataFrame, plan: Plan) -> str:
+    """Names of rows are the paper's, whatever the recipe: of each backbone the size of its first row is stated."""
+    params = dict(zip(frame["row"], frame["params"], strict=True))
+    first: dict[str, PlannedRow] = {}
+    for row in plan.rows:
+        if pd.notna(params.get(row.name, pd.NA)):
+            first.setdefault(row.cell.backbone, row)
+    sizes = [
+        f"{row.cell.sizes.label}, {show_count(params[row.name])} parameters (row {row.name})"
+        for row in first.values()
+        if isinstance(row.cell.sizes, BackboneSpec)
+    ]
+    return f" Models: {'; '.join(sizes)}." if sizes else ""
 
 
 def _to_budget(recipe: RecipeSpec) -> str:
@@ -184,9 +211,10 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
     if frame["outcomes"].any():
         yield (
             "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
-            "finite numbers, or stayed at chance, at step 412. Means are over the measured replicates; where a bad "
-            "outcome has thinned out a comparison, the rest resolves nothing."
+            "finite numbers at step 412. Means are over the measured replicates; where a bad outcome has thinned out a "
+            "comparison, the rest resolves nothing."
         )
+    yield from (f"{name}: {reasons}." for name, reasons in zip(frame["row"], frame["reasons"], strict=True) if reasons)
     if "curve" in spec.columns:
         yield "**val top-1 by epoch** is the mean over the replicates; the csv has every epoch."
     published = ["published_top1", "published_params", "published_macs", "published_throughput"]

@@ -99,6 +99,7 @@ def to_outcome_tags(record: Record) -> dict[str, str]:
     return {
         "status": record.status.value,
         "status_detail": record.status_detail[:MAX_TAG_LENGTH],
+        **({} if record.step is None else {"status_step": str(record.step)}),
         **_put_under("provenance", record.provenance),
         **_put_under("limit", record.limits),
     }
@@ -149,11 +150,14 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
 def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
     """An ended run; its metrics are the latest values of all that were written."""
     tags, params = run.data.tags, run.data.params
+    status, detail, step = RunStatus(tags["status"]), tags["status_detail"], tags.get("status_step")
+    if status == RunStatus.DIVERGED and detail.isdecimal():  # older stores have the step alone, as the detail
+        step, detail = detail, ""
     return Record(
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),
-        status=RunStatus(tags["status"]),
+        status=status,
         metrics={
             name: _restore(value)
             for name, value in run.data.metrics.items()
@@ -161,7 +165,8 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
         },
         curve=curve,
         provenance=_take_from("provenance", tags),
-        status_detail=tags["status_detail"],
+        status_detail=detail,
+        step=None if step is None else int(step),
         limits={name: float(value) for name, value in _take_from("limit", tags).items()},
         run_id=run.info.run_id,
         end_time=(run.info.end_time or 0) / 1000,

@@ -62,7 +62,7 @@ def test_without_a_terminal_every_event_is_a_plain_line(events: list[Event]) -> 
 @pytest.mark.parametrize(
     ("status", "detail", "expected"),
     [
-        (RunStatus.DIVERGED, "412", "diverged at step 412, after 0:07"),
+        (RunStatus.DIVERGED, "the loss is nan", "diverged: the loss is nan, after 0:07"),
         (RunStatus.OUT_OF_MEMORY, "", "out of memory, after 0:07"),
         (RunStatus.TIMED_OUT, "", "timed out, after 0:07"),
     ],

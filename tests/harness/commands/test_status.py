@@ -55,7 +55,7 @@ class Desk:
         record = Record(
             run.row.cell.id, row, seed, status or RunStatus.OK, {"seconds": 10.0, "test/top1": 80.0},
             provenance={"code_digest": code, "data_digest": data}, run_id=f"{row}{seed}", end_time=now,
-            status_detail="KeyError: 'x'\nat line 3" if status == RunStatus.FAILED else "",
+            status_detail=DETAILS.get(status, ""), step=412 if status == RunStatus.DIVERGED else None,
         )  # fmt: skip
         stored = StoredRun(
             f"{row}{seed}", "three", "smoke", "", run.row.cell.id, row, seed, {},
@@ -67,6 +67,9 @@ class Desk:
     def read(self, *runs: StoredRun) -> ExperimentStatus:
         (status,) = read_status(cast("Tracker", Shelf(runs)), [self.path])
         return status
+
+
+DETAILS = {RunStatus.FAILED: "KeyError: 'x'\nat line 3", RunStatus.DIVERGED: "the training loss is nan"}
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_every_run_is_in_one_state(desk: Desk) -> None:
     assert status.counts == {"done": 2, "running": 1, "failed": 1, "stale": 1, "open": 5}
     text = describe_status([status])
     assert text.splitlines()[2].split() == ["three", "smoke", "10", "2", "1", "1", "1", "5", "~38", "s*"]
-    assert "three smoke: of the done runs 1 diverged" in text
+    assert "three smoke: Swin-T seed 1 diverged at step 412: the training loss is nan (harness show Swin-T1)" in text
     assert "three smoke: Net1 seed 1 failed: KeyError: 'x' (harness show Net11)" in text
     assert "three smoke: Net4 seed 1 running (harness show Net41)" in text
 

@@ -83,7 +83,7 @@ def test_the_papers_curves_have_a_panel_of_their_own(small_plan, records, find) 
 
 def test_a_run_that_diverged_is_seen_as_far_as_it_went(small_plan, make_record, find) -> None:
     curve = (EpochMetrics(1, 10, {"val/top1": 20.0}), EpochMetrics(2, 20, {"val/top1": float("nan")}))
-    diverged = make_record("Net1", 0, RunStatus.DIVERGED, status_detail="15", curve=curve)
+    diverged = make_record("Net1", 0, RunStatus.DIVERGED, step=15, curve=curve)
     (panel,) = draw_curves(make_results(small_plan, [make_record("Swin-T"), diverged], current={})).axes
     (cross,) = find(panel, "bad end")
     assert (list(cross.get_xdata()), list(cross.get_ydata())) == ([1], [20.0])
@@ -158,7 +158,7 @@ def test_rows_that_differ_by_heads_alone_are_one_line(heads_plan, make_record, f
 @every_plot
 def test_a_row_without_a_number_is_a_named_gap(small_plan, records, make_record, read, plot):
     bad = [
-        make_record("Net1", 0, RunStatus.DIVERGED, status_detail="412", metrics={}),
+        make_record("Net1", 0, RunStatus.DIVERGED, step=412, metrics={}),
         make_record("Net7-N", 0, RunStatus.OUT_OF_MEMORY, metrics={}),
     ]
     made = [record for record in records if record.row not in ("Net1", "Net7-N")]
@@ -169,7 +169,7 @@ def test_a_row_without_a_number_is_a_named_gap(small_plan, records, make_record,
 
 @every_plot
 def test_rows_with_fewer_seeds_are_drawn_and_say_so(small_plan, records, make_record, read, plot) -> None:
-    bad = make_record("Net1", 1, RunStatus.DIVERGED, status_detail="7")
+    bad = make_record("Net1", 1, RunStatus.DIVERGED, step=7)
     made = [record for record in records if (record.row, record.seed) not in (("Net1", 1), ("Net7-N", 2))]
     texts = read(PLOTS[plot](make_results(small_plan, [*made, bad], current={})))
     assert "2/3; diverged@7" in texts

@@ -94,7 +94,7 @@ class PlayedEngine:
                 return
         if context.tests:
             open_run.add(Measured({"test/top1": top1 or 84.0, "test/top5": 100.0}))
-        record = open_run.to_record(*((RunStatus.OK, "") if top1 else (RunStatus.DIVERGED, "17")))
+        record = open_run.to_record(RunStatus.OK) if top1 else open_run.to_record(RunStatus.DIVERGED, step=17)
         context.tracker.finish_run(run_id, record)
         yield Returned(task.name, record, "")
 

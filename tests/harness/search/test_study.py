@@ -124,7 +124,7 @@ def test_a_trial_of_a_living_process_is_left_alone(open_study: Callable[..., Stu
 @pytest.mark.parametrize(
     ("status", "detail", "reason"),
     [
-        (RunStatus.DIVERGED, "17", "diverged at step 17"),
+        (RunStatus.DIVERGED, "the loss is nan", "diverged: the loss is nan"),
         (RunStatus.OUT_OF_MEMORY, "", "out of memory"),
         (RunStatus.TIMED_OUT, "", "timed out"),
         (RunStatus.FAILED, "ValueError: no", "failed: ValueError: no"),
@@ -144,9 +144,9 @@ def test_a_trial_without_a_measurement_fails_with_its_reason(
 def test_trials_without_a_measurement_move_no_sampler(open_study: Callable[..., Study], sampler: str) -> None:
     """After failures alone a sampler that models still draws from the whole space."""
     overrides = (f"study.sampler={sampler}", "study.startup_trials=2", "study.trials=5")
-    found = search(open_study(SEARCH, *overrides), measure=end(RunStatus.DIVERGED, "3"))
+    found = search(open_study(SEARCH, *overrides), measure=end(RunStatus.DIVERGED, "a weight is not finite"))
     assert len({outcome.values["ghost_lambda"] for outcome in found}) > 3
-    assert list(to_frame(open_study(SEARCH, *overrides))["reason"]) == ["diverged at step 3"] * 5
+    assert list(to_frame(open_study(SEARCH, *overrides))["reason"]) == ["diverged: a weight is not finite"] * 5
 
 
 def report(study: Study, top1: float) -> list[bool]:

@@ -87,7 +87,7 @@ def test_without_any_record_rows_show_dashes(small_plan):
 
 def test_replicates_that_are_not_measured_are_told(small_plan, records, make_record):
     kept = [record for record in records if (record.row, record.seed) != ("Net1", 1)]
-    diverged = make_record("Net1", 1, RunStatus.DIVERGED, status_detail="412")
+    diverged = make_record("Net1", 1, RunStatus.DIVERGED, step=412)
     display = to_display(make_table(small_plan, [*kept, diverged]), small_plan.spec).set_index("row")
     assert display.loc["Net1", "n"] == "2/3; diverged@412"
 

@@ -73,7 +73,7 @@ def test_one_seed_resolves_nothing(small_spec, records):
 @pytest.mark.parametrize("thinned", ["Net1", "Swin-T"], ids=["row", "baseline"])
 def test_what_a_bad_outcome_has_thinned_out_is_unresolved(small_plan, records, make_record, thinned):
     kept = [record for record in records if (record.row, record.seed) != (thinned, 1)]
-    diverged = make_record(thinned, 1, RunStatus.DIVERGED, status_detail="412", metrics={})
+    diverged = make_record(thinned, 1, RunStatus.DIVERGED, step=412, metrics={})
     frame = make_table(small_plan, [*kept, diverged]).set_index("row")
     assert (frame.loc[thinned, "n"], frame.loc[thinned, "outcomes"]) == (2, "diverged@412")
     assert frame.loc["Net1", "pairs"] == 2
@@ -82,8 +82,8 @@ def test_what_a_bad_outcome_has_thinned_out_is_unresolved(small_plan, records, m
 
 def test_bad_outcomes_are_counted(small_plan, make_record):
     statuses = [RunStatus.DIVERGED, RunStatus.DIVERGED, RunStatus.OUT_OF_MEMORY]
-    details = ["412", "398", ""]
-    bad = [make_record("Net1", seed, statuses[seed], status_detail=details[seed]) for seed in range(3)]
+    steps = [412, 398, None]
+    bad = [make_record("Net1", seed, statuses[seed], step=steps[seed]) for seed in range(3)]
     bugs = [make_record("Net7-N", seed, RunStatus.FAILED) for seed in range(2)]
     frame = make_table(small_plan, [*bad, *bugs]).set_index("row")
     assert frame.loc["Net1", "outcomes"] == "diverged@412,398, out_of_memory"

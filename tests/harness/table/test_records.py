@@ -61,7 +61,7 @@ def test_comparisons_are_those_of_the_table(
     case: str, small_plan: Plan, records: list[Record], make_record: MakeRecord
 ) -> None:
     if case == "one diverged":
-        records = [*records[1:], make_record("Swin-T", status=RunStatus.DIVERGED, status_detail="4")]
+        records = [*records[1:], make_record("Swin-T", status=RunStatus.DIVERGED, step=4)]
     current = {row.cell.id: TODAY for row in small_plan.rows}
     if case in OTHERS:
         kept = [record for record in records if record.row != "Net1"]

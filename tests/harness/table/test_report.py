@@ -17,8 +17,7 @@ def markdown(small_plan, records) -> str:
 def test_the_report_says_what_is_compared(markdown):
     assert markdown.startswith("# A small experiment (arXiv:2112.12786v1, Table 1)\n")
     assert (
-        "3 rows, each trained with 3 seeds under the recipe `tiny`: "
-        "100 training images of `fashion_mnist`, 2 epochs. Top-1 in percent on the whole test set"
+        "3 rows, each trained with 3 seeds under the recipe `tiny`: 100 training images of `fashion_mnist`, 2 epochs. "
     ) in markdown
 
 
@@ -63,9 +62,15 @@ def test_a_recipe_without_floors_says_so(small_plan, records):
 
 
 def test_marks_and_bad_outcomes_are_explained(small_plan, make_record):
-    diverged = [make_record("Net1", 0, RunStatus.DIVERGED, status_detail="412")]
+    diverged = [make_record("Net1", 0, RunStatus.DIVERGED, step=412, status_detail="the loss is nan")]
     markdown = to_markdown(make_table(small_plan, diverged), small_plan)
-    for note in ("0/3; diverged@412", "`missing`: ", "`partial`: ", "**n** counts"):
+    for note in (
+        "0/3; diverged@412",
+        "`missing`: ",
+        "`partial`: ",
+        "**n** counts",
+        "Net1: seed 0 diverged at step 412: the loss is nan.",
+    ):
         assert note in markdown
 
 
@@ -161,3 +166,12 @@ def test_a_failed_write_leaves_the_old_file(small_plan, records, tmp_path, monke
         write_table(frame, small_plan, tmp_path)
     assert markdown.read_text() == before
     assert sorted(path.name for path in csv.parent.iterdir()) == ["small.csv", "small.md", "small.tex"]
+
+
+def test_the_summary_says_how_large_the_models_are_whatever_rows_are_called(markdown):
+    assert "2 epochs. Models: Swin, 137.0 k parameters (row Swin-T). Top-1 in percent" in markdown
+
+
+def test_the_summary_says_what_was_changed(small_spec, records):
+    plan = make_plan(small_spec.model_copy(update={"overrides": ("training.epochs=2",)}))
+    assert "recipe `tiny with training.epochs=2`" in to_markdown(make_table(plan, records), plan)

@@ -39,7 +39,8 @@ def make_record(run: PlannedRun, status: RunStatus = RunStatus.OK, **changes: ob
         metrics={**CURVE[-1].metrics, "test/top1": 58.0, "train/images_per_second": 100.0, "params": 1234.0},
         curve=CURVE,
         provenance=PROVENANCE,
-        status_detail="412" if status == RunStatus.DIVERGED else "",
+        status_detail="the training loss is nan" if status == RunStatus.DIVERGED else "",
+        step=412 if status == RunStatus.DIVERGED else None,
         limits={"time_limit_minutes": 5.0},
     )
     return replace(record, **changes)
