@@ -5,15 +5,18 @@ Notation: N = height x width queries, K taps of a neighborhood, `offsets` rows o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from paradigms.constants import load_constants
+
 CPU = torch.device("cpu")
+Array = np.ndarray
 
 
 class Terms(NamedTuple):
@@ -137,16 +140,16 @@ class Aggregation(NamedTuple):
 class Axis(NamedTuple):
     """The taps of one axis; the neighborhood is the product of two."""
 
-    position: Int[Tensor, "length size"]  # the key's coordinate, -1 outside the map
-    connected: Bool[Tensor, "length size"]
-    offset: Int[Tensor, "length size"]
+    position: Int[Array, "length size"]  # the key's coordinate, -1 outside the map
+    connected: Bool[Array, "length size"]
+    offset: Int[Array, "length size"]
 
 
 class CutAxis(NamedTuple):
     """An axis that is moved, filled up at its end to a multiple of the window and cut."""
 
-    position: Int[Tensor, "padded"]  # what stands at each place, -1 outside the map
-    region: Int[Tensor, "padded"]  # places of one window see each other within a region alone
+    position: Int[Array, "padded"]  # what stands at each place, -1 outside the map
+    region: Int[Array, "padded"]  # places of one window see each other within a region alone
 
 
 def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
@@ -157,9 +160,9 @@ def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
     """
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     padded = -(-length // size) * size
-    place = torch.arange(padded, device=CPU)
-    position = torch.where(place < length, (place + shift) % length, -1)
-    region = (place >= padded - size).long() + (place >= padded - shift).long() if shift else torch.zeros_like(place)
+    place = np.arange(padded)
+    position = np.where(place < length, (place + shift) % length, -1)
+    region = 1 * (place >= padded - size) + (place >= padded - shift) if shift else np.zeros_like(place)
     return CutAxis(position, region)
 
 
@@ -167,19 +170,18 @@ def _window_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """A query's window of the cut axis."""
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     cut = cut_axis(geometry, dim, length)
-    place = (torch.arange(length, device=CPU)[:, None] - shift) % length
-    key = place // size * size + torch.arange(size, device=CPU)
+    place = (np.arange(length)[:, None] - shift) % length
+    key = place // size * size + np.arange(size)
     return Axis(cut.position[key], cut.region[key] == cut.region[place], key - place + size - 1)
 
 
 def _centred_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """Taps around every position, some of them outside."""
     size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
-    steps = torch.arange(size, device=CPU) - size // 2
-    position = torch.arange(length, device=CPU)[:, None] + dilation * steps
+    position = np.arange(length)[:, None] + dilation * (np.arange(size) - size // 2)
     inside = (position >= 0) & (position < length)
-    offset = torch.arange(size, device=CPU).expand(length, size)
-    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), offset)
+    offset = np.broadcast_to(np.arange(size), (length, size))
+    return Axis(np.where(inside, position, -1), np.ones_like(inside), offset)
 
 
 def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
@@ -189,22 +191,22 @@ def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     connected.
     """
     size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
-    query = torch.arange(length, device=CPU)[:, None]
+    query = np.arange(length)[:, None]
     phase, rank = query % dilation, query // dilation
     available = (length - phase + dilation - 1) // dilation
-    start = torch.minimum((rank - size // 2).clamp(min=0), (available - size).clamp(min=0))
-    key = start + torch.arange(size, device=CPU)
+    start = np.minimum(np.maximum(rank - size // 2, 0), np.maximum(available - size, 0))
+    key = start + np.arange(size)
     connected = key < available
-    return Axis(torch.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
+    return Axis(np.where(connected, phase + dilation * key, -1), connected, key - rank + size - 1)
 
 
 def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
     """The chunk of every position and the two beside it, some of them outside."""
     size = geometry.kernel_size[dim] // 3
-    query = torch.arange(length, device=CPU)[:, None]
-    position = (query // size - 1) * size + torch.arange(3 * size, device=CPU)
+    query = np.arange(length)[:, None]
+    position = (query // size - 1) * size + np.arange(3 * size)
     inside = (position >= 0) & (position < length)
-    return Axis(torch.where(inside, position, -1), torch.ones_like(inside), position - query + 2 * size - 1)
+    return Axis(np.where(inside, position, -1), np.ones_like(inside), position - query + 2 * size - 1)
 
 
 class AxisRule(NamedTuple):
@@ -239,24 +241,34 @@ def list_axis_taps(geometry: Geometry, dim: int, length: int) -> Axis:
     return get_axis_rule(geometry).list_taps(geometry, dim, length)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
-def make_neighbors(geometry: Geometry, height: int, width: int, device: torch.device = CPU) -> Neighbors:
+class NeighborArrays(NamedTuple):
+    """`Neighbors` as arrays: what depends on them is made of these, and tensors last."""
+
+    index: Int[Array, "queries taps"]  # type: ignore[assignment]  # hides tuple.index
+    valid: Bool[Array, "queries taps"]
+    offset: Int[Array, "queries taps"]
+
+
+def list_taps(geometry: Geometry, height: int, width: int) -> NeighborArrays:
     """List every query's taps on a map of `height` x `width` pixels."""
     rows, columns = list_axis_taps(geometry, 0, height), list_axis_taps(geometry, 1, width)
 
-    def cross(row: Tensor, column: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def cross(row: Array, column: Array, combine: Callable[[Array, Array], Array]) -> Array:
         both = combine(row[:, None, :, None], column[None, :, None, :])
-        return both.reshape(height * width, geometry.num_taps).to(device)
+        return both.reshape(height * width, geometry.num_taps)
 
     inside = cross(rows.position, columns.position, lambda y, x: (y >= 0) & (x >= 0))
     pixel = cross(rows.position, columns.position, lambda y, x: y * width + x)
-    connected = cross(rows.connected, columns.connected, torch.logical_and)
+    connected = cross(rows.connected, columns.connected, np.logical_and)
     offset = cross(rows.offset, columns.offset, lambda y, x: y * geometry.offset_span[1] + x)
-    index = torch.where(inside, pixel, height * width)
+    index = np.where(inside, pixel, height * width)
     valid = connected & inside if geometry.border in ("mask", "shift") else connected
-    shown = torch.where(connected, offset, 0)
-    return Neighbors(index, valid, shown)
+    return NeighborArrays(index, valid, np.where(connected, offset, 0))
+
+
+def make_neighbors(geometry: Geometry, height: int, width: int, device: torch.device = CPU) -> Neighbors:
+    """Every query's taps on a map of `height` x `width` pixels, as tensors."""
+    return Neighbors(*load_constants(list_taps, geometry, height, width, device=device))
 
 
 def gather_taps(

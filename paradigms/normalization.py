@@ -48,8 +48,8 @@ class FilterNorm:
     without a learned scale: the spatial branch of DDF. Which variant the ELSA paper used for Net7 is not printed.
     Logits that are equal but for rounding give weights, and a gradient, of zero.
 
-    Raises:
-        ValueError: fewer than two taps are counted, so that there is no standard deviation.
+    Attributes:
+        minimum_taps: fewer have no standard deviation; `kernels.attend` refuses a map where a query counts fewer.
     """
 
     kind = "filter_norm"
@@ -59,11 +59,7 @@ class FilterNorm:
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
         """Normalize over the last axis."""
-        num_taps = logits.shape[-1]
-        fewest = num_taps if valid is None or not valid.numel() else int(valid.sum(dim=-1).min())
-        if fewest < self.minimum_taps:
-            raise ValueError(f"filter_norm needs at least {self.minimum_taps} counted taps, got {fewest} of {num_taps}")
-        return standardize(logits, valid, gain=math.sqrt(2 / num_taps))
+        return standardize(logits, valid, gain=math.sqrt(2 / logits.shape[-1]))
 
 
 class Identity:

@@ -9,7 +9,6 @@ Not in it: what an operator needs within itself (blocks of the backend `torch`: 
 the allocator's rounding, CUDA's own context, about half a GB, and the labels of tokens with what their loss keeps.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Foreca
     """
     model = build_model(cell, replicate=None, device="meta").train()
     shape = (num_images, cell.data.channels, cell.data.image_size, cell.data.image_size)
-    with _fake_tensors():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         images = torch.empty(shape, device=device)
         given = {name: _make_empty(tensor, device) for name, tensor in _list_tensors(model)}
         kept = _KeptTensors([*given.values(), images])
@@ -157,19 +156,6 @@ def _count_states(model: nn.Module, cell: Cell) -> int:
 
 def _count_bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
-
-
-@contextmanager
-def _fake_tensors() -> Iterator[None]:
-    """Tensors without numbers, of which none outlives this in a cache of the operator, where real ones are expected."""
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield
-    finally:
-        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "paradigms"]
-        for found in (value for module in modules for value in vars(module).values()):
-            if hasattr(found, "cache_clear"):
-                found.cache_clear()
 
 
 @contextmanager

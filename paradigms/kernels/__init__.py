@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paradigms.constants import load_constants
 from paradigms.functional import (
+    CPU,
     Aggregation,
     Geometry,
     Normalization,
@@ -20,6 +22,7 @@ from paradigms.functional import (
     Terms,
     count_multiply_adds,
     declare_cost,
+    list_taps,
 )
 from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
 from paradigms.kernels.added import Attend, Convolve
@@ -169,6 +172,22 @@ def choose_kernel(
     raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
 
 
+def require_taps(normalization: Normalization, geometry: Geometry, height: int, width: int) -> None:
+    """Raise a ValueError if a query of such a map counts fewer taps than the normalization's `minimum_taps`."""
+    least = getattr(normalization, "minimum_taps", 1)
+    if least > 1:
+        (fewest,) = load_constants(_count_fewest, geometry, height, width, device=CPU)
+        if fewest < least:
+            raise ValueError(
+                f"{normalization.kind} needs at least {least} counted taps, "
+                f"got {fewest} of {geometry.num_taps} on a map of {height}x{width}"
+            )
+
+
+def _count_fewest(geometry: Geometry, height: int, width: int) -> tuple[int]:
+    return (int(list_taps(geometry, height, width).valid.sum(axis=-1).min(initial=geometry.num_taps)),)
+
+
 def _name_scores(scores: Scores, v: Tensor) -> str:
     if not isinstance(scores, Terms):
         return "logits"
@@ -208,8 +227,9 @@ def attend(
         backend: `auto`, or the name of one.
 
     Raises:
-        ValueError: the backend does not support this case.
+        ValueError: the backend does not support this case, or a query counts fewer taps than the normalization needs.
     """
+    require_taps(normalization, geometry, v.shape[1], v.shape[2])
     device = None if v.is_meta else v.device
     made = _name_scores(scores, v)
     kernel = choose_kernel(geometry, normalization, aggregation.kind, made, backend=backend, device=device)

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from paradigms.functional import Geometry, Terms, cut_axis, list_axis_taps
+from paradigms.constants import load_constants
+from paradigms.functional import CPU, Array, Geometry, Terms, cut_axis, list_axis_taps
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 from paradigms.kernels.sources import digest_sources
 
@@ -154,23 +156,19 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.ndim == MAP_DIMS and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
-def _count_keys(geometry: Geometry, length: int, dim: int) -> Tensor:
-    """The first and the last position that the queries of an axis count, (2, length)."""
+def _count_keys(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
+    """The first and the last position that each query of an axis counts."""
     position, connected, _ = list_axis_taps(geometry, dim, length)
     counted = connected & (position >= 0)
-    first, last = position.where(counted, length).amin(dim=1), position.where(counted, -1).amax(dim=1)
-    return torch.stack([first, last]).to(torch.int32)
+    first, last = np.where(counted, position, length).min(axis=1), np.where(counted, position, -1).max(axis=1)
+    return first.astype(np.int32), last.astype(np.int32)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)
-def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Tensor, Tensor]:
+def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
     """What stands at each place of a cut axis, -1 outside; and the place's region, -1 where it is not counted."""
     position, region = cut_axis(geometry, dim, length)
-    counted = region.where(position >= 0, -1) if geometry.border == "mask" else region
-    return position.to(torch.int32), counted.to(torch.int32)
+    counted = np.where(position >= 0, region, -1) if geometry.border == "mask" else region
+    return position.astype(np.int32), counted.astype(np.int32)
 
 
 class _Problem:
@@ -216,7 +214,7 @@ def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> 
     problem.c.dilation[:] = geometry.dilation
     if geometry.border != "zero":
         for dim, axis in enumerate(("row", "column")):
-            first, last = _count_keys(geometry, shape[dim + 1], dim)
+            first, last = load_constants(_count_keys, geometry, shape[dim + 1], dim, device=CPU)
             problem.point(f"first_{axis}", first)
             problem.point(f"last_{axis}", last)
     return problem
@@ -227,7 +225,7 @@ def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> 
     problem.c.window[:] = geometry.kernel_size
     problem.c.group = WINDOWS_OF_AN_ITEM
     for dim, axis in enumerate(("row", "column")):
-        position, region = _cut_axis(geometry, shape[dim + 1], dim)
+        position, region = load_constants(_cut_axis, geometry, shape[dim + 1], dim, device=CPU)
         problem.c.count[dim] = len(position) // geometry.kernel_size[dim]
         problem.point(f"{axis}_at", position)
         if any(geometry.shift) or geometry.border == "mask":

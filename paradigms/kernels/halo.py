@@ -11,15 +11,16 @@ clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, o
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paradigms.functional import Geometry
+from paradigms.constants import load_constants
+from paradigms.functional import Array, Geometry
 from paradigms.kernels import offset
 from paradigms.kernels.blocks import (
     Blocks,
@@ -101,19 +102,27 @@ def _lay_out(case: Case) -> _Layout:
     rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
     q = None if terms.q is None else to_blocks(terms.q, cut)
     k = None if terms.k is None else to_keys(terms.k, cut)
-    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _find_uncounted(geometry, cut, v.device))
+    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _find_uncounted(geometry, cut.size, v.device))
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def _list_uncounted(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "rows columns queries taps"]]:
+    """The taps that are not counted. The queries that fill a block up count all."""
+    (counted,) = offset.list_counted(geometry, height, width)
+    cut = cut_map((height, width), geometry.offset_span)
+    (rows, columns), (down, across) = cut.grid, cut.block
+    filled = np.pad(~counted, ((0, rows * down - height), (0, columns * across - width), (0, 0)))
+    blocks = filled.reshape(rows, down, columns, across, -1).swapaxes(1, 2)
+    return (blocks.reshape(rows, columns, down * across, -1),)
+
+
 def _find_uncounted(
-    geometry: Geometry, cut: Cut, device: torch.device
+    geometry: Geometry, size: tuple[int, int], device: torch.device
 ) -> Bool[Tensor, "rows columns queries taps"] | None:
-    """The taps that are not counted; None where all are. The queries that fill a block up count all."""
-    valid = offset.counted_taps(geometry, *cut.size, device)
-    if valid is None:
+    """As `_list_uncounted`; None where all are counted."""
+    if geometry.border == "zero":
         return None
-    return to_blocks(valid[None, :, :, None].float(), cut, filler=1.0)[0, 0] == 0
+    (uncounted,) = load_constants(_list_uncounted, geometry, *size, device=device)
+    return uncounted  # type: ignore[no-any-return]
 
 
 def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:

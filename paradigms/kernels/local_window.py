@@ -1,12 +1,23 @@
 """Windows by partition and dense matrix products."""
 
-from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
+from paradigms.constants import load_constants
+from paradigms.functional import (
+    Aggregation,
+    Array,
+    Geometry,
+    Normalization,
+    Outside,
+    Scores,
+    Terms,
+    list_taps,
+    make_neighbors,
+)
 from paradigms.kernels.case import Map
 from paradigms.kernels.partition import (
     WindowKinds,
@@ -19,24 +30,32 @@ from paradigms.kernels.partition import (
 )
 
 
-@lru_cache(maxsize=64)
 def _tap_offsets(geometry: Geometry, device: torch.device) -> Int[Tensor, "taps taps"]:
     """The row of a position table for each query and key of one whole window."""
     whole = Geometry("window", geometry.kernel_size)
     return make_neighbors(whole, *geometry.kernel_size, device).offset
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)
+def _counts_all(geometry: Geometry, height: int, width: int) -> bool:
+    """Whether every query counts its whole window."""
+    lengths = tuple(zip((height, width), geometry.kernel_size, geometry.shift, strict=True))
+    moved = any(shift % length for length, _, shift in lengths)
+    return not moved and (geometry.border != "mask" or not any(length % size for length, size, _ in lengths))
+
+
+def _list_valid(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "windows 1 taps taps"]]:
+    """Which keys each query counts, window by window. Queries outside the map count all."""
+    return (partition_taps(list_taps(geometry, height, width).valid, geometry, height, width),)
+
+
 def _valid_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "windows 1 taps taps"] | None:
-    """Which keys each query counts, window by window; None where all count all. Queries outside the map count all."""
-    lengths = tuple(zip((height, width), geometry.kernel_size, geometry.shift, strict=True))
-    moved = any(shift % length for length, _, shift in lengths)
-    if not moved and (geometry.border != "mask" or not any(length % size for length, size, _ in lengths)):
+    """As `_list_valid`; None where all count all."""
+    if _counts_all(geometry, height, width):
         return None
-    return partition_taps(make_neighbors(geometry, height, width, device).valid, geometry, height, width)
+    (valid,) = load_constants(_list_valid, geometry, height, width, device=device)
+    return valid  # type: ignore[no-any-return]
 
 
 def attend(
@@ -59,11 +78,15 @@ def attend(
     return merge(out, geometry, height, width)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)
+def _list_kinds(geometry: Geometry, height: int, width: int) -> tuple[Any, ...]:
+    return sort_windows(*_list_valid(geometry, height, width))
+
+
 def _window_kinds(geometry: Geometry, height: int, width: int, device: torch.device) -> WindowKinds | None:
-    valid = _valid_taps(geometry, height, width, device)
-    return None if valid is None else sort_windows(valid)
+    """None where every query counts its whole window."""
+    if _counts_all(geometry, height, width):
+        return None
+    return WindowKinds(*load_constants(_list_kinds, geometry, height, width, device=device))
 
 
 def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:

@@ -7,14 +7,15 @@ time, the forward pass in two loops and the backward pass in two more.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from paradigms.functional import Geometry, Terms, make_neighbors
+from paradigms.constants import load_constants
+from paradigms.functional import Array, Geometry, Terms, list_taps
 from paradigms.kernels.case import Case, Map, Normalizer, Operands, PerQuery, lse_dtype, to_operands
 
 Area = tuple[slice, slice, slice]
@@ -72,18 +73,22 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     return out
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def list_counted(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "height width offsets"]]:
+    """Which rows of a position table each query counts as taps."""
+    _, valid, offset = list_taps(geometry, height, width)
+    counted = np.zeros((height * width, geometry.num_offsets), dtype=bool)
+    counted[np.nonzero(valid)[0], offset[valid]] = True
+    return (counted.reshape(height, width, -1),)
+
+
 def counted_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "height width offsets"] | None:
-    """Which rows of a position table each query counts as taps; None for all."""
+    """As `list_counted`; None where each query counts all."""
     if geometry.border == "zero":
         return None
-    _, valid, offset = make_neighbors(geometry, height, width, device)
-    counted = torch.zeros(height * width, geometry.num_offsets, dtype=torch.bool, device=device)
-    counted[torch.nonzero(valid)[:, 0], offset[valid]] = True
-    return counted.view(height, width, -1)
+    (counted,) = load_constants(list_counted, geometry, height, width, device=device)
+    return counted  # type: ignore[no-any-return]
 
 
 class _Tap(NamedTuple):

@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Terms, take_rows
+from paradigms.functional import Aggregation, Array, Geometry, Normalization, Terms, take_rows
 from paradigms.kernels.case import Map
 from paradigms.kernels.logits import Layout, join_terms
 
@@ -16,14 +17,18 @@ class WindowKinds(NamedTuple):
     """Windows sorted by which taps their queries count."""
 
     valid: Bool[Tensor, "kinds queries taps"]
-    sizes: list[int]  # windows of each kind
+    sizes: tuple[int, ...]  # windows of each kind
     order: Int[Tensor, "windows"]  # those of the first kind, of the second, ...
+    place: Int[Tensor, "windows"]  # of each window in that order
 
 
-def sort_windows(valid: Bool[Tensor, "windows 1 queries taps"]) -> WindowKinds:
-    """There are few kinds: windows at the end of a shifted map differ from the others."""
-    kinds, kind_of = valid[:, 0].unique(dim=0, return_inverse=True)
-    return WindowKinds(kinds, kind_of.bincount(minlength=len(kinds)).tolist(), kind_of.argsort(stable=True))
+def sort_windows(
+    valid: Bool[Array, "windows 1 queries taps"],
+) -> tuple[Bool[Array, "kinds queries taps"], tuple[int, ...], Int[Array, "windows"], Int[Array, "windows"]]:
+    """The parts of `WindowKinds`. There are few: windows at the end of a shifted map differ from the others."""
+    kinds, kind_of = np.unique(valid[:, 0], axis=0, return_inverse=True)
+    order = kind_of.argsort(kind="stable")
+    return kinds, tuple(np.bincount(kind_of).tolist()), order, order.argsort()
 
 
 LAYOUT = Layout(query="bwihd", key="bwjhd", table="hijd", logits="bwhij")
@@ -61,12 +66,14 @@ def partition(
 
 
 def partition_taps(
-    valid: Bool[Tensor, "pixels taps"], geometry: Geometry, height: int, width: int
-) -> Bool[Tensor, "windows 1 queries taps"]:
+    valid: Bool[Array, "pixels taps"], geometry: Geometry, height: int, width: int
+) -> Bool[Array, "windows 1 queries taps"]:
     """Which taps the queries of each window count; those that fill the map up count all."""
-    per_pixel = valid.view(1, height, width, 1, -1)
-    filler = torch.ones_like(valid[:1])
-    return partition(per_pixel, geometry, filler).permute(1, 3, 2, 0, 4).squeeze(3)
+    (rows, columns), (down, across) = geometry.kernel_size, geometry.shift
+    moved = np.roll(valid.reshape(height, width, -1), (-down, -across), axis=(0, 1))
+    filled = np.pad(moved, ((0, -height % rows), (0, -width % columns), (0, 0)), constant_values=True)
+    windows = filled.reshape(-(-height // rows), rows, -(-width // columns), columns, valid.shape[-1])
+    return windows.swapaxes(1, 2).reshape(-1, 1, rows * columns, valid.shape[-1])
 
 
 def merge(x: Float[Tensor, "batch windows taps heads head_dim"], geometry: Geometry, height: int, width: int) -> Map:
@@ -120,9 +127,9 @@ def convolve_within(
     weights = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
     if kinds is None:
         return _mix_alike(weights, values)
-    groups = values.index_select(1, kinds.order).split(kinds.sizes, dim=1)
+    groups = values.index_select(1, kinds.order).split(list(kinds.sizes), dim=1)
     mixed = [_mix_alike(weights * valid, group) for valid, group in zip(kinds.valid, groups, strict=True)]
-    return torch.cat(mixed, dim=1).index_select(1, kinds.order.argsort())
+    return torch.cat(mixed, dim=1).index_select(1, kinds.place)
 
 
 def _mix_alike(

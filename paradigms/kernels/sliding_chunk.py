@@ -1,12 +1,11 @@
 """Chunks and the eight around them by dense matrix products: nine copies of keys and values instead of one a tap."""
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
+from paradigms.constants import load_constants
+from paradigms.functional import Aggregation, Array, Geometry, Normalization, Outside, Scores, Terms, list_taps
 from paradigms.kernels.case import Map
 from paradigms.kernels.partition import (
     attend_within,
@@ -23,23 +22,31 @@ def _to_chunk(geometry: Geometry) -> Geometry:
     return Geometry("window", (geometry.kernel_size[0] // 3, geometry.kernel_size[1] // 3))
 
 
-@lru_cache(maxsize=64)
-def _tap_offsets(geometry: Geometry, device: torch.device) -> Int[Tensor, "queries taps"]:
+def _list_offsets(geometry: Geometry) -> tuple[Int[Array, "queries taps"]]:
     """The row of a position table for each query of a chunk and each key of the nine: as in the middle of nine."""
     rows, columns = _to_chunk(geometry).kernel_size
-    offset = make_neighbors(geometry, 3 * rows, 3 * columns, device).offset
-    return offset.view(3 * rows, 3 * columns, -1)[rows : 2 * rows, columns : 2 * columns].flatten(0, 1)
+    offset = list_taps(geometry, 3 * rows, 3 * columns).offset.reshape(3 * rows, 3 * columns, -1)
+    return (offset[rows : 2 * rows, columns : 2 * columns].reshape(rows * columns, -1),)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must serve training, whoever asked first
+def _tap_offsets(geometry: Geometry, device: torch.device) -> Int[Tensor, "queries taps"]:
+    (offset,) = load_constants(_list_offsets, geometry, device=device)
+    return offset  # type: ignore[no-any-return]
+
+
+def _list_valid(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "chunks 1 queries taps"]]:
+    """Which keys each query counts, chunk by chunk."""
+    return (partition_taps(list_taps(geometry, height, width).valid, _to_chunk(geometry), height, width),)
+
+
 def _valid_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "chunks 1 queries taps"] | None:
-    """Which keys each query counts, chunk by chunk; None where all count all."""
+    """As `_list_valid`; None where all count all."""
     if geometry.border != "mask":
         return None
-    return partition_taps(make_neighbors(geometry, height, width, device).valid, _to_chunk(geometry), height, width)
+    (valid,) = load_constants(_list_valid, geometry, height, width, device=device)
+    return valid  # type: ignore[no-any-return]
 
 
 def _gather_nine(

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from paradigms.attention import build_attention
 from paradigms.config import NEIGHBORHOODS, AttentionConfig
 from paradigms.laws import LawBroken, check_level, room
 from paradigms.laws import operator as laws
@@ -91,9 +92,14 @@ def test_filter_norm_of_a_constant_is_zero_with_finite_gradients(value: float, d
     assert logits.grad.isfinite().all()
 
 
-def test_filter_norm_refuses_a_single_tap() -> None:
-    with pytest.raises(ValueError, match="at least 2 counted taps"):
-        NORMALIZATIONS["filter_norm"]()(torch.ones(2, 1), None)
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_filter_norm_refuses_a_map_where_a_query_counts_a_single_tap(backend: str, device: str) -> None:
+    config = AttentionConfig(normalization="filter_norm", window_size=4, border="mask", backend=backend)
+    operator = build_attention(config, dim=4, num_heads=2).to(device)
+    with pytest.raises(ValueError, match=r"at least 2 counted taps, got 1 of 16 on a map of 9x5"):
+        operator(torch.ones(1, 9, 5, 4, device=device))
+    assert operator(torch.ones(1, 9, 6, 4, device=device)).shape == (1, 9, 6, 4)
 
 
 def test_moving_the_input_by_the_period_moves_the_output(config: AttentionConfig) -> None:
