@@ -4,15 +4,13 @@ The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a lig
 MLflow's step is the epoch.
 """
 
-import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
@@ -20,11 +18,13 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.repair import CONFIG, PARENT_TAG, find_missing_params, find_run, is_ours, read_config
 from harness.tracking.store import Store
 from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     STEPS,
+    is_identified,
     to_config,
     to_curve,
     to_dataset,
@@ -32,11 +32,14 @@ from harness.tracking.translation import (
     to_live_run,
     to_outcome_tags,
     to_params,
+    to_params_tag,
     to_process,
     to_process_tags,
     to_record,
+    to_run_name,
     to_source_tags,
     to_start_tags,
+    to_status,
     to_stored_run,
 )
 
@@ -61,9 +64,7 @@ MLFLOW_STATUS = {
 }
 """How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
 
-PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_BATCH = 1000
-CONFIG = "config.json"
 
 
 def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[Concatenate["MlflowTracker", P], T]:
@@ -163,7 +164,7 @@ class MlflowTracker:
         tags = to_start_tags(run, spec, provenance, ProcessIdentity.current())
         run_id = self._create_run(
             spec.name,
-            f"{run.row.name} seed {run.seed}",
+            to_run_name(run),
             tags={"kind": "run", PARENT_TAG: parent_id, **tags},
             params=to_params(run, spec),
         )
@@ -264,21 +265,48 @@ class MlflowTracker:
 
     @_guarded
     def close_dead_runs(self) -> list[str]:
-        """End as `interrupted` what processes of this host that are gone left open, parent runs and copies included."""
+        """End as `interrupted` what processes of this host that are gone left open, parent runs and copies included.
+
+        And complete what ended runs lack: an outcome, or params that an interruption kept from being written.
+        """
         dead = [run for run in self._open_runs() if to_process(run).is_gone]
         for run in dead:
-            status = RunStatus(run.data.tags.get("status", RunStatus.INTERRUPTED.value))
-            detail = run.data.tags.get("status_detail", "its process ended without a word")
-            self._write(run.info.run_id, tags={"status": status.value, "status_detail": detail})
-            self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[status])
+            status = self._write_outcome(run)
+            self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[status], end_time=self._find_end(run))
+        if not self.store.is_new:
+            self._complete_ended()
         return [run.info.run_id for run in dead]
+
+    def _write_outcome(self, run: "Run") -> RunStatus:
+        """The outcome that a run has reached, else that it was interrupted."""
+        status = to_status(run) or RunStatus.INTERRUPTED
+        detail = run.data.tags.get("status_detail", "its process ended without a word")
+        self._write(run.info.run_id, tags={"status": status.value, "status_detail": detail})
+        return status
+
+    def _find_end(self, run: "Run") -> int | None:
+        """Of a copy the end of what it shows, in milliseconds: it must not seem newer."""
+        source = run.data.tags.get("reused_from")
+        found = None if source is None else find_run(self._client, source)
+        return None if found is None else found.info.end_time
+
+    def _complete_ended(self) -> None:
+        ids, ended = self._experiment_ids(), "attributes.status != 'RUNNING'"
+        for run in self._search(ids, f"tags.status IS NULL AND {ended}"):
+            if is_ours(run):
+                self._write_outcome(run)
+        for param in ("seed", "command"):
+            for run in self._search(ids, f"params.{param} IS NULL AND tags.kind IS NOT NULL AND {ended}"):
+                if is_ours(run) and (missing := find_missing_params(run, self._client)):
+                    self._write(run.info.run_id, params=missing)
 
     @_guarded
     def running_elsewhere(self) -> list[LiveRun]:
         """Open runs of other processes that are alive, or on hosts of which nothing is known."""
         here = ProcessIdentity.current()
         others = [run for run in self._open_runs() if to_process(run) != here and not to_process(run).is_gone]
-        return [to_live_run(run) for run in others if run.data.tags["kind"] == "run"]
+        runs = [self._complete(run) for run in others if run.data.tags["kind"] == "run"]
+        return [to_live_run(run) for run in runs if is_identified(run)]
 
     @_guarded
     def find_runs(self, prefix: str = "") -> list[StoredRun]:
@@ -289,28 +317,29 @@ class MlflowTracker:
         conditions = [f"tags.cell_id LIKE '{prefix}%'"]
         conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
         found = {run.info.run_id: run for condition in conditions for run in self._search(list(names), condition)}
-        written = [run for run in found.values() if "row" in run.data.params]  # not in its first instant
-        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in written]
+        ours = [self._complete(run) for run in found.values() if is_ours(run)]
+        runs = [to_stored_run(run, names[run.info.experiment_id]) for run in ours if is_identified(run)]
         return sorted(runs, key=lambda run: run.started, reverse=True)
 
     @_guarded
     def read_details(self, run_id: str) -> RunDetails:
         """The rest of what is known of a run."""
         run = self._client.get_run(run_id)
-        parent = self._client.get_run(run.data.tags[PARENT_TAG])
+        parent = find_run(self._client, run.data.tags.get(PARENT_TAG, ""))
         names = [name for name in run.data.metrics if name.startswith(("train/", "val/")) and name != STEPS]
         artifacts = tuple(found.path for found in self._client.list_artifacts(run_id))
         return RunDetails(
             curve=self._read_curve(run, names),
-            config=self._read_json(run_id, CONFIG) if CONFIG in artifacts else {},
-            command=parent.data.params.get("command", ""),
+            config=read_config(self._client, run_id),
+            command="" if parent is None else self._complete(parent).data.params.get("command", ""),
             location=_to_place(run.info.artifact_uri),
             artifacts=artifacts,
         )
 
-    def _read_json(self, run_id: str, name: str) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(self._client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
+    def _complete(self, run: "Run") -> "Run":
+        """A run with the params that it lacks, where anything in the store says what they are; nothing is written."""
+        run.data.params.update(find_missing_params(run, self._client))
+        return run
 
     def _find_experiment(self, name: str) -> str | None:
         experiment = self._client.get_experiment_by_name(name)
@@ -335,14 +364,16 @@ class MlflowTracker:
                 raise
 
     def _create_run(self, experiment: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
-        created = self._client.create_run(self._require_experiment(experiment), tags=dict(tags), run_name=name)
+        """What identifies the run is in the commit that creates it: whatever comes next may never be written."""
+        known = {**tags, **to_params_tag(params)}
+        created = self._client.create_run(self._require_experiment(experiment), tags=known, run_name=name)
         self._write(created.info.run_id, params=params)
         return str(created.info.run_id)
 
     def _copy(self, source: "Run", run: PlannedRun, spec: ExperimentSpec, parent_id: str) -> str:
         """Its status is written last: what an interruption leaves is not taken for a copy."""
         provenance = to_record(source).provenance
-        outcome = {name: source.data.tags[name] for name in ("status", "status_detail")}
+        outcome = {name: source.data.tags.get(name, "") for name in ("status", "status_detail")}
         kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
         own = {
             "kind": "reused",
@@ -354,8 +385,7 @@ class MlflowTracker:
             **to_process_tags(ProcessIdentity.current()),
         }
         tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
-        name = f"{run.row.name} seed {run.seed}"
-        run_id = self._create_run(spec.name, name, tags=tags, params=to_params(run, spec))
+        run_id = self._create_run(spec.name, to_run_name(run), tags=tags, params=to_params(run, spec))
         self._log_dataset(run_id, run, provenance)
         points = [point for metric in source.data.metrics for point in self._history(source, metric)]
         for start in range(0, len(points), METRICS_PER_BATCH):
@@ -400,9 +430,10 @@ class MlflowTracker:
             run
             for cell_id in dict.fromkeys(cell_ids)
             for run in self._search(experiment_ids, f"{condition}tags.cell_id = '{cell_id}'")
-            if "status" in run.data.tags
+            if is_ours(run) and to_status(run) is not None
         ]
-        records = [to_record(run, self._read_curve(run, curves)) for run in found]
+        complete = [run for run in map(self._complete, found) if is_identified(run)]
+        records = [to_record(run, self._read_curve(run, curves)) for run in complete]
         return sorted(records, key=lambda record: record.end_time, reverse=True)
 
     def _read_curve(self, run: "Run", names: Sequence[str]) -> tuple[EpochMetrics, ...]:
@@ -416,7 +447,7 @@ class MlflowTracker:
         if self.store.is_new:
             return []
         runs = self._search(self._experiment_ids(), "attributes.status = 'RUNNING'")
-        return [run for run in runs if "process.pid" in run.data.tags]
+        return [run for run in runs if is_ours(run)]
 
     def _experiments(self) -> "list[Experiment]":
         return _all_pages(lambda token: self._client.search_experiments(page_token=token))

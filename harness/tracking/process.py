@@ -40,5 +40,9 @@ class ProcessIdentity:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is known to have ended."""
-        return self.is_here and not self.is_alive
+        """Whether it is known to have ended; of what nobody has written down nothing goes on either."""
+        return self == UNKNOWN or (self.is_here and not self.is_alive)
+
+
+UNKNOWN = ProcessIdentity("", 0, 0.0)
+"""The process of a run whose tags do not name it."""

@@ -1,7 +1,8 @@
 """What the harness's plain values are called in MLflow: pure functions, there and back.
 
 Params are what people group by: row, seed, recipe, levels. Everything else is a tag, by which they can group too:
-`status`, digests and versions under `provenance.`, limits under `limit.`, the process under `process.`.
+`status`, digests and versions under `provenance.`, limits under `limit.`, the process under `process.`. MLflow creates
+a run with its tags and writes its params later, so that the tag `params` holds them too.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
-from harness.tracking.process import ProcessIdentity
+from harness.tracking.process import UNKNOWN, ProcessIdentity
 from harness.tracking.system import PREFIX
 from harness.tracking.tracker import LiveRun, StoredRun
 
@@ -25,8 +26,53 @@ if TYPE_CHECKING:
 STEPS = "train/steps"
 """A metric of the curve alone: optimizer steps done by the end of the epoch."""
 
+IDENTITY = ("row", "seed", "recipe")
+"""The params without which nobody knows what a run is a run of."""
+
+PARAMS = "params"
+"""The tag that holds all params of a run as JSON."""
+
 MAX_TAG_LENGTH = 5000
+MAX_VALUE_LENGTH = 600
+"""Of one param within the tag `params`: MLflow cuts a tag at 8000 characters, and half a JSON document is none."""
+
 MAX_DIGEST_LENGTH = 36
+
+
+def to_run_name(run: PlannedRun) -> str:
+    """The name of a run in MLflow's lists."""
+    return f"{run.row.name} seed {run.seed}"
+
+
+def read_run_name(name: str) -> dict[str, str]:
+    """Row and seed from a run's name: all that identifies a run whose creation an earlier version left half done."""
+    found = re.fullmatch(r"(.+) seed ([0-9]+)", name, re.DOTALL)
+    return {} if found is None else {"row": found[1], "seed": found[2]}
+
+
+def to_params_tag(params: Mapping[str, str]) -> dict[str, str]:
+    """The tag that says what the params of a run will be."""
+    return {PARAMS: json.dumps({name: value[:MAX_VALUE_LENGTH] for name, value in params.items()})}
+
+
+def read_params_tag(tags: Mapping[str, str]) -> dict[str, str]:
+    """The params that a run was created with; empty for runs of earlier versions."""
+    return read_object(tags.get(PARAMS, ""))
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """A JSON object; empty where the text is damaged or is something else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_identified(run: "Run") -> bool:
+    """Whether a run says which row, seed and recipe it is of."""
+    params = run.data.params
+    return all(name in params for name in IDENTITY) and params["seed"].isdecimal()
 
 
 def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
@@ -112,9 +158,24 @@ def to_final_metrics(record: Record) -> dict[str, float]:
 
 
 def to_process(run: "Run") -> ProcessIdentity:
-    """Who had a run open."""
+    """Who had a run open; `UNKNOWN` where the tags do not say it."""
     process = _take_from("process", run.data.tags)
-    return ProcessIdentity(process["host"], int(process["pid"]), float(process["started"]))
+    try:
+        return ProcessIdentity(process["host"], int(process["pid"]), float(process["started"]))
+    except (KeyError, ValueError):
+        return UNKNOWN
+
+
+def to_status(run: "Run") -> RunStatus | None:
+    """How a run ended; None where nothing, or nothing known, is written.
+
+    Where the tag is lost, only a run that was `ok` has its final metrics and is `FINISHED`.
+    """
+    status = run.data.tags.get("status")
+    if status in set(RunStatus):
+        return RunStatus(status)
+    is_ok = run.info.status == "FINISHED" and "seconds" in run.data.metrics
+    return RunStatus.OK if is_ok else None
 
 
 def to_live_run(run: "Run") -> LiveRun:
@@ -134,12 +195,12 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         run_id=run.info.run_id,
         experiment=experiment,
         recipe=params["recipe"],
-        overrides=tags["overrides"],
+        overrides=tags.get("overrides", ""),
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),
         levels={name: level for name, level in params.items() if name not in ("row", "seed", "recipe")},
-        record=None if is_open or "status" not in tags else to_record(run),
+        record=None if is_open or to_status(run) is None else to_record(run),
         is_live=is_open and not process.is_gone,
         started=(run.info.start_time or 0) / 1000,
         process=process,
@@ -149,8 +210,9 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
 
 def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
     """An ended run; its metrics are the latest values of all that were written."""
-    tags, params = run.data.tags, run.data.params
-    status, detail, step = RunStatus(tags["status"]), tags["status_detail"], tags.get("status_step")
+    tags, params, status = run.data.tags, run.data.params, to_status(run)
+    assert status is not None, "only an ended run is a record"
+    detail, step = tags.get("status_detail", ""), tags.get("status_step")
     if status == RunStatus.DIVERGED and detail.isdecimal():  # older stores have the step alone, as the detail
         step, detail = detail, ""
     return Record(
@@ -166,7 +228,7 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
         curve=curve,
         provenance=_take_from("provenance", tags),
         status_detail=detail,
-        step=None if step is None else int(step),
+        step=int(step) if step is not None and step.isdecimal() else None,
         limits={name: float(value) for name, value in _take_from("limit", tags).items()},
         run_id=run.info.run_id,
         end_time=(run.info.end_time or 0) / 1000,

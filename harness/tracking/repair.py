@@ -1,0 +1,88 @@
+"""Runs that are incomplete: an interruption, an earlier version or somebody's hand has left them without their params.
+
+Everything that identifies a run is kept more than once: in its params, in the tag `params`, in the artifact
+`config.json`, in its name, in the run that it is a copy of, and in the call that it belongs to.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.tracking.translation import IDENTITY, read_object, read_params_tag, read_run_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARENT_TAG = "mlflow.parentRunId"
+CONFIG = "config.json"
+KINDS = ("invocation", "run", "reused")
+
+
+def is_ours(run: "Run") -> bool:
+    """Whether the harness has made a run: others may use the same store."""
+    tags = run.data.tags
+    return tags.get("kind") in KINDS and ("experiment" if tags["kind"] == "invocation" else "cell_id") in tags
+
+
+def find_missing_params(run: "Run", client: "MlflowClient") -> dict[str, str]:
+    """The params that a run lacks, as far as anything in the store says what they are; nothing is written."""
+    wanted = ("command",) if run.data.tags.get("kind") == "invocation" else IDENTITY
+    if all(name in run.data.params for name in wanted):
+        return {}
+    found = read_params_tag(run.data.tags)
+    for read in (_read_own_facts, _read_config_facts, _read_source, _read_parent):
+        if any(name not in found and name not in run.data.params for name in wanted):
+            found = {**read(run, client), **found}
+    return {name: str(value) for name, value in found.items() if name not in run.data.params}
+
+
+def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """A run by its id; None where the store has none, or none any more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def read_config(client: "MlflowClient", run_id: str) -> dict[str, Any]:
+    """The resolved config of a run; empty where its file is gone or damaged."""
+    if CONFIG not in {file.path for file in client.list_artifacts(run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(client.download_artifacts(run_id, CONFIG, folder))
+        return read_object(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _read_own_facts(run: "Run", _client: "MlflowClient") -> dict[str, str]:
+    """Of a call its command, of a copy the row that shows it."""
+    tags = run.data.tags
+    if tags["kind"] == "invocation":
+        return {"command": tags["mlflow.source.name"]} if "mlflow.source.name" in tags else {}
+    return read_run_name(run.info.run_name or "") if tags["kind"] == "reused" else {}
+
+
+def _read_config_facts(run: "Run", client: "MlflowClient") -> dict[str, str]:
+    """From the file, which a copy does not have; else from the name."""
+    if run.data.tags["kind"] == "invocation":
+        return {}
+    config = read_config(client, run.info.run_id)
+    facts = {name: str(config[name]) for name in IDENTITY if name in config}
+    return {**read_run_name(run.info.run_name or ""), **facts}
+
+
+def _read_source(run: "Run", client: "MlflowClient") -> dict[str, str]:
+    """From the run that a copy shows."""
+    source = find_run(client, run.data.tags.get("reused_from", ""))
+    return {} if source is None else {**find_missing_params(source, client), **source.data.params}
+
+
+def _read_parent(run: "Run", client: "MlflowClient") -> dict[str, str]:
+    """The recipe, which a call and its runs share."""
+    parent = find_run(client, run.data.tags.get(PARENT_TAG, ""))
+    params = {} if parent is None else {**read_params_tag(parent.data.tags), **parent.data.params}
+    return {"recipe": params["recipe"]} if "recipe" in params else {}
