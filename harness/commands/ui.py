@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,8 @@ def find_mlflow_page(store: Store) -> Page:
     store.check()
     if store.uri.startswith(("http:", "https:", "databricks")):
         raise StoreError(f"the tracking store is a server with a page of its own: open {store.shown}")
+    with suppress(sqlite3.Error):  # a store that cannot be written is shown as it is
+        store.relocate()
     return Page(
         (sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK),
         5000,

@@ -4,6 +4,7 @@ The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a lig
 MLflow's step is the epoch.
 """
 
+import json
 import logging
 import os
 import time
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.tracking.artifacts import CONFIG, Artifacts
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.repair import CONFIG, PARENT_TAG, find_missing_params, find_run, is_ours, read_config
+from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
 from harness.tracking.store import Store
 from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
@@ -117,10 +118,15 @@ class MlflowTracker:
 
         return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
 
+    @cached_property
+    def _artifacts(self) -> Artifacts:
+        return Artifacts(self._client, self.store)
+
     @_guarded
     def prepare(self, experiment: str) -> None:
         """Create the database and the experiment, before any worker starts: MLflow breaks when workers do it."""
         self.store.create()
+        self.store.relocate()
         if self._find_experiment(experiment) is None:
             self._create_experiment(experiment)
 
@@ -152,7 +158,7 @@ class MlflowTracker:
     ) -> None:
         """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
         for path in files:
-            self._client.log_artifact(run_id, str(path))
+            self._artifacts.log(run_id, path)
         metrics = {f"runs/{outcome.value}": float(count) for outcome, count in counts.items()}
         note = {"mlflow.note.content": description} if description else {}
         self._write(run_id, metrics=metrics, tags={"status": status.value, **note})
@@ -169,7 +175,7 @@ class MlflowTracker:
             params=to_params(run, spec),
         )
         self._log_dataset(run_id, run, provenance)
-        self._client.log_dict(run_id, to_config(run, spec), CONFIG)
+        self._artifacts.log_text(run_id, json.dumps(to_config(run, spec), indent=2), CONFIG)
         if self.system_metrics:
             self._monitor = SystemMonitor(run_id, self.store.uri)
         return run_id
@@ -182,38 +188,35 @@ class MlflowTracker:
     @_guarded
     def log_file(self, run_id: str, path: Path) -> None:
         """Keep a file as an artifact of the same name."""
-        self._client.log_artifact(run_id, str(path))
+        self._artifacts.log(run_id, path)
 
     @_guarded
     def has_file(self, run_id: str, name: str) -> bool:
         """Whether a run has kept a file of this name."""
-        return any(file.path == name for file in self._client.list_artifacts(run_id))
+        return name in self._artifacts.list_names(self._get_run(run_id))
 
     @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
-        self._client.log_text(run_id, text, name)
+        self._artifacts.log_text(run_id, text, name)
 
     @_guarded
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
         """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
-        tags = self._get_run(run_id).data.tags
-        source = tags.get("reused_from", run_id)
-        if name not in {file.path for file in self._client.list_artifacts(source)}:
-            ended = f"it ended as {tags['status']}" if "status" in tags else "it has not ended"
-            raise StoreError(f"run {source} has no {name}: {ended}")
-        return Path(self._client.download_artifacts(source, name, str(folder)))
+        run = self._get_run(run_id)
+        source = self._get_run(run.data.tags.get("reused_from", run_id))
+        if name not in self._artifacts.list_names(source):
+            status = to_status(source)
+            ended = "it has not ended" if status is None else f"it ended as {status}"
+            place = self._artifacts.locate(source)
+            raise StoreError(f"run {source.info.run_id} has no {name} in {place}: {ended}")
+        return self._artifacts.fetch(source, name, folder)
 
     def _get_run(self, run_id: str) -> "Run":
-        from mlflow.exceptions import MlflowException
-
-        if not self.store.is_new:
-            try:
-                return self._client.get_run(run_id)
-            except MlflowException as error:
-                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    raise
-        raise StoreError(f"{self.store.shown} has no run {run_id!r}")
+        found = None if self.store.is_new else find_run(self._client, run_id)
+        if found is None:
+            raise StoreError(f"{self.store.shown} has no run {run_id!r}")
+        return found
 
     @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:
@@ -297,7 +300,7 @@ class MlflowTracker:
                 self._write_outcome(run)
         for param in ("seed", "command"):
             for run in self._search(ids, f"params.{param} IS NULL AND tags.kind IS NOT NULL AND {ended}"):
-                if is_ours(run) and (missing := find_missing_params(run, self._client)):
+                if is_ours(run) and (missing := find_missing_params(run, self._client, self._artifacts)):
                     self._write(run.info.run_id, params=missing)
 
     @_guarded
@@ -327,18 +330,17 @@ class MlflowTracker:
         run = self._client.get_run(run_id)
         parent = find_run(self._client, run.data.tags.get(PARENT_TAG, ""))
         names = [name for name in run.data.metrics if name.startswith(("train/", "val/")) and name != STEPS]
-        artifacts = tuple(found.path for found in self._client.list_artifacts(run_id))
         return RunDetails(
             curve=self._read_curve(run, names),
-            config=read_config(self._client, run_id),
+            config=self._artifacts.read_config(run),
             command="" if parent is None else self._complete(parent).data.params.get("command", ""),
-            location=_to_place(run.info.artifact_uri),
-            artifacts=artifacts,
+            location=self._artifacts.locate(run),
+            artifacts=self._artifacts.list_names(run),
         )
 
     def _complete(self, run: "Run") -> "Run":
         """A run with the params that it lacks, where anything in the store says what they are; nothing is written."""
-        run.data.params.update(find_missing_params(run, self._client))
+        run.data.params.update(find_missing_params(run, self._client, self._artifacts))
         return run
 
     def _find_experiment(self, name: str) -> str | None:
@@ -457,12 +459,6 @@ class MlflowTracker:
 
     def _search(self, experiment_ids: list[str], condition: str) -> "list[Run]":
         return _all_pages(lambda token: self._client.search_runs(experiment_ids, condition, page_token=token))
-
-
-def _to_place(uri: str) -> str:
-    """The path of a folder of this machine; every other address as it is."""
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
 
 
 def _all_pages(fetch: Callable[[str | None], "PagedList[T]"]) -> list[T]:

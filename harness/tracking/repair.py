@@ -4,18 +4,16 @@ Everything that identifies a run is kept more than once: in its params, in the t
 `config.json`, in its name, in the run that it is a copy of, and in the call that it belongs to.
 """
 
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.tracking.translation import IDENTITY, read_object, read_params_tag, read_run_name
+from harness.tracking.artifacts import Artifacts
+from harness.tracking.translation import IDENTITY, read_params_tag, read_run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PARENT_TAG = "mlflow.parentRunId"
-CONFIG = "config.json"
 KINDS = ("invocation", "run", "reused")
 
 
@@ -25,7 +23,7 @@ def is_ours(run: "Run") -> bool:
     return tags.get("kind") in KINDS and ("experiment" if tags["kind"] == "invocation" else "cell_id") in tags
 
 
-def find_missing_params(run: "Run", client: "MlflowClient") -> dict[str, str]:
+def find_missing_params(run: "Run", client: "MlflowClient", artifacts: Artifacts) -> dict[str, str]:
     """The params that a run lacks, as far as anything in the store says what they are; nothing is written."""
     wanted = ("command",) if run.data.tags.get("kind") == "invocation" else IDENTITY
     if all(name in run.data.params for name in wanted):
@@ -33,7 +31,7 @@ def find_missing_params(run: "Run", client: "MlflowClient") -> dict[str, str]:
     found = read_params_tag(run.data.tags)
     for read in (_read_own_facts, _read_config_facts, _read_source, _read_parent):
         if any(name not in found and name not in run.data.params for name in wanted):
-            found = {**read(run, client), **found}
+            found = {**read(run, client, artifacts), **found}
     return {name: str(value) for name, value in found.items() if name not in run.data.params}
 
 
@@ -49,16 +47,7 @@ def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
         raise
 
 
-def read_config(client: "MlflowClient", run_id: str) -> dict[str, Any]:
-    """The resolved config of a run; empty where its file is gone or damaged."""
-    if CONFIG not in {file.path for file in client.list_artifacts(run_id)}:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(run_id, CONFIG, folder))
-        return read_object(path.read_text(encoding="utf-8", errors="replace"))
-
-
-def _read_own_facts(run: "Run", _client: "MlflowClient") -> dict[str, str]:
+def _read_own_facts(run: "Run", _client: "MlflowClient", _artifacts: Artifacts) -> dict[str, str]:
     """Of a call its command, of a copy the row that shows it."""
     tags = run.data.tags
     if tags["kind"] == "invocation":
@@ -66,22 +55,22 @@ def _read_own_facts(run: "Run", _client: "MlflowClient") -> dict[str, str]:
     return read_run_name(run.info.run_name or "") if tags["kind"] == "reused" else {}
 
 
-def _read_config_facts(run: "Run", client: "MlflowClient") -> dict[str, str]:
+def _read_config_facts(run: "Run", _client: "MlflowClient", artifacts: Artifacts) -> dict[str, str]:
     """From the file, which a copy does not have; else from the name."""
     if run.data.tags["kind"] == "invocation":
         return {}
-    config = read_config(client, run.info.run_id)
+    config = artifacts.read_config(run)
     facts = {name: str(config[name]) for name in IDENTITY if name in config}
     return {**read_run_name(run.info.run_name or ""), **facts}
 
 
-def _read_source(run: "Run", client: "MlflowClient") -> dict[str, str]:
+def _read_source(run: "Run", client: "MlflowClient", artifacts: Artifacts) -> dict[str, str]:
     """From the run that a copy shows."""
     source = find_run(client, run.data.tags.get("reused_from", ""))
-    return {} if source is None else {**find_missing_params(source, client), **source.data.params}
+    return {} if source is None else {**find_missing_params(source, client, artifacts), **source.data.params}
 
 
-def _read_parent(run: "Run", client: "MlflowClient") -> dict[str, str]:
+def _read_parent(run: "Run", client: "MlflowClient", _artifacts: Artifacts) -> dict[str, str]:
     """The recipe, which a call and its runs share."""
     parent = find_run(client, run.data.tags.get(PARENT_TAG, ""))
     params = {} if parent is None else {**read_params_tag(parent.data.tags), **parent.data.params}

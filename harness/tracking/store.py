@@ -6,16 +6,18 @@ import sqlite3
 import tomllib
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError
 
 PROJECT = "elsa-ablation"
 SECONDS_TO_ANSWER = 5
+FOLDER = "mlartifacts"
+"""Beside a database: the files of its runs, `EXPERIMENT/RUN/artifacts/...`."""
 
 
 def default_tracking_uri() -> str:
@@ -90,7 +92,39 @@ class Store:
         if urlsplit(self.given).scheme in ("http", "https", "databricks"):
             return None
         folder = Path.cwd() if self.database is None else self.database.parent
-        return (folder / "mlartifacts" / experiment).as_uri()
+        return (folder / FOLDER / experiment).as_uri()
+
+    def find_beside(self, uri: str) -> Path | None:
+        """Where the files of a run of ours lie beside the database today; None for an address that is not ours."""
+        parts = path.parts[-4:] if (path := to_path(uri)) is not None else ()
+        if self.database is None or len(parts) < 4 or (parts[0], parts[3]) != (FOLDER, "artifacts"):
+            return None
+        return self.database.parent.joinpath(*parts)
+
+    def relocate(self) -> None:
+        """Write into the database where it lies: MLflow stores absolute paths, and the folder may have been moved.
+
+        New runs go there; of a run that exists the path is changed if its files are there.
+        """
+        if self.database is None:
+            return
+        folder = self.database.parent / FOLDER
+        with closing(_connect(self.database)) as connection, connection:
+            for number, uri in connection.execute(
+                "SELECT experiment_id, artifact_location FROM experiments"
+            ).fetchall():
+                path = to_path(uri)
+                if path is not None and path.parent.name == FOLDER and path.parent != folder:
+                    place = (folder / path.name).as_uri()
+                    connection.execute(
+                        "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (place, number)
+                    )
+            start = f"{folder.as_uri()}/"
+            elsewhere = "SELECT run_uuid, artifact_uri FROM runs WHERE substr(artifact_uri, 1, ?) <> ?"
+            for run_id, uri in connection.execute(elsewhere, (len(start), start)).fetchall():
+                found = self.find_beside(uri)
+                if found is not None and found.exists():
+                    connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (found.as_uri(), run_id))
 
     def check(self) -> None:
         """Find out in seconds what MLflow would find out in minutes of retries.
@@ -119,7 +153,7 @@ class Store:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         draft = self.database.with_name(f".{self.database.name}.{os.getpid()}")
         try:
-            folder = (self.database.parent / "mlartifacts").as_uri()
+            folder = (self.database.parent / FOLDER).as_uri()
             SqlAlchemyStore(f"sqlite:///{draft}", folder).engine.dispose()  # type: ignore[no-untyped-call]
             with suppress(FileExistsError):
                 self.database.hardlink_to(draft)
@@ -137,13 +171,20 @@ class Store:
 def _read_schema(database: Path) -> None:
     if database.is_dir():
         raise IsADirectoryError("it is a folder")
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=SECONDS_TO_ANSWER)
-    try:
+    with closing(_connect(database)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "experiments" not in tables:
             raise sqlite3.DatabaseError("it is the database of another program")
-    finally:
-        connection.close()
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=SECONDS_TO_ANSWER)
+
+
+def to_path(uri: str) -> Path | None:
+    """The path of a folder of this machine; None for every other address."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def _ask_server(address: str) -> None:

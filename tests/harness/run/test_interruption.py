@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -19,7 +18,7 @@ from harness.commands.status import read_status
 from harness.engines.engine import Event, Message, Returned, Started, Task
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
-from harness.run import RunOptions, TableWritten, run_plan, write_results
+from harness.run import RunOptions, TableWritten, run_plan
 from harness.run.ledger import Standing, read_ledger
 from harness.run.open_run import Measured, Opened, OpenRun
 from harness.tracking import MlflowTracker
@@ -141,10 +140,9 @@ def look(plan: Plan, tracker: MlflowTracker) -> None:
     read_status(tracker)
     entries = read_ledger(plan, tracker, {})
     describe_plan(plan, entries)
-    for row in plan.rows:
-        describe_shown(find_shown(tracker, row.cell.id), store="store")
-    if tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows]):
-        write_results(plan, tracker, {}, Path(tracker.store.database.parent / "seen"))
+    for run in tracker.find_runs():
+        describe_shown(find_shown(tracker, run.run_id), store="store")
+    tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows])
 
 
 def require_complete(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
@@ -175,30 +173,24 @@ def test_whatever_ends_a_run_between_two_writes_the_next_command_completes_the_t
     error: type[BaseException],
     shared: Plan,
     other: Plan,
-    tmp_path: Path,
     tracker: MlflowTracker,
     options: RunOptions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tracker.prepare(shared.spec.name)
     play(other, tracker, options)
     assert tracker.store.database is not None
-    begun = tracker.store.database.read_bytes()
-
-    def make_tracker(name: str) -> MlflowTracker:
-        database = tmp_path / name / "mlflow.db"
-        database.parent.mkdir()
-        database.write_bytes(begun)
-        return MlflowTracker(f"sqlite:///{database}")
-
-    number = count_writes(shared, make_tracker("whole"), options, Writes())
-    assert number > 20
-    dead = replace(ProcessIdentity.current(), pid=-1)
-    for last in range(1, number + 1):
-        tracker = make_tracker(f"{last}")
-        with monkeypatch.context() as patch, Writes(last, error).watched(), pytest.raises(error):
-            patch.setattr(ProcessIdentity, "current", lambda: dead)
-            play(shared, tracker, options)
-        require_complete(shared, tracker, options)
+    dead = replace(ProcessIdentity.current(), pid=2**22)  # above the largest of Linux
+    with closing(sqlite3.connect(":memory:")) as begun, closing(sqlite3.connect(tracker.store.database)) as database:
+        database.backup(begun)
+        number = count_writes(shared, tracker, options, Writes())
+        assert number > 20
+        for last in range(1, number + 1):
+            begun.backup(database)
+            with monkeypatch.context() as patch, Writes(last, error).watched(), pytest.raises(error):
+                patch.setattr(ProcessIdentity, "current", lambda: dead)
+                play(shared, tracker, options)
+            require_complete(shared, tracker, options)
 
 
 @pytest.mark.slow
