@@ -1,11 +1,13 @@
 import json
 import pickle
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -376,3 +378,73 @@ class TestMlflowTracker(TrackerContract):
             connection.execute("DROP TABLE metrics")
         with pytest.raises(StoreError, match=r"the tracking store .* cannot be used: .*no such table"):
             desk.tracker.log_epoch(run_id, CURVE[0])
+
+
+class TestMovedStore:
+    """MLflow stores absolute paths; the folder of a store may be moved, copied, or mounted elsewhere."""
+
+    @pytest.fixture
+    def trained(self, tracking_uri: str, small_spec: ExperimentSpec, small_plan: Plan) -> Record:
+        """A run with weights, in a store that is to be moved."""
+        desk, run = Desk(MlflowTracker(tracking_uri), small_spec), small_plan.runs[0]
+        record = desk.execute(run)
+        desk.tracker.log_text(record.run_id, "weights", "weights.pt")
+        return record
+
+    @pytest.fixture(params=["moved", "copied"])
+    def moved(self, trained: Record, tracking_uri: str, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+        """The folder of the store, with a blank in its name."""
+        old, new = Path(tracking_uri.removeprefix("sqlite:///")).parent, tmp_path / "a new place"
+        if request.param == "moved":
+            return old.rename(new)
+        shutil.copytree(old, new)
+        (old / "mlartifacts" / "small" / str(trained.run_id) / "artifacts" / "weights.pt").write_text("changed later")
+        return new
+
+    def test_a_moved_store_still_finds_its_weights(self, moved, trained, tmp_path):
+        tracker = MlflowTracker(f"sqlite:///{moved}/mlflow.db")
+        assert tracker.has_file(trained.run_id, "weights.pt")
+        assert tracker.fetch_file(trained.run_id, "weights.pt", tmp_path).read_text() == "weights"
+        details = tracker.read_details(trained.run_id)
+        assert Path(details.location).is_relative_to(moved)
+        assert details.config["cell_id"] == trained.cell_id
+
+    def test_new_runs_of_a_moved_store_write_beside_it(self, moved, small_spec, small_plan, tracking_uri):
+        old = Path(tracking_uri.removeprefix("sqlite:///")).parent
+        before = sorted(old.rglob("*"))
+        tracker = MlflowTracker(f"sqlite:///{moved}/mlflow.db")
+        desk = Desk(tracker, small_spec)
+        record = desk.execute(small_plan.runs[1])
+        tracker.log_text(record.run_id, "weights", "weights.pt")
+        assert (moved / "mlartifacts" / "small" / record.run_id / "artifacts" / "weights.pt").is_file()
+        assert sorted(old.rglob("*")) == before
+
+    def test_mlflows_own_page_finds_the_files_of_a_moved_store(self, moved, trained, small_spec):
+        uri = f"sqlite:///{moved}/mlflow.db"
+        MlflowTracker(uri).prepare(small_spec.name)
+        assert Path(unquote(urlsplit(MlflowClient(uri).get_run(trained.run_id).info.artifact_uri).path)).is_relative_to(
+            moved
+        )
+
+    def test_a_moved_store_is_read_where_nobody_may_write(self, moved, trained, tmp_path):
+        database = moved / "mlflow.db"
+        content = database.read_bytes()
+        MlflowTracker(f"sqlite:///{database}").fetch_file(trained.run_id, "weights.pt", tmp_path)
+        assert database.read_bytes() == content
+
+    def test_a_database_that_was_moved_without_its_files_finds_them_where_they_are(
+        self, trained, tracking_uri, tmp_path, small_spec
+    ):
+        (tmp_path / "alone").mkdir()
+        shutil.move(tracking_uri.removeprefix("sqlite:///"), tmp_path / "alone" / "mlflow.db")
+        tracker = MlflowTracker(f"sqlite:///{tmp_path}/alone/mlflow.db")
+        tracker.prepare(small_spec.name)
+        assert tracker.has_file(trained.run_id, "weights.pt")
+
+    def test_files_that_somebody_keeps_elsewhere_stay_there(self, tracking_uri, tmp_path, small_spec, small_plan):
+        place = tmp_path / "a large disk"
+        tracker = MlflowTracker(tracking_uri)
+        MlflowClient(tracking_uri).create_experiment(small_spec.name, artifact_location=place.as_uri())
+        record = Desk(tracker, small_spec).execute(small_plan.runs[0])
+        assert (place / record.run_id / "artifacts" / "config.json").is_file()
+        assert tracker.has_file(record.run_id, "config.json")
