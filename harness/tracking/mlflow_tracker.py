@@ -231,11 +231,12 @@ class MlflowTracker:
     def close_ended(self, run_id: str) -> Record | None:
         """Close a run whose outcome is written, and return it without its curve; None where no outcome is written."""
         run = self._get_run(run_id)
-        if "status" not in run.data.tags:
+        status = to_status(run)
+        if status is None or not is_identified(self._complete(run)):
             return None
         if run.info.status == "RUNNING":
-            self._client.set_terminated(run_id, MLFLOW_STATUS[RunStatus(run.data.tags["status"])])
-            run = self._get_run(run_id)
+            self._client.set_terminated(run_id, MLFLOW_STATUS[status])
+            run = self._complete(self._get_run(run_id))
         return to_record(run)
 
     @_guarded

@@ -105,6 +105,9 @@ class OwnProcess:
             tracker.finish_run(run_id, record)
             yield Returned(task.name, record, "")
 
+    def take_rest(self) -> list[Event]:
+        return []
+
     def stop(self, name: str) -> None:
         raise NotImplementedError
 
