@@ -244,7 +244,7 @@ class MlflowTracker:
         """Show a run of another experiment in this one, once: all metrics and tags, no artifacts."""
         if record.run_id is None:
             raise ValueError(f"a run that is not stored cannot be copied, got {record.row!r} seed {record.seed}")
-        source = self._client.get_run(record.run_id)
+        source = self._complete(self._client.get_run(record.run_id))
         experiment_id = self._require_experiment(spec.name)
         if source.info.experiment_id == experiment_id:
             return record.run_id
@@ -375,8 +375,9 @@ class MlflowTracker:
 
     def _copy(self, source: "Run", run: PlannedRun, spec: ExperimentSpec, parent_id: str) -> str:
         """Its status is written last: what an interruption leaves is not taken for a copy."""
-        provenance = to_record(source).provenance
-        outcome = {name: source.data.tags.get(name, "") for name in ("status", "status_detail")}
+        record = to_record(source)
+        provenance, detail = record.provenance, source.data.tags.get("status_detail", "")
+        outcome = {"status": record.status.value, "status_detail": detail}
         kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
         own = {
             "kind": "reused",
