@@ -2,8 +2,6 @@
 
 import argparse
 import io
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +23,8 @@ from harness.cli import (
     table,
     ui,
 )
-from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
+from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, drop_output
+from harness.credentials import join_command
 from harness.errors import HarnessError
 from harness.names import to_printable
 from harness.plugins import load_plugins
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments)
-    options.command = to_printable(shlex.join(["harness", *arguments]))
+    options.command = to_printable(join_command(["harness", *arguments]))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be what the terminal can show
     try:
@@ -73,8 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read has seen enough: `harness list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return PIPE_CLOSED
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        drop_output()
+        print(f"harness: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return HarnessError.exit_code
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from harness.cli.options import (
     list_files,
     load_plan,
 )
-from harness.cli.verb import FAILED, INTERRUPTED
+from harness.cli.verb import FAILED, INTERRUPTED, drop_output
 from harness.data import fetch_data
 from harness.plan import Plan
 
@@ -65,7 +65,7 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
         with open_progress(sys.stdout) as show, closing(events):
             for event in events:
                 tally.add(event)
-                show(event)
+                _try_to_show(show, event)
     except KeyboardInterrupt:
         print(
             f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
@@ -77,3 +77,13 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
     for record in tally.failed:
         print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     return FAILED if tally.failed else 0
+
+
+def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
+    """A terminal or pipe that is closed, or a disk that is full, ends no training: it goes on in silence."""
+    try:
+        show(event)
+        sys.stdout.flush()
+    except OSError as error:
+        drop_output()
+        print(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)

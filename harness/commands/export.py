@@ -1,7 +1,6 @@
 """`harness export`: the model of a run as files that plain timm loads."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import paradigms.models  # registers the names
 from harness.data import load_data
 from harness.data.memory import MemoryData
 from harness.errors import StoreError
+from harness.files import temporary_folder
 from harness.plugins import list_plugins
 from harness.provenance import FOREIGN
 from harness.spec import DataSpec, TrainingSpec
@@ -50,9 +50,9 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
         WeightsError: the weights do not fit the model as it is built today.
         DataError: the images, whose statistics belong to the model, are missing.
     """
-    with tempfile.TemporaryDirectory() as place:
-        weights = tracker.fetch_file(run_id, "weights.pt", Path(place))
-        config = json.loads(tracker.fetch_file(run_id, "config.json", Path(place)).read_text())
+    with temporary_folder() as place:
+        weights = tracker.fetch_file(run_id, "weights.pt", place)
+        config = json.loads(tracker.fetch_file(run_id, "config.json", place).read_text())
         name, arguments = to_timm(config)
         model = timm.create_model(name, **arguments)
         load_weights(model, weights)

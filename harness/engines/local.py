@@ -11,7 +11,6 @@ from functools import cache
 from itertools import islice
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import psutil
@@ -20,6 +19,7 @@ from harness.engines.engine import Died, Event, Message, Outcome, Returned, Star
 from harness.engines.imports import Imports, list_import_path
 from harness.engines.worker import Part, work
 from harness.errors import EngineError
+from harness.files import temporary_folder
 from harness.processes import list_descendants, signal_group
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -58,11 +58,11 @@ class LocalEngine:
         """
         waiting = iter(tasks)
         running: list[_Worker] = []
-        with TemporaryDirectory(prefix="harness-") as folder:
+        with temporary_folder() as folder:
             try:
                 while True:
                     for task in islice(waiting, self.workers - len(running)):
-                        running.append(self._start(task, Path(folder)))
+                        running.append(self._start(task, folder))
                         yield Started(task.name, running[-1].pid)
                     if not running:
                         return

@@ -60,6 +60,7 @@ def work(
 
 def _redirect_output(path: Path) -> None:
     """Everything that the process writes goes to a file, what C code writes included: the terminal is the parent's."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # a cleaner of temporary folders may have been here
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

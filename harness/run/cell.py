@@ -3,10 +3,8 @@
 import errno
 import gc
 import os
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from harness.build import build_model, describe_kernels
 from harness.data import load_data
 from harness.errors import DataError, Diverged, StoreError
 from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
+from harness.files import temporary_folder
 from harness.names import to_printable
 from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -110,8 +109,8 @@ def _execute(
 
 
 def _start_from(source: Source, tracker: Tracker, model: nn.Module) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        start_from(model, source.fetch(tracker, Path(folder)))
+    with temporary_folder() as folder:
+        start_from(model, source.fetch(tracker, folder))
 
 
 def measure_cost(cell: Cell) -> dict[str, float]:
@@ -123,16 +122,16 @@ def measure_cost(cell: Cell) -> dict[str, float]:
 
 def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
     """Those that are evaluated become an artifact."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / WEIGHTS
+    with temporary_folder() as folder:
+        weights = folder / WEIGHTS
         torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
         tracker.log_file(run_id, weights)
 
 
 def _keep_predictions(tracker: Tracker, run_id: str, tested: Measurement) -> None:
     """What was predicted for each test image becomes an artifact."""
-    with tempfile.TemporaryDirectory() as folder:
-        predictions = Path(folder) / "predictions.npz"
+    with temporary_folder() as folder:
+        predictions = folder / "predictions.npz"
         np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
         tracker.log_file(run_id, predictions)
 

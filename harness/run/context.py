@@ -1,5 +1,6 @@
 """What travels from the parent to a run's process. Imports no torch: the parent needs none."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from harness.plan import PlannedRun
 from harness.plugins import load_plugins
 from harness.provenance import code_digest, list_foreign
 from harness.record import Record
-from harness.run.open_run import Note
+from harness.run.open_run import Note, Warned
 from harness.spec import ExperimentSpec
 from harness.tracking import Tracker
 
@@ -36,12 +37,25 @@ class RunContext:
     tests: bool = True
 
 
+class _Reporter(logging.Handler):
+    """Sends what is logged to the parent: nobody sees what this process writes."""
+
+    def __init__(self, report: Callable[[Note], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one message."""
+        self._report(Warned(record.getMessage()))
+
+
 def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
     """Import what trains, where it is not imported yet, and train.
 
     Raises:
         PluginError: a level's code from outside cannot be loaded any more, or is not what the plan has seen.
     """
+    logging.getLogger("harness.tracking").addHandler(_Reporter(report))
     load_plugins(*context.plugins)
     cell = run.row.cell
     if list_foreign(cell) and code_digest(cell) != context.provenance["code_digest"]:

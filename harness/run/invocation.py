@@ -1,5 +1,6 @@
 """One call of `harness run` in the store: its parent run, its children, and their ends."""
 
+import logging
 import signal
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -8,16 +9,19 @@ from pathlib import Path
 
 from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
 from harness.engines.engine import Event as EngineEvent
+from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.plugins import list_plugins
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext, execute_cell
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
 from harness.run.ledger import Entry
-from harness.run.open_run import OpenRun
+from harness.run.open_run import OpenRun, Warned
 from harness.spec import ExperimentSpec
 from harness.table.selection import Digests
 from harness.tracking import Tracker
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,13 +90,18 @@ class Invocation:
 
         A run whose outcome has arrived gets it. The others are interrupted, unless the store has their outcome already.
         """
-        for name, open_run in list(self._open.items()):
-            if name in self._outcomes:
-                self._conclude(self._outcomes[name])
-            elif open_run.run_id is not None:
-                self.records.append(self._end(open_run, RunStatus.INTERRUPTED))
         if not self._finished:
-            self._finish(RunStatus.INTERRUPTED)
+            self.tracker.hurry()
+        try:
+            for name, open_run in list(self._open.items()):
+                if name in self._outcomes:
+                    self._conclude(self._outcomes[name])
+                elif open_run.run_id is not None:
+                    self.records.append(self._end(open_run, RunStatus.INTERRUPTED))
+            if not self._finished:
+                self._finish(RunStatus.INTERRUPTED)
+        except StoreError as error:
+            logger.warning("%s; what is open in it will be closed by the next `harness run`", error)
 
     def _finish(self, status: RunStatus, files: tuple[Path, ...] = (), description: str = "") -> None:
         statuses = [record.status for record in self.records]
@@ -130,6 +139,8 @@ class Invocation:
                 yield RunStarted(run)
             case Message():
                 self._open[event.name].add(event.payload)
+                if isinstance(event.payload, Warned):
+                    logger.warning("%s seed %s: %s", run.row.name, run.seed, event.payload.text)
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:

@@ -25,7 +25,14 @@ class Measured:
     metrics: Mapping[str, float]
 
 
-Note = Opened | Measured | EpochMetrics
+@dataclass(frozen=True)
+class Warned:
+    """The process has something to say to the person at the terminal."""
+
+    text: str
+
+
+Note = Opened | Measured | EpochMetrics | Warned
 
 
 @dataclass

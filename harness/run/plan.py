@@ -1,8 +1,9 @@
 """A plan from beginning to end: trains what is missing or stale, survives every failure, leaves a table."""
 
+import os
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.run.ledger import Entry, Standing, find_digests, read_ledger
 from harness.run.source import check_sources
 from harness.spec import DataSpec
 from harness.table.description import to_description
+from harness.table.report import find_folder
 from harness.table.selection import Digests
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
@@ -24,6 +26,11 @@ from harness.tracking import Tracker
 PRELOAD = ("harness.run.cell", "harness.data.memory", "harness.data.streaming", "torch._dynamo", *TRACKING_PRELOAD)
 """All code that a worker executes, so that an edit while runs go on changes none of them; torch imports `_dynamo` when
 the first optimizer is built."""
+
+
+ENDINGS = (".csv", ".md", ".tex", ".html")
+LONGEST_NAME = 255
+"""Bytes, on every file system that is in use."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
         check_data(data, training, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
-    check_results(options.results)
+    check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
     entries = read_ledger(plan, tracker, digests)
@@ -68,18 +75,32 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
         yield from invocation.train(to_do)
-        written = write_results(plan, tracker, digests, options.results)
+        try:
+            written = write_results(plan, tracker, digests, options.results)
+        except StoreError:
+            invocation.finish((), "")  # every run has ended and is stored
+            raise
         invocation.finish(written.files, to_description(written.frame, plan))
         yield written
 
 
-def check_results(folder: Path) -> None:
-    """That the table has a place is known before the first run, not after the last; nothing is created yet."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+def check_results(folder: Path, name: str) -> None:
+    """Find out before the first run, not after the last, that `folder` takes the files called `name`; creates nothing.
+
+    Raises:
+        StoreError: it cannot be written, a file or folder is in the way, or a name is too long.
+    """
+    for part in (*folder.parts, f".{name}_effects.csv.{'x' * 8}"):  # the longest: a draft, which is renamed
+        if len(os.fsencode(part)) > LONGEST_NAME:
+            raise StoreError(f"tables cannot be written to {folder}: the name {part[:60]}... is too long for a file")
     try:
+        existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         tempfile.TemporaryFile(dir=existing).close()
+        in_the_way = [path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_dir()]
     except OSError as error:
         raise StoreError(f"tables cannot be written to {folder}: {error.strerror}") from None
+    if in_the_way:
+        raise StoreError(f"tables cannot be written to {folder}: {in_the_way[0].name} is a folder")
 
 
 def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[PlannedRun, ...]:
@@ -107,7 +128,8 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     """Make the table and its figures from the store alone; `digests` are today's, empty where not known.
 
     Raises:
-        StoreError: the store has no run of this plan: an empty table must not replace one that was made elsewhere.
+        StoreError: the store has no run of this plan (an empty table must not replace one that was made elsewhere), or
+            the files cannot be written.
     """
     spec = plan.spec
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows])
@@ -117,4 +139,16 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     from harness.plots.table import write_report
 
     made = make_results(plan, records, current=digests)
-    return TableWritten(made.frame, made.findings, write_report(made, results))
+    with guarded(find_folder(spec, results)):
+        files = write_report(made, results)
+    return TableWritten(made.frame, made.findings, files)
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one `StoreError` that says where the results are."""
+    try:
+        yield
+    except OSError as error:
+        advice = "all runs are stored: the same command writes it again without training, also to another --results"
+        raise StoreError(f"the table cannot be written to {folder}: {error.strerror}; {advice}") from None

@@ -15,7 +15,7 @@ from harness.record import Record, RunStatus
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
 from harness.run.invocation import Invocation
 from harness.run.ledger import Digester, Entry, Standing, read_ledger
-from harness.run.plan import RunOptions, check_files, check_results, run_plan
+from harness.run.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
 from harness.search.report import Comparison, describe_values, to_description, write_report
@@ -25,6 +25,7 @@ from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
 from harness.search.trial import Outcome
 from harness.table.display import to_display
+from harness.table.report import name_folder
 from harness.table.selection import Digests
 from harness.tracking import Tracker
 
@@ -59,7 +60,7 @@ def run_search(
     """
     space, experiment = make_space(spec), spec.to_experiment()
     check_data(spec.recipe.data, spec.recipe.training, data_dir=options.data_dir)
-    check_results(options.results)
+    check_results(options.results / name_folder(experiment) / spec.name, "trials")
     check_files(spec.recipe.data, options.data_dir)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
@@ -71,7 +72,8 @@ def run_search(
         Invocation(experiment, tracker, engine, provenance, digests, options.data_dir, options.command, tests=False)
     ) as invocation:
         yield from _Trials(study, tracker, invocation, digests, options).run()
-        files = write_report(study, options.results)
+        with guarded(options.results):
+            files = write_report(study, options.results)
         invocation.finish(files, to_description(study))
     yield SearchEnded(study.is_complete, study.find_best(), files)
 
@@ -91,7 +93,8 @@ def run_comparison(
             records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
             controls = judge_controls(study.space, plan, records)
             shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
-            files = write_report(study, options.results, comparison=shown)
+            with guarded(options.results):
+                files = write_report(study, options.results, comparison=shown)
             yield replace(event, files=(*event.files, *files))
         else:
             yield event

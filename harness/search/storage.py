@@ -1,9 +1,9 @@
 """Where studies are kept: Optuna's journal file beside the tracking store, or any storage that Optuna opens."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.credentials import hide_credentials
 from harness.errors import StoreError
 from harness.search.journal import repair_journal
 from harness.tracking.store import Store
@@ -50,9 +50,9 @@ def open_storage(storage: str) -> "BaseStorage":
 def complain(storage: str, error: BaseException) -> StoreError:
     """The one message for whatever went wrong with a storage."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return StoreError(f"the study's storage {show_storage(storage)} cannot be used: {reason}")
+    return StoreError(f"the study's storage {show_storage(storage)} cannot be used: {hide_credentials(reason)}")
 
 
 def show_storage(storage: str) -> str:
     """The storage without a password."""
-    return re.sub(r"//([^/@:]*):[^@/]*@", r"//\1:***@", storage)
+    return hide_credentials(storage)

@@ -4,10 +4,11 @@ Beside a database of ours they are found from the database: MLflow stores absolu
 folder is moved, copied or mounted elsewhere.
 """
 
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from harness.files import temporary_folder
+from harness.tracking.patience import Patience, Patient
 from harness.tracking.store import Store, to_path
 from harness.tracking.translation import read_object
 
@@ -22,9 +23,10 @@ CONFIG = "config.json"
 class Artifacts:
     """The files of all runs of one store."""
 
-    def __init__(self, client: "MlflowClient", store: Store) -> None:
+    def __init__(self, client: "MlflowClient", store: Store, patience: Patience) -> None:
         self._client = client
         self._store = store
+        self._patience = patience
 
     def locate(self, run: "Run") -> str:
         """The folder of a run's files on this machine, or their address elsewhere."""
@@ -44,8 +46,8 @@ class Artifacts:
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the file `name`."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
+        with temporary_folder() as folder:
+            path = folder / name
             path.write_text(text, encoding="utf-8")
             self.log(run_id, path)
 
@@ -57,12 +59,13 @@ class Artifacts:
         """The resolved config of a run; empty where its file is gone or damaged."""
         if CONFIG not in self.list_names(run):
             return {}
-        with tempfile.TemporaryDirectory() as folder:
-            return read_object(self.fetch(run, CONFIG, Path(folder)).read_text(encoding="utf-8", errors="replace"))
+        with temporary_folder() as folder:
+            return read_object(self.fetch(run, CONFIG, folder).read_text(encoding="utf-8", errors="replace"))
 
     def _open(self, run: "Run") -> "ArtifactRepository":
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         place = self.locate(run)
         uri = Path(place).as_uri() if Path(place).is_absolute() else place
-        return get_artifact_repository(uri, tracking_uri=self._store.uri)
+        found = get_artifact_repository(uri, tracking_uri=self._store.uri)
+        return cast("ArtifactRepository", Patient(found, self._patience))

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
+from harness.credentials import hide_credentials
 from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking.artifacts import CONFIG, Artifacts
+from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
 from harness.tracking.store import Store
@@ -100,27 +102,39 @@ class MlflowTracker:
         StoreError: MLflow keeps no runs behind this URI.
     """
 
-    def __init__(self, tracking_uri: str, *, system_metrics: bool = False) -> None:
+    def __init__(self, tracking_uri: str, *, system_metrics: bool = False, is_copy: bool = False) -> None:
         self.store = Store(tracking_uri)
+        self._is_copy = is_copy
+        self._patience = Patience(f"the tracking store {self.store.shown}")
         self.system_metrics = system_metrics
         self._monitor: SystemMonitor | None = None
+        keep_mlflow_from_waiting()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the address may hold a password
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
     def __reduce__(self) -> "tuple[partial[MlflowTracker], tuple[str]]":
-        return partial(MlflowTracker, system_metrics=self.system_metrics), (self.store.uri,)
+        make = partial(MlflowTracker, system_metrics=self.system_metrics, is_copy=True)
+        return make, (self.store.uri,)
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        self.store.check()
+        """A copy waits for a server that is gone; the first process finds out at once, before anything is trained."""
+        if not (self._is_copy and self.store.is_server):
+            self.store.check()
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
+        client = MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
+        return cast("MlflowClient", Patient(client, self._patience))
 
     @cached_property
     def _artifacts(self) -> Artifacts:
-        return Artifacts(self._client, self.store)
+        return Artifacts(self._client, self.store, self._patience)
+
+    def hurry(self) -> None:
+        """Wait for a server no longer."""
+        self._patience.hurry()
 
     @_guarded
     def prepare(self, experiment: str) -> None:
@@ -175,7 +189,7 @@ class MlflowTracker:
             params=to_params(run, spec),
         )
         self._log_dataset(run_id, run, provenance)
-        self._artifacts.log_text(run_id, json.dumps(to_config(run, spec), indent=2), CONFIG)
+        self._artifacts.log_text(run_id, hide_credentials(json.dumps(to_config(run, spec), indent=2)), CONFIG)
         if self.system_metrics:
             self._monitor = SystemMonitor(run_id, self.store.uri)
         return run_id
@@ -198,7 +212,7 @@ class MlflowTracker:
     @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
-        self._artifacts.log_text(run_id, text, name)
+        self._artifacts.log_text(run_id, hide_credentials(text), name)
 
     @_guarded
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
@@ -368,7 +382,7 @@ class MlflowTracker:
 
     def _create_run(self, experiment: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
         """What identifies the run is in the commit that creates it: whatever comes next may never be written."""
-        known = {**tags, **to_params_tag(params)}
+        known = {name: hide_credentials(tag) for name, tag in {**tags, **to_params_tag(params)}.items()}
         created = self._client.create_run(self._require_experiment(experiment), tags=known, run_name=name)
         self._write(created.info.run_id, params=params)
         return str(created.info.run_id)
@@ -421,8 +435,8 @@ class MlflowTracker:
         self._client.log_batch(
             run_id,
             metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, value) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            params=[Param(name, hide_credentials(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, hide_credentials(value)) for name, value in (tags or {}).items()],
             synchronous=True,
         )
 

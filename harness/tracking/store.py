@@ -1,7 +1,6 @@
 """The place behind a tracking URI: what it is, whether it can be used, how it comes to be."""
 
 import os
-import re
 import sqlite3
 import tomllib
 import urllib.error
@@ -12,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from harness.credentials import hide_credentials, split_credentials
 from harness.errors import StoreError
 
 PROJECT = "elsa-ablation"
@@ -53,11 +53,11 @@ class Store:
     def __post_init__(self) -> None:
         if urlsplit(self.given).scheme in ("", "file"):
             raise StoreError(
-                f"MLflow keeps no runs in plain folders any more, got {self.given!r}; "
+                f"MLflow keeps no runs in plain folders any more, got {self.shown!r}; "
                 "give sqlite:///PATH/mlflow.db or the address of a server"
             )
         if self.given.startswith("sqlite:") and self.database is None:
-            raise StoreError(f"a database in memory ends with the process, got {self.given!r}; give sqlite:///PATH")
+            raise StoreError(f"a database in memory ends with the process, got {self.shown!r}; give sqlite:///PATH")
 
     @cached_property
     def database(self) -> Path | None:
@@ -74,7 +74,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The URI without a password."""
-        return re.sub(r"//([^/@:]*):[^@/]*@", r"//\1:***@", self.given)
+        return hide_credentials(self.given)
 
     @property
     def journal(self) -> Path:
@@ -86,6 +86,11 @@ class Store:
     def is_new(self) -> bool:
         """Whether nothing has ever been stored here; known of files only."""
         return self.database is not None and not self.database.exists()
+
+    @property
+    def is_server(self) -> bool:
+        """Whether MLflow is asked over the network."""
+        return urlsplit(self.given).scheme in ("http", "https")
 
     def artifact_location(self, experiment: str) -> str | None:
         """Where an experiment's files go: beside a database, or where a server wants them (None)."""
@@ -135,7 +140,7 @@ class Store:
         try:
             if self.database is not None:
                 _read_schema(self.database)
-            elif urlsplit(self.given).scheme in ("http", "https"):
+            elif self.is_server:
                 _ask_server(self.given)
         except (OSError, sqlite3.Error) as error:
             raise self.complain(error) from error
@@ -165,7 +170,7 @@ class Store:
         while error.__cause__ is not None:
             error = error.__cause__
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return StoreError(f"the tracking store {self.shown} cannot be used: {reason}")
+        return StoreError(f"the tracking store {self.shown} cannot be used: {hide_credentials(reason)}")
 
 
 def _read_schema(database: Path) -> None:
@@ -188,8 +193,11 @@ def to_path(uri: str) -> Path | None:
 
 
 def _ask_server(address: str) -> None:
+    """Raises OSError where nobody answers; of a proxy the environment decides, as for MLflow's own requests."""
+    place, login = split_credentials(address)
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER):
+        question = urllib.request.Request(f"{place.rstrip('/')}/health", headers=login)
+        with urllib.request.urlopen(question, timeout=SECONDS_TO_ANSWER):
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:  # whoever merely refuses is there; MLflow itself brings credentials

@@ -133,7 +133,7 @@ def test_results_that_cannot_be_written_are_told_before_the_first_run(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     engine = PlayedEngine()
-    with pytest.raises(StoreError, match=r"tables cannot be written to .*/file: Not a directory"):
+    with pytest.raises(StoreError, match=r"tables cannot be written to .*/file/tiny: Not a directory"):
         play(plan, tracker, replace(options, results=tmp_path / "file"), engine)
     assert engine.played == []
 
@@ -324,3 +324,35 @@ def test_an_empty_store_gives_no_table(plan: Plan, tracker: MlflowTracker, optio
     with pytest.raises(StoreError, match="no run of small under recipe tiny is stored"):
         write_results(plan, tracker, {}, options.results)
     assert not options.results.exists()
+
+
+@pytest.mark.parametrize("obstacle", ["a folder", "a long name"])
+def test_whatever_is_in_the_way_of_a_table_is_told_before_the_first_run(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions, obstacle: str
+) -> None:
+    if obstacle == "a folder":
+        (options.results / "tiny" / "small.csv").mkdir(parents=True)
+    else:
+        options = replace(options, results=options.results / ("x" * 300))
+    engine = PlayedEngine()
+    with pytest.raises(StoreError, match="small.csv is a folder" if obstacle == "a folder" else "too long"):
+        play(plan, tracker, options, engine)
+    assert engine.played == []
+
+
+def test_a_table_that_cannot_be_written_at_the_end_loses_nothing(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions
+) -> None:
+    engine = PlayedEngine()
+    with (
+        pytest.raises(StoreError, match=r"the table cannot be written to .*: Not a directory; all runs are stored"),
+        closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events,
+    ):
+        for event in events:
+            if isinstance(event, Planned):
+                options.results.write_text("in the way since the check")
+    assert len(engine.played) == 4
+    (invocation,) = invocations(tracker)
+    assert invocation.data.tags["status"] == "ok"
+    options.results.unlink()
+    assert list(write_results(plan, tracker, {}, options.results).frame["n"]) == [2, 2]

@@ -1,0 +1,158 @@
+"""A real MLflow server, which is asked with a password, and killed."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from harness.errors import StoreError
+from harness.plan import Plan
+from harness.record import EpochMetrics, RunStatus
+from harness.run.open_run import OpenRun
+from harness.spec import ExperimentSpec
+from harness.tracking import MlflowTracker, patience
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Server:
+    """`mlflow server` on this machine."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        store = (
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/mlflow.db",
+            "--artifacts-destination",
+            str(self.folder),
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port), *store],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while self.process.poll() is None:
+            with suppress(OSError), opener.open(f"http://127.0.0.1:{self.port}/health", timeout=5):
+                return
+        raise AssertionError("the server has not started")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, ready_database: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(ready_database.read_bytes())
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    server = Server(folder, port)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(started: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server that runs when a test begins."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    if started.process is None:
+        started.start()
+    return started
+
+
+@pytest.fixture
+def tracker(server: Server) -> MlflowTracker:
+    return MlflowTracker(f"http://me:hunter2x@127.0.0.1:{server.port}")
+
+
+def train(tracker: MlflowTracker, spec: ExperimentSpec, plan: Plan, meanwhile: Callable[[], None]) -> str:
+    """One run from its beginning to its end; something happens to the server in between."""
+    uri = "http://me:hunter2x@127.0.0.1 --storage postgresql://me:hun/ter2x@db/optuna?password=hunter2x"
+    tracker.prepare(spec.name)
+    parent = tracker.start_invocation(spec, command=f"harness run --tracking-uri {uri}", provenance={"commit": uri})
+    run = plan.runs[0]
+    run_id = tracker.start_run(run, spec=spec, parent_id=parent, provenance={"device": uri})
+    meanwhile()
+    tracker.log_epoch(run_id, EpochMetrics(1, 10, {"val/top1": 50.0}))
+    tracker.log_text(run_id, f"Traceback: {uri}", "error.txt")
+    tracker.finish_run(run_id, OpenRun(run, spec.recipe.limits, {}).to_record(RunStatus.FAILED, f"cannot reach {uri}"))
+    tracker.finish_invocation(parent, RunStatus.OK, counts={RunStatus.OK: 1}, description=uri)
+    return run_id
+
+
+def test_a_password_in_the_address_is_used_and_never_stored(
+    server: Server,
+    tracker: MlflowTracker,
+    small_spec: ExperimentSpec,
+    small_plan: Plan,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run_id = train(tracker, small_spec, small_plan, lambda: None)
+    run = MlflowClient(f"http://127.0.0.1:{server.port}").get_run(run_id)
+    assert run.data.tags["provenance.device"].startswith("http://me:***@127.0.0.1 ")
+    stored = [path for path in server.folder.rglob("*") if path.is_file()]
+    assert stored
+    assert not [path for path in stored if b"ter2x" in path.read_bytes()]
+    assert "ter2x" not in "".join(capfd.readouterr())
+
+
+def test_a_server_that_is_gone_is_reported_and_waited_for(
+    server: Server,
+    tracker: MlflowTracker,
+    small_spec: ExperimentSpec,
+    small_plan: Plan,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 1.0)
+
+    def restart() -> None:
+        server.kill()
+        threading.Timer(0.5, server.start).start()
+
+    with caplog.at_level(logging.WARNING, "harness.tracking"):
+        run_id = train(tracker, small_spec, small_plan, restart)
+    assert "does not answer, the next attempt is in 1 s" in caplog.text
+    assert "answers again" in caplog.text
+    assert "hunter2x" not in caplog.text
+    (record,) = [found for found in tracker.ledger([small_plan.rows[0].cell.id]) if found.run_id == run_id]
+    assert record.status == RunStatus.FAILED
+
+
+def test_after_an_interruption_nobody_waits_for_a_server(
+    server: Server, tracker: MlflowTracker, small_spec: ExperimentSpec, small_plan: Plan
+) -> None:
+    def leave() -> None:
+        server.kill()
+        tracker.hurry()
+
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"cannot be used") as caught:
+        train(tracker, small_spec, small_plan, leave)
+    assert time.monotonic() - started < patience.SECONDS_TO_WAIT / 2
+    assert "hunter2x" not in str(caught.value)
