@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Generator
-from contextlib import closing
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.cli.options import (
     add_experiment,
@@ -21,6 +21,8 @@ from harness.plan import Plan
 
 if TYPE_CHECKING:
     from harness.run import Event
+
+T = TypeVar("T")
 
 HELP = "train what is missing or stale, then print the table"
 EXAMPLE = "harness run experiments/table1.yaml --recipe smoke"
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Train and print; 1 where a run failed by a bug."""
+    """Train and print; see `to_exit_code`."""
     plan = load_plan(options)
     from harness.engines import ENGINES
     from harness.run import PRELOAD, RunOptions, run_plan
@@ -63,9 +65,14 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
     tally = Tally()
     try:
         with open_progress(sys.stdout) as show, closing(events):
-            for event in events:
-                tally.add(event)
-                _try_to_show(show, event)
+            try:
+                for event in events:
+                    tally.add(event)
+                    _try_to_show(show, event)
+            except KeyboardInterrupt:
+                for event in take_last(events):
+                    tally.add(event)
+                raise
     except KeyboardInterrupt:
         print(
             f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
@@ -76,7 +83,9 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
     print(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
     for record in tally.failed:
         print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
-    return FAILED if tally.failed else 0
+    for record in tally.interrupted:
+        print(f"interrupted: {record.row} seed {record.seed}, {record.status_detail}; the same command trains it again")
+    return to_exit_code(tally.failed, tally.interrupted)
 
 
 def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
@@ -87,3 +96,15 @@ def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
     except OSError as error:
         drop_output()
         print(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)
+
+
+def take_last(events: "Generator[T, None, None]") -> "Iterator[T]":
+    """What a stream of events has still to say when Ctrl-C has come between two of them."""
+    with suppress(KeyboardInterrupt, StopIteration):
+        yield events.throw(KeyboardInterrupt)
+        yield from events
+
+
+def to_exit_code(failed: object, interrupted: object) -> int:
+    """1 where a run failed by a bug, 130 where somebody has killed one, 0 otherwise."""
+    return FAILED if failed else INTERRUPTED if interrupted else 0

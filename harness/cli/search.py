@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from harness.cli.options import add_experiment, add_results, at_least_one, find_results, find_store, list_files
-from harness.cli.run import follow
-from harness.cli.verb import FAILED, INTERRUPTED
+from harness.cli.run import follow, take_last, to_exit_code
+from harness.cli.verb import INTERRUPTED
 from harness.data import fetch_data
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     if not ended.is_complete or ended.best is None:
         why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
         print(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
-        return FAILED if count.failed else 0
+        return to_exit_code(count.failed, count.interrupted)
     plan = plan_comparison(spec, ended.best)
     print(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
     code = follow(plan, run_comparison(spec, plan, tracker=tracker, engine=engine, options=settings))
-    return code or (FAILED if count.failed else 0)
+    return code or to_exit_code(count.failed, count.interrupted)
 
 
 def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
@@ -87,9 +87,14 @@ def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "Se
     from harness.search import SearchEnded
 
     with open_search(sys.stdout) as show, closing(events):
-        for event in events:
-            count.add(event)
-            show(event)
+        try:
+            for event in events:
+                count.add(event)
+                show(event)
+        except KeyboardInterrupt:
+            for event in take_last(events):
+                count.add(event)
+            raise
     assert isinstance(event, SearchEnded)
     return event
 

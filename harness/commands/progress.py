@@ -33,11 +33,13 @@ class Tally:
         total: runs of the plan.
         done: those that need not be trained, and those that ended with a result.
         failed: those that ended with a bug.
+        interrupted: those that somebody has ended.
     """
 
     total: int = 0
     done: int = 0
     failed: list[Record] = field(default_factory=list)
+    interrupted: list[Record] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Count an event."""
@@ -47,6 +49,8 @@ class Tally:
                 self.done = self.total - len(event.to_do)
             case RunEnded() if event.record.status == RunStatus.FAILED:
                 self.failed.append(event.record)
+            case RunEnded() if event.record.status == RunStatus.INTERRUPTED:
+                self.interrupted.append(event.record)
             case RunEnded():
                 self.done += event.record.status.is_result
 

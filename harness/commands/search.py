@@ -15,7 +15,7 @@ from harness.commands.view import open_view
 from harness.errors import StoreError
 from harness.run import EpochEnded
 from harness.search.controls import WINNER
-from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialStarted
+from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
 from harness.search.report import describe_values
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
@@ -40,12 +40,14 @@ class Count:
         total: trials that the study shall have.
         ended: trials that have an outcome.
         failed: those of this call that ended with a bug.
+        interrupted: those of this call that were interrupted.
         best: the best of those that were measured.
     """
 
     total: int = 0
     ended: int = 0
     failed: list[Outcome] = field(default_factory=list)
+    interrupted: int = 0
     best: Outcome | None = None
 
     def add(self, event: SearchEvent) -> None:
@@ -55,6 +57,8 @@ class Count:
                 self.total = event.num_trials
                 for outcome in event.ended:
                     self._add_outcome(outcome)
+            case TrialInterrupted():
+                self.interrupted += 1
             case TrialEnded():
                 self._add_outcome(event.outcome)
                 if event.outcome.reason.startswith("failed"):
@@ -95,6 +99,11 @@ def describe_outcome(outcome: Outcome) -> str:
     measured = [f"val top-1 {outcome.objectives['val']:.2f} %"]
     measured += [f"{name} {value:,.0f}" for name, value in outcome.objectives.items() if name != "val"]
     return f"trial {outcome.number}: {', '.join(measured)}{stored}"
+
+
+def describe_interruption(event: TrialInterrupted) -> str:
+    """Why a trial has no outcome yet."""
+    return f"trial {event.number}: interrupted{event.reason and f', {event.reason}'}; the next call takes it up again"
 
 
 def write_preset(spec: SearchSpec, storage: str) -> str:
@@ -150,6 +159,8 @@ class _PlainSearch:
                 return [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {describe_epoch(event.epoch)}"]
             case TrialEnded():
                 return [f"[{self._count.describe()}] {describe_outcome(event.outcome)}"]
+            case TrialInterrupted():
+                return [describe_interruption(event)]
             case _:
                 return []
 
@@ -180,6 +191,10 @@ class _LiveSearch:
                 self._show_epoch(event)
             case TrialEnded():
                 self._end(event.outcome)
+            case TrialInterrupted():
+                line, _ = self._lines.pop(event.number)
+                self._bars.progress.remove_task(line)
+                self._bars.print(describe_interruption(event))
 
     def _start(self, event: TrialStarted) -> None:
         if self._all is None:

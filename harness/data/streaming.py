@@ -1,7 +1,9 @@
 """Image files that are decoded and augmented one by one as they are needed, by timm's loaders."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 import numpy as np
@@ -18,6 +20,7 @@ from harness.data.decoding import naming_image, to_rgb
 from harness.data.split import stratified_samples
 from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
 from harness.errors import DataError
+from harness.processes import end_with_parent
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
 
@@ -203,4 +206,15 @@ def _build_loader(
         pin_memory=device.type == "cuda",
         device=device,
     )
+    if spec.loading_workers and sys.platform == "linux":
+        # A run's own way to start processes is a fork server: each of them would import torch and timm in every epoch.
+        loader.loader.multiprocessing_context = "fork"
+        loader.loader.worker_init_fn = partial(_start_loading, loader.loader.worker_init_fn)
     return loader
+
+
+def _start_loading(start: Callable[[int], None] | None, worker: int) -> None:
+    """In a loading process: it ends with the process that it loads for, even while it decodes."""
+    end_with_parent()
+    if start is not None:
+        start(worker)

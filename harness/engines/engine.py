@@ -55,11 +55,16 @@ class Returned:
 
 @dataclass(frozen=True)
 class Died:
-    """The process ended without a value: 1 after an exception (`output` has the traceback), -9 after SIGKILL."""
+    """The process ended without a value: 1 after an exception (`output` has the traceback), -9 after SIGKILL.
+
+    Attributes:
+        is_out_of_memory: whether there is evidence that memory ran out.
+    """
 
     name: str
     exit_code: int
     output: str
+    is_out_of_memory: bool = False
 
 
 @dataclass(frozen=True)

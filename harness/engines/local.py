@@ -17,6 +17,7 @@ import psutil
 
 from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
 from harness.engines.imports import Imports, list_import_path
+from harness.engines.memory import OutOfMemoryKills
 from harness.engines.worker import Part, work
 from harness.errors import EngineError
 from harness.files import temporary_folder
@@ -24,6 +25,8 @@ from harness.processes import list_descendants, signal_group
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 OUTPUT_BYTES = 20_000
+LOST = 255  # multiprocessing's exit code of a process whose server has died
+BAD_ALLOC = "std::bad_alloc"  # the last words of C++ code at a memory limit
 
 
 class LocalEngine:
@@ -43,6 +46,7 @@ class LocalEngine:
         self._unwanted: set[str] = set()
         self._rest: list[Event] = []
         self._checked_servers: set[int] = set()
+        self._kills = OutOfMemoryKills()
         self._imports = _note_imports()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["harness.engines.server", *preload])
@@ -73,12 +77,12 @@ class LocalEngine:
                         if worker.refusal is not None:
                             raise worker.refusal
                         if worker.is_over():
-                            outcome = worker.outcome()
+                            outcome = worker.outcome(self._kills)
                             running.remove(worker)
                             yield outcome
             finally:
                 _end(running)
-                self._rest += [event for worker in running for event in worker.take_rest()]
+                self._rest += [event for worker in running for event in worker.take_rest(self._kills)]
 
     def _start(self, task: Task, folder: Path) -> "_Worker":
         try:
@@ -178,7 +182,7 @@ class _Worker:
             _end([self])
         return not self.process.is_alive() and (self.receiver.closed or not self.receiver.poll())
 
-    def outcome(self) -> Outcome:
+    def outcome(self, kills: OutOfMemoryKills) -> Outcome:
         """How the task ended; a value that arrived stands, whatever happened after it."""
         signal_group(self.pid, signal.SIGKILL)  # what the task has left behind
         self.receiver.close()
@@ -191,13 +195,17 @@ class _Worker:
             return Stopped(self.task.name, output)
         if self._has_ended and self.was_killed:
             return Died(self.task.name, 1, output)  # it had raised, and did not get as far as its exit code
-        return Died(self.task.name, self.process.exitcode or 0, output)
+        code = self.process.exitcode or 0
+        if code == LOST and not self._has_ended:
+            code = -signal.SIGKILL  # the server has died, and the kernel has killed its children
+        ran_out = (code == -signal.SIGKILL and kills.claim()) or (code == -signal.SIGABRT and BAD_ALLOC in output)
+        return Died(self.task.name, code, output, ran_out)
 
-    def take_rest(self) -> list[Event]:
+    def take_rest(self, kills: OutOfMemoryKills) -> list[Event]:
         """What had arrived of a task that was ended by closing; its outcome where it had one by then."""
         messages = list(self.take_messages())
         has_ended = self._value or self._has_ended or not self.was_killed
-        return [*messages, self.outcome()] if has_ended or self._is_late or self.is_unwanted else [*messages]
+        return [*messages, self.outcome(kills)] if has_ended or self._is_late or self.is_unwanted else [*messages]
 
 
 def _wait(running: Sequence[_Worker]) -> None:

@@ -22,6 +22,8 @@ from harness.table.selection import Digests
 from harness.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+"""Signals that the kernel, or the process itself, sends because of what its code does."""
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Invocation:
                     yield from self._follow(event)
         except KeyboardInterrupt:
             yield from self._follow_rest()
+            yield from self._end_open()
             raise
         finally:
             for _ in self._follow_rest():
@@ -93,15 +96,22 @@ class Invocation:
         if not self._finished:
             self.tracker.hurry()
         try:
-            for name, open_run in list(self._open.items()):
-                if name in self._outcomes:
-                    self._conclude(self._outcomes[name])
-                elif open_run.run_id is not None:
-                    self.records.append(self._end(open_run, RunStatus.INTERRUPTED))
+            for _ in self._end_open():
+                pass
             if not self._finished:
                 self._finish(RunStatus.INTERRUPTED)
         except StoreError as error:
             logger.warning("%s; what is open in it will be closed by the next `harness run`", error)
+
+    def _end_open(self) -> Iterator[RunEnded]:
+        for name, open_run in list(self._open.items()):
+            if name in self._outcomes:
+                yield RunEnded(open_run.run, self._conclude(self._outcomes[name]))
+            elif open_run.run_id is not None:
+                record = self._end(open_run, RunStatus.INTERRUPTED)
+                self.records.append(record)
+                del self._open[name]
+                yield RunEnded(open_run.run, record)
 
     def _finish(self, status: RunStatus, files: tuple[Path, ...] = (), description: str = "") -> None:
         statuses = [record.status for record in self.records]
@@ -160,7 +170,7 @@ class Invocation:
             case Returned():
                 record: Record = outcome.value
             case Died():
-                record = self._end(open_run, RunStatus.FAILED, _describe_death(outcome), outcome.output)
+                record = self._end(open_run, _classify(outcome), _describe_death(outcome), outcome.output)
             case Stopped():
                 record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[outcome.name])
             case _:
@@ -187,8 +197,15 @@ class Invocation:
         return record
 
 
+def _classify(died: Died) -> RunStatus:
+    """A signal that code brings upon itself is a bug, as every exception is; any other is somebody's interruption."""
+    if died.is_out_of_memory:
+        return RunStatus.OUT_OF_MEMORY
+    is_interrupted = died.exit_code < 0 and signal.Signals(-died.exit_code).name not in CRASHES
+    return RunStatus.INTERRUPTED if is_interrupted else RunStatus.FAILED
+
+
 def _describe_death(died: Died) -> str:
-    """A signal by its name; it proves no cause: the system's out-of-memory killer sends SIGKILL, and so do people."""
     if died.exit_code < 0:
         return f"killed by signal {-died.exit_code} ({signal.Signals(-died.exit_code).name})"
     last = died.output.strip().splitlines()[-1:]

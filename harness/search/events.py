@@ -46,6 +46,14 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class TrialInterrupted:
+    """The run of a trial was interrupted; the trial stays open, and the next call takes it up again."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class SearchEnded:
     """No more trials are started, and the report is written.
 
@@ -60,4 +68,4 @@ class SearchEnded:
     files: tuple[Path, ...]
 
 
-SearchEvent = StudyOpened | TrialStarted | EpochEnded | TrialEnded | SearchEnded
+SearchEvent = StudyOpened | TrialStarted | EpochEnded | TrialEnded | TrialInterrupted | SearchEnded

@@ -17,7 +17,7 @@ from harness.run.invocation import Invocation
 from harness.run.ledger import Digester, Entry, Standing, read_ledger
 from harness.run.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.search.controls import WINNER, judge_controls, plan_controls
-from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
+from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
 from harness.search.report import Comparison, describe_values, to_description, write_report
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
@@ -149,6 +149,9 @@ class _Trials:
                         case EpochEnded():
                             self._report(event)
                             yield event
+                        case RunEnded() if self._is_left(event.record):
+                            number = self._open.pop(event.record.row).number
+                            yield TrialInterrupted(number, event.record.status_detail)
                         case RunEnded():
                             yield TrialEnded(self._tell(event.record, is_reused=False))
             yield from self._take_waiting()
@@ -158,7 +161,7 @@ class _Trials:
     def _tell_rest(self) -> None:
         """Tell the study what had ended when the events were closed."""
         for record in self.invocation.records:
-            if record.row in self._open:
+            if record.row in self._open and not self._is_left(record):
                 self._tell(record, is_reused=False)
 
     def _ask(self) -> Iterator[PlannedRun]:
@@ -204,6 +207,10 @@ class _Trials:
         if self.study.report(self._open[name], event.epoch) and not is_last and name not in self._pruned:
             self._pruned.add(name)
             self.invocation.stop(event.run, f"pruned after epoch {event.epoch.epoch}")
+
+    def _is_left(self, record: Record) -> bool:
+        """Whether a run was interrupted, and not by the pruner: its trial stays open for the next call."""
+        return record.status == RunStatus.INTERRUPTED and record.row not in self._pruned
 
     def _tell(self, record: Record, *, is_reused: bool) -> Outcome:
         is_pruned = record.row in self._pruned and record.status == RunStatus.INTERRUPTED

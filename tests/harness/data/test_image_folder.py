@@ -1,8 +1,13 @@
+import multiprocessing
 import os
+import signal
+import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -71,6 +76,38 @@ def test_batches_follow_replicate_and_epoch_alone(folder: Path) -> None:
 
 def test_loading_workers_change_no_pixel(folder: Path) -> None:
     assert torch.equal(_images(_load(folder, _spec(loading_workers=2)), 1), _images(_load(folder, _spec()), 1))
+
+
+def _load_and_wait(sender: Connection, folder: Path) -> None:
+    data = _load(folder, _spec(loading_workers=2))
+    batches = data.train_batches(1)
+    next(batches)
+    sender.send([child.pid for child in psutil.Process().children()])
+    signal.pause()
+
+
+@pytest.mark.slow
+def test_loading_processes_import_nothing_again_and_end_with_the_run(folder: Path) -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    run = multiprocessing.get_context("fork").Process(target=_load_and_wait, args=(sender, folder))
+    run.start()
+    loading = [psutil.Process(pid) for pid in receiver.recv()]
+    assert len(loading) == 2
+    own = psutil.Process().cmdline()
+    assert all(process.cmdline() == own for process in loading)  # forked, not started anew
+    run.kill()
+    run.join()
+    deadline = time.monotonic() + 10
+    while any(map(_is_running, loading)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(_is_running, loading))
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_the_val_folder_is_test_and_stands_in_for_validation(folder: Path) -> None:

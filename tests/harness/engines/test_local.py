@@ -41,6 +41,12 @@ def kill_itself(report: Report) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def abort_without_memory(_report: Report) -> None:
+    sys.stderr.write("terminate called after throwing an instance of 'std::bad_alloc'\n")
+    sys.stderr.flush()
+    os.abort()
+
+
 def hang(report: Report) -> None:
     report(os.getpid())
     time.sleep(600)
@@ -195,6 +201,11 @@ class EngineContract:
         assert message == Message("victim", "last words")
         assert died == Died("victim", -signal.SIGKILL, "")
 
+    def test_code_that_gets_no_memory_and_aborts_has_run_out_of_memory(self) -> None:
+        died = self.execute(Task("C++", abort_without_memory))[-1]
+        assert isinstance(died, Died)
+        assert (died.exit_code, died.is_out_of_memory) == (-signal.SIGABRT, True)
+
     @pytest.mark.parametrize("function", [hang, ignore_sigterm_and_hang])
     def test_a_task_is_killed_at_its_time_limit(self, function: Callable[..., None]) -> None:
         events = self.execute(Task("slow", function, time_limit_seconds=1), Task("next", add, (1, 1)))
@@ -295,7 +306,8 @@ if __name__ == "__main__":
     tasks = [Task("wave", imported, ("wave",)), Task("OMP", environment, ("OMP_NUM_THREADS",))]
     tasks += [Task("hang", hang_with_the_lock)]
     for event in engine.execute(tasks):
-        print(event.name, getattr(event, "value", "") or getattr(event, "payload", ""), flush=True)
+        told = [getattr(event, name, "") for name in ("value", "payload", "exit_code")]
+        print(event.name, *filter(None, told), flush=True)
 """
 
 
@@ -390,5 +402,7 @@ def test_workers_and_their_children_die_with_the_program(script: subprocess.Pope
 def test_workers_die_with_a_server_that_is_killed(script: subprocess.Popen[str]) -> None:
     worker, _ = map(int, read_results(script)["hang"].split(","))
     psutil.Process(worker).parent().kill()
+    assert script.stdout is not None
+    assert script.stdout.read().split() == ["hang", "-9"]
     assert script.wait(timeout=10) == 0
     assert_gone([worker])

@@ -1,3 +1,4 @@
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -40,7 +41,7 @@ Script = Callable[[PlannedRun], str]
 
 
 class PlayedEngine:
-    """Plays `ok`, `diverged`, `failed` (all three end by themselves), `killed`, `stillborn`, `timed_out` or `hangs`."""
+    """Plays `ok`, `diverged` or `failed`, which end by themselves, or what becomes of others."""
 
     workers = 1
     threads = 1
@@ -76,7 +77,13 @@ class PlayedEngine:
             yield Message(name, note)
         match fate:
             case "killed":
-                yield Died(name, -9, "")
+                yield Died(name, -signal.SIGKILL, "")
+            case "terminated":
+                yield Died(name, -signal.SIGTERM, "")
+            case "starved":
+                yield Died(name, -signal.SIGKILL, "", is_out_of_memory=True)
+            case "crashed":
+                yield Died(name, -signal.SIGSEGV, "")
             case "timed_out":
                 yield TimedOut(name, "")
             case "hangs":
@@ -198,7 +205,10 @@ def test_a_cell_of_another_experiment_is_copied_not_trained(
 @pytest.mark.parametrize(
     ("fate", "status", "detail"),
     [
-        ("killed", RunStatus.FAILED, "killed by signal 9 (SIGKILL)"),
+        ("killed", RunStatus.INTERRUPTED, "killed by signal 9 (SIGKILL)"),
+        ("terminated", RunStatus.INTERRUPTED, "killed by signal 15 (SIGTERM)"),
+        ("starved", RunStatus.OUT_OF_MEMORY, "killed by signal 9 (SIGKILL)"),
+        ("crashed", RunStatus.FAILED, "killed by signal 11 (SIGSEGV)"),
         ("stillborn", RunStatus.FAILED, "exit code 1: ImportError: no module"),
         ("timed_out", RunStatus.TIMED_OUT, ""),
         ("failed", RunStatus.FAILED, ""),
@@ -229,7 +239,9 @@ def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, 
     assert [epoch.metrics["val/top1"] for epoch in stored.curve] == [41.0, 42.0]
 
 
-@pytest.mark.parametrize(("fate", "again"), [("failed", True), ("diverged", False)])
+@pytest.mark.parametrize(
+    ("fate", "again"), [("failed", True), ("killed", True), ("starved", False), ("diverged", False)]
+)
 def test_only_what_has_no_result_is_tried_again(
     plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str, again: bool
 ) -> None:
