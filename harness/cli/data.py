@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import add_data, add_plugin
-from harness.data import DATASETS, check_data, describe_data
+from harness.data import DATASETS, describe_data
 from harness.plan import make_plan
 from harness.reading import load_spec
 
@@ -31,6 +31,7 @@ def execute(options: argparse.Namespace) -> int:
     plan = make_plan(load_spec(Path(options.target), recipe=options.recipe))
     recipe = plan.spec.recipe
     print(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
-    for training in plan.trainings:
-        check_data(recipe.data, training, data_dir=options.data)
+    from harness.run.ledger import check_plan
+
+    check_plan(plan, data_dir=options.data)
     return 0

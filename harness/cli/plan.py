@@ -15,13 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the plan held against the store."""
+    """Print the plan held against the store; raise where `harness run` would refuse it."""
     plan = load_plan(options)
     from harness.commands.overview import describe_plan, to_plain
-    from harness.run.ledger import read_ledger
+    from harness.run.ledger import check_plan, read_ledger
+    from harness.run.source import check_fit
     from harness.tracking import MlflowTracker
 
-    entries = read_ledger(plan, MlflowTracker(find_store(options)), find_digests(plan, options))
+    digests = find_digests(plan, options)
+    if digests:  # without data only what does not depend on it can be told
+        check_plan(plan, data_dir=options.data)
+    check_fit(plan)
+    entries = read_ledger(plan, MlflowTracker(find_store(options)), digests)
     if options.json:
         print_json(to_plain(plan, entries))
     else:

@@ -1,13 +1,18 @@
 """`harness evaluate`: a row's accuracy with weights from a file, without training."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from harness.build import build_model
 from harness.data import load_data
+from harness.errors import SpecError, WeightsError
 from harness.evaluate import measure
-from harness.plan import Plan, find_row
+from harness.plan import Cell, Plan, find_row, make_plan
+from harness.reading import list_recipes, load_spec
 from harness.run.cell import choose_device
-from harness.weights import load_weights
+from harness.weights import find_misfit, load_weights, read
 
 
 def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> str:
@@ -15,15 +20,51 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
 
     Raises:
         SpecError: the experiment has no such row.
-        WeightsError: the weights do not fit it.
+        WeightsError: the weights do not fit it; the message says which rows they fit.
         DataError: the images are missing or damaged.
     """
     cell = find_row(plan, row).cell
     device = choose_device(plan.spec)
     model = build_model(cell, replicate=None, device=device)
-    left_out = load_weights(model, weights)
+    try:
+        left_out = load_weights(model, weights)
+    except WeightsError as error:
+        raise WeightsError(f"row {row}: {error}{_name_fitting(plan, row, weights)}") from error
     training = cell.training.model_copy(update={"token_labels": None})  # nothing is trained: no label map is needed
     data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
     found = measure(model, data.test_batches(), device)
     told = f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of {len(found.labels):,} test images"
     return told + (f"\nleft out of {weights}: {left_out}" if left_out else "")
+
+
+def _name_fitting(plan: Plan, row: str, path: Path) -> str:
+    """The rows whose weights these may be; empty where nothing is known, or the row itself is one of them."""
+    try:
+        weights = read(path)
+    except WeightsError:
+        return ""
+    for recipe, candidate in _list_plans(plan):
+        fitting = [each.name for each in candidate.rows if _fits(weights, each.cell)]
+        if fitting:
+            under = f" under recipe {recipe}" if recipe != plan.spec.recipe.name else ""
+            rows = f"row{'s' if len(fitting) > 1 else ''} {', '.join(fitting)}{under}"
+            return "" if not under and row in fitting else f"; these fit {rows}"
+    return ""
+
+
+def _list_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """This one, then the same experiment under every other recipe that it can have."""
+    yield plan.spec.recipe.name, plan
+    assert plan.spec.path is not None
+    for name in list_recipes(plan.spec.path.parent / "recipes"):
+        if name != plan.spec.recipe.name:
+            try:
+                yield name, make_plan(load_spec(plan.spec.path, recipe=name))
+            except SpecError:
+                continue
+
+
+def _fits(weights: Mapping[str, Tensor], cell: Cell) -> bool:
+    if cell.data.num_classes not in {len(tensor) for tensor in weights.values() if tensor.ndim == 1}:
+        return False  # the bias of the head: most models need not be built
+    return find_misfit(weights, build_model(cell, replicate=None, device="meta"), resize=False) is None

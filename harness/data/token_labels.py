@@ -43,6 +43,20 @@ from harness.spec import DataSpec, TokenLabelsSpec, TrainingSpec
 MOVES = ("Rotate", "Shear", "Translate")
 """What the names of timm's operations that move pixels begin with."""
 
+READ_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What torch raises for files that are damaged or foreign."""
+
 OUTSIDE = -1
 """The place of a pixel that shows nothing of the image."""
 
@@ -114,11 +128,15 @@ def read_label_map(path: Path, num_classes: int) -> Tensor:
     """
     try:
         label_map: object = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except READ_ERRORS as error:
+        first = str(error).strip().partition("\n")[0]
+        reason = "it holds no tensor alone" if isinstance(error, pickle.UnpicklingError) else first
+        raise DataError(f"{path} cannot be read: {reason or type(error).__name__}") from error
     if not isinstance(label_map, Tensor) or label_map.ndim != 4 or len(label_map) != 2:
         found = list(label_map.shape) if isinstance(label_map, Tensor) else type(label_map).__name__
         raise DataError(f"{path}: a label map is a tensor of (2, k, rows, columns), got {found}")
+    if not label_map.numel() or not label_map.is_floating_point():
+        raise DataError(f"{path}: a label map has logits in floating point, got {label_map.numel()} {label_map.dtype}")
     low, high = label_map[1].aminmax()
     if not 0 <= low <= high < num_classes:
         raise DataError(f"{path} has the classes {low:.0f} to {high:.0f}, the recipe's are 0 to {num_classes - 1}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness.data import data_digest
+from harness.data import check_data, data_digest
 from harness.errors import HarnessError
 from harness.plan import Cell, Plan, PlannedRun
 from harness.provenance import code_digest, fingerprint_code
@@ -67,6 +67,17 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
     """
     digester = Digester(data_dir)
     return {row.cell.id: digester.digest(row.cell) for row in plan.rows}
+
+
+def check_plan(plan: Plan, *, data_dir: Path | None) -> None:
+    """That the dataset can give what every row asks for: classes, channels, sizes, counts; no image is decoded.
+
+    Raises:
+        SpecError: there is no such dataset.
+        DataError: it cannot.
+    """
+    for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
+        check_data(data, training, data_dir=data_dir)
 
 
 def read_ledger(

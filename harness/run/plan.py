@@ -7,15 +7,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data import check_data, describe_data
+from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, StoreError
 from harness.plan import Plan, PlannedRun
 from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
-from harness.run.ledger import Entry, Standing, find_digests, read_ledger
-from harness.run.source import check_sources
+from harness.run.ledger import Entry, Standing, check_plan, find_digests, read_ledger
+from harness.run.source import check_fit, check_sources
 from harness.spec import DataSpec
 from harness.table.description import to_description
 from harness.table.report import find_folder
@@ -55,11 +55,12 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
+        SpecError: weights that a row starts from do not fit it.
+        WeightsError: a file of such weights cannot be read.
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
-        check_data(data, training, data_dir=data_dir)
+    check_plan(plan, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name)
@@ -69,6 +70,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:
         check_sources(to_do, tracker)
+        check_fit(plan)
         check_files(spec.recipe.data, data_dir)
     yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)

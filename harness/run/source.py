@@ -1,15 +1,22 @@
 """The weights that a run starts from: known before anything is trained, fetched by the run. Imports no torch."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.errors import StoreError, WeightsError
+from harness.errors import SpecError, StoreError, WeightsError
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
-from harness.plan import PlannedRun
+from harness.plan import Cell, Plan, PlannedRow, PlannedRun, make_plan
+from harness.reading import error_at
 from harness.record import Record, RunStatus
 from harness.tracking import Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = "weights.pt"
 """The artifact in which a run keeps its weights."""
@@ -78,6 +85,54 @@ def check_sources(runs: Iterable[PlannedRun], tracker: Tracker) -> None:
             for initial, runs in missing.items()
         )
         raise StoreError("\n".join(asked))
+
+
+def check_fit(plan: Plan) -> None:
+    """That the weights that rows start from fit their models is known before anything is trained, from shapes alone.
+
+    Raises:
+        WeightsError: a file cannot be read.
+        SpecError: weights do not fit a row.
+    """
+    rows = [row for row in plan.rows if row.cell.init_from is not None]
+    if not rows:
+        return
+    from harness.build import build_model
+    from harness.weights import find_misfit
+
+    for row in rows:
+        for name, weights in _list_initial(plan, row):
+            model = build_model(row.cell, replicate=None, device="meta")
+            misfit = find_misfit(weights, model, resize=True)
+            if misfit is not None:
+                message = f"the weights of {name} do not fit row {row.name}: {misfit}"
+                place = ("rows", row.name, "init_from") if row.name in plan.spec.rows else ()
+                raise error_at(plan.spec, message, *place)
+
+
+def _list_initial(plan: Plan, row: PlannedRow) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """What a row starts from by name: the tensors of a file, or of another row without their numbers."""
+    from harness.build import build_model
+    from harness.weights import read
+
+    match row.cell.init_from:
+        case FromFile() as file:
+            yield file.path, read(Path(file.path))
+        case FromRun() as source:
+            cell = find_source_cell(plan, source)
+            if cell is not None:
+                name = f"row {source.row} under recipe {source.recipe}"
+                yield name, build_model(cell, replicate=None, device="meta").state_dict()
+
+
+def find_source_cell(plan: Plan, source: FromRun) -> Cell | None:
+    """The cell whose run a row starts from; None where the recipe that it is of cannot train all rows."""
+    recipe = plan.spec.recipe.init_recipe
+    try:
+        trained = make_plan(plan.spec.model_copy(update={"recipe": recipe}))
+    except SpecError:
+        return None
+    return next((row.cell for row in trained.rows if row.cell.id == source.cell_id), None)
 
 
 def _find_record(initial: FromRun, seed: int, tracker: Tracker) -> Record | None:

@@ -112,6 +112,7 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the address may hold a password
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each run, of a server
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what becomes a StoreError
 
     def __reduce__(self) -> "tuple[partial[MlflowTracker], tuple[str]]":

@@ -19,7 +19,8 @@ def resize_weights(weights: Mapping[str, Tensor], model: OperatorStages) -> dict
     Maps and windows of the weights are square. What has its shape already, or depends on no map, stays as it is.
 
     Raises:
-        ValueError: a parameter of an operator depends on the window and is no table over offsets.
+        ValueError: a parameter of an operator depends on the window and is no table over offsets, or has a shape that
+            cannot be resized.
     """
     module = cast("nn.Module", model)
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
@@ -28,10 +29,14 @@ def resize_weights(weights: Mapping[str, Tensor], model: OperatorStages) -> dict
     resized = dict(weights)
     for name in differing:
         operator = next((path for path in geometries if name.startswith(f"{path}.")), None)
-        if operator is not None:
-            resized[name] = _resize_table(name, weights[name], geometries[operator])
-        elif name == "pos_embed":
-            resized[name] = _resize_embedding(weights[name], shapes[name])
+        try:
+            if operator is not None:
+                resized[name] = _resize_table(name, weights[name], geometries[operator])
+            elif name == "pos_embed":
+                resized[name] = _resize_embedding(weights[name], shapes[name])
+        except (AssertionError, LookupError, RuntimeError, TypeError) as error:
+            before, after = tuple(weights[name].shape), tuple(shapes[name])
+            raise ValueError(f"{name} of shape {before} cannot be resized to {after}: {error}") from error
     return resized
 
 

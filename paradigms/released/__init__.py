@@ -12,7 +12,7 @@ from paradigms.released import deit, swin, volo
 from paradigms.released.checkpoint import read_weights
 from paradigms.released.family import Family, Weights
 
-__all__ = ["FAMILIES", "convert_released", "find_family", "load_released", "read_weights"]
+__all__ = ["FAMILIES", "convert_released", "describe_families", "find_family", "load_released", "read_weights"]
 
 FAMILIES: dict[str, Family] = {**swin.FAMILIES, **volo.FAMILIES, **deit.FAMILIES}
 """By name; no two signatures fit one file."""
@@ -31,19 +31,21 @@ def convert_released(weights: Weights) -> dict[str, Tensor]:
     """Rename, split and turn released tensors into those of our models.
 
     Raises:
-        ValueError: no family has these names, or a tensor is left over, or two become one.
+        ValueError: no family has these names, or a tensor is left over, has an impossible shape, is of whole numbers,
+            or two become one.
     """
-    return find_family(weights).convert(weights)
+    family = find_family(weights)
+    if family is None:
+        raise ValueError(describe_families(weights))
+    return family.convert(weights)
 
 
-def find_family(weights: Weights) -> Family:
-    """The family that has these names.
+def find_family(weights: Weights) -> Family | None:
+    """The family that has these names; None: no known one."""
+    return next((family for family in FAMILIES.values() if family.signature <= weights.keys()), None)
 
-    Raises:
-        ValueError: none has.
-    """
-    for family in FAMILIES.values():
-        if family.signature <= weights.keys():
-            return family
+
+def describe_families(weights: Weights) -> str:
+    """That weights are of none, and which there are."""
     known = ", ".join(f"{name} ({family.source})" for name, family in FAMILIES.items())
-    raise ValueError(f"weights of no known family, their first name is {next(iter(weights), None)!r} (known: {known})")
+    return f"weights of no known family, their first name is {next(iter(weights), None)!r} (known: {known})"

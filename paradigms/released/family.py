@@ -13,6 +13,10 @@ KIND = r"(weight|bias)"
 """The pattern of a parameter's own name in most modules."""
 
 
+COUNTER = "num_batches_tracked"
+"""The one tensor of a model that is of whole numbers: batch normalization counts its batches."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Checkpoints of one naming.
@@ -33,7 +37,7 @@ class Family:
         """Rename, split and turn tensors into those of our models.
 
         Raises:
-            ValueError: a tensor is left over, or two become one.
+            ValueError: a tensor is left over, has an impossible shape, is of whole numbers, or two become one.
         """
         converted: dict[str, Tensor] = {}
         left_over = []
@@ -43,13 +47,25 @@ class Family:
                 left_over.append(name)
                 continue
             ((convert, match),) = matches  # the rules of a family exclude each other
-            made = convert(match, weights)
+            made = self._apply(convert, match, weights)
             if twice := made.keys() & converted.keys():
                 raise ValueError(f"{name} of {self.source} becomes {min(twice)}, which another tensor is already")
             converted |= made
         if left_over:
             raise ValueError(f"no rule of {self.source} takes {', '.join(sorted(left_over))}")
         return converted
+
+    def _apply(self, convert: Convert, match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
+        """What one tensor becomes; a rule reads shapes and other tensors, which a damaged file may have changed."""
+        name = match[0]
+        try:
+            made = convert(match, weights)
+        except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            shape = tuple(weights[name].shape)
+            raise ValueError(f"{name} of shape {shape} is no tensor of {self.source}: {error}") from error
+        if any(not tensor.is_floating_point() and not key.endswith(COUNTER) for key, tensor in made.items()):
+            raise ValueError(f"{name} holds {weights[name].dtype}, not floating point")
+        return made
 
 
 def keep(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:

@@ -163,6 +163,13 @@ def test_plan_shows_everything_and_creates_nothing(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("experiment")
+@pytest.mark.parametrize("wrong", ["data.num_classes=1000", "data.channels=3", "data.image_size=32"])
+def test_plan_finds_data_and_recipe_that_disagree(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "two.yaml", "--set", wrong]) == 2
+    assert f"{wrong.partition('=')[0]}: fashion_mnist has " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("experiment")
 def test_plan_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "two.yaml"]) == 0
     _, _, stages = capsys.readouterr().out.partition("stage ")

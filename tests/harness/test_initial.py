@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from harness.errors import SpecError
+from harness.build import build_model
+from harness.errors import SpecError, WeightsError
 from harness.initial import FromFile, FromRun
 from harness.plan import Cell, Plan, SkippedRow, find_row, make_plan
 from harness.provenance import reached_modules
+from harness.run.source import check_fit
 from harness.spec import BackbonesSpec, ExperimentSpec, RowSpec
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -136,3 +139,26 @@ def test_who_reads_weights_is_code_of_the_cells_that_start_from_them_alone(spec:
     readers = {"harness.weights", "paradigms.released", "paradigms.released.swin", "paradigms.backbones.resize"}
     assert readers <= set(reached_modules(make_plan(spec).rows[0].cell))
     assert not readers & set(reached_modules(plan_from_scratch(spec).rows[0].cell))
+
+
+@pytest.mark.usefixtures("quick_meta")
+def test_the_plan_knows_whether_weights_fit(spec: ExperimentSpec, tmp_path: Path) -> None:
+    """Of a run by its recipe, of a file by its tensors; larger images are no difference."""
+    check_fit(make_plan(spec))
+    assert spec.recipe.init_recipe is not None
+    data = spec.recipe.data.model_copy(update={"num_classes": 1000})
+    wide = spec.recipe.init_recipe.model_copy(update={"data": data})
+    other = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"init_recipe": wide})})
+    with pytest.raises(SpecError, match=r"row A under recipe tiny do not fit .*head\.fc\.weight is \(1000, 16\)"):
+        check_fit(make_plan(other))
+    (row,) = plan_from_scratch(spec).rows
+    weights = build_model(row.cell, replicate=0).state_dict()
+    torch.save(weights, tmp_path / "a.pt")
+    rows = {"A": ROWS["A"], "B": {**ROWS["A"], "init_from": str(tmp_path / "a.pt"), "image_size": 56}}
+    check_fit(make_plan(make_spec(spec, rows)))
+    torch.save({**weights, "head.fc.bias": torch.zeros(1000)}, tmp_path / "a.pt")
+    with pytest.raises(SpecError, match=r"rows\.B\.init_from: .*head\.fc\.bias is \(1000,\)"):
+        check_fit(make_plan(make_spec(spec, rows)))
+    (tmp_path / "a.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(WeightsError, match="Git LFS"):
+        check_fit(make_plan(make_spec(spec, rows)))

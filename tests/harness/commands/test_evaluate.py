@@ -92,11 +92,31 @@ def test_released_elsa_weights_are_read_under_their_own_names(plan: Plan, capsys
 
 def test_weights_that_do_not_fit_are_one_message(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(build_model(plan.rows[0].cell, replicate=0).state_dict(), "swin.pt")
-    assert "no known family" in fail(capsys, "ELSA", "swin.pt")
+    assert fail(capsys, "ELSA", "swin.pt").endswith("; these fit row Swin-T\n")
+    torch.save({"conv1.weight": torch.zeros(3)}, "other.pt")
+    assert "no known family" in fail(capsys, "ELSA", "other.pt")
     assert "no such file: none.pt" in fail(capsys, "ELSA", "none.pt")
     wide = {name: tensor.repeat_interleave(2, 0) for name, tensor in torch.load("swin.pt").items()}
     torch.save(wide, "wide.pt")
     assert "wide.pt does not fit" in fail(capsys, "Swin-T", "wide.pt")
+
+
+@pytest.mark.usefixtures("plan")
+def test_weights_of_another_recipe_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    row = make_plan(load_spec(Path("three.yaml"), recipe="laptop")).rows[2]
+    assert row.name == "DeiT"
+    torch.save(build_model(row.cell, replicate=0).state_dict(), "laptop.pt")
+    message = fail(capsys, "DeiT", "laptop.pt")
+    assert "row DeiT: laptop.pt does not fit: " in message
+    assert message.endswith("; these fit row DeiT under recipe laptop\n")
+    assert len(message.splitlines()) == 1
+
+
+def test_numbers_that_are_not_finite_are_not_evaluated(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = build_model(plan.rows[0].cell, replicate=0).state_dict()
+    weights["norm.weight"][0] = float("nan")
+    torch.save(weights, "nan.pt")
+    assert "it has numbers that are not finite, in norm.weight\n" in fail(capsys, "Swin-T", "nan.pt")
 
 
 @pytest.mark.usefixtures("plan")
