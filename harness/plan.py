@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.document import describe_mistake
 from harness.errors import SpecError
 from harness.initial import FromRun, Initial, explain_mismatch, inherit, read_file
 from harness.reading import error_at
@@ -28,11 +29,14 @@ from harness.spec import (
     Spec,
     TrainingSpec,
 )
-from paradigms.config import AttentionConfig, make_config, unknown_name
+from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, make_config, to_pair, unknown_name
 from paradigms.presets import get_preset
 
 FLOORS = ("Linear classifier", "One hidden layer")
 """The rows that a recipe with `floor_width` adds under every table."""
+
+MAX_PAIRS = 30_000_000
+"""Pairs of query and key of one head: a DeiT on images of 1,024 pixels has 17 million."""
 
 _RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
@@ -271,7 +275,21 @@ def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
+    _check_pairs(spec, name, attention, data.image_size // sizes.patch_size)
     return Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
+
+
+def _check_pairs(spec: ExperimentSpec, name: str, attention: Sequence[AttentionConfig | None], side: int) -> None:
+    """A neighborhood and a map that are both very large fit into no memory, not even to be described."""
+    for config in attention:
+        if config is None:
+            continue
+        facts = NEIGHBORHOOD_FACTS[config.neighborhood]
+        rows, columns = (facts.span * size for size in to_pair(getattr(config, facts.size)))
+        pairs = side**2 * rows * columns
+        if pairs > MAX_PAIRS:
+            message = f"{config.neighborhood} of {rows}x{columns} on a map of {side}x{side} has {pairs:,} pairs"
+            raise _error_in(spec, name, f"{message} of query and key, more than {MAX_PAIRS:,}")
 
 
 def _get_data(spec: ExperimentSpec, row: RowSpec) -> DataSpec:
@@ -325,9 +343,7 @@ def _change_sizes(
         return type(sizes).model_validate({**sizes.model_dump(), **changes})
     except ValidationError as error:
         detail = error.errors()[0]
-    message = str(detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be")))
-    shown = f", got {detail['input']!r}" if detail["loc"] else ""
-    raise error_at(spec, f"{message}{shown}", *place, *detail["loc"])
+    raise error_at(spec, describe_mistake(detail), *place, *detail["loc"])
 
 
 def _check_stages(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> None:

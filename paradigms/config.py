@@ -150,11 +150,20 @@ FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for nam
 Size = int | tuple[int, int]
 
 
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
+
+
+def shorten(text: str) -> str:
+    """A value in a message: its beginning where it is very long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+
+
 def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
     """The message for a name that is not known: the nearest one, then all of them."""
-    nearest = get_close_matches(str(name), known, n=1)
+    nearest = get_close_matches(str(name)[:MAX_SHOWN], known, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})"
+    return f"unknown {kind} {shorten(repr(name))}{hint} (known: {', '.join(known)})"
 
 
 def to_pair(size: Size) -> tuple[int, int]:

@@ -128,6 +128,12 @@ def test_a_row_replaces_fields_of_the_cell(spec: ExperimentSpec) -> None:
     assert cell.num_heads == (2, 2, 2)
 
 
+def test_a_neighborhood_too_large_to_be_described_is_refused(spec: ExperimentSpec) -> None:
+    large = vary_recipe(vary_recipe(spec, "swin", patch_size=1), "data", image_size=512)
+    with pytest.raises(SpecError, match="sliding_window of 255x255 on a map of 512x512 has 17,045,913,600 pairs"):
+        plan_cell(large, {"neighborhood": "sliding_window", "kernel_size": 255})
+
+
 def test_the_window_is_the_backbones_unless_a_row_states_it(spec: ExperimentSpec) -> None:
     assert {config.window_size for config in plan_cell(spec, {"preset": "net7"}).attention} == {5}
     assert {config.window_size for config in plan_cell(spec, {"preset": "net7", "window_size": 3}).attention} == {3}
