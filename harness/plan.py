@@ -6,14 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from harness.document import describe_mistake
+from harness.document import describe_mistake, join_errors
 from harness.errors import SpecError
 from harness.initial import FromRun, Initial, explain_mismatch, inherit, read_file
 from harness.reading import error_at
+from harness.redundancy import (
+    differ_by_recipe,
+    explain_repetition,
+    find_idle_fields,
+    find_repeated,
+    list_parts,
+)
 from harness.rows import list_rows
 from harness.spec import (
     BackboneSpec,
@@ -152,14 +159,21 @@ class Plan:
         return tuple(dict.fromkeys(row.cell.training for row in self.rows))
 
 
-def make_plan(spec: ExperimentSpec) -> Plan:
+def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
 
     A row on a backbone that the recipe has no sizes for is skipped; so the baseline cannot be. A row that starts from
-    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not.
+    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not. Of two
+    rows that are one cell under this recipe, because of what they state for single recipes, one is skipped.
+
+    Args:
+        spec: the experiment.
+        is_derived: whether a program has made the rows, as a search does: they may be one cell, or state fields
+            without effect.
 
     Raises:
-        SpecError: a row asks for an impossible combination, or starts from what is not there.
+        SpecError: a row asks for an impossible combination, starts from what is not there, states a field without
+            effect, or is the cell of another row.
     """
     listed = list_rows(spec)
     stated = {name: inherit(row, listed) for name, row in listed.items()}
@@ -170,6 +184,11 @@ def make_plan(spec: ExperimentSpec) -> Plan:
         for name, row in stated.items()
         if name not in left_out
     ]
+    if not is_derived:
+        _check_fields(spec, {row.name: (stated[row.name], row.cell) for row in planned})
+        repeated = _find_repeated(spec, planned, stated)
+        planned = [row for row in planned if row.name not in {row.name for row in repeated}]
+        skipped = (*skipped, *repeated)
     rows = (*planned, *_floors(spec, stated))
     runs = tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
     return Plan(spec, rows, runs, skipped)
@@ -188,6 +207,36 @@ def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator
             if name == spec.baseline:
                 raise _error_in(spec, name, reason)
             yield SkippedRow(name, reason)
+
+
+def _check_fields(spec: ExperimentSpec, rows: Mapping[str, tuple[RowSpec, Cell]]) -> None:
+    """A field that a row states has an effect in one of its stages."""
+    errors = []
+    for name, (row, cell) in rows.items():
+        sizes = cast("BackboneSpec", cell.sizes)
+        stages = [
+            (_layers(spec, row, stage - 1, len(cell.attention)), cell.attention[stage - 1])
+            for stage in sizes.operator_stages
+        ]
+        parts = list_parts(row, [recipe.name for recipe in _list_recipes(spec)])
+        keys = {id(part): key for key, part in parts.items()}
+        for part, field, reason in find_idle_fields(parts.values(), stages):
+            errors.append(_error_in(spec, name, reason, *keys[id(part)], field))
+    if errors:
+        raise join_errors(errors)
+
+
+def _find_repeated(
+    spec: ExperimentSpec, planned: Sequence[PlannedRow], stated: Mapping[str, RowSpec]
+) -> list[SkippedRow]:
+    """The rows to skip since another row has their cell under this recipe; an error where it is so under every one."""
+    skipped, recipe = [], spec.recipe.name
+    for name, kept in find_repeated([(row.name, row.cell.id) for row in planned], baseline=spec.baseline):
+        reason = explain_repetition(kept, recipe)
+        if not differ_by_recipe(stated[name], stated[kept]):
+            raise _error_in(spec, name, f"{reason}, and a table would count it twice")
+        skipped.append(SkippedRow(name, reason))
+    return skipped
 
 
 def _list_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
