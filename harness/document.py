@@ -1,11 +1,10 @@
-"""A YAML file that knows its places: a mistake in it is told with file, line and key path.
-
-YAML 1.2 by ruamel.yaml: `1e-3` is a number, `off` a string, a duplicate key an error.
-"""
+"""A YAML file with source positions: the error for a mistake in it gives file, line and key path."""
 
 import json
 import re
+import stat
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -13,20 +12,28 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from harness.errors import SpecError
-from paradigms.config import unknown_name
+from harness.parsing import MAX_BYTES, ParseError, parse_yaml
+from paradigms.config import shorten, unknown_name
+
+MAX_ERRORS = 20
+"""Mistakes of one file that are listed."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]
+
+_PART = r"""(?:"[^"]+"|'[^']+'|[^.="'][^.=]*)"""
+_OVERRIDE = re.compile(rf"\s*(?P<path>{_PART}(?:\.{_PART})*)=(?P<value>.*)", re.DOTALL)
+_QUOTED = re.compile(r"""(?P<quote>["'])(?P<name>.+?)(?P=quote)(?=\.|$)""")
 
 _EXPECTED = {
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping",
     "float_type": "must be a number",
+    "invalid_key": "a key must be a text here",
     "int_type": "must be a whole number",
     "model_type": "must be a mapping",
     "string_type": "must be a text",
@@ -56,11 +63,30 @@ class Document:
             if found not in node:
                 node[found] = CommentedMap()
                 self.replaced[key[:depth]] = option
-            node = node[found]
-            if not isinstance(node, CommentedMap):
+            if not isinstance(node[found], CommentedMap):
                 raise SpecError(f"{_to_text(key[:depth])} is not a mapping", key=option)
+            node[found] = copy(node[found])  # an alias elsewhere in the file keeps what it had
+            node = node[found]
         node[_find_key(node, key[-1])] = value
         self.replaced[key] = option
+
+    def split_path(self, path: str) -> tuple[str, ...]:
+        """The keys of a dotted path: of those that the file has, the longest that fits, so that a name may have a dot.
+
+        A name in quotes is taken as it is: `rows."Swin-T, drop path 0.2".heads`.
+        """
+        node: Any = self.root
+        keys: list[str] = []
+        while path:
+            quoted = _QUOTED.match(path)
+            known = [str(key) for key in node] if isinstance(node, CommentedMap) else []
+            fitting = [key for key in known if path == key or path.startswith(f"{key}.")]
+            part = path.partition(".")[0] if not fitting else max(fitting, key=len)
+            key = quoted["name"] if quoted else part
+            path = path[quoted.end() if quoted else len(part) :].removeprefix(".")
+            node = node.get(_find_key(node, key)) if isinstance(node, CommentedMap) else None
+            keys.append(key)
+        return tuple(keys)
 
     def to_plain(self) -> dict[str, Any]:
         """The content in Python's own types; lists as tuples."""
@@ -95,7 +121,7 @@ class Document:
         key = tuple(part for part in detail["loc"] if part != "[key]")
         if detail["type"] == "extra_forbidden":
             return self.error(unknown_name("key", key[-1], _known_keys(model, key[:-1])), *key)
-        return self.error(_to_message(detail), *key)
+        return self.error(describe_mistake(detail), *key)
 
     def _find_line(self, key: Key) -> int | None:
         node, line = self.root, None
@@ -113,45 +139,61 @@ def read_document(path: Path) -> Document:
     """Read a YAML file whose top level is a mapping.
 
     Raises:
-        SpecError: it is not there, not YAML, or something else than a mapping.
+        SpecError: it is not there, no regular file, not YAML, beyond a limit, or something else than a mapping.
     """
+    text = _read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecError("no such file", path=path) from None
-    except IsADirectoryError:
-        raise SpecError("is a directory, not a YAML file", path=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {error}", path=path) from None
-    try:
-        root = YAML().load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SpecError(_describe(error), path=path, line=mark and mark.line + 1) from None
+        root = parse_yaml(text)
+    except ParseError as error:
+        raise SpecError(str(error), path=path, line=error.line, key=_to_text(error.key)) from None
     if not isinstance(root, CommentedMap):
         raise SpecError(f"the top level must be a mapping, got {_show(_to_plain(root))}", path=path)
     return Document(path, root)
 
 
-def parse_override(pair: str) -> tuple[tuple[str, ...], Any]:
-    """The key path and the value of `key.path=value`, the value read as YAML.
+def _read_text(path: Path) -> str:
+    """UTF-8 text of a regular file; anything else could block, or never end."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise SpecError("is a directory, not a YAML file", path=path)
+        if not stat.S_ISREG(mode):
+            raise SpecError("is a pipe or a device, not a YAML file", path=path)
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SpecError("no such file", path=path) from None
+    except (OSError, ValueError) as error:
+        raise SpecError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path=path) from None
+    if len(content) > MAX_BYTES:
+        raise SpecError(f"is larger than {MAX_BYTES:,} bytes", path=path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"cannot be read: it is not UTF-8 text ({error.reason})", path=path, line=line) from None
+
+
+def parse_override(pair: str) -> tuple[str, Any]:
+    """The key path, as it was written, and the value of `key.path=value`, the value read as YAML.
 
     Raises:
         SpecError: there is no key, no `=`, or no value that YAML understands.
     """
-    name, equals, text = pair.partition("=")
-    key = tuple(name.strip().split("."))
-    if not equals or not all(key):
-        raise SpecError("must look like key=value, for example training.lr=1e-3", key=f"--set {pair}")
+    matched = _OVERRIDE.fullmatch(pair)
+    if matched is None:
+        raise SpecError("must look like key=value, for example training.lr=1e-3", key=f"--set {shorten(pair)}")
     try:
-        return key, YAML().load(text)
-    except YAMLError as error:
-        raise SpecError(f"the value is not YAML: {_describe(error)}", key=f"--set {pair}") from None
+        return matched["path"].strip(), parse_yaml(matched["value"])
+    except ParseError as error:
+        raise SpecError(f"the value is not YAML: {error}", key=f"--set {shorten(pair)}") from None
 
 
 def join_errors(errors: Iterable[SpecError]) -> SpecError:
-    """Several mistakes as one, each on its line."""
-    return SpecError("\n".join(str(error) for error in errors))
+    """Several mistakes as one, each on its line; of very many the first ones."""
+    messages = [str(error) for error in errors]
+    more = len(messages) - MAX_ERRORS
+    return SpecError("\n".join([*messages[:MAX_ERRORS], *([f"and {more:,} more"] if more > 0 else [])]))
 
 
 def _find_key(node: CommentedMap, part: str | int) -> Any:
@@ -165,6 +207,8 @@ def _to_plain(node: Any) -> Any:
         return {_to_plain(key): _to_plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return tuple(_to_plain(item) for item in node)
+    if isinstance(node, ScalarBoolean):  # what `&name true` becomes: no bool, but an int
+        return bool(node)
     return next((kind(node) for kind in (bool, int, float, str) if isinstance(node, kind)), node)
 
 
@@ -173,15 +217,11 @@ def _to_text(key: Key) -> str:
 
 
 def _show(value: object) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return shorten(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def _describe(error: YAMLError) -> str:
-    problem = getattr(error, "problem", None) or str(error)
-    return str(problem.partition(" with value ")[0].removeprefix("found "))
-
-
-def _to_message(detail: ErrorDetails) -> str:
+def describe_mistake(detail: ErrorDetails) -> str:
+    """The message of one mistake that pydantic has found, without its place."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return "this key is missing"
@@ -189,6 +229,9 @@ def _to_message(detail: ErrorDetails) -> str:
         return str(context["error"])
     if kind == "literal_error":
         return unknown_name("value", detail["input"], tuple(re.findall("'([^']*)'", context["expected"])))
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"must have {bound} entries, got {context['actual_length']}"
     expected = _EXPECTED.get(kind) or detail["msg"].replace("Input should be", "must be")
     return f"{expected}, got {_show(detail['input'])}"
 

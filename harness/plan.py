@@ -6,13 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
+from harness.document import describe_mistake, join_errors
 from harness.errors import SpecError
 from harness.initial import FromRun, Initial, explain_mismatch, inherit, read_file
 from harness.reading import error_at
+from harness.redundancy import (
+    differ_by_recipe,
+    explain_repetition,
+    find_idle_fields,
+    find_repeated,
+    list_parts,
+)
 from harness.rows import list_rows
 from harness.spec import (
     BackboneSpec,
@@ -28,11 +36,14 @@ from harness.spec import (
     Spec,
     TrainingSpec,
 )
-from paradigms.config import AttentionConfig, make_config, unknown_name
+from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, make_config, to_pair, unknown_name
 from paradigms.presets import get_preset
 
 FLOORS = ("Linear classifier", "One hidden layer")
 """The rows that a recipe with `floor_width` adds under every table."""
+
+MAX_PAIRS = 30_000_000
+"""Pairs of query and key of one head: a DeiT on images of 1,024 pixels has 17 million."""
 
 _RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
@@ -148,14 +159,21 @@ class Plan:
         return tuple(dict.fromkeys(row.cell.training for row in self.rows))
 
 
-def make_plan(spec: ExperimentSpec) -> Plan:
+def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
 
     A row on a backbone that the recipe has no sizes for is skipped; so the baseline cannot be. A row that starts from
-    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not.
+    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not. Of two
+    rows that are one cell under this recipe, because of what they state for single recipes, one is skipped.
+
+    Args:
+        spec: the experiment.
+        is_derived: whether a program has made the rows, as a search does: they may be one cell, or state fields
+            without effect.
 
     Raises:
-        SpecError: a row asks for an impossible combination, or starts from what is not there.
+        SpecError: a row asks for an impossible combination, starts from what is not there, states a field without
+            effect, or is the cell of another row.
     """
     listed = list_rows(spec)
     stated = {name: inherit(row, listed) for name, row in listed.items()}
@@ -166,6 +184,11 @@ def make_plan(spec: ExperimentSpec) -> Plan:
         for name, row in stated.items()
         if name not in left_out
     ]
+    if not is_derived:
+        _check_fields(spec, {row.name: (stated[row.name], row.cell) for row in planned})
+        repeated = _find_repeated(spec, planned, stated)
+        planned = [row for row in planned if row.name not in {row.name for row in repeated}]
+        skipped = (*skipped, *repeated)
     rows = (*planned, *_floors(spec, stated))
     runs = tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
     return Plan(spec, rows, runs, skipped)
@@ -184,6 +207,36 @@ def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator
             if name == spec.baseline:
                 raise _error_in(spec, name, reason)
             yield SkippedRow(name, reason)
+
+
+def _check_fields(spec: ExperimentSpec, rows: Mapping[str, tuple[RowSpec, Cell]]) -> None:
+    """A field that a row states has an effect in one of its stages."""
+    errors = []
+    for name, (row, cell) in rows.items():
+        sizes = cast("BackboneSpec", cell.sizes)
+        stages = [
+            (_layers(spec, row, stage - 1, len(cell.attention)), cell.attention[stage - 1])
+            for stage in sizes.operator_stages
+        ]
+        parts = list_parts(row, [recipe.name for recipe in _list_recipes(spec)])
+        keys = {id(part): key for key, part in parts.items()}
+        for part, field, reason in find_idle_fields(parts.values(), stages):
+            errors.append(_error_in(spec, name, reason, *keys[id(part)], field))
+    if errors:
+        raise join_errors(errors)
+
+
+def _find_repeated(
+    spec: ExperimentSpec, planned: Sequence[PlannedRow], stated: Mapping[str, RowSpec]
+) -> list[SkippedRow]:
+    """The rows to skip since another row has their cell under this recipe; an error where it is so under every one."""
+    skipped, recipe = [], spec.recipe.name
+    for name, kept in find_repeated([(row.name, row.cell.id) for row in planned], baseline=spec.baseline):
+        reason = explain_repetition(kept, recipe)
+        if not differ_by_recipe(stated[name], stated[kept]):
+            raise _error_in(spec, name, f"{reason}, and a table would count it twice")
+        skipped.append(SkippedRow(name, reason))
+    return skipped
 
 
 def _list_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
@@ -271,7 +324,21 @@ def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
         num_heads = tuple(_resolve_heads(layers, sizes, stage) for stage, layers in enumerate(stages))
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
+    _check_pairs(spec, name, attention, data.image_size // sizes.patch_size)
     return Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
+
+
+def _check_pairs(spec: ExperimentSpec, name: str, attention: Sequence[AttentionConfig | None], side: int) -> None:
+    """A neighborhood and a map that are both very large fit into no memory, not even to be described."""
+    for config in attention:
+        if config is None:
+            continue
+        facts = NEIGHBORHOOD_FACTS[config.neighborhood]
+        rows, columns = (facts.span * size for size in to_pair(getattr(config, facts.size)))
+        pairs = side**2 * rows * columns
+        if pairs > MAX_PAIRS:
+            message = f"{config.neighborhood} of {rows}x{columns} on a map of {side}x{side} has {pairs:,} pairs"
+            raise _error_in(spec, name, f"{message} of query and key, more than {MAX_PAIRS:,}")
 
 
 def _get_data(spec: ExperimentSpec, row: RowSpec) -> DataSpec:
@@ -325,9 +392,7 @@ def _change_sizes(
         return type(sizes).model_validate({**sizes.model_dump(), **changes})
     except ValidationError as error:
         detail = error.errors()[0]
-    message = str(detail.get("ctx", {}).get("error", detail["msg"].replace("Input should be", "must be")))
-    shown = f", got {detail['input']!r}" if detail["loc"] else ""
-    raise error_at(spec, f"{message}{shown}", *place, *detail["loc"])
+    raise error_at(spec, describe_mistake(detail), *place, *detail["loc"])
 
 
 def _check_stages(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> None:

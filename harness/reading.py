@@ -9,7 +9,7 @@ from harness.document import Document, join_errors, parse_override, read_documen
 from harness.errors import SpecError
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
-from paradigms.config import unknown_name
+from paradigms.config import shorten, unknown_name
 
 Kind = TypeVar("Kind", bound=ExperimentSpec)
 
@@ -81,8 +81,14 @@ def find_experiment(path: Path) -> Path:
     Raises:
         SpecError: there is no such file.
     """
-    if path.exists():
-        return path
+    try:
+        path.name.encode()
+        if path.exists():
+            return path
+    except UnicodeEncodeError:
+        raise SpecError("the file's name is not UTF-8", path=path) from None
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise SpecError(f"cannot be read: {error.strerror}", path=path) from None
     if path.parent in (Path(), Path("experiments")):
         for folder in (Path("experiments"), get_shipped_dir()):
             named = folder / path.with_suffix(".yaml").name
@@ -122,8 +128,8 @@ def _read_experiment(kind: type[ExperimentSpec], path: Path, overrides: Sequence
     experiment, recipe_pairs = read_document(path), []
     experiment_keys, recipe_keys = set(kind.model_fields), set(RecipeSpec.model_fields)
     for pair in overrides:
-        key, value = parse_override(pair)
-        option = f"--set {pair}"
+        key_path, value = parse_override(pair)
+        option, key = f"--set {shorten(pair)}", experiment.split_path(key_path)
         if key[0] in experiment_keys - _DERIVED:
             _check_row_exists(experiment, key, option)
             experiment.replace(key, value, option=option)
@@ -150,13 +156,15 @@ def list_recipes(*folders: Path) -> dict[str, Path]:
 def _load_recipe(experiment: Document, pairs: Sequence[str]) -> RecipeSpec:
     name = experiment.to_plain()["recipe"]
     recipes = list_recipes(experiment.path.parent / "recipes")
+    if not isinstance(name, str):
+        raise experiment.error(f"must be the name of a recipe, got {shorten(repr(name))}", "recipe")
     if name not in recipes:
         raise experiment.error(unknown_name("recipe", name, tuple(sorted(recipes))), "recipe")
     path = recipes[name]
     recipe = read_document(path)
     for pair in pairs:
-        key, value = parse_override(pair)
-        recipe.replace(key, value, option=f"--set {pair}")
+        key_path, value = parse_override(pair)
+        recipe.replace(recipe.split_path(key_path), value, option=f"--set {shorten(pair)}")
     return _make_recipe(recipe, recipes)
 
 
@@ -165,8 +173,8 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
     derived: dict[str, Any] = {"name": recipe.path.stem, "path": recipe.path}
     name = recipe.to_plain().get("init_recipe")
     if name is not None:
-        if str(name) not in recipes:
-            raise recipe.error(unknown_name("recipe", str(name), tuple(sorted(recipes))), "init_recipe")
+        if not isinstance(name, str) or name not in recipes:
+            raise recipe.error(unknown_name("recipe", name, tuple(sorted(recipes))), "init_recipe")
         source = read_document(recipes[name])
         if source.root.get("init_recipe") is not None:
             raise recipe.error(f"{name} starts from another recipe itself", "init_recipe")

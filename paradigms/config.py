@@ -150,11 +150,20 @@ FIELDS_WITHOUT_EFFECT = {name: frozenset().union(*_READ.values()) - read for nam
 Size = int | tuple[int, int]
 
 
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
+
+
+def shorten(text: str) -> str:
+    """A value in a message: its beginning where it is very long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+
+
 def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
     """The message for a name that is not known: the nearest one, then all of them."""
-    nearest = get_close_matches(str(name), known, n=1)
+    nearest = get_close_matches(str(name)[:MAX_SHOWN], known, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})"
+    return f"unknown {kind} {shorten(repr(name))}{hint} (known: {', '.join(known)})"
 
 
 def to_pair(size: Size) -> tuple[int, int]:
@@ -341,9 +350,7 @@ class AttentionConfig:
 
     def to_canonical(self) -> dict[str, Any]:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
-        unread = (fields for level, fields in OWN_FIELDS.items() if level not in self.levels())
-        ignored = FIELDS_WITHOUT_EFFECT[self.neighborhood].union(*unread)
-        ignored |= {name for name, gain in _ghost_gains(self).items() if gain == 0}
+        ignored = self.explain_unread()
         default, canonical = asdict(AttentionConfig()), asdict(self)
         canonical["border"] = None if self.outside_rule == BORDERS[self.neighborhood][0] else self.border
         for name in ("window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size"):
@@ -356,15 +363,32 @@ class AttentionConfig:
             if name not in ignored and value != default[name]
         }
 
+    def explain_unread(self) -> dict[str, str]:
+        """The fields that have no effect here, each with the reason."""
+        levels, unread = self.levels(), {}
+        for field in FIELDS_WITHOUT_EFFECT[self.neighborhood]:
+            readers = [name for name, facts in NEIGHBORHOOD_FACTS.items() if field in (facts.size, *facts.fields)]
+            unread[field] = f"{' and '.join(readers)} alone reads it, the neighborhood is {self.neighborhood}"
+        for level, fields in OWN_FIELDS.items():
+            if level not in levels:
+                unread |= dict.fromkeys(fields, f"{level} alone reads it")
+        for field, (gain, value) in _ghost_gains(self).items():
+            if value == 0:
+                unread.setdefault(field, f"{gain} is 0")
+        return unread
+
     def levels(self) -> frozenset[str]:
         """Every level that this operator names or runs; code of other levels cannot change its numbers."""
         neighborhoods = self.neighborhood, *NEIGHBORHOOD_FACTS[self.neighborhood].runs
         return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
-def _ghost_gains(config: AttentionConfig) -> dict[str, float]:
+def _ghost_gains(config: AttentionConfig) -> dict[str, tuple[str, float]]:
     """What a matrix of the ghost head does not exist without, by the field that says something of it alone."""
-    return {"ghost_start": config.ghost_lambda, "ghost_rate": config.ghost_gamma}
+    return {
+        "ghost_start": ("ghost_lambda", config.ghost_lambda),
+        "ghost_rate": ("ghost_gamma", config.ghost_gamma),
+    }
 
 
 NAMES = {

@@ -11,6 +11,10 @@ from pathlib import Path
 from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
+from paradigms.config import shorten
+
+MAX_DIGITS = 9
+"""Of a count on the command line."""
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +75,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def at_least_one(text: str) -> int:
     """A count; argparse tells what is wrong with anything else."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not (text.isdecimal() and len(text) <= MAX_DIGITS and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {shorten(repr(text))}")
     return int(text)
 
 

@@ -108,7 +108,7 @@ def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
     space = make_space(spec)
     experiment = spec.to_experiment()
     winner, _ = space.apply(best.values)
-    stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}))
+    stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}), is_derived=True)
     cell = space.find_cell(WINNER, best.values).cell
     controls, skipped = plan_controls(space, best.values)
     found = [PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows]

@@ -149,7 +149,7 @@ class Space:
         experiment = self.spec.to_experiment()
         recipe = recipe.model_copy(update={"floor_width": None})
         alone = experiment.model_copy(update={"rows": {name: row}, "baseline": name, "recipe": recipe, "factors": None})
-        return make_plan(alone).rows[0]
+        return make_plan(alone, is_derived=True).rows[0]
 
     def apply(self, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> tuple[RowSpec, RecipeSpec]:
         """The row and the recipe with these values in their places.

@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from harness.spec.field import Probability, Spec, known
+from harness.spec.field import MAX_WINDOW, Blocks, Channels, ForStages, Probability, Ratio, Side, Spec, known
 from paradigms.config import INITIALIZATIONS, AttentionConfig, unknown_name
 
 
@@ -22,9 +22,9 @@ class BackboneSpec(Spec):
     label: ClassVar[str]
     """The family's name as it is written in text."""
 
-    patch_size: PositiveInt
-    num_heads: tuple[PositiveInt, ...]
-    mlp_ratio: PositiveFloat = 4.0
+    patch_size: Side
+    num_heads: Annotated[tuple[Channels, ...], ForStages]
+    mlp_ratio: Ratio = 4.0
     qkv_bias: bool = True
     drop_path_rate: Probability = 0.0
     weight_init: Literal["", "jax", "moco", "reset"] = ""
@@ -59,9 +59,9 @@ class SwinSpec(BackboneSpec):
     family = "swin"
     label = "Swin"
 
-    embed_dim: PositiveInt
-    depths: tuple[PositiveInt, ...]
-    window_size: PositiveInt = 7
+    embed_dim: Channels
+    depths: Annotated[tuple[Blocks, ...], ForStages]
+    window_size: Annotated[int, Field(gt=0, le=MAX_WINDOW)] = 7
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -101,10 +101,10 @@ class VoloSpec(BackboneSpec):
     label = "VOLO"
 
     patch_size: Literal[2, 4, 8, 16] = 8
-    stem_hidden_dim: PositiveInt = 64
-    layers: tuple[PositiveInt, ...]
-    embed_dims: tuple[PositiveInt, ...]
-    mlp_ratio: PositiveFloat = 3.0
+    stem_hidden_dim: Channels = 64
+    layers: Annotated[tuple[Blocks, ...], ForStages]
+    embed_dims: Annotated[tuple[Channels, ...], ForStages]
+    mlp_ratio: Ratio = 3.0
     qkv_bias: bool = False
     use_aux_head: bool = False
 
@@ -143,9 +143,9 @@ class DeitSpec(BackboneSpec):
     family = "deit"
     label = "DeiT"
 
-    patch_size: PositiveInt = 16
-    embed_dim: PositiveInt
-    depth: PositiveInt = 12
+    patch_size: Side = 16
+    embed_dim: Channels
+    depth: Blocks = 12
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -192,7 +192,7 @@ class LinearSpec(Spec):
 class MlpSpec(Spec):
     """The floor `mlp`: one hidden layer of `width` units on the pixels."""
 
-    width: PositiveInt
+    width: Channels
 
 
 def _check_backbone(name: str) -> str:

@@ -1,8 +1,10 @@
 """Which images, and what is done to them."""
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from typing import Annotated
 
-from harness.spec.field import Probability, Spec
+from pydantic import Field, NonNegativeFloat
+
+from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec
 
 
 class AugmentationSpec(Spec):
@@ -20,7 +22,7 @@ class AugmentationSpec(Spec):
     """
 
     hflip: Probability = 0.0
-    shift: NonNegativeInt = 0
+    shift: Annotated[int, Field(ge=0, le=4_096)] = 0
     reprob: Probability = 0.0
     scale: tuple[Probability, Probability] | None = None
     auto_augment: str | None = None
@@ -47,15 +49,15 @@ class DataSpec(Spec):
     """
 
     name: str
-    num_classes: PositiveInt
-    channels: PositiveInt
-    image_size: PositiveInt
-    train_images: PositiveInt | None = None
-    val_images: NonNegativeInt
-    test_images: PositiveInt | None = None
+    num_classes: Classes
+    channels: Channels
+    image_size: Side
+    train_images: Images | None = None
+    val_images: ImagesOrNone
+    test_images: Images | None = None
     source: str | None = None
     train_split: str = "train"
     test_split: str = "validation"
     crop_pct: Probability = 1.0
     interpolation: str = "bicubic"
-    loading_workers: NonNegativeInt = 0
+    loading_workers: Annotated[int, Field(ge=0, le=1_000)] = 0

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from harness.spec.backbone import Backbone
-from harness.spec.field import Spec, described
+from harness.spec.field import Replicates, Side, Spec, described
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
 from harness.spec.recipe import RecipeSpec
 
@@ -57,7 +57,7 @@ class RowSpec(OperatorSpec):
     under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
     init_from: str | None = None
-    image_size: PositiveInt | None = None
+    image_size: Side | None = None
     expect: Expectation | None = None
 
 
@@ -121,9 +121,9 @@ class ExperimentSpec(Spec):
     recipe: RecipeSpec
     cell: CellSpec = CellSpec()
     baseline: str
-    rows: dict[str, RowSpec] = {}
+    rows: Annotated[dict[str, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
-    seeds: PositiveInt = 3
+    seeds: Replicates = 3
     columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
     plots: tuple[Plot, ...] = ()
     published: dict[str, PublishedSpec] = {}

@@ -13,7 +13,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from paradigms.config import Size, unknown_name
+from paradigms.config import shorten, unknown_name
 
 
 class Spec(BaseModel):
@@ -41,10 +41,40 @@ def described(expected: str) -> WrapValidator:
             return validate(value)
         except ValidationError:
             shown = list(value) if isinstance(value, tuple) else value
-            raise ValueError(f"must be {expected}, got {shown!r}") from None
+            raise ValueError(f"must be {expected}, got {shorten(repr(shown))}") from None
 
     return WrapValidator(check)
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Pixels = Annotated[Size, described("a number of pixels or [rows, columns]")]
+
+# Limits: far beyond every published model, and within what a plan can list and a model can be built of.
+Replicates = Annotated[int, Field(gt=0, le=1_000)]
+Images = Annotated[int, Field(gt=0, le=1_000_000_000)]
+ImagesOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Classes = Annotated[int, Field(gt=0, le=1_000_000)]
+Epochs = Annotated[int, Field(gt=0, le=100_000)]
+EpochsOrNone = Annotated[int, Field(ge=0, le=100_000)]
+Processes = Annotated[int, Field(gt=0, le=1_000)]
+Side = Annotated[int, Field(gt=0, le=4_096)]
+"""Pixels of an image's side, or of a patch's."""
+
+MAX_CHANNELS = 65_536
+Channels = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
+"""Of a layer; also heads, since there are at most as many."""
+
+Blocks = Annotated[int, Field(gt=0, le=256)]
+Ratio = Annotated[float, Field(gt=0, le=1_000)]
+"""Hidden channels for each channel."""
+
+MAX_STAGES = 8
+ForStages = Field(min_length=1, max_length=MAX_STAGES)
+"""What a list with one entry per stage is annotated with."""
+
+MAX_WINDOW = 256
+_WindowSide = Annotated[int, Field(le=MAX_WINDOW)]
+Pixels = Annotated[
+    _WindowSide | tuple[_WindowSide, _WindowSide],
+    described(f"a number of pixels or [rows, columns], at most {MAX_WINDOW}"),
+]
+"""Of a window, a kernel or a chunk: a size of `paradigms.config`."""

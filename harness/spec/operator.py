@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
-from harness.spec.field import Pixels, Spec, described, known
+from harness.spec.field import MAX_CHANNELS, Channels, ForStages, Pixels, Ratio, Spec, described, known
 from paradigms.config import (
     AGGREGATIONS,
     BACKENDS,
@@ -22,10 +22,10 @@ from paradigms.config import (
 from paradigms.presets import PRESETS
 
 Heads = Annotated[
-    PositiveInt | tuple[PositiveInt, ...] | Literal["1x", "2x", "C"],
-    described("a positive number, a list with one per stage, 1x, 2x or C"),
+    Channels | Annotated[tuple[Channels, ...], ForStages] | Literal["1x", "2x", "C"],
+    described(f"a number from 1 to {MAX_CHANNELS}, a list with one per stage, 1x, 2x or C"),
 ]
-GhostHeads = Annotated[PositiveInt | Literal["2x", "C"], described("a positive number, 2x or C")]
+GhostHeads = Annotated[Channels | Literal["2x", "C"], described(f"a number from 1 to {MAX_CHANNELS}, 2x or C")]
 Term = Annotated[str, known("term", PARAMETERIZATIONS)]
 Normalization = Annotated[str, known("normalization", NORMALIZATIONS)]
 Neighborhood = Annotated[str, known("neighborhood", NEIGHBORHOODS)]
@@ -52,7 +52,7 @@ class OperatorSpec(Spec):
     chunk_size: Pixels | None = None
     exact: bool | None = None
     border: Annotated[str, known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
-    group_width: PositiveInt | None = None
+    group_width: Channels | None = None
     hadamard_size: Pixels | None = None
     ghost_lambda: NonNegativeFloat | None = None
     ghost_gamma: NonNegativeFloat | None = None
@@ -60,7 +60,7 @@ class OperatorSpec(Spec):
     ghost_map: Annotated[str, known("ghost_map", GHOST_MAPS)] | None = None
     ghost_start: Annotated[str, known("ghost_start", GHOST_STARTS)] | None = None
     ghost_rate: PositiveFloat | None = None
-    se_ratio: PositiveFloat | None = None
+    se_ratio: Ratio | None = None
     combine: Annotated[str, known("combine", COMBINATIONS)] | None = None
     projections: Annotated[str, known("projections", PROJECTIONS)] | None = None
     initialization: Annotated[str, known("initialization", INITIALIZATIONS)] | None = None

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from harness.spec.backbone import Backbone, BackbonesSpec
 from harness.spec.data import DataSpec
-from harness.spec.field import Spec
+from harness.spec.field import Channels, Images, Processes, Spec
 from harness.spec.training import LimitsSpec, TrainingSpec
 
 
@@ -33,9 +33,9 @@ class RecipeSpec(Spec):
     path: Path | None = None
     title: str
     note: str | None = None
-    workers: PositiveInt = 1
-    floor_width: PositiveInt | None = None
-    device_batch_size: PositiveInt | None = None
+    workers: Processes = 1
+    floor_width: Channels | None = None
+    device_batch_size: Images | None = None
     data: DataSpec
     backbones: BackbonesSpec
     training: TrainingSpec

@@ -1,11 +1,11 @@
 """How a run is trained, and what it may use."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from harness.spec.data import AugmentationSpec
-from harness.spec.field import Probability, Spec
+from harness.spec.field import Epochs, EpochsOrNone, Images, Probability, Side, Spec
 
 
 class TokenLabelsSpec(Spec):
@@ -19,7 +19,7 @@ class TokenLabelsSpec(Spec):
         mix_token: alpha of the Beta distribution from which MixToken draws the area that it leaves in place; 0 is off.
     """
 
-    grid: PositiveInt
+    grid: Side
     weight: PositiveFloat = 0.5
     mix_token: NonNegativeFloat = 1.0
 
@@ -45,13 +45,13 @@ class TrainingSpec(Spec):
 
     opt: str = "adamw"
     lr: PositiveFloat
-    lr_base_size: PositiveInt | None = None
-    batch_size: PositiveInt
+    lr_base_size: Images | None = None
+    batch_size: Images
     weight_decay: NonNegativeFloat = 0.05
     position_decay: bool = False
-    epochs: PositiveInt
+    epochs: Epochs
     warmup_epochs: NonNegativeFloat = 0.0
-    cooldown_epochs: NonNegativeInt = 0
+    cooldown_epochs: EpochsOrNone = 0
     warmup_lr: NonNegativeFloat = 0.0
     min_lr: NonNegativeFloat = 0.0
     clip_grad: PositiveFloat | None = None
@@ -87,5 +87,5 @@ class TrainingSpec(Spec):
 class LimitsSpec(Spec):
     """What a run may use; beyond it the run ends as `timed_out` or `out_of_memory`. None: no limit."""
 
-    time_limit_minutes: PositiveFloat | None = None
-    memory_limit_gb: PositiveFloat | None = None
+    time_limit_minutes: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    memory_limit_gb: Annotated[float, Field(gt=0, le=1_000_000)] | None = None

@@ -50,7 +50,7 @@ def test_yaml_is_version_1_2(tmp_path: Path) -> None:
         pytest.param("- 1\n- 2\n", ": the top level must be a mapping, got [1, 2]", id="list"),
         pytest.param("just words\n", 'the top level must be a mapping, got "just words"', id="text"),
         pytest.param("", "the top level must be a mapping, got null", id="empty"),
-        pytest.param("a: \x01\n", "special characters are not allowed", id="control character"),
+        pytest.param("a: \x01\n", ":1: the character U+0001 is not allowed", id="control character"),
     ],
 )
 def test_what_is_not_a_yaml_mapping_is_told_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is a directory"):
         read_document(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match=r"binary\.yaml: cannot be read"):
+    with pytest.raises(SpecError, match=r"binary\.yaml:1: cannot be read"):
         read_document(tmp_path / "binary.yaml")
 
 
@@ -125,6 +125,15 @@ def test_replacing_below_a_number_is_a_mistake(tmp_path: Path) -> None:
         read(tmp_path, "count: 2\n").replace(("count", "x"), 1, option="--set count.x=1")
 
 
+def test_replacing_changes_no_other_use_of_an_alias(tmp_path: Path) -> None:
+    document = read(tmp_path, "parts:\n  A: &a {rate: 0.5}\n  B: *a\n  C: {<<: *a}\n")
+    document.replace(("parts", "B", "rate"), 0.25, option="")
+    assert {name: part.rate for name, part in document.validate(Whole, name="it").parts.items()} == {
+        **{"A": 0.5, "B": 0.25},
+        "C": 0.5,
+    }
+
+
 def test_replacing_finds_a_key_that_is_a_number(tmp_path: Path) -> None:
     document = read(tmp_path, "stages: {1: {heads: 2}}\n")
     document.replace(("stages", "1", "heads"), 4, option="")
@@ -135,15 +144,33 @@ def test_replacing_finds_a_key_that_is_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pair", "key", "value"),
     [
-        ("seeds=5", ("seeds",), 5),
-        ("training.lr=1e-3", ("training", "lr"), 1e-3),
-        ("backbones.swin.depths=[1, 1]", ("backbones", "swin", "depths"), [1, 1]),
-        ("cell.border=", ("cell", "border"), None),
-        ("title=a = b", ("title",), "a = b"),
+        ("seeds=5", "seeds", 5),
+        ("training.lr=1e-3", "training.lr", 1e-3),
+        ("backbones.swin.depths=[1, 1]", "backbones.swin.depths", [1, 1]),
+        ("cell.border=", "cell.border", None),
+        ("title=a = b", "title", "a = b"),
+        ('rows."λ=0.5".heads=2', 'rows."λ=0.5".heads', 2),
     ],
 )
-def test_an_override_is_a_key_path_and_a_yaml_value(pair: str, key: tuple[str, ...], value: object) -> None:
+def test_an_override_is_a_key_path_and_a_yaml_value(pair: str, key: str, value: object) -> None:
     assert parse_override(pair) == (key, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("rows.Swin-T, drop path 0.2.heads", ("rows", "Swin-T, drop path 0.2", "heads")),
+        ("rows.Swin-T, drop path 0", ("rows", "Swin-T, drop path 0")),
+        ("rows.Swin-T, drop path 0.stages.1.heads", ("rows", "Swin-T, drop path 0", "stages", "1", "heads")),
+        ('rows."λ=0.5".heads', ("rows", "λ=0.5", "heads")),
+        ("rows.'A.heads'.window_size", ("rows", "A.heads", "window_size")),
+        ("rows.A.heads", ("rows", "A", "heads")),
+        ("rows.unknown.heads", ("rows", "unknown", "heads")),
+    ],
+)
+def test_a_path_may_name_a_row_with_a_dot(tmp_path: Path, path: str, keys: tuple[str, ...]) -> None:
+    names = "  A: {}\n  Swin-T, drop path 0: {}\n  Swin-T, drop path 0.2: {}\n  λ=0.5: {}\n"
+    assert read(tmp_path, f"rows:\n{names}").split_path(path) == keys
 
 
 @pytest.mark.parametrize("pair", ["seeds", "=3", "a..b=1", ".a=1", "", "seeds=[1"])

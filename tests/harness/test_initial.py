@@ -39,7 +39,7 @@ def plan_from_scratch(spec: ExperimentSpec) -> Plan:
 
 
 def plan_row(spec: ExperimentSpec, row: dict[str, Any]) -> Cell:
-    return make_plan(make_spec(spec, {**ROWS, "B": row})).rows[-1].cell
+    return make_plan(make_spec(spec, {**ROWS, "B": row}), is_derived=True).rows[-1].cell
 
 
 def test_a_recipe_trains_from_scratch_or_starts_from_weights(spec: ExperimentSpec) -> None:
@@ -84,7 +84,7 @@ def test_image_size_and_source_are_part_of_the_cell(spec: ExperimentSpec, tmp_pa
         {**same, "init_from": str(tmp_path / "two.pt")},
     ]
     with_other = {**ROWS, "Other": {"preset": "net1"}}
-    cells = [make_plan(make_spec(spec, {**with_other, "B": row})).rows[-1].cell for row in rows]
+    cells = [make_plan(make_spec(spec, {**with_other, "B": row}), is_derived=True).rows[-1].cell for row in rows]
     assert len({cell.id for cell in cells}) == len(cells)
 
 
@@ -92,7 +92,8 @@ def test_a_row_of_its_own_size_may_be_trained_from_scratch(spec: ExperimentSpec)
     rows = make_plan(
         make_spec(spec, {"A": {}, "B": {"image_size": 56}, "C": {"image_size": 28}}).model_copy(
             update={"recipe": spec.recipe.init_recipe}
-        )
+        ),
+        is_derived=True,
     ).rows
     assert [row.cell.data.image_size for row in rows] == [28, 56, 28]
     assert rows[0].cell.id == rows[2].cell.id != rows[1].cell.id

@@ -75,7 +75,7 @@ def plan_cell(spec: ExperimentSpec, row: dict[str, Any], *, cell: dict[str, Any]
     """The cell of one row, written as in a file."""
     base = CellSpec.model_validate(cell or {})
     changed = spec.model_copy(update={"cell": base, "rows": {"A": RowSpec.model_validate(row)}})
-    return make_plan(changed).rows[0].cell
+    return make_plan(changed, is_derived=True).rows[0].cell
 
 
 def vary_recipe(spec: ExperimentSpec, part: str, **changes: Any) -> ExperimentSpec:
@@ -99,7 +99,7 @@ def vary_recipe(spec: ExperimentSpec, part: str, **changes: Any) -> ExperimentSp
 
 
 def test_the_plan_is_replicate_major(spec: ExperimentSpec) -> None:
-    rows = {name: RowSpec() for name in ("A", "B", "C")}
+    rows = {name: RowSpec(heads=heads) for name, heads in (("A", 1), ("B", 2), ("C", 4))}
     plan = make_plan(spec.model_copy(update={"rows": rows}))
     assert [(run.row.name, run.seed) for run in plan.runs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
 
@@ -126,6 +126,12 @@ def test_a_row_replaces_fields_of_the_cell(spec: ExperimentSpec) -> None:
     assert {config.parameterization for config in cell.attention} == {("query_key",)}
     assert {config.normalization for config in cell.attention} == {"identity"}
     assert cell.num_heads == (2, 2, 2)
+
+
+def test_a_neighborhood_too_large_to_be_described_is_refused(spec: ExperimentSpec) -> None:
+    large = vary_recipe(vary_recipe(spec, "swin", patch_size=1), "data", image_size=512)
+    with pytest.raises(SpecError, match="sliding_window of 255x255 on a map of 512x512 has 17,045,913,600 pairs"):
+        plan_cell(large, {"neighborhood": "sliding_window", "kernel_size": 255})
 
 
 def test_the_window_is_the_backbones_unless_a_row_states_it(spec: ExperimentSpec) -> None:
@@ -309,13 +315,71 @@ def test_an_impossible_combination_of_factors_names_it(spec: ExperimentSpec) -> 
 
 
 def test_rows_of_factors_are_planned_like_stated_ones(spec: ExperimentSpec) -> None:
-    factors = FactorsSpec(normalization=("softmax", "identity"))
+    factors = FactorsSpec(normalization=("filter_norm", "identity"))
     rows = {row.name: row.cell.id for row in make_plan(spec.model_copy(update={"factors": factors})).rows}
     assert rows == {
         "A": plan_cell(spec, {}).id,
-        "softmax": plan_cell(spec, {}).id,
+        "filter_norm": plan_cell(spec, {"normalization": "filter_norm"}).id,
         "identity": plan_cell(spec, {"normalization": "identity"}).id,
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param(
+            {"preset": "net7_n", "window_size": 4},
+            "rows.B.window_size: has no effect: local_window alone reads it, the neighborhood is sliding_window",
+            id="of another neighborhood",
+        ),
+        pytest.param({"ghost_lambda": 0.5}, "rows.B.ghost_lambda: has no effect: ghost_head alone", id="of a level"),
+        pytest.param(
+            {"aggregation": "ghost_head", "ghost_gamma": 0.0, "ghost_lambda": 1.0, "ghost_rate": 2.0},
+            "rows.B.ghost_rate: has no effect: ghost_gamma is 0",
+            id="of what is off",
+        ),
+        pytest.param(
+            {"stages": {"last": OperatorSpec(kernel_size=5)}, "heads": 2},
+            "rows.B.stages.last.kernel_size: has no effect: sliding_window alone",
+            id="of a stage",
+        ),
+        pytest.param(
+            {"under": {"tiny": OperatorSpec(dilation=2)}, "heads": 2},
+            "rows.B.under.tiny.dilation: has no effect",
+            id="under a recipe",
+        ),
+        pytest.param(
+            {"normalization": "softmax"},
+            "rows.B: is the same cell as row 'A' under recipe 'tiny': they differ in nothing that has an effect",
+            id="the inherited value",
+        ),
+        pytest.param({"image_size": 28}, "rows.B: is the same cell as row 'A'", id="the recipe's size"),
+    ],
+)
+def test_a_row_without_effect_is_refused_with_the_reason(
+    spec: ExperimentSpec, row: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        make_plan(spec.model_copy(update={"rows": {"A": RowSpec(), "B": RowSpec.model_validate(row)}}))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_field_that_one_stage_reads_has_an_effect(spec: ExperimentSpec) -> None:
+    row = {"kernel_size": 5, "stages": {"not_last": OperatorSpec(neighborhood="sliding_window")}}
+    plan = make_plan(spec.model_copy(update={"rows": {"A": RowSpec(), "B": RowSpec.model_validate(row)}}))
+    assert [row.name for row in plan.rows] == ["A", "B"]
+
+
+def test_rows_that_are_one_cell_under_this_recipe_alone_are_shown_once(spec: ExperimentSpec) -> None:
+    rows = {"B": RowSpec(sizes={"laptop": {"mlp_ratio": 3.0}}), "A": RowSpec()}
+    plan = make_plan(spec.model_copy(update={"rows": rows}))
+    reason = "is the same cell as row 'A' under recipe 'tiny': they differ in nothing that has an effect"
+    assert ([row.name for row in plan.rows], plan.skipped) == (["A"], (SkippedRow("B", reason),))
+
+
+def test_rows_that_a_search_has_made_may_be_one_cell(spec: ExperimentSpec) -> None:
+    plan = make_plan(spec.model_copy(update={"rows": {"A": RowSpec(), "B": RowSpec()}}), is_derived=True)
+    assert [row.name for row in plan.rows] == ["A", "B"]
 
 
 def test_sizes_of_a_row_replace_the_cells_and_the_recipes(spec: ExperimentSpec) -> None:

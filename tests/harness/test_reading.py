@@ -187,14 +187,14 @@ def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Pat
         pytest.param(
             "A: {}",
             "A: {heads: many}",
-            "mine.yaml:6: rows.A.heads: must be a positive number, a list with one per stage, 1x, 2x or C, got 'many'",
+            "mine.yaml:6: rows.A.heads: must be a number from 1 to 65536, a list with one per stage, 1x, 2x or C, got",
             id="heads",
         ),
-        pytest.param("A: {}", "A: {heads: 0}", "rows.A.heads: must be a positive number", id="no heads"),
+        pytest.param("A: {}", "A: {heads: 0}", "rows.A.heads: must be a number from 1 to 65536", id="no heads"),
         pytest.param(
             "A: {}",
             "A: {kernel_size: [3]}",
-            "rows.A.kernel_size: must be a number of pixels or [rows, columns], got [3]",
+            "rows.A.kernel_size: must be a number of pixels or [rows, columns], at most 256, got [3]",
             id="size",
         ),
         pytest.param(
@@ -396,6 +396,62 @@ def test_an_experiment_that_does_not_exist_is_told(name: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError, match=rf"{name}: no such file.*table1"):
         load_spec(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("a" * 5000, "cannot be read: File name too long", id="long"),
+        pytest.param("a\udcff.yaml", "the file's name is not UTF-8", id="not UTF-8"),
+        pytest.param("a\0.yaml", "no such file", id="NUL"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_message(name: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_spec(Path(name))
+
+
+def test_a_row_with_a_dot_in_its_name_can_be_set(experiment: Path) -> None:
+    change(experiment, "  B: {", "  B, rate 0.2: {")
+    pairs = ["rows.B, rate 0.2.heads=2", 'rows."A".heads=1']
+    spec = load_spec(experiment, overrides=pairs)
+    assert (spec.rows["B, rate 0.2"].heads, spec.rows["A"].heads) == (2, 1)
+    assert "--set rows.B, rate 0.2.heads=no: rows.B, rate 0.2.heads: must be" in message_of(
+        experiment, overrides=["rows.B, rate 0.2.heads=no"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("recipe: tiny", "recipe: {}", "mine.yaml:2: recipe: must be the name of a recipe", id="recipe"),
+        pytest.param("A: {}", "A: {window_size: 100000000000}", "rows.A.window_size: must be a number", id="window"),
+        pytest.param("A: {}", "A: {heads: 100000000000}", "rows.A.heads: must be a number from 1 to 65536", id="heads"),
+        pytest.param(
+            "title:", "seeds: 100000000\ntitle:", "mine.yaml:1: seeds: must be less than or equal to 1000", id="seeds"
+        ),
+    ],
+)
+def test_a_number_beyond_its_limit_is_refused(experiment: Path, old: str, new: str, message: str) -> None:
+    change(experiment, old, new)
+    assert message in message_of(experiment)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("embed_dim: 8", "embed_dim: 1e11", "embed_dim: must be a whole number", id="float"),
+        pytest.param("embed_dim: 8", "embed_dim: 100000000000", "less than or equal to 65536", id="width"),
+        pytest.param("depths: [2, 1]", "depths: []", "depths: must have at least 1 entries, got 0", id="no stage"),
+        pytest.param("depths: [2, 1]", "depths: [2, 100000]", "depths.1: must be less than or", id="blocks"),
+        pytest.param("image_size: 28", "image_size: 99999", "must be less than or equal to 4096", id="image"),
+        pytest.param("epochs: 1", "epochs: 999999999", "must be less than or equal to 100000", id="epochs"),
+        pytest.param("batch_size: 16", "batch_size: 99999999999", "must be less than or equal to", id="batch"),
+    ],
+)
+def test_a_size_of_a_recipe_beyond_its_limit_is_refused(experiment: Path, old: str, new: str, message: str) -> None:
+    change(experiment.parent / "recipes" / "tiny.yaml", old, new)
+    assert message in message_of(experiment)
 
 
 def test_a_directory_is_no_experiment(tmp_path: Path) -> None:

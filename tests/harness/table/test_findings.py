@@ -127,7 +127,7 @@ def test_a_seed_that_some_row_lacks_is_in_no_effect(factorial):
 
 def test_lists_of_terms_are_one_factor(small_spec):
     factors = FactorsSpec(parameterization=(("query_key",), ("query_key", "position_bias")), normalization=("softmax",))
-    plan = make_plan(small_spec.model_copy(update={"factors": factors}))
+    plan = make_plan(small_spec.model_copy(update={"factors": factors}), is_derived=True)
     effects = make_findings(plan, make_records(plan)).effects
     assert list(effects["effect"]) == ["query_key+position_bias vs query_key"]
 
