@@ -8,7 +8,7 @@ from pydantic import PositiveInt, ValidationError, model_validator
 
 from harness.spec.backbone import Backbone, BackbonesSpec
 from harness.spec.data import DataSpec
-from harness.spec.field import Spec
+from harness.spec.field import Line, Spec, Text
 from harness.spec.training import LimitsSpec, TrainingSpec
 
 
@@ -31,8 +31,8 @@ class RecipeSpec(Spec):
 
     name: str
     path: Path | None = None
-    title: str
-    note: str | None = None
+    title: Line
+    note: Text | None = None
     workers: PositiveInt = 1
     floor_width: PositiveInt | None = None
     device_batch_size: PositiveInt | None = None
