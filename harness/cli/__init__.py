@@ -25,7 +25,7 @@ from harness.cli import (
     table,
     ui,
 )
-from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb
+from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, echo
 from harness.errors import HarnessError
 from harness.names import to_printable
 from harness.plugins import load_plugins
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        echo(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

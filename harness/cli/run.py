@@ -15,7 +15,7 @@ from harness.cli.options import (
     list_files,
     load_plan,
 )
-from harness.cli.verb import FAILED, INTERRUPTED
+from harness.cli.verb import FAILED, INTERRUPTED, echo
 from harness.data import fetch_data
 from harness.plan import Plan
 
@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
-        print(step, flush=True)
+        echo(step, flush=True)
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
@@ -67,13 +67,13 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
                 tally.add(event)
                 show(event)
     except KeyboardInterrupt:
-        print(
+        echo(
             f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
             file=sys.stderr,
         )
         return INTERRUPTED
     assert isinstance(event, TableWritten)
-    print(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
+    echo(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
     for record in tally.failed:
-        print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
+        echo(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     return FAILED if tally.failed else 0

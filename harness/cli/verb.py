@@ -1,11 +1,18 @@
 """What every verb is: a module of this folder."""
 
 import argparse
-from typing import Protocol
+from typing import Protocol, TextIO
+
+from harness.text import escape_terminal
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 FAILED = 1
+
+
+def echo(text: str, *, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print; whatever names and messages have in them, a terminal only shows it."""
+    print(escape_terminal(text), file=file, flush=flush)
 
 
 class Verb(Protocol):

@@ -17,6 +17,7 @@ from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.text import escape_markdown
 from harness.tracking.artifacts import CONFIG, Artifacts
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
@@ -138,7 +139,7 @@ class MlflowTracker:
             "experiment": spec.name,
             "title": spec.title,
             "mlflow.source.name": command,
-            "mlflow.note.content": spec.title,
+            "mlflow.note.content": escape_markdown(spec.title),
             **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
             **{f"provenance.{name}": value for name, value in provenance.items()},
