@@ -213,7 +213,8 @@ def _to_plain(node: Any) -> Any:
 
 
 def _to_text(key: Key) -> str:
-    return ".".join(str(part) for part in key)
+    """Parts that are empty or have control characters in quotes."""
+    return ".".join(part if part and part.isprintable() else json.dumps(part) for part in map(str, key))
 
 
 def _show(value: object) -> str:

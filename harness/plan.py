@@ -36,7 +36,7 @@ from harness.spec import (
     Spec,
     TrainingSpec,
 )
-from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, make_config, to_pair, unknown_name
+from paradigms.config import NEIGHBORHOOD_FACTS, TERMS, AttentionConfig, make_config, to_pair, unknown_name
 from paradigms.presets import get_preset
 
 FLOORS = ("Linear classifier", "One hidden layer")
@@ -44,6 +44,9 @@ FLOORS = ("Linear classifier", "One hidden layer")
 
 MAX_PAIRS = 30_000_000
 """Pairs of query and key of one head: a DeiT on images of 1,024 pixels has 17 million."""
+
+ALL = "all"
+"""What `Cell.terms` has for a term of every stage."""
 
 _RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
@@ -116,6 +119,24 @@ class Cell:
             "aggregation": _join_stages([config.aggregation for config in self.operators()]),
             "heads": ", ".join(str(heads) for heads in self.num_heads),
         }
+
+    def terms(self) -> dict[str, str]:
+        """Where each term of Eq. 4 is part of the logits: `all` stages, some (`1, 3`) or none (empty).
+
+        `other` is the parameterization of the stages that have none of them, with their numbers unless it is of all.
+        """
+        operators = self.operators()
+        stages = {
+            term: [n for n, config in enumerate(operators, start=1) if term in config.parameterization]
+            for term in TERMS
+        }
+        names = [
+            "" if set(config.parameterization) & set(TERMS) else config.parameterization[0] for config in operators
+        ]
+        other = {name: [n for n, own in enumerate(names, start=1) if own == name] for name in names if name}
+        told = {name: _tell_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
+        shown = (name if told[name] == ALL else f"{name} ({told[name]})" for name in other)
+        return {**{term: told[term] for term in TERMS}, "other": ", ".join(shown)}
 
 
 @dataclass(frozen=True)
@@ -280,6 +301,10 @@ def find_row(plan: Plan, name: str) -> PlannedRow:
     if name not in rows:
         raise SpecError(unknown_name("row", name, tuple(rows)), path=plan.spec.path)
     return rows[name]
+
+
+def _tell_stages(stages: Sequence[int], total: int) -> str:
+    return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
 
 
 def _join_stages(levels: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from harness.cli import (
     table,
     ui,
 )
-from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, drop_output
+from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, drop_output, echo
 from harness.credentials import join_command
 from harness.errors import HarnessError
 from harness.names import to_printable
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        echo(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from harness.cli.options import at_least_one, find_results, list_files
-from harness.cli.verb import FAILED
+from harness.cli.verb import FAILED, echo
 
 HELP = "time and memory of every operator, against others' and the goals"
 EXAMPLE = "harness bench --quick --only net7_n/cpu"
@@ -49,17 +49,17 @@ def execute(options: argparse.Namespace) -> int:
         results=results,
     )
     if options.list:
-        print("\n".join(case.id for case in asked.list_cases()))
+        echo("\n".join(case.id for case in asked.list_cases()))
         return 0
     with open_display(sys.stdout) as show, closing(run_bench(asked)) as events:
         for event in events:
             show(event)
     assert isinstance(event, Finished)
     report = event.report
-    print(f"\n{to_text(report)}\n")
+    echo(f"\n{to_text(report)}\n")
     folder = options.output or (results / "bench" if report.is_result else None)
     if folder is None:
-        print("nothing is written: a part of the cases, or a busy machine, makes no results file (--output DIR does)")
+        echo("nothing is written: a part of the cases, or a busy machine, makes no results file (--output DIR does)")
     else:
-        print(list_files(write_report(report, folder)))
+        echo(list_files(write_report(report, folder)))
     return FAILED if report.loaded else 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import add_data, add_plugin
+from harness.cli.verb import echo
 from harness.data import DATASETS, describe_data
 from harness.plan import make_plan
 from harness.reading import load_spec
@@ -26,11 +27,11 @@ def execute(options: argparse.Namespace) -> int:
 
     if options.target is None or options.target in DATASETS:
         names = DATASETS if options.target is None else [options.target]
-        print(describe_inventory(describe_data(name, options.data) for name in names))
+        echo(describe_inventory(describe_data(name, options.data) for name in names))
         return 0
     plan = make_plan(load_spec(Path(options.target), recipe=options.recipe))
     recipe = plan.spec.recipe
-    print(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
+    echo(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
     from harness.run.ledger import check_plan
 
     check_plan(plan, data_dir=options.data)

@@ -3,6 +3,7 @@
 import argparse
 
 from harness.cli.options import add_plugin
+from harness.cli.verb import echo
 
 HELP = "an operator's equation, source, parts, and what it costs"
 EXAMPLE = "harness describe elsa"
@@ -20,5 +21,5 @@ def execute(options: argparse.Namespace) -> int:
     """Print what it is."""
     from harness.commands.describe import describe_row, find_described
 
-    print(describe_row(*find_described(options.name, options.row, recipe=options.recipe)))
+    echo(describe_row(*find_described(options.name, options.row, recipe=options.recipe)))
     return 0

@@ -3,7 +3,7 @@
 import argparse
 
 from harness.cli.options import add_data, add_json, add_store, find_store, print_json
-from harness.cli.verb import FAILED
+from harness.cli.verb import FAILED, echo
 
 HELP = "versions, device, kernels, disk, store, data: what is wrong and what to do"
 EXAMPLE = "harness doctor"
@@ -25,5 +25,5 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"ok": is_well, "findings": findings})
     else:
-        print(describe_findings(findings))
+        echo(describe_findings(findings))
     return 0 if is_well else FAILED

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import add_spec, load_plan
+from harness.cli.verb import echo
 
 HELP = "top-1 and top-5 of a row with weights from a file"
 EXAMPLE = "harness evaluate experiments/table1.yaml Swin-T --weights weights.pt"
@@ -28,5 +29,5 @@ def execute(options: argparse.Namespace) -> int:
     plan = load_plan(options)
     from harness.commands.evaluate import evaluate_row
 
-    print(evaluate_row(plan, options.row, options.weights, options.data))
+    echo(evaluate_row(plan, options.row, options.weights, options.data))
     return 0

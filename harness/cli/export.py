@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import add_data, add_plugin, find_store, list_files
+from harness.cli.verb import echo
 
 HELP = "the model of a run as files that plain timm loads"
 EXAMPLE = "harness export 580307b18085499abd079f25bb7319b7 --output my-model"
@@ -24,5 +25,5 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     folder = (options.output or Path(options.run)).absolute()
-    print(list_files(export_run(MlflowTracker(find_store(options)), options.run, folder, options.data)))
+    echo(list_files(export_run(MlflowTracker(find_store(options)), options.run, folder, options.data)))
     return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import list_files
+from harness.cli.verb import echo
 
 HELP = "copy the shipped experiments and recipes; overwrites nothing"
 EXAMPLE = "harness init my-study"
@@ -23,9 +24,9 @@ def execute(options: argparse.Namespace) -> int:
     files = list(copy_experiments(options.folder.absolute()))
     written = [path for path, is_new in files if is_new]
     if written:
-        print(list_files(written))
+        echo(list_files(written))
     if len(written) < len(files):
-        print(f"already there and left as they are: {len(files) - len(written)} of {len(files)} files")
+        echo(f"already there and left as they are: {len(files) - len(written)} of {len(files)} files")
     enter = "" if options.folder.absolute() == Path.cwd() else f"cd {options.folder} && "
-    print(f"\nnext: {enter}harness run experiments/table1.yaml --recipe smoke")
+    echo(f"\nnext: {enter}harness run experiments/table1.yaml --recipe smoke")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 
 from harness.cli.options import add_data, add_json, print_json
+from harness.cli.verb import echo
 
 HELP = "experiments, recipes, presets, operators, data: what there is"
 EXAMPLE = "harness list presets"
@@ -25,5 +26,5 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json(listing)
     else:
-        print(describe_listing(listing))
+        echo(describe_listing(listing))
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+from harness.cli.verb import echo
 from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
@@ -87,13 +88,13 @@ def load_plan(options: argparse.Namespace) -> Plan:
     overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
     head = f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.summary}\n"
     if not getattr(options, "json", False):
-        print(head, flush=True)
+        echo(head, flush=True)
     return plan
 
 
 def print_json(value: object) -> None:
     """One document, readable; what is no number in JSON (NaN, infinity) is null."""
-    print(json.dumps(_to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    echo(json.dumps(_to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _to_plain(value: object) -> object:
@@ -130,7 +131,7 @@ def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str
     try:
         return ledger.find_digests(plan, data_dir=options.data)
     except DataError as error:
-        print(f"harness: {error}; what is stale is not known", file=sys.stderr)
+        echo(f"harness: {error}; what is stale is not known", file=sys.stderr)
         return {}
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from harness.cli.options import add_experiment, add_json, find_digests, find_store, load_plan, print_json
+from harness.cli.verb import echo
 
 HELP = "every cell with its cost, and what is done, stale or to do"
 EXAMPLE = "harness plan experiments/table1.yaml"
@@ -30,5 +31,5 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json(to_plain(plan, entries))
     else:
-        print(describe_plan(plan, entries))
+        echo(describe_plan(plan, entries))
     return 0

@@ -15,7 +15,7 @@ from harness.cli.options import (
     list_files,
     load_plan,
 )
-from harness.cli.verb import FAILED, INTERRUPTED, drop_output
+from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
 from harness.data import fetch_data
 from harness.plan import Plan
 
@@ -49,7 +49,7 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
-        print(step, flush=True)
+        echo(step, flush=True)
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
@@ -74,17 +74,17 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
                     tally.add(event)
                 raise
     except KeyboardInterrupt:
-        print(
+        echo(
             f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
             file=sys.stderr,
         )
         return INTERRUPTED
     assert isinstance(event, TableWritten)
-    print(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
+    echo(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
     for record in tally.failed:
-        print(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
+        echo(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     for record in tally.interrupted:
-        print(f"interrupted: {record.row} seed {record.seed}, {record.status_detail}; the same command trains it again")
+        echo(f"interrupted: {record.row} seed {record.seed}, {record.status_detail}; the same command trains it again")
     return to_exit_code(tally.failed, tally.interrupted)
 
 
@@ -95,7 +95,7 @@ def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
         sys.stdout.flush()
     except OSError as error:
         drop_output()
-        print(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)
+        echo(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)
 
 
 def take_last(events: "Generator[T, None, None]") -> "Iterator[T]":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.options import add_experiment, add_results, at_least_one, find_results, find_store, list_files
 from harness.cli.run import follow, take_last, to_exit_code
-from harness.cli.verb import INTERRUPTED
+from harness.cli.verb import INTERRUPTED, echo
 from harness.data import fetch_data
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def execute(options: argparse.Namespace) -> int:
     if options.write_preset:
         from harness.commands.search import write_preset
 
-        print(write_preset(spec, storage))
+        echo(write_preset(spec, storage))
         return 0
-    print(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}: {spec.recipe.summary}\n", flush=True)
+    echo(f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}: {spec.recipe.summary}\n", flush=True)
     return _search(spec if options.trials is None else spec.with_trials(options.trials), storage, options)
 
 
@@ -56,7 +56,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(spec.recipe.data, options.data):
-        print(step, flush=True)
+        echo(step, flush=True)
     tracker = MlflowTracker(find_store(options))
     engine = ENGINES["local"](workers=options.workers or spec.recipe.workers, preload=PRELOAD)
     settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
@@ -64,19 +64,17 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     try:
         ended = _follow(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
+        echo(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    print(f"\n{count.describe()}\n", flush=True)
+    echo(f"\n{count.describe()}\n", flush=True)
     for outcome in count.failed:
-        print(
-            f"trial {outcome.number} {outcome.reason}; more in error.txt or output.txt of MLflow run {outcome.run_id}"
-        )
+        echo(f"trial {outcome.number} {outcome.reason}; more in error.txt or output.txt of MLflow run {outcome.run_id}")
     if not ended.is_complete or ended.best is None:
         why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
-        print(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
+        echo(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
         return to_exit_code(count.failed, count.interrupted)
     plan = plan_comparison(spec, ended.best)
-    print(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
+    echo(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
     code = follow(plan, run_comparison(spec, plan, tracker=tracker, engine=engine, options=settings))
     return code or to_exit_code(count.failed, count.interrupted)
 

@@ -3,6 +3,7 @@
 import argparse
 
 from harness.cli.options import add_json, add_store, find_store, print_json
+from harness.cli.verb import echo
 
 HELP = "all about one run or one cell: outcome, metrics, curve, config, origin, files"
 EXAMPLE = "harness show 0b61aa"
@@ -26,5 +27,5 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json(shown.to_plain())
     else:
-        print(describe_shown(shown, store=tracker.store.shown))
+        echo(describe_shown(shown, store=tracker.store.shown))
     return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.options import add_data, add_json, add_store, find_store, print_json
+from harness.cli.verb import echo
 
 HELP = "every experiment: done, running, failed, stale, open, time left"
 EXAMPLE = "harness status --recipe laptop"
@@ -34,6 +35,6 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"store": tracker.store.shown, "experiments": [status.to_plain() for status in statuses]})
     else:
-        print(f"store: {tracker.store.shown}{' (nothing yet)' if tracker.store.is_new else ''}\n")
-        print(describe_status(statuses))
+        echo(f"store: {tracker.store.shown}{' (nothing yet)' if tracker.store.is_new else ''}\n")
+        echo(describe_status(statuses))
     return 0

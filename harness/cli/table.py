@@ -13,6 +13,7 @@ from harness.cli.options import (
     load_plan,
     print_json,
 )
+from harness.cli.verb import echo
 
 HELP = "the table of what is stored; trains nothing"
 EXAMPLE = "harness table experiments/table1.yaml"
@@ -37,5 +38,5 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json(to_plain(written.frame, plan, written.findings, written.files))
         return 0
-    print(f"{to_text(written.frame, plan, written.findings)}\n\n{list_files(written.files)}")
+    echo(f"{to_text(written.frame, plan, written.findings)}\n\n{list_files(written.files)}")
     return 0

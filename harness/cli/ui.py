@@ -3,6 +3,7 @@
 import argparse
 
 from harness.cli.options import add_store, at_least_one, find_store
+from harness.cli.verb import echo
 
 HELP = "MLflow's web page on the store, or with --search Optuna's; for this machine alone"
 EXAMPLE = "harness ui --port 5001"
@@ -28,6 +29,6 @@ def execute(options: argparse.Namespace) -> int:
 
     store = Store(find_store(options))
     page = find_mlflow_page(store) if options.search is None else find_search_page(options.search or None, store)
-    print(f"{page.shows}; starting ...", flush=True)
-    serve(page, port=options.port, announce=lambda address: print(f"open {address}  (Ctrl-C ends it)", flush=True))
+    echo(f"{page.shows}; starting ...", flush=True)
+    serve(page, port=options.port, announce=lambda address: echo(f"open {address}  (Ctrl-C ends it)", flush=True))
     return 0

@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
-from typing import Protocol
+from typing import Protocol, TextIO
+
+from harness.text import escape_terminal
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -13,6 +15,11 @@ FAILED = 1
 def drop_output() -> None:
     """Send what is printed from now on nowhere: Python would fail again when it flushes at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def echo(text: str, *, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print; whatever names and messages have in them, a terminal only shows it."""
+    print(escape_terminal(text), file=file, flush=flush)
 
 
 class Verb(Protocol):

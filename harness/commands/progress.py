@@ -16,6 +16,7 @@ from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
 from harness.run.ledger import Standing
 from harness.table.display import count_noun
 from harness.table.reason import describe_outcome, explain
+from harness.text import escape_terminal
 
 Show = Callable[[Event], None]
 
@@ -150,7 +151,7 @@ class Bars:
 
     def add(self, description: str, epochs: int, count: str) -> TaskID:
         """Open a bar of so many epochs."""
-        return self.progress.add_task(description, total=epochs, count=count, metrics="", seconds=0.0)
+        return self.progress.add_task(escape_terminal(description), total=epochs, count=count, metrics="", seconds=0.0)
 
     def advance(self, line: TaskID, epochs: int) -> None:
         """Move a bar; the time of its last move gives the pace."""
@@ -160,7 +161,7 @@ class Bars:
     def print(self, *lines: str) -> None:
         """Let lines scroll by."""
         for line in lines:
-            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.progress.console.print(escape_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class _LiveProgress:

@@ -6,6 +6,8 @@ from typing import TextIO, TypeVar
 
 from rich.console import Console
 
+from harness.text import escape_terminal
+
 Event = TypeVar("Event")
 
 
@@ -29,7 +31,7 @@ def open_view(
         return
 
     def write(event: Event) -> None:
-        stream.writelines(f"{line}\n" for line in describe(event))
+        stream.writelines(f"{escape_terminal(line)}\n" for line in describe(event))
         stream.flush()
 
     yield write

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.plots.figure import COLORS, GRAY, make_figure, say_empty, styled, to_label, to_short_lines
+from harness.plots.figure import COLORS, GRAY, make_figure, say_empty, styled, to_short_lines
 from harness.plots.results import Results, name_with_gap
 from harness.record import Record, RunStatus
 from harness.statistics import average_curves
 from harness.table.display import Row, name_recipe
 from harness.table.selection import Replicates
+from harness.text import escape_figure
 
 METRIC = "val/top1"
 
@@ -40,7 +41,7 @@ def draw_curves(results: Results) -> Figure:
         _draw_row(panels[0], row, results.replicates[row["row"]], GRAY, style)
     _settle_epochs(panels[0], [len(line.get_xdata()) for line in panels[0].lines])
     panels[0].set_ylabel("validation top-1, %")
-    panels[0].set_title(to_label(f"recipe {name_recipe(results.plan.spec)}"))
+    panels[0].set_title(escape_figure(f"recipe {name_recipe(results.plan.spec)}"))
     if published:
         _draw_published(panels[1], published, colors)
     for panel in panels:

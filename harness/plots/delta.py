@@ -5,11 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.plots.figure import COLORS, GRAY, make_figure, styled, to_label
+from harness.plots.figure import COLORS, GRAY, make_figure, styled
 from harness.plots.results import Results, explain_gap
 from harness.statistics import Verdict
 from harness.table.display import Row
 from harness.table.selection import is_comparable
+from harness.text import escape_figure
 
 VERDICT_COLORS = {Verdict.BETTER: COLORS[0], Verdict.WORSE: COLORS[1], Verdict.UNRESOLVED: GRAY}
 
@@ -37,10 +38,10 @@ def draw_deltas(results: Results) -> Figure:
     margin = 0.04 * (limits[1] - limits[0])
     panel.set_xlim(limits[0] - margin, limits[1] + margin)
     panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_yticks(range(len(rows)), [to_label(row["row"]) for row in rows])
+    panel.set_yticks(range(len(rows)), [escape_figure(row["row"]) for row in rows])
     panel.tick_params(axis="y", length=0)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel(to_label(f"points of top-1 above {results.plan.spec.baseline}"))
+    panel.set_xlabel(escape_figure(f"points of top-1 above {results.plan.spec.baseline}"))
     figure.legend(handles=_make_legend(rows), loc="outside upper right", ncols=5)
     return figure
 
@@ -71,7 +72,7 @@ def _draw_row(panel: Axes, height: int, row: Row, points: list[float], limits: L
     if points:
         panel.plot(points, [height + SEED_SHIFT] * len(points), "o", color=color, markersize=3.5, alpha=0.6, gid="seed")
         panel.plot([row["delta"]], [height], "o", color=color, markersize=7, gid="mean", zorder=3)
-    gap = to_label(explain_gap(row) or ("" if points else "no baseline to compare with"))
+    gap = escape_figure(explain_gap(row) or ("" if points else "no baseline to compare with"))
     panel.text(1.02, height, gap, transform=panel.get_yaxis_transform(), va="center", style="italic", color=GRAY)
     if pd.notna(row["published_delta"]):
         panel.plot([row["published_delta"]], [height], "D", color="#222222", markerfacecolor="none", gid="published")

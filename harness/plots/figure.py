@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.text import escape_figure
+
 P = ParamSpec("P")
 
 STYLE: dict[Any, Any] = {
@@ -55,15 +57,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def to_label(text: str) -> str:
-    """A name as it is written: matplotlib takes dollars for mathematics, and leaves `_name` out of a legend."""
-    label = text.replace("$", r"\$")
-    return f" {label}" if label.startswith("_") else label
-
-
 def to_short_lines(text: str) -> str:
     """A label for where there is little room: a long one is broken between words and at each plus."""
-    label = to_label(text)
+    label = escape_figure(text)
     return label if len(label) <= LINE_LENGTH else fill(label.replace("+", " + "), LINE_LENGTH)
 
 
@@ -77,7 +73,7 @@ def say_empty(panel: Axes, text: str) -> None:
 def add_note(figure: Figure, text: str) -> None:
     """A sentence below all panels; none where `text` is empty."""
     if text:
-        figure.supxlabel(to_label(text), x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)
+        figure.supxlabel(escape_figure(text), x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)
 
 
 def to_svg(figure: Figure) -> str:

@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.plan import Cell, Plan, PlannedRow
-from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_label, to_short_lines
+from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_short_lines
 from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows
 from harness.table.display import Row, name_recipe
+from harness.text import escape_figure
 
 MARKERS = "os^Dv*"
 
@@ -51,7 +52,7 @@ def draw_heads(results: Results) -> Figure:
     figure = make_figure(1.8 + 3.8 * len(sources), max(3.9, 0.5 * len(lines)))
     panels = figure.subplots(1, len(sources), squeeze=False)[0]
     for panel, (column, title) in zip(panels, sources.items(), strict=True):
-        panel.set_title(to_label(title))
+        panel.set_title(escape_figure(title))
         panel.set_xlabel("heads")
         panel.set_xticks(range(len(heads)), list(heads.values()))
         for line in lines:
@@ -116,4 +117,4 @@ def _draw_gap(panel: Axes, line: Line, place: int, reason: str) -> None:
     panel.plot([place], [foot], "x", color=line.color, transform=axes, gid="gap", clip_on=False)
     side, shift = ("left", 0.08) if place == 0 else ("right", -0.08)
     style: dict[str, Any] = {"fontsize": 8, "color": GRAY, "style": "italic", "ha": side, "va": "center"}
-    panel.text(place + shift, foot, to_label(reason), transform=axes, **style)
+    panel.text(place + shift, foot, escape_figure(reason), transform=axes, **style)

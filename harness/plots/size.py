@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from harness.plots.figure import COLORS, GRAY, add_note, make_figure, say_empty, styled, to_label
+from harness.plots.figure import COLORS, GRAY, add_note, make_figure, say_empty, styled
 from harness.plots.labels import Point, name_points
 from harness.plots.results import Results, list_gaps
 from harness.table.display import Row, name_recipe
+from harness.text import escape_figure
 
 WIDE = 20.0
 """The largest size over the smallest, from which on the axis is logarithmic."""
@@ -47,7 +48,7 @@ def draw_sizes(results: Results) -> Figure:
     content = [(source, _make_points(rows, source, baseline)) for source in sources]
     for line, (source, points) in zip(panels, content, strict=True):
         _draw_line(line, points)
-        line[0].set_title(to_label(sources[source]))
+        line[0].set_title(escape_figure(sources[source]))
     _draw_spreads(panels[0], rows)
     add_note(figure, list_gaps(rows))
     for line, (_, points) in zip(panels, content, strict=True):

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from harness.plots.figure import STYLE, make_figure
+from harness.text import escape_figure
 
 Numbers = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ class Scale:
     def ticks(self) -> tuple[Numbers, list[str]]:
         """Positions and names of a few values."""
         if self.choices:
-            return np.arange(len(self.choices), dtype=float), list(self.labels)
+            return np.arange(len(self.choices), dtype=float), [escape_figure(label) for label in self.labels]
         spaced = _space_log(*self.ends) if self.log else MaxNLocator(NUM_TICKS).tick_values(*self.ends)
         low, high = self.ends
         inside = (x for x in spaced if low <= x * (1 + SLACK) and x * (1 - SLACK) <= high)
@@ -109,7 +110,7 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
     figure = make_figure(height=1.2 + 0.4 * len(importances))
     axes = figure.subplots()
     names = sorted(importances, key=lambda name: importances[name])
-    bars = axes.barh(names, [importances[name] for name in names], color=TRIAL)
+    bars = axes.barh([escape_figure(name) for name in names], [importances[name] for name in names], color=TRIAL)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set_xlim(0, 1.1)
     axes.set_xlabel("importance for the objective")
@@ -132,8 +133,8 @@ def draw_surface(frame: pd.DataFrame, x: Scale, y: Scale, label: str) -> Figure:
     axes.set_yticks(*y.ticks())
     axes.set_xlim(*_widen(x.limits))
     axes.set_ylim(*_widen(y.limits))
-    axes.set_xlabel(x.name)
-    axes.set_ylabel(y.name)
+    axes.set_xlabel(escape_figure(x.name))
+    axes.set_ylabel(escape_figure(y.name))
     figure.colorbar(points, ax=axes, label=label)
     axes.legend()
     return figure
@@ -147,7 +148,7 @@ def draw_slice(frame: pd.DataFrame, x: Scale, label: str) -> Figure:
     axes.scatter(x.place(frame[x.name]), frame["value"], s=18, color=TRIAL)
     axes.set_xticks(*x.ticks())
     axes.set_xlim(*_widen(x.limits))
-    axes.set_xlabel(x.name)
+    axes.set_xlabel(escape_figure(x.name))
     axes.set_ylabel(label)
     return figure
 
@@ -166,7 +167,7 @@ def draw_parallel(frame: pd.DataFrame, scales: Sequence[Scale], label: str) -> F
         axes.plot(heights[:, index], color=colors(norm(values[index])), linewidth=1.2, alpha=0.8)
     for place, scale in enumerate(columns):
         _label_axis(axes, place, scale)
-    axes.set_xticks(range(len(columns)), [*(scale.name for scale in scales), label])
+    axes.set_xticks(range(len(columns)), [*(escape_figure(scale.name) for scale in scales), label])
     axes.grid(visible=False)
     axes.yaxis.set_major_locator(NullLocator())
     axes.spines["left"].set_visible(False)

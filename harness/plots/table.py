@@ -1,8 +1,7 @@
 """A table with its figures: one HTML page that needs nothing else, and the plots that an experiment asks for."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from html import escape
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ from harness.plots.curve import draw_curves
 from harness.plots.delta import draw_deltas
 from harness.plots.figure import write_figure
 from harness.plots.heads import draw_heads
-from harness.plots.page import Section, to_page
+from harness.plots.page import Section, to_grid, to_inline, to_page
 from harness.plots.results import Results
 from harness.plots.size import draw_sizes
 from harness.spec import Plot
@@ -29,6 +28,7 @@ from harness.table.report import (
     write_atomically,
     write_table,
 )
+from harness.text import escape_html
 
 PLOTS: dict[Plot, Callable[[Results], Figure]] = {
     "delta": draw_deltas,
@@ -55,7 +55,7 @@ def to_html(results: Results) -> str:
     plan, frame = results.plan, results.frame
     plots = dict.fromkeys((*plan.spec.plots, *ON_EVERY_PAGE))
     sections = [
-        Section("Table", f"<p>{_to_inline(to_summary(frame, plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
+        Section("Table", f"<p>{to_inline(to_summary(frame, plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
         *(Section(title, _to_grid(table)) for title, table in to_displays(results.findings).items()),
         *(Section(PLOT_TITLES[plot], figures=[PLOTS[plot](results)]) for plot in plots),
         Section("How to read it", _to_list(to_notes(frame, plan, results.findings))),
@@ -65,22 +65,13 @@ def to_html(results: Results) -> str:
 
 
 def _to_grid(display: pd.DataFrame) -> str:
-    cells = emphasize(display.map(escape), proven="<strong>{}</strong>", title="<em>{}</em>")
-    head = "".join(f"<th>{escape(title)}</th>" for title in cells.columns)
-    body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells.to_numpy())
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return to_grid(display, emphasize=partial(emphasize, proven="<strong>{}</strong>", title="<em>{}</em>"))
 
 
 def _to_list(notes: Iterable[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{_to_inline(note)}</li>" for note in notes) + "\n</ul>"
+    return "<ul>\n" + "\n".join(f"<li>{to_inline(note)}</li>" for note in notes) + "\n</ul>"
 
 
 def _to_facts(facts: Mapping[str, str]) -> str:
-    rows = (f"<tr><th>{escape(name)}</th><td>{_to_inline(fact)}</td></tr>" for name, fact in facts.items())
+    rows = (f"<tr><th>{escape_html(name)}</th><td>{to_inline(fact)}</td></tr>" for name, fact in facts.items())
     return "<table>\n" + "\n".join(rows) + "\n</table>"
-
-
-def _to_inline(markdown: str) -> str:
-    """The two marks that our notes use: `**strong**` and code."""
-    strong = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(markdown))
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", strong)

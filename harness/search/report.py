@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harness.plan import SkippedRow
 from harness.plots.figure import write_figure
-from harness.plots.page import Section, to_page
+from harness.plots.page import Section, to_grid, to_page
 from harness.plots.study import (
     Scale,
     draw_front,
@@ -30,6 +29,7 @@ from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
 from harness.table.display import count_noun
 from harness.table.report import name_folder, write_atomically
+from harness.text import escape_html, escape_markdown, to_csv
 
 LABELS: dict[Objective, str] = {
     "val": "validation top-1, %",
@@ -72,26 +72,27 @@ def write_report(study: Study, results: Path, *, comparison: Comparison | None =
     tables = {"trials.csv": frame}
     tables |= {"controls.csv": comparison.controls} if comparison is not None and study.spec.controls else {}
     for name, table in tables.items():
-        write_atomically(folder / name, to_csv(study, table))
+        write_atomically(folder / name, to_csv(label_choices(study, table)))
     page = folder / PAGE
     pictures = [path for stem, figure in figures.items() for path in write_figure(figure, folder, stem)]
     write_atomically(page, _to_page(study, frame, figures, comparison))
     return page, *(folder / name for name in tables), *pictures
 
 
-def to_csv(study: Study, table: pd.DataFrame) -> str:
-    """A table as csv in which null and lists among the fields' values are JSON; an empty cell has no value."""
+def label_choices(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """A table for csv in which null and lists among the fields' values are JSON; an empty cell has no value."""
     written = table.copy()
     for parameter in study.space.parameters:
         if parameter.dimension.choices is not None and parameter.name in written:
             cells = [value if value is pd.NA else to_label(value) for value in written[parameter.name]]
             written[parameter.name] = pd.Series(cells, dtype=object)
-    return str(written.to_csv(index=False, lineterminator="\n"))
+    return written
 
 
 def to_description(study: Study) -> str:
     """Title and best trial in Markdown, for a store that shows it beside the runs."""
-    return f"**{study.spec.title}**\n\n{_describe_best(study)}\n\nFigures and all trials: artifact `{PAGE}`."
+    title, best = escape_markdown(study.spec.title), escape_markdown(_describe_best(study))
+    return f"**{title}**\n\n{best}\n\nFigures and all trials: artifact `{PAGE}`."
 
 
 def to_frame(study: Study) -> pd.DataFrame:
@@ -180,10 +181,10 @@ def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], c
         "slice": "Response",
     }
     sections = [
-        Section("Best trial", f"<p>{escape(_describe_best(study))}</p>"),
+        Section("Best trial", f"<p>{escape_html(_describe_best(study))}</p>"),
         *_compare(study, comparison),
         *(Section(titles.get(stem, _name_surface(stem)), figures=(figure,)) for stem, figure in figures.items()),
-        Section("Trials", _to_html(_shorten(study, frame))),
+        Section("Trials", to_grid(_shorten(study, frame))),
     ]
     return to_page(study.spec.title, sections, footer=_describe_study(study, frame))
 
@@ -209,9 +210,10 @@ def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
     seeds = count_noun(study.spec.seeds, "paired seed")
     note = (
         f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; top-1 of the "
-        f"test set, which chose nothing. Δ is to {escape(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
+        f"test set, which chose nothing. Δ is to {escape_html(study.spec.baseline)}, with its 95 % Student-t "
+        "interval.</p>"
     )
-    yield Section("The winner on the test set", _to_html(comparison.table) + note)
+    yield Section("The winner on the test set", to_grid(comparison.table) + note)
     if study.spec.controls:
         yield Section("Beyond rescaling", _describe_controls(comparison))
 
@@ -223,9 +225,10 @@ def _describe_controls(comparison: Comparison) -> str:
         "Holm's correction over the controls. Unresolved: nothing shows that what the control takes away matters.</p>"
     )
     lines = [
-        f"<p>{escape(row.name)}: not possible with this winner: {escape(row.reason)}</p>" for row in comparison.skipped
+        f"<p>{escape_html(row.name)}: not possible with this winner: {escape_html(row.reason)}</p>"
+        for row in comparison.skipped
     ]
-    return _to_html(comparison.controls.map(show_value)) + note + "".join(lines)
+    return to_grid(comparison.controls.map(show_value)) + note + "".join(lines)
 
 
 def _describe_study(study: Study, frame: pd.DataFrame) -> str:
@@ -243,7 +246,7 @@ def _describe_study(study: Study, frame: pd.DataFrame) -> str:
         lines.append(f"The trials are of {len(versions)} versions of code or data: {'; '.join(versions)}.")
     else:
         lines += [f"Code and data: {version}." for version in versions]
-    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+    return "".join(f"<p>{escape_html(line)}</p>" for line in lines)
 
 
 def _shorten(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -275,7 +278,3 @@ def show_value(value: Any) -> str:
     if isinstance(value, float):
         return "" if pd.isna(value) else f"{value:.4g}"
     return str(value)
-
-
-def _to_html(frame: pd.DataFrame) -> str:
-    return str(frame.to_html(index=False, border=0, na_rep="", justify="left"))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from harness.reading import error_at, load_kind
-from harness.spec import ExperimentSpec, Spec, Stages
+from harness.spec import ExperimentSpec, Name, Spec, Stages
 from paradigms.config import unknown_name
 
 Objective = Literal["val", "macs", "throughput"]
@@ -150,7 +150,7 @@ class SearchSpec(ExperimentSpec):
 
     search: Annotated[dict[str, Annotated[DimensionSpec, BeforeValidator(_to_dimension)]], Field(min_length=1)]
     study: StudySpec = StudySpec()
-    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    controls: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     seeds: PositiveInt = 5
 
     @property

@@ -12,6 +12,7 @@ from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     CellSpec,
     ClaimSpec,
+    Column,
     Expectation,
     ExperimentSpec,
     FactorsSpec,
@@ -21,7 +22,7 @@ from harness.spec.experiment import (
     SourceSpec,
     Stages,
 )
-from harness.spec.field import Spec
+from harness.spec.field import Name, Spec
 from harness.spec.operator import Heads, OperatorSpec
 from harness.spec.recipe import RecipeSpec
 from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
@@ -32,6 +33,7 @@ __all__ = [
     "BackbonesSpec",
     "CellSpec",
     "ClaimSpec",
+    "Column",
     "DataSpec",
     "DeitSpec",
     "Expectation",
@@ -41,6 +43,7 @@ __all__ = [
     "LimitsSpec",
     "LinearSpec",
     "MlpSpec",
+    "Name",
     "OperatorSpec",
     "Plot",
     "PublishedSpec",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from harness.spec.backbone import Backbone
-from harness.spec.field import Replicates, Side, Spec, described
+from harness.spec.field import Line, Name, Replicates, Side, Spec, described
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
 from harness.spec.recipe import RecipeSpec
 
@@ -24,7 +24,7 @@ Plot = Literal["delta", "curve", "size", "heads"]
 class SourceSpec(Spec):
     """Where the experiment is printed."""
 
-    paper: str
+    paper: Line
     table: int | None = None
     figure: int | None = None
 
@@ -83,7 +83,7 @@ class ClaimSpec(Spec):
     """A sentence of the paper made checkable: the first row has a better top-1 than the second."""
 
     better: tuple[str, str]
-    source: str | None = None
+    source: Line | None = None
 
 
 class PublishedSpec(Spec):
@@ -116,16 +116,16 @@ class ExperimentSpec(Spec):
 
     name: str
     path: Path | None = None
-    title: str
+    title: Line
     source: SourceSpec | None = None
     recipe: RecipeSpec
     cell: CellSpec = CellSpec()
     baseline: str
-    rows: Annotated[dict[str, RowSpec], Field(max_length=1_000)] = {}
+    rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
     columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
     plots: tuple[Plot, ...] = ()
-    published: dict[str, PublishedSpec] = {}
+    published: dict[Name, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()

@@ -13,7 +13,10 @@ from pydantic import (
     WrapValidator,
 )
 
+from harness.text import find_control
 from paradigms.config import shorten, unknown_name
+
+MAX_NAME_LENGTH = 200
 
 
 class Spec(BaseModel):
@@ -45,6 +48,40 @@ def described(expected: str) -> WrapValidator:
 
     return WrapValidator(check)
 
+
+def _check_line(text: str) -> str:
+    """Something to read, on one line."""
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if text != text.strip():
+        raise ValueError(f"must not begin or end with a blank, got {text!r}")
+    control = find_control(text)
+    if control is not None:
+        raise ValueError(f"must be one line without control characters, got {control} in {text!a}")
+    return text
+
+
+def _check_name(name: str) -> str:
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"must have at most {MAX_NAME_LENGTH} characters, got {len(name)}")
+    return _check_line(name)
+
+
+def _check_text(text: str) -> str:
+    control = find_control(text.replace("\n", " ").replace("\t", " "))
+    if control is not None:
+        raise ValueError(f"must have no control characters, got {control}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""Of a row, as tables and figures show it."""
+
+Line = Annotated[str, AfterValidator(_check_line)]
+"""A title, or a source."""
+
+Text = Annotated[str, AfterValidator(_check_text)]
+"""Of as many lines as one likes."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

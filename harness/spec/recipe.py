@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from harness.spec.backbone import Backbone, BackbonesSpec
 from harness.spec.data import DataSpec
-from harness.spec.field import Channels, Images, Processes, Spec
+from harness.spec.field import Channels, Images, Line, Processes, Spec, Text
 from harness.spec.training import LimitsSpec, TrainingSpec
 
 
@@ -31,8 +31,8 @@ class RecipeSpec(Spec):
 
     name: str
     path: Path | None = None
-    title: str
-    note: str | None = None
+    title: Line
+    note: Text | None = None
     workers: Processes = 1
     floor_width: Channels | None = None
     device_batch_size: Images | None = None

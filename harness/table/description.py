@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.plan import Plan
-from harness.table.display import count_noun, emphasize, to_display
-from harness.table.report import escape_cell, to_summary
+from harness.table.display import count_noun, to_display
+from harness.table.report import to_markdown_cells, to_summary
+from harness.text import escape_code, escape_markdown
 
 MAX_LENGTH = 8000
 """Characters of a tag in MLflow."""
@@ -14,9 +15,9 @@ MAX_LENGTH = 8000
 
 def to_description(frame: pd.DataFrame, plan: Plan, *, max_length: int = MAX_LENGTH) -> str:
     """Title, summary and table in Markdown; of a long table as many rows as there is room for, and how many follow."""
-    display = emphasize(to_display(frame, plan.spec), proven="**{}**", title="*{}*")
+    display = to_markdown_cells(to_display(frame, plan.spec))
     head = [
-        f"**{plan.spec.title}**\n\n{to_summary(frame, plan)}\n",
+        f"**{escape_markdown(plan.spec.title)}**\n\n{to_summary(frame, plan)}\n",
         _to_line(display.columns),
         "|---" * display.shape[1] + "|",
     ]
@@ -29,9 +30,9 @@ def to_description(frame: pd.DataFrame, plan: Plan, *, max_length: int = MAX_LEN
 
 
 def _to_line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(map(escape_cell, cells))} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _tell_rest(left_out: int, name: str) -> str:
     more = f"{count_noun(left_out, 'further row')}, figures" if left_out else "Figures"
-    return f"{more}, how to read it and where it comes from: artifact `{name}.html`."
+    return f"{more}, how to read it and where it comes from: artifact {escape_code(f'{name}.html')}."

@@ -6,14 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from harness.spec import ExperimentSpec
+from harness.plan import ALL
+from harness.spec import Column, ExperimentSpec
 from harness.statistics import ClaimVerdict, Verdict
 from harness.table.findings import DIRECTIONS
+from paradigms.config import TERMS
 
 NOTHING = "—"
 QUOTED = "†"
 CURVE_POINTS = 6
 FLOORS_TITLE = "floors:"
+TICK = "✓"
+TERM_TITLES = dict(zip(TERMS, ("q·k", "q·r", "r·k", "b"), strict=True))
+"""Of the columns that say which terms of Eq. 4 a row has."""
+
 UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 
 PROVEN = (
@@ -27,7 +33,7 @@ Cells = Mapping[str, Callable[[Row], str]]
 
 
 def to_display(frame: pd.DataFrame, spec: ExperimentSpec) -> pd.DataFrame:
-    """The columns that the experiment asks for, in its order, then the paper's; a title row goes before the floors."""
+    """The columns that the experiment asks for and the paper's, in one order; a title row goes before the floors."""
     cells = _make_cells(frame, spec)
     rows = to_rows(frame)
     shown = [{title: show(row) for title, show in cells.items()} for row in rows if not row["is_floor"]]
@@ -64,40 +70,57 @@ def to_rows(frame: pd.DataFrame) -> list[Row]:
 
 
 def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable[[Row], str]]:
-    """Title and content of every column."""
-    columns: dict[str, Cells] = {
-        "parameterization": {"parameterization": lambda row: row["parameterization"] or NOTHING},
+    """Title and content of every column: score, difference, verdict, the paper's, then levels and sizes."""
+    groups: dict[Column, Cells] = {
+        "top1": {"top-1, %": _show_top1},
+        "delta": {
+            f"Δ to {spec.baseline} [95 %]": _show_delta,
+            "verdict": lambda row: row["verdict"] or NOTHING,
+        },
+        "parameterization": _make_ticks(frame),
         "normalization": {"normalization": lambda row: row["normalization"] or NOTHING},
         "neighborhood": {"neighborhood": lambda row: row["neighborhood"] or NOTHING},
         "params": {"params": _show_params},
         "macs": {"multiply-adds": lambda row: show_count(row["macs"])},
-        "throughput": {"images/s": lambda row: _show(row["images_per_second"], ",.0f")},
-        "top1": {"n": _show_replicates, "top-1, %": _show_top1},
-        "curve": {"val top-1 by epoch": lambda row: _thin_out(row["val_curve"]) or NOTHING},
-        "delta": {
-            f"Δ to {spec.baseline} [95 %]": _show_delta,
-            "sign-flip p": lambda row: _show(row["sign_flip_p"], ".2f"),
-            "verdict": lambda row: row["verdict"] or NOTHING,
-        },
+        "throughput": {"images/s": lambda row: show_number(row["images_per_second"], ",.0f")},
+        "curve": {"val top-1 by epoch": lambda row: thin_out(row["val_curve"]) or NOTHING},
     }
     cells: dict[str, Callable[[Row], str]] = {"row": lambda row: row["row"]}
-    for column in spec.columns:
-        cells |= columns[column]
+    for column in ("top1", "delta"):
+        cells |= groups.pop(column) if column in spec.columns else {}
+    if "top1" in spec.columns:
+        cells["n"] = _show_replicates
     if frame["published_top1"].notna().any():
-        cells["paper"] = lambda row: _show(row["published_top1"], ".1f") + QUOTED * row["published_quoted"]
-        cells["paper Δ"] = lambda row: _show(row["published_delta"], "+.1f")
+        cells["paper"] = lambda row: show_number(row["published_top1"], ".1f") + QUOTED * row["published_quoted"]
+        cells["paper Δ"] = lambda row: show_number(row["published_delta"], "+.1f")
+    for column, group in groups.items():
+        cells |= group if column in spec.columns else {}
     if frame[["published_params", "published_macs"]].notna().any(axis=None):
         cells["paper size"] = _show_published_size
     if frame["published_throughput"].notna().any():
-        cells["paper images/s"] = lambda row: _show(row["published_throughput"], ",.0f")
+        cells["paper images/s"] = lambda row: show_number(row["published_throughput"], ",.0f")
     if frame["published_curve"].any():
-        cells["paper by epoch"] = lambda row: _thin_out(row["published_curve"]) or NOTHING
+        cells["paper by epoch"] = lambda row: thin_out(row["published_curve"]) or NOTHING
+    if "delta" in spec.columns:
+        cells["sign-flip p"] = lambda row: show_number(row["sign_flip_p"], ".2f")
     if any(_show_notes(row) for row in to_rows(frame)):
         cells["notes"] = _show_notes
     return cells
 
 
-def _show(value: Any, form: str) -> str:
+def _make_ticks(frame: pd.DataFrame) -> Cells:
+    """A narrow column for each term of Eq. 4; one more where some row is parameterized otherwise."""
+
+    def show(term: str) -> Callable[[Row], str]:
+        return lambda row: TICK if row[term] == ALL else row[term]
+
+    ticks = {title: show(term) for term, title in TERM_TITLES.items()}
+    other = {"other": lambda row: row["other_parameterization"]} if frame["other_parameterization"].any() else {}
+    return {**ticks, **other}
+
+
+def show_number(value: Any, form: str) -> str:
+    """A dash for what is missing."""
     return NOTHING if pd.isna(value) else format(value, form)
 
 
@@ -122,7 +145,7 @@ def _show_published_size(row: Row) -> str:
     return ", ".join(f"{size:g} {unit}" for unit, size in sizes.items() if pd.notna(size)) or NOTHING
 
 
-def _thin_out(curve: str) -> str:
+def thin_out(curve: str) -> str:
     """Of a curve as text, the last epoch and up to five before it, evenly spaced, with one digit."""
     points = curve.split(", ") if curve else []
     step = max(1, math.ceil(len(points) / CURVE_POINTS))
@@ -141,12 +164,12 @@ def _show_replicates(row: Row) -> str:
 
 def _show_top1(row: Row) -> str:
     spread: str = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
-    return _show(row["top1_mean"], ".2f") + spread
+    return show_number(row["top1_mean"], ".2f") + spread
 
 
 def _show_delta(row: Row) -> str:
     interval: str = "" if pd.isna(row["delta_low"]) else f" [{row['delta_low']:+.2f}, {row['delta_high']:+.2f}]"
-    return _show(row["delta"], "+.2f") + interval
+    return show_number(row["delta"], "+.2f") + interval
 
 
 def _show_notes(row: Row) -> str:
@@ -160,11 +183,11 @@ def to_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """The verdict of each claim, as people read it."""
     cells: Cells = {
         "claim": lambda row: row["claim"],
-        "source": lambda row: row["source"] or NOTHING,
-        "n": lambda row: str(row["pairs"]),
         "Δ [95 %]": _show_delta,
-        "sign-flip p": lambda row: _show(row["sign_flip_p"], ".2f"),
         "verdict": lambda row: row["verdict"],
+        "n": lambda row: str(row["pairs"]),
+        "source": lambda row: row["source"] or NOTHING,
+        "sign-flip p": lambda row: show_number(row["sign_flip_p"], ".2f"),
     }
     return _to_strings(claims, cells)
 
@@ -173,9 +196,9 @@ def to_effects(effects: pd.DataFrame) -> pd.DataFrame:
     """Each effect, as people read it."""
     cells: Cells = {
         "effect": lambda row: row["effect"],
-        "n": lambda row: str(row["pairs"]),
         "points of top-1 [95 %]": _show_delta,
         "verdict": lambda row: row["verdict"] or NOTHING,
+        "n": lambda row: str(row["pairs"]),
     }
     return _to_strings(effects, cells)
 

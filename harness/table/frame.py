@@ -26,6 +26,7 @@ from harness.statistics import (
 )
 from harness.table.reason import AT_CHANCE, describe_outcome, is_run_at_chance
 from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
+from paradigms.config import TERMS
 
 FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
 
@@ -46,51 +47,26 @@ PROVENANCE = (
     "instructions",
 )
 
+TERM_COLUMNS = (*TERMS, "other_parameterization")
+"""Which stages have each term of Eq. 4, and what is no term; see `Cell.terms`."""
+
 COLUMNS = (
     "row",
+    *("top1_mean", "top1_std", "delta", "delta_low", "delta_high", "verdict"),
+    *("n", "seeds", "outcomes", "reasons", "marks", "skipped"),
+    *("pairs", "t_p", "holm_p", "sign_flip_p", "top5_mean", "val_top1_mean"),
+    *("published_top1", "published_delta", "published_quoted", "expected", "agreement"),
     "is_floor",
     *FACTORS,
-    "seeds",
-    "n",
-    "outcomes",
-    "reasons",
-    "top1_mean",
-    "top1_std",
-    "top5_mean",
-    "val_top1_mean",
-    "delta",
-    "delta_low",
-    "delta_high",
-    "pairs",
-    "t_p",
-    "holm_p",
-    "sign_flip_p",
-    "verdict",
-    "params",
-    "params_factor",
-    "macs",
-    "images_per_second",
-    "seconds",
-    "peak_memory_gb",
-    "val_curve",
-    "published_top1",
-    "published_delta",
-    "published_params",
-    "published_macs",
-    "published_throughput",
-    "published_curve",
-    "published_quoted",
-    "expected",
-    "agreement",
-    "marks",
-    "skipped",
-    "experiment",
-    "recipe",
-    "overrides",
-    "cell_id",
+    *TERM_COLUMNS,
+    *("params", "params_factor", "macs", "images_per_second", "seconds", "peak_memory_gb"),
+    *("published_params", "published_macs", "published_throughput"),
+    *("val_curve", "published_curve"),
+    *("experiment", "recipe", "overrides", "cell_id"),
     *PROVENANCE,
     "last_run",
 )
+"""What a table says comes first: row, score, difference, verdict; then sizes and origin."""
 
 _INTEGERS = ("seeds", "n", "pairs", "params", "macs")
 
@@ -134,6 +110,7 @@ def make_table(
             "row": row.row.name,
             "is_floor": row.row.is_floor,
             **row.row.cell.factors(),
+            **dict(zip(TERM_COLUMNS, row.row.cell.terms().values(), strict=True)),
             **_to_outcome(row),
             **comparison,
             "params": count,

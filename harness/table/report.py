@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from tabulate import tabulate
@@ -16,6 +17,8 @@ from harness.statistics import MAX_EXACT_SEEDS
 from harness.table.display import (
     NOTHING,
     QUOTED,
+    TERM_TITLES,
+    TICK,
     count_noun,
     emphasize,
     name_recipe,
@@ -29,6 +32,7 @@ from harness.table.frame import FACTORS
 from harness.table.latex import to_latex
 from harness.table.reason import AT_CHANCE
 from harness.table.training import to_training_notes
+from harness.text import escape_cell, escape_code, escape_markdown, to_csv, to_line
 
 MARKS = {
     "missing": "no run of this row has ended yet.",
@@ -40,7 +44,7 @@ MARKS = {
     "quoted": "the paper's number alone; no row of this experiment.",
 }
 
-LEFT_TO_THE_FILES = (*FACTORS, "multiply-adds", "images/s", "sign-flip p", "source")
+LEFT_TO_THE_FILES = (*FACTORS, *TERM_TITLES.values(), "other", "multiply-adds", "images/s", "sign-flip p", "source")
 
 MAX_NAME_LENGTH = 100
 
@@ -62,7 +66,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, results: Path, findings: Findin
     folder = find_folder(plan.spec, results)
     further = {} if findings is None else {"_claims": findings.claims, "_effects": findings.effects}
     files = {
-        folder / f"{plan.spec.name}{ending}.csv": table.to_csv(index=False, lineterminator="\n")
+        folder / f"{plan.spec.name}{ending}.csv": to_csv(table)
         for ending, table in {"": frame, **further}.items()
         if not ending or not table.empty
     }
@@ -82,8 +86,9 @@ def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -
     """The tables as plain lines, narrow enough for a terminal; what is left out stands in the files."""
     displays = [to_display(frame, plan.spec), *to_displays(findings).values()]
     narrow = [table.drop(columns=[name for name in LEFT_TO_THE_FILES if name in table.columns]) for table in displays]
+    lines = [table.map(to_line).rename(columns=to_line) for table in narrow]
     return "\n\n".join(
-        tabulate(table.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True) for table in narrow
+        tabulate(table.to_dict("list"), headers="keys", tablefmt="simple", disable_numparse=True) for table in lines
     )
 
 
@@ -91,15 +96,20 @@ def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = Non
     """Title, what is compared, the table, its plots, claims, effects, how to read it, where it comes from."""
     further = to_displays(findings)
     parts = [
-        f"# {to_title(plan.spec)}",
+        f"# {escape_markdown(to_title(plan.spec))}",
         to_summary(frame, plan),
         _to_grid(to_display(frame, plan.spec)),
-        *(f"![{PLOT_TITLES[plot]}]({name_plot(plan.spec, plot)}.png)" for plot in plan.spec.plots),
+        *(f"![{PLOT_TITLES[plot]}]({quote(name_plot(plan.spec, plot))}.png)" for plot in plan.spec.plots),
         *(f"## {title}\n\n{_to_grid(table)}" for title, table in further.items()),
         "## How to read it",
         "\n".join(f"* {note}" for note in to_notes(frame, plan, findings)),
         "## Where it comes from",
-        tabulate(to_origin(frame, plan).items(), headers=["", ""], tablefmt="github", disable_numparse=True),
+        tabulate(
+            [(name, escape_cell(fact)) for name, fact in to_origin(frame, plan).items()],
+            headers=["", ""],
+            tablefmt="github",
+            disable_numparse=True,
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -135,7 +145,8 @@ def _to_finding_notes(findings: Findings | None) -> Iterable[str]:
             "Student's t over seeds, the verdict by Holm over all effects. `—`: what was measured does not tell it."
         )
     if findings.left_out and not findings.effects.empty:
-        yield f"The effects leave out, for a bad outcome or older code or data: {'; '.join(findings.left_out)}."
+        left_out = escape_markdown("; ".join(findings.left_out))
+        yield f"The effects leave out, for a bad outcome or older code or data: {left_out}."
 
 
 def to_title(spec: ExperimentSpec) -> str:
@@ -150,11 +161,11 @@ def _to_source(spec: ExperimentSpec) -> str:
 
 
 def to_summary(frame: pd.DataFrame, plan: Plan) -> str:
-    """How many runs, on what, under which recipe, with models of which size."""
+    """How many runs, on what, under which recipe, with models of which size; in Markdown."""
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
         f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
-        f"`{name_recipe(plan.spec)}`: {_to_budget(recipe)}.{_to_sizes(frame, plan)} "
+        f"{escape_code(name_recipe(plan.spec))}: {_to_budget(recipe)}.{_to_sizes(frame, plan)} "
         f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
     )
 
@@ -167,7 +178,7 @@ def _to_sizes(frame: pd.DataFrame, plan: Plan) -> str:
         if pd.notna(params.get(row.name, pd.NA)):
             first.setdefault(row.cell.backbone, row)
     sizes = [
-        f"{row.cell.sizes.label}, {show_count(params[row.name])} parameters (row {row.name})"
+        f"{row.cell.sizes.label}, {show_count(params[row.name])} parameters (row {escape_markdown(row.name)})"
         for row in first.values()
         if isinstance(row.cell.sizes, BackboneSpec)
     ]
@@ -185,13 +196,14 @@ def _to_test_set(data: DataSpec) -> str:
 
 
 def _to_grid(display: pd.DataFrame) -> str:
-    escaped = emphasize(display, proven="**{}**", title="*{}*").map(escape_cell)
-    return tabulate(escaped.to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True)
+    grid = to_markdown_cells(display)
+    return tabulate(grid.to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def escape_cell(text: str) -> str:
-    """A cell's text within a Markdown table."""
-    return text.replace("|", r"\|")
+def to_markdown_cells(display: pd.DataFrame) -> pd.DataFrame:
+    """Cells and titles as they stand in a Markdown table, with emphasis."""
+    cells = emphasize(display.map(escape_markdown), proven="**{}**", title="*{}*").map(escape_cell)
+    return cells.rename(columns=lambda title: escape_cell(escape_markdown(title)))
 
 
 def to_notes(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> Iterable[str]:
@@ -208,13 +220,7 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield "**images/s** is the speed of training beside the other workers; it is no benchmark."
     if "delta" in spec.columns:
         yield from _to_delta_notes(frame, spec)
-    if frame["outcomes"].any():
-        yield (
-            "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
-            "finite numbers at step 412. Means are over the measured replicates; where a bad outcome has thinned out a "
-            "comparison, the rest resolves nothing."
-        )
-    yield from (f"{name}: {reasons}." for name, reasons in zip(frame["row"], frame["reasons"], strict=True) if reasons)
+    yield from _to_outcome_notes(frame)
     if "curve" in spec.columns:
         yield "**val top-1 by epoch** is the mean over the replicates; the csv has every epoch."
     published = ["published_top1", "published_params", "published_macs", "published_throughput"]
@@ -223,27 +229,42 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
     if frame["is_floor"].any():
         yield f"**Floors** have no attention.{_to_floor_note(frame, spec)}"
     else:
-        yield f"The recipe `{spec.recipe.name}` trains no floors (models without attention)."
+        yield f"The recipe {escape_code(spec.recipe.name)} trains no floors (models without attention)."
     if frame["expected"].any():
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
     yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
-    yield from to_training_notes(plan)
+    if "parameterization" in spec.columns:
+        titles = ", ".join(f"{title} {term}" for term, title in TERM_TITLES.items())
+        yield f"Terms of Eq. 4: {titles}; {TICK} in every stage, a number in that stage alone."
+    yield from map(escape_markdown, to_training_notes(plan))
     if spec.recipe.note:
-        yield spec.recipe.note
+        yield escape_markdown(spec.recipe.note)
+
+
+def _to_outcome_notes(frame: pd.DataFrame) -> Iterable[str]:
+    if frame["outcomes"].any():
+        yield (
+            "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
+            "finite numbers at step 412. Means are over the measured replicates; where a bad outcome has thinned out a "
+            "comparison, the rest resolves nothing."
+        )
+    for name, reasons in zip(frame["row"], frame["reasons"], strict=True):
+        if reasons:
+            yield escape_markdown(f"{name}: {reasons}.")
 
 
 def _to_delta_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
-    tests = int(frame["holm_p"].notna().sum())
+    tests, baseline = int(frame["holm_p"].notna().sum()), escape_markdown(spec.baseline)
     if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
-        yield f"There is no **Δ**: the baseline, {spec.baseline}, is skipped."
+        yield f"There is no **Δ**: the baseline, {baseline}, is skipped."
         return
     if tests == 0:
-        yield f"**Δ** is the row less {spec.baseline}. One pair of seeds has no interval and resolves nothing."
+        yield f"**Δ** is the row less {baseline}. One pair of seeds has no interval and resolves nothing."
         return
     alike = "augmentation and initial weights" if spec.recipe.init_recipe is None else "augmentation"
     yield (
-        f"**Δ** is the row less {spec.baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
+        f"**Δ** is the row less {baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
         "Student-t interval of the mean difference."
     )
     yield (
@@ -263,13 +284,18 @@ def _to_floor_note(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
     """A warning where the baseline is not above every floor."""
     baseline = frame.loc[frame["row"] == spec.baseline, "top1_mean"].max()
     is_above = not baseline <= frame.loc[frame["is_floor"], "top1_mean"].max()
-    return "" if is_above else f" {spec.baseline} is not above them: this table shows early optimization, not quality."
+    return (
+        ""
+        if is_above
+        else f" {escape_markdown(spec.baseline)} is not above them: this table shows early optimization, not quality."
+    )
 
 
 def _to_paper_notes(frame: pd.DataFrame, spec: ExperimentSpec) -> Iterable[str]:
-    printed = "the paper's numbers" if spec.source is None else f"as printed in {_to_source(spec)}"
+    printed = "the paper's numbers" if spec.source is None else f"as printed in {escape_markdown(_to_source(spec))}"
     yield (
-        f"**paper**: {printed}. Those are of other data, sizes and schedules than the recipe `{spec.recipe.name}`, "
+        f"**paper**: {printed}. Those are of other data, sizes and schedules than the recipe "
+        f"{escape_code(spec.recipe.name)}, "
         "unless it is the paper's own: compare the sign and the order of differences, not the values."
     )
     if frame["published_quoted"].any():
@@ -280,8 +306,8 @@ def to_origin(frame: pd.DataFrame, plan: Plan) -> dict[str, str]:
     """Where the numbers come from; in Markdown."""
     spec = plan.spec
     return {
-        "experiment": f"`{spec.name}`, recipe `{spec.recipe.name}`",
-        "overrides": ", ".join(f"`{override}`" for override in spec.overrides) or "none",
+        "experiment": f"{escape_code(spec.name)}, recipe {escape_code(spec.recipe.name)}",
+        "overrides": ", ".join(map(escape_code, spec.overrides)) or "none",
         "replicates": f"seeds {', '.join(str(seed) for seed in range(spec.seeds))}",
         "commit": _to_commits(frame),
         "code digest": _list_by_row(frame, "code_digest"),
@@ -297,7 +323,7 @@ def _to_commits(frame: pd.DataFrame) -> str:
     """Every commit that runs were made at; uncommitted changes are said."""
     marks = {"false": "", "true": " (+ uncommitted changes)"}
     shown = [
-        f"{commit}{mark}"
+        f"{escape_markdown(commit)}{mark}"
         for state, mark in marks.items()
         for commit in _split(frame.loc[frame["dirty"].str.contains(state), "commit"])
     ]
@@ -305,7 +331,7 @@ def _to_commits(frame: pd.DataFrame) -> str:
 
 
 def _list(frame: pd.DataFrame, column: str) -> str:
-    return ", ".join(_split(frame[column])) or NOTHING
+    return escape_markdown(", ".join(_split(frame[column]))) or NOTHING
 
 
 def _split(values: Iterable[str]) -> list[str]:
@@ -318,8 +344,9 @@ def _list_by_row(frame: pd.DataFrame, column: str) -> str:
     known = frame[frame[column] != ""]
     values = _split(known[column])
     if len(values) < 2:
-        return f"`{values[0]}`" if values else NOTHING
-    return "; ".join(f"`{value}` ({', '.join(known['row'][known[column] == value])})" for value in values)
+        return escape_code(values[0]) if values else NOTHING
+    rows = {value: ", ".join(known["row"][known[column] == value]) for value in values}
+    return "; ".join(f"{escape_code(value)} ({escape_markdown(names)})" for value, names in rows.items())
 
 
 def name_folder(spec: ExperimentSpec) -> str:

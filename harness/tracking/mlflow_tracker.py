@@ -18,6 +18,7 @@ from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.text import escape_markdown
 from harness.tracking.artifacts import CONFIG, Artifacts
 from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
 from harness.tracking.process import ProcessIdentity
@@ -153,7 +154,7 @@ class MlflowTracker:
             "experiment": spec.name,
             "title": spec.title,
             "mlflow.source.name": command,
-            "mlflow.note.content": spec.title,
+            "mlflow.note.content": escape_markdown(spec.title),
             **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
             **{f"provenance.{name}": value for name, value in provenance.items()},

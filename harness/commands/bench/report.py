@@ -15,6 +15,7 @@ from harness.commands.bench.notes import describe_ceiling, list_case_notes, list
 from harness.commands.bench.roofline import draw_roofline
 from harness.commands.bench.session import Report
 from harness.table.display import count_noun
+from harness.text import to_csv
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "numpy")
 
@@ -25,7 +26,7 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     stem = to_slug(report.machine.name)
     csv, markdown, plot = (folder / f"{stem}{suffix}" for suffix in (".csv", ".md", ".png"))
     frame = make_frame(report)
-    csv.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    csv.write_text(to_csv(frame), encoding="utf-8")
     markdown.write_text(to_markdown(report, frame, plot.name), encoding="utf-8")
     draw_roofline(frame, report, plot)
     return csv, markdown, plot

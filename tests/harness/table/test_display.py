@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.plan import make_plan
 from harness.record import RunStatus
-from harness.spec import ExperimentSpec, PublishedSpec
+from harness.spec import ExperimentSpec, PublishedSpec, RowSpec
 from harness.table import make_table
 from harness.table.display import to_display
 
@@ -13,26 +14,29 @@ def display(small_plan, records):
     return to_display(make_table(small_plan, records), small_plan.spec).set_index("row")
 
 
-def test_columns_are_those_of_the_experiment_in_its_order_then_the_papers(small_plan, records):
+def test_what_a_table_says_comes_before_sizes_whatever_the_order_of_the_experiment(small_plan, records):
     columns = ("normalization", "delta", "top1", "throughput", "macs", "params", "parameterization", "neighborhood")
     spec: ExperimentSpec = small_plan.spec.model_copy(update={"columns": columns})
     titles = list(to_display(make_table(small_plan, records), spec).columns)
     assert titles == [
-        "row",
-        "normalization",
-        "Δ to Swin-T [95 %]",
-        "sign-flip p",
-        "verdict",
-        "n",
-        "top-1, %",
-        "images/s",
-        "multiply-adds",
-        "params",
-        "parameterization",
-        "neighborhood",
-        "paper",
-        "paper Δ",
+        *("row", "top-1, %", "Δ to Swin-T [95 %]", "verdict", "n", "paper", "paper Δ"),
+        *("q·k", "q·r", "r·k", "b", "normalization", "neighborhood"),
+        *("params", "multiply-adds", "images/s", "sign-flip p"),
     ]
+
+
+def test_terms_are_ticks_and_other_levels_are_named(small_spec, records):
+    rows = {
+        **small_spec.rows,
+        "Hadamard": RowSpec(stages={1: RowSpec(preset="elsa")}),
+    }
+    plan = make_plan(small_spec.model_copy(update={"rows": rows, "columns": ("parameterization",)}))
+    display = to_display(make_table(plan, records), plan.spec).set_index("row")
+    terms = ["q·k", "q·r", "r·k", "b"]
+    assert list(display.loc["Swin-T", terms]) == ["✓", "", "", "✓"]
+    assert list(display.loc["Net7-N", terms]) == ["✓"] * 4
+    assert list(display.loc["Hadamard", [*terms, "other"]]) == ["2", "", "", "2", "hadamard_conv (1)"]
+    assert set(display.loc["Linear classifier", terms]) == {""}
 
 
 def test_floors_stand_under_the_rows_and_apart(display):

@@ -16,7 +16,7 @@ def frame(small_plan, records):
 
 def test_the_columns_have_a_fixed_order(small_plan, records):
     assert tuple(make_table(small_plan, records).columns) == COLUMNS
-    assert COLUMNS[:4] == ("row", "is_floor", "backbone", "parameterization")
+    assert COLUMNS[:7] == ("row", "top1_mean", "top1_std", "delta", "delta_low", "delta_high", "verdict")
     assert COLUMNS[-1] == "last_run"
 
 

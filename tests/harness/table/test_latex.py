@@ -1,28 +1,55 @@
+from dataclasses import replace
+
+import pytest
+
 from harness.table import make_table
-from harness.table.display import to_display
-from harness.table.latex import escape, to_latex
+from harness.table.latex import to_latex
 
 
-def test_every_row_has_the_cells_of_the_display(small_plan, records) -> None:
-    frame = make_table(small_plan, records)
-    latex = to_latex(frame, small_plan.spec)
-    head, *rows = [line.removesuffix(r" \\").split(" & ") for line in latex.splitlines() if line.endswith(r" \\")]
-    display = to_display(frame, small_plan.spec)
-    assert head == [escape(title) for title in display.columns]
-    assert [row[0] for row in rows] == [escape(name) for name in display["row"][:3]] + [
-        r"\textit{floors:}",
-        "Linear classifier",
-        "One hidden layer",
+def read_lines(latex: str) -> list[list[str]]:
+    body = latex[latex.index(r"\toprule") :]
+    return [line.removesuffix(r" \\").split(" & ") for line in body.splitlines() if line.endswith(r" \\")]
+
+
+def test_the_table_has_the_columns_that_the_experiment_asks_for_in_one_order(small_plan, records) -> None:
+    spec = small_plan.spec.model_copy(update={"columns": ("parameterization", "params", "delta", "top1")})
+    head, first, *_ = read_lines(to_latex(make_table(small_plan, records), spec))
+    assert head == [
+        *("row", r"\multicolumn{2}{c}{top-1, \%}", r"\multicolumn{2}{c}{$\Delta$ [95\,\%]}", "verdict"),
+        *("$qk$", "$qr^k$", "$r^qk$", "$r^b$", "params"),
     ]
-    assert {len(row) for row in rows} == {len(head)}
-    assert r"\textbf{worse}" in rows[1]
+    assert first == [
+        *("Swin-T", "$84.17$", r" $\pm$ 0.21", "---", "", "---"),
+        *(r"$\surd$", "", "", r"$\surd$", "137.0 k"),
+    ]
 
 
-def test_what_latex_would_take_for_a_command_is_printed() -> None:
-    assert escape(r"50% & a_b \n $x$ #1 {y} ~^") == (
-        r"50\% \& a\_b \textbackslash{}n \$x\$ \#1 \{y\} \textasciitilde{}\textasciicircum{}"
-    )
-    assert escape("Δ ± 2×") == r"$\Delta$ $\pm$ 2$\times$"
+def test_numbers_are_split_where_they_are_aligned(small_plan, records) -> None:
+    latex = to_latex(make_table(small_plan, records), small_plan.spec)
+    assert r"\begin{tabular}{lr@{}lr@{ }llrrr}" in latex
+    assert r"Net1 & $83.20$ &  $\pm$ 0.26 & $-0.97$ & [$-1.11$, $-0.82$] & \textbf{worse}" in latex
+
+
+def test_the_caption_says_replicates_interval_and_test(small_plan, records) -> None:
+    latex = to_latex(make_table(small_plan, records), small_plan.spec)
+    caption = next(line for line in latex.splitlines() if line.startswith(r"\caption"))
+    for told in ("n = 3 seeds", r"95 \% Student-t interval", "Holm's correction over 2 comparisons", "Swin-T"):
+        assert told in caption
+
+
+def test_replicates_are_a_column_where_some_are_missing(small_plan, records) -> None:
+    latex = to_latex(make_table(small_plan, records[:-1]), small_plan.spec)
+    assert "$n$" in read_lines(latex)[0]
+    assert "n of 3 seeds" in latex
+
+
+@pytest.mark.parametrize("columns", [("params",), ("top1",), ("top1", "delta", "curve", "throughput")])
+def test_every_line_has_as_many_cells_as_the_table_has_columns(small_plan, records, columns) -> None:
+    spec = small_plan.spec.model_copy(update={"columns": columns})
+    latex = to_latex(make_table(replace(small_plan, spec=spec), records), spec)
+    head, *lines = [line for line in read_lines(latex) if "floors" not in line[0]]
+    width = sum(2 if "multicolumn" in title else 1 for title in head)
+    assert {len(line) for line in lines} == {width}
 
 
 def test_a_row_never_becomes_an_option_of_the_line_before(small_plan, records) -> None:
