@@ -38,6 +38,7 @@ from harness.spec import (
 )
 from paradigms.config import NEIGHBORHOOD_FACTS, TERMS, AttentionConfig, make_config, to_pair, unknown_name
 from paradigms.presets import get_preset
+from paradigms.requirements import require_batch, require_map, require_width
 
 FLOORS = ("Linear classifier", "One hidden layer")
 """The rows that a recipe with `floor_width` adds under every table."""
@@ -350,7 +351,24 @@ def _make_cell(spec: ExperimentSpec, name: str, row: RowSpec) -> Cell:
     except ValueError as error:
         raise _error_in(spec, name, str(error)) from None
     _check_pairs(spec, name, attention, data.image_size // sizes.patch_size)
-    return Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
+    cell = Cell(sizes.family, sizes, attention, num_heads, data, _get_training(spec, name, row, sizes, data))
+    _require_places(spec, name, cell, sizes)
+    return cell
+
+
+def _require_places(spec: ExperimentSpec, name: str, cell: Cell, sizes: BackboneSpec) -> None:
+    """Whatever is accepted can be built and trained: each operator fits its stage's width, heads, map and batch."""
+    for stage, (config, heads) in enumerate(zip(cell.attention, cell.num_heads, strict=True), start=1):
+        if config is None:
+            continue
+        map_size = sizes.map_size(stage, cell.data.image_size)
+        try:
+            require_width(config, dim=sizes.widths[stage - 1], num_heads=heads)
+            if map_size is not None:
+                require_map(config, map_size, num_blocks=sizes.num_blocks(stage))
+                require_batch(config, map_size, batch_size=cell.training.batch_size)
+        except ValueError as error:
+            raise _error_in(spec, name, f"stage {stage}: {error}") from None
 
 
 def _check_pairs(spec: ExperimentSpec, name: str, attention: Sequence[AttentionConfig | None], side: int) -> None:
@@ -390,10 +408,10 @@ def _get_sizes(spec: ExperimentSpec, name: str, row: RowSpec) -> BackboneSpec:
     if row.backbone in (None, spec.cell.backbone):
         sizes = _replace_sizes(spec, sizes, spec.cell.sizes, ("cell",))
     sizes = _replace_sizes(spec, sizes, row.sizes, ("rows", name))
-    image_size = _get_data(spec, row).image_size
-    if image_size % sizes.patch_size:
-        message = f"patch_size must divide image_size, got {sizes.patch_size} and {image_size}"
-        raise _error_in(spec, name, f"recipe {spec.recipe.name!r}: {message}")
+    try:
+        sizes.require_image(_get_data(spec, row).image_size)
+    except ValueError as error:
+        raise _error_in(spec, name, f"recipe {spec.recipe.name!r}: {error}") from None
     return sizes
 
 

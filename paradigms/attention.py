@@ -18,6 +18,7 @@ from paradigms.parameterization.level import Parameterization
 from paradigms.pointwise import choose_linear
 from paradigms.presets import to_config
 from paradigms.projection import PROJECTIONS, Projections
+from paradigms.requirements import require_width
 
 
 class LocalAttention(nn.Module):
@@ -49,7 +50,8 @@ class LocalAttention(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads must divide dim, got {dim=}, {num_heads=}")
         asked = neighborhood.geometry, normalization, aggregation.kind, parameterization.scores
         kernels.choose_kernel(*asked, backend=backend)
         self.num_heads = num_heads
@@ -122,11 +124,6 @@ class LocalAttention(nn.Module):
         return found
 
 
-def _check_heads(dim: int, num_heads: int) -> None:
-    if num_heads < 1 or dim % num_heads:
-        raise ValueError(f"num_heads must divide dim, got {dim=}, {num_heads=}")
-
-
 def build_attention(
     config: AttentionConfig | str,
     *,
@@ -158,7 +155,7 @@ def build_attention(
         config = replace(config, window_size=window_size, shift_size=None)
     if shift_size is not None:
         config = replace(config, shift_size=shift_size)
-    _check_heads(dim, num_heads)
+    require_width(config, dim=dim, num_heads=num_heads)
     neighborhood = NEIGHBORHOODS[config.neighborhood].from_config(config)
     geometry = neighborhood.geometry
     parameterization = PARAMETERIZATIONS[config.parameterization[0]]

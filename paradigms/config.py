@@ -120,8 +120,8 @@ SCORES = {"hadamard": "shared_terms"} | dict.fromkeys(
 )
 """What a parameterization makes, as kernels know it; `terms` where it is not listed."""
 
-MINIMUM_TAPS = {"filter_norm": 2}
-"""How many taps a normalization needs; one where it is not listed."""
+MINIMUM_TAPS = {"filter_norm": 2, "channel_filter": 2}
+"""How many taps a normalization or an aggregation needs; one where it is not listed."""
 
 OWN_FIELDS = {
     "hadamard_conv": frozenset({"group_width", "hadamard_size", "initialization"}),
@@ -308,9 +308,11 @@ class AttentionConfig:
     def _check_taps(self) -> None:
         facts = NEIGHBORHOOD_FACTS[self.neighborhood]
         rows, columns = to_pair(getattr(self, facts.size))
-        size, needed = (facts.span * rows, facts.span * columns), MINIMUM_TAPS.get(self.normalization, 1)
-        if size[0] * size[1] < needed:
-            raise ValueError(f"{self.normalization} needs at least {needed} taps, got a neighborhood of {size}")
+        size = facts.span * rows, facts.span * columns
+        for level in (self.normalization, self.aggregation):
+            needed = MINIMUM_TAPS.get(level, 1)
+            if size[0] * size[1] < needed:
+                raise ValueError(f"{level} needs at least {needed} taps, got a neighborhood of {size}")
 
     def _check_sizes(self) -> None:
         for name in ("window_size", "kernel_size", "dilation", "chunk_size"):
@@ -321,6 +323,11 @@ class AttentionConfig:
         conv, kernel = to_pair(self.hadamard_size or self.kernel_size), to_pair(self.kernel_size)
         if any(not 1 <= size <= most or size % 2 == 0 for size, most in zip(conv, kernel, strict=True)):
             raise ValueError(f"hadamard_size must be odd and at most kernel_size, got {conv} of {kernel}")
+        if self.parameterization == ("outlook",):
+            dilation = to_pair(self.dilation)
+            if dilation != (1, 1) or any(size % 4 != 1 for size in kernel):
+                message = "outlook needs kernel_size 1, 5, 9, ... and dilation 1"
+                raise ValueError(f"{message}, got kernel_size {self.kernel_size}, dilation {self.dilation}")
         if self.group_width < 1:
             raise ValueError(f"group_width must be at least 1, got {self.group_width}")
         if self.shift_size is not None:

@@ -52,6 +52,23 @@ class BackboneSpec(Spec):
         """Tokens a side of the map that a head over all tokens sees; None: there is no such head."""
         return None
 
+    def require_image(self, image_size: int) -> None:
+        """Refuse images that the backbone cannot be built for.
+
+        Raises:
+            ValueError: the message says which sizes are possible.
+        """
+        if image_size % self.patch_size:
+            raise ValueError(f"patch_size must divide image_size, got {self.patch_size} and {image_size}")
+
+    def map_size(self, _stage: int, _image_size: int) -> tuple[int, int] | None:
+        """Rows and columns of what a stage, from 1, sees; None: not known without building it."""
+        return None
+
+    def num_blocks(self, _stage: int) -> int:
+        """How many blocks a stage, from 1, has; only whether there are two matters, as every second one is shifted."""
+        return 2
+
 
 class SwinSpec(BackboneSpec):
     """Sizes of a Swin; every stage takes operators."""
@@ -80,6 +97,14 @@ class SwinSpec(BackboneSpec):
     def operator_stages(self) -> tuple[int, ...]:
         """All of them."""
         return tuple(range(1, len(self.depths) + 1))
+
+    def map_size(self, stage: int, image_size: int) -> tuple[int, int]:
+        """Half as large in every further stage, rounded up."""
+        return (-(-(image_size // self.patch_size) // 2 ** (stage - 1)),) * 2
+
+    def num_blocks(self, stage: int) -> int:
+        """Its entry of `depths`."""
+        return self.depths[stage - 1]
 
     def base_operator(self, _image_size: int) -> AttentionConfig:
         """Swin's own attention."""
@@ -132,6 +157,22 @@ class VoloSpec(BackboneSpec):
         """Swin's attention in its own window: an Outlooker has none."""
         return AttentionConfig()
 
+    def require_image(self, image_size: int) -> None:
+        """Behind stage 1 a map is halved, so that two patches are needed."""
+        super().require_image(image_size)
+        if image_size < 2 * self.patch_size:
+            raise ValueError(
+                f"a VOLO needs 2 patches a side, got patch_size {self.patch_size}, image_size {image_size}"
+            )
+
+    def map_size(self, _stage: int, image_size: int) -> tuple[int, int]:
+        """Of stage 1, the only one with operators."""
+        return (image_size // self.patch_size,) * 2
+
+    def num_blocks(self, stage: int) -> int:
+        """Its entry of `layers`."""
+        return self.layers[stage - 1]
+
     def token_grid(self, image_size: int) -> int | None:
         """Of the map behind the downsampling."""
         return image_size // self.patch_size // 2 if self.use_aux_head else None
@@ -162,6 +203,14 @@ class DeitSpec(BackboneSpec):
     def operator_stages(self) -> tuple[int, ...]:
         """The only one."""
         return (1,)
+
+    def map_size(self, _stage: int, image_size: int) -> tuple[int, int]:
+        """The same in every block."""
+        return (image_size // self.patch_size,) * 2
+
+    def num_blocks(self, _stage: int) -> int:
+        """All of them."""
+        return self.depth
 
     def base_operator(self, image_size: int) -> AttentionConfig:
         """The global attention of a DeiT: one window as large as the map, no term of position."""

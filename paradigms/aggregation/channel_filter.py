@@ -1,6 +1,7 @@
 """The channel filters of decoupled dynamic filters (arXiv:2104.14107)."""
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -43,6 +44,8 @@ class ChannelFilter(WeightedSum):
     """
 
     is_global = True
+    minimum_taps: ClassVar[int] = 2
+    """Of one tap there is no standard deviation."""
 
     def __init__(self, dim: int, num_taps: int, *, se_ratio: float, combine: str) -> None:
         super().__init__()

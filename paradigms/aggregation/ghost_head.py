@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from paradigms.config import AttentionConfig
 from paradigms.functional import Aggregation
+from paradigms.requirements import count_ghosts
 
 
 class StaticFilter(nn.Module):
@@ -114,12 +115,7 @@ class GhostHead(nn.Module):
         Raises:
             ValueError: `ghost_heads` is no multiple of `num_heads` or does not divide `dim`.
         """
-        stated = config.ghost_heads
-        ghosts = stated if isinstance(stated, int) else {"C": dim, "2x": 2 * num_heads}[stated]
-        if ghosts % num_heads or dim % ghosts:
-            raise ValueError(
-                f"ghost_heads must be a multiple of the heads and divide dim, got {ghosts=}, {num_heads=}, {dim=}"
-            )
+        ghosts = count_ghosts(config, dim=dim, num_heads=num_heads)
         power, gain, rate = config.ghost_lambda, config.ghost_gamma, config.ghost_rate
         return cls(
             num_heads,

@@ -9,8 +9,9 @@ from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention
-from paradigms.backbones.stages import Fitted, MapSize, OperatorStages
+from paradigms.backbones.stages import Fitted, OperatorStages
 from paradigms.config import AttentionConfig
+from paradigms.requirements import MapSize
 
 
 class MapAttention(nn.Module):

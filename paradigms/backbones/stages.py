@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from paradigms.attention import LocalAttention, build_attention
 from paradigms.config import AttentionConfig, to_pair
 from paradigms.functional import Geometry
-
-MapSize = tuple[int, int]
+from paradigms.requirements import MapSize, choose_shift, fit_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +61,7 @@ class Placement:
 
     def target_shift(self, window: MapSize) -> MapSize:
         """By how much a block moves windows of this size, on a map with room for it."""
-        if self.config.shift_size is not None:
-            return to_pair(self.config.shift_size)
-        return (window[0] // 2, window[1] // 2) if self.depth % 2 else (0, 0)
+        return choose_shift(self.config, window, self.depth)
 
     def build(self, window_size: MapSize, shift_size: MapSize) -> LocalAttention:
         """The operator with windows of this size."""
@@ -85,13 +82,6 @@ class Fitted(NamedTuple):
 
     placement: Placement
     operator: LocalAttention
-
-
-def fit_window(map_size: MapSize, window: MapSize, shift: MapSize) -> tuple[MapSize, MapSize]:
-    """No window is larger than its map, and along an axis that one window covers nothing is shifted (timm's rule)."""
-    fitted = [min(size, side) for size, side in zip(window, map_size, strict=True)]
-    moved = [0 if side <= size else by for side, size, by in zip(map_size, window, shift, strict=True)]
-    return (fitted[0], fitted[1]), (moved[0], moved[1])
 
 
 class OperatorStages:

@@ -8,8 +8,9 @@ from timm.models import swin_transformer as timm_swin
 from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention
-from paradigms.backbones.stages import Fitted, MapSize, OperatorStages, Placement, refit
+from paradigms.backbones.stages import Fitted, OperatorStages, Placement, refit
 from paradigms.config import AttentionConfig, Size, to_pair
+from paradigms.requirements import MapSize
 
 
 class SwinBlock(timm_swin.SwinTransformerBlock):

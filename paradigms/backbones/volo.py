@@ -11,8 +11,9 @@ from timm.models import volo as timm_volo
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import Tensor, nn
 
-from paradigms.backbones.stages import MapSize, OperatorStages
+from paradigms.backbones.stages import OperatorStages
 from paradigms.config import AttentionConfig, Size, to_pair
+from paradigms.requirements import MapSize
 
 _SMALLEST_PATCH = 4
 

@@ -11,7 +11,6 @@ that are parametrized:
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -36,7 +35,7 @@ from paradigms.laws.operator import (
     trains_every_parameter,
 )
 from paradigms.laws.room import keeps_what_it_declares, values_taps_outside
-from paradigms.laws.specimen import VARIANTS, LawBroken, shrink
+from paradigms.laws.specimen import VARIANTS, LawBroken, choose_sizes
 
 __all__ = ["LAWS", "LAWSLAWS_OF_ROOMSS", "Law", "LawBroken", "check_level", "list_configs"]
 
@@ -89,8 +88,9 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
         for border, (suffix, fields) in product(BORDERS[neighborhood], variants.items()):
             levels: dict[str, Any] = {"parameterization": TERMS, "neighborhood": neighborhood, "border": border}
             levels[room] = (name,) if room == "parameterization" else name
+            sizes = choose_sizes(levels["parameterization"])
             try:
-                found[f"{neighborhood}{suffix}-{border}"] = replace(shrink(AttentionConfig(**levels)), **fields)
+                found[f"{neighborhood}{suffix}-{border}"] = AttentionConfig(**{**levels, **sizes, **fields})
             except ValueError:  # the level does not go with this neighborhood or border
                 continue
     return found

@@ -1,5 +1,6 @@
 """What the laws are checked on: small operators and images, never square, and how a broken law is told."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,10 +32,15 @@ def hold(condition: bool | Tensor, message: str) -> None:
         raise LawBroken(message)
 
 
+def choose_sizes(parameterization: Sequence[str]) -> dict[str, Any]:
+    """Neighborhoods that fit the maps of the laws, not square where the level allows it."""
+    kernel_size = (5, 1) if "outlook" in parameterization else (3, 5)
+    return {"window_size": (4, 4), "kernel_size": kernel_size, "chunk_size": (2, 3)}
+
+
 def shrink(config: AttentionConfig) -> AttentionConfig:
-    """The same operator with neighborhoods that fit the maps of the laws, not square where the level allows it."""
-    kernel_size = (5, 1) if "outlook" in config.parameterization else (3, 5)
-    return replace(config, window_size=(4, 4), kernel_size=kernel_size, chunk_size=(2, 3))
+    """The same operator with such neighborhoods."""
+    return replace(config, **choose_sizes(config.parameterization))
 
 
 def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = HEADS) -> LocalAttention:

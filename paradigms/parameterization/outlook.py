@@ -45,15 +45,9 @@ class Outlook(GeneratedFilter):
         geometry: Geometry,
         qkv_bias: bool,  # noqa: ARG003 - it has no such projection
     ) -> "Outlook":
-        """The window whose outlooks fill the kernel.
-
-        Raises:
-            ValueError: the kernel is dilated, or of no odd window.
-        """
-        kernel_size, dilation = geometry.kernel_size, geometry.dilation
-        if dilation != (1, 1) or any(size % 4 != 1 for size in kernel_size):
-            raise ValueError(f"outlook needs kernel_size 1, 5, 9, ... and dilation 1, got {kernel_size=}, {dilation=}")
-        return cls(dim, num_heads, window=((kernel_size[0] + 1) // 2, (kernel_size[1] + 1) // 2))
+        """The window whose outlooks fill the kernel, which a config allows if there is one."""
+        rows, columns = geometry.kernel_size
+        return cls(dim, num_heads, window=((rows + 1) // 2, (columns + 1) // 2))
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
         """Weights of every pixel for its window, gathered by whom they are for."""

@@ -73,7 +73,8 @@ def _every_filter() -> dict[str, AttentionConfig]:
     found = {}
     for name, normalization, border in product(FILTERS, NORMALIZATIONS, ("zero", "mask", "project")):
         fields = {"normalization": normalization, "neighborhood": "sliding_window", "border": border}
-        found[f"{name}-{normalization}-{border}"] = shrink(AttentionConfig(parameterization=(name,), **fields))
+        config = AttentionConfig(parameterization=(name,), kernel_size=5, **fields)
+        found[f"{name}-{normalization}-{border}"] = shrink(config)
     for combine, border in product(COMBINATIONS, ("zero", "mask", "project")):
         fields = {"aggregation": "channel_filter", "combine": combine, "neighborhood": "sliding_window"}
         config = AttentionConfig(parameterization=TERMS, border=border, se_ratio=0.5, **fields)

@@ -81,9 +81,10 @@ def test_a_config_admits_exactly_what_the_kernels_support(neighborhood: str, bor
     assert verdicts == {True, False}
 
 
-def test_the_least_number_of_taps_is_the_normalizations_own() -> None:
+def test_the_least_number_of_taps_is_the_levels_own() -> None:
+    levels = {**NORMALIZATIONS, **aggregation.AGGREGATIONS}
     assert {
-        name: level.minimum_taps for name, level in NORMALIZATIONS.items() if hasattr(level, "minimum_taps")
+        name: level.minimum_taps for name, level in levels.items() if hasattr(level, "minimum_taps")
     } == names.MINIMUM_TAPS
 
 
