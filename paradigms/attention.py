@@ -80,6 +80,10 @@ class LocalAttention(nn.Module):
         )
         return self.proj_drop(self.proj(self.aggregation.join_heads(y)))  # type: ignore[no-any-return]
 
+    def __prepare_scriptable__(self) -> "LocalAttention":
+        """Called by `torch.jit.script`, which cannot compile the choice between kernels."""
+        raise RuntimeError("torch.jit.script does not support LocalAttention; use torch.export or torch.jit.trace")
+
     @property
     def is_global(self) -> bool:
         """Whether the output depends on the whole map, however small the neighborhood is."""

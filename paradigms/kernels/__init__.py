@@ -45,7 +45,11 @@ def _has_triton(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One way to compute `attend` and the cases that it supports; None means every one."""
+    """One way to compute `attend` and the cases that it supports; None means every one.
+
+    Attributes:
+        exports_to_onnx: whether it consists of operations that ONNX has; our own operators have no translation.
+    """
 
     backend: str
     attend: Attend
@@ -54,6 +58,7 @@ class Kernel:
     normalizations: frozenset[str] | None = None
     aggregations: frozenset[str] | None = frozenset({"weighted_sum"})
     scores: frozenset[str] | None = frozenset({"terms"})
+    exports_to_onnx: bool = False
     runs_on: Callable[[torch.device], bool] = _runs_everywhere
 
     def supports(self, geometry: Geometry, normalization: Normalization, aggregation: str, scores: str) -> bool:
@@ -100,13 +105,13 @@ def _attend_composed(backend: str) -> Attend:
 _WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
-    Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_library),
-    Kernel("torch", local_window.attend, _WINDOW, _CENTRED, aggregations=_FILTERED),
-    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED, aggregations=_FILTERED),
+    Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_library),
+    Kernel("torch", local_window.attend, _WINDOW, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
+    Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED, None, _FILTERED, None),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
-    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, None, _FILTERED, None, _has_triton),
+    Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_triton),
     Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"})),
 )
 """In the order in which `auto` prefers them: what has not been measured comes after what has."""
@@ -139,7 +144,7 @@ def _add_filters(kernel: Kernel) -> list[Kernel]:
 KERNELS = (
     *(replace(kernel, aggregations=frozenset({"weighted_sum"})) for kernel in _WEIGHTED),
     *(found for kernel in _WEIGHTED for found in _add_filters(kernel)),
-    Kernel("reference", reference.attend, aggregations=None, scores=None),
+    Kernel("reference", reference.attend, aggregations=None, scores=None, exports_to_onnx=True),
 )
 """In the order in which `auto` prefers them."""
 
@@ -155,6 +160,8 @@ def choose_kernel(
 ) -> Kernel:
     """The first kernel of this backend that supports the case and runs on the device (None: never mind).
 
+    Within `torch.onnx.export`, `auto` chooses among those that ONNX can express.
+
     `aggregation` is the kind of an `Aggregation`, `scores` what a parameterization makes: see `functional.Scores`.
 
     Raises:
@@ -163,6 +170,8 @@ def choose_kernel(
     is_supported = False
     for kernel in KERNELS:
         if backend in ("auto", kernel.backend) and kernel.supports(geometry, normalization, aggregation, scores):
+            if backend == "auto" and not kernel.exports_to_onnx and torch.onnx.is_in_onnx_export():
+                continue
             if device is None or kernel.runs_on(device):
                 return kernel
             is_supported = True

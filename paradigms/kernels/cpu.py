@@ -151,6 +151,11 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Of the dtype that is computed in; maps with contiguous channels, tables contiguous."""
     if not x.is_floating_point():
         raise TypeError(f"the compiled kernels take floating-point tensors, got {x.dtype}")
+    if not x.is_cpu:
+        raise RuntimeError(
+            f"backend 'cpu' computes on the CPU, got a tensor on {x.device}; an exported program that holds it cannot "
+            "move: export it on the device that it is for, or with backend='torch'"
+        )
     if x.dtype != dtype:
         x = x.to(dtype)
     return x if x.ndim == MAP_DIMS and (x.stride(-1) == 1 or x.shape[-1] == 1) else x.contiguous()

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry, Outside, Terms
-from paradigms.kernels import cpu, halo
+from paradigms.kernels import cpu, halo, reference
 from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, Operands, lse_dtype, to_operands
+from paradigms.kernels.transforms import register_composition
 
 
 def _load_triton() -> FusedBackend:
@@ -138,6 +139,30 @@ def _refuse(*_: object) -> None:
 
 
 _attention_backward.register_autograd(_refuse)
+
+
+def _compose(*inputs: Any) -> tuple[Tensor, Tensor]:
+    *operands, _, dropout_p, scale, geometry, _ = inputs
+    case = _to_case(Operands(*operands), None, dropout_p, scale, geometry)
+    return reference.attention(case, dropout_p)
+
+
+def _compose_backward(grad: Tensor, normalizer: Tensor, *inputs: Any) -> list[Tensor]:  # noqa: ARG001
+    operands, how = inputs[:NUM_OPERANDS], inputs[NUM_OPERANDS:]
+    if how[0] is not None:
+        raise RuntimeError("the backward pass under dropout cannot be transformed by itself; use torch.func")
+    there = [operand is not None for operand in operands]
+
+    def call(*given: Tensor) -> Tensor:
+        left = iter(given)
+        return _compose(*(next(left) if is_there else None for is_there in there), *how)[0]
+
+    found = torch.func.vjp(call, *(operand for operand in operands if operand is not None))
+    return list(found[1](grad))
+
+
+register_composition(_attention, _compose)
+register_composition(_attention_backward, _compose_backward, batches_gradients=True)
 
 
 Shape = Sequence[int]

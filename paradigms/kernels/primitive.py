@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
-from paradigms.kernels import cpu, offset
+from paradigms.kernels import cpu, offset, reference
+from paradigms.kernels.transforms import register_composition
 
 Map = Float[Tensor, "batch height width heads head_dim"]
 Taps = Float[Tensor, "batch height width heads taps"]
@@ -183,6 +184,20 @@ _dot.register_autograd(_backward_of_dot, setup_context=_keep_operands)
 _mix.register_autograd(_backward_of_mix, setup_context=_keep_operands)
 _correlate.register_autograd(_backward_of_correlate, setup_context=_keep_operands)
 _reverse.register_autograd(_backward_of_reverse, setup_context=_keep_how)
+
+
+def _compose(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def compose(*args: Any) -> Tensor:
+        *operands, kernel_size, dilation, _backend = args
+        return product(*operands, _sliding(kernel_size, dilation))
+
+    return compose
+
+
+register_composition(_dot, _compose(reference.dot))
+register_composition(_mix, _compose(reference.mix))
+register_composition(_correlate, _compose(reference.correlate))
+register_composition(_reverse, _compose(reference.reverse))
 
 
 @register_flop_formula([torch.ops.paradigms.dot, torch.ops.paradigms.mix, torch.ops.paradigms.correlate])

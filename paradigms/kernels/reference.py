@@ -1,5 +1,12 @@
-"""The reference: every query's K neighbours gathered, then the mathematics as one reads it. The oracle of every law."""
+"""The reference: every query's K neighbours gathered, then the mathematics as one reads it. The oracle of every law.
 
+`attention`, `dot`, `mix`, `correlate` and `reverse` are what `kernels.fused` and `kernels.primitive` say, of operations
+of torch that have every derivative.
+"""
+
+import math
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import dropout
@@ -15,8 +22,9 @@ from paradigms.functional import (
     gather_taps,
     make_logits,
     make_neighbors,
+    take_rows,
 )
-from paradigms.kernels.case import Map
+from paradigms.kernels.case import Case, Map, Normalizer, lse_dtype
 
 
 def attend(
@@ -46,3 +54,75 @@ def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geo
     filters = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape) * valid
     values = gather_taps(v, outside.v, index)
     return apply_weights(filters.expand(len(v), -1, -1, -1), values, Aggregation(), valid, offset).view_as(v)
+
+
+class _Softmax:
+    """Softmax that remembers what it has divided by: each query's maximum and the sum relative to it."""
+
+    kind = "softmax"
+    normalizer: Tensor
+
+    def __call__(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        """Normalize over the last axis."""
+        if valid is not None:
+            logits = logits.masked_fill(~valid, -math.inf)
+        top = logits.detach().amax(dim=-1, keepdim=True)
+        total = (logits - top).exp().sum(dim=-1, keepdim=True)
+        self.normalizer = torch.cat([top, total], dim=-1)
+        return logits.softmax(dim=-1)
+
+
+def attention(case: Case, dropout_p: float) -> tuple[Map, Normalizer]:
+    """Softmax attention and its normalizer; 16-bit numbers are computed with in float32, dropout draws anew."""
+    terms, v, geometry, outside, _ = case
+    softmax, wide = _Softmax(), lse_dtype(v)
+    q, k, rk, rq, rb = (None if x is None else x.to(wide) for x in terms[:-1])
+    out = attend(Terms(q, k, rk, rq, rb, terms.scale), v.to(wide), geometry, softmax, Aggregation(), outside, dropout_p)
+    normalizer = softmax.normalizer.expand(len(v), -1, -1, -1).transpose(1, 2)  # (B, N, heads, 2)
+    return out.to(v.dtype), normalizer.unflatten(1, v.shape[1:3])
+
+
+def dot(a: Map, b: Map, filters: Tensor | None, geometry: Geometry) -> Tensor:
+    """See `primitive.dot`."""
+    left, right = _widen(a).flatten(1, 2), _gather(b, geometry)
+    if filters is None:
+        products = torch.einsum("bnhd,bnkhd->bnhk", left, right)
+    else:
+        products = torch.einsum("bnhd,bhkd,bnkhd->bnhk", left, _widen(filters), right)
+    return products.reshape(*a.shape[:-1], geometry.num_taps).to(a.dtype)
+
+
+def mix(weights: Tensor, v: Map, filters: Tensor | None, geometry: Geometry) -> Map:
+    """See `primitive.mix`."""
+    left, right = _widen(weights).flatten(1, 2), _gather(v, geometry)
+    if filters is None:
+        mixed = torch.einsum("bnhk,bnkhd->bnhd", left, right)
+    else:
+        mixed = torch.einsum("bnhk,bhkd,bnkhd->bnhd", left, _widen(filters), right)
+    return mixed.reshape(v.shape).to(v.dtype)
+
+
+def correlate(weights: Tensor, a: Map, b: Map, geometry: Geometry) -> Tensor:
+    """See `primitive.correlate`."""
+    maps = _widen(weights).flatten(1, 2), _widen(a).flatten(1, 2), _gather(b, geometry)
+    return torch.einsum("bnhk,bnhd,bnkhd->bhkd", *maps).to(a.dtype)
+
+
+def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
+    """See `primitive.reverse`."""
+    height, width, num_taps = weights.shape[1], weights.shape[2], geometry.num_taps
+    index = make_neighbors(geometry, height, width, weights.device).index
+    opposite = num_taps - 1 - torch.arange(num_taps, device=weights.device)
+    said = weights.flatten(1, 2).transpose(2, 3).flatten(1, 2)  # (B, N taps, heads)
+    said = torch.cat([said, said.new_zeros(len(said), num_taps, said.shape[2])], dim=1)
+    heard = take_rows(said, index * num_taps + opposite)
+    return heard.transpose(2, 3).reshape(weights.shape)
+
+
+def _gather(x: Map, geometry: Geometry) -> Tensor:
+    """The neighbours; zeros outside the map."""
+    return gather_taps(_widen(x), None, make_neighbors(geometry, x.shape[1], x.shape[2], x.device).index)
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.to(lse_dtype(x))
