@@ -21,11 +21,13 @@ class Schedule:
 
     Attributes:
         epochs: all of them, with the cool-down.
+        interval: steps after which the learning rate changes.
         cosine_steps: warm-up and cosine decay; as in timm, the cosine starts at step 0 and warm-up hides its beginning.
     """
 
     epochs: int
     steps_per_epoch: int
+    interval: int
     warmup_steps: int
     cosine_steps: int
     cooldown_steps: int
@@ -38,24 +40,34 @@ class Schedule:
         """Optimizer steps of the whole run."""
         return self.cosine_steps + self.cooldown_steps
 
+    def place(self, step: int) -> int:
+        """The step whose learning rate holds after `step` steps."""
+        return step // self.interval * self.interval
+
 
 def peak_lr(training: TrainingSpec) -> float:
     """The learning rate at the end of warm-up: scaled by the batch where the recipe says for which batch it is."""
-    scale = 1.0 if training.lr_base_size is None else training.batch_size / training.lr_base_size
-    return training.lr * scale
+    return training.lr * _find_scale(training)
+
+
+def _find_scale(training: TrainingSpec) -> float:
+    """Of all learning rates alike, so that their order does not depend on the batch."""
+    return 1.0 if training.lr_base_size is None else training.batch_size / training.lr_base_size
 
 
 def make_schedule(training: TrainingSpec, steps_per_epoch: int) -> Schedule:
     """Turn epochs into steps."""
+    scale = _find_scale(training)
     return Schedule(
         epochs=training.total_epochs,
         steps_per_epoch=steps_per_epoch,
+        interval=steps_per_epoch if training.schedule_unit == "epoch" else 1,
         warmup_steps=round(training.warmup_epochs * steps_per_epoch),
         cosine_steps=training.epochs * steps_per_epoch,
         cooldown_steps=training.cooldown_epochs * steps_per_epoch,
-        warmup_lr=training.warmup_lr,
+        warmup_lr=training.warmup_lr * scale,
         peak_lr=peak_lr(training),
-        min_lr=training.min_lr,
+        min_lr=training.min_lr * scale,
     )
 
 
@@ -79,7 +91,7 @@ def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
 
 
 def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
-    """A cosine with warm-up and cool-down; call `step_update(steps_done)` after every optimizer step."""
+    """A cosine with warm-up and cool-down; call `step_update(schedule.place(steps_done))` after every step."""
     scheduler: Scheduler
     scheduler, _ = create_scheduler_v2(
         optimizer,

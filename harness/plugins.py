@@ -18,6 +18,7 @@ from harness.data.family import Family
 from harness.errors import PluginError
 from harness.provenance import FOREIGN
 from harness.spec import BackboneSpec, BackbonesSpec, add_backbone
+from harness.spec.data import DATASETS as DATASET_NAMES
 from paradigms.config import LEVELS
 
 T = TypeVar("T")
@@ -123,6 +124,8 @@ def _add_dataset(name: str, family: Family) -> None:
     check_needs(f"dataset {name!r}", family, list_needs(Family))
     if DATASETS.setdefault(name, family) is not family:
         raise ValueError(f"dataset {name!r} exists already; choose another name")
+    if name not in DATASET_NAMES:
+        DATASET_NAMES.append(name)
 
 
 def _add_backbone(name: str, backbone: Any) -> None:

@@ -9,6 +9,7 @@ from harness.document import Document, join_errors, parse_override, read_documen
 from harness.errors import SpecError
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
+from harness.spec.data import DATASETS
 from paradigms.config import shorten, unknown_name
 
 Kind = TypeVar("Kind", bound=ExperimentSpec)
@@ -180,7 +181,14 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
             raise recipe.error(f"{name} starts from another recipe itself", "init_recipe")
         derived["init_recipe"] = source.validate(RecipeSpec, name=name, path=recipes[name])
         del recipe.root["init_recipe"]
-    return recipe.validate(RecipeSpec, **derived)
+    spec = recipe.validate(RecipeSpec, **derived)
+    if spec.data.name not in DATASETS:
+        raise recipe.error(unknown_name("dataset", spec.data.name, tuple(DATASETS)), "data", "name")
+    for place, training in ("training", spec.training), *spec.training_of.items():
+        if training.ema_decay == 1:
+            key = ("training",) if place == "training" else ("training_of", place)
+            raise recipe.error("an average of decay 1 never moves; it must be less than 1", *key, "ema_decay")
+    return spec
 
 
 def load_recipe(name: str) -> RecipeSpec:

@@ -19,6 +19,10 @@ from harness.seeding import seed_for
 from harness.spec import TrainingSpec
 from harness.task import build_task
 
+EMA_SHARE = 9.0
+"""After t steps the moving average reaches back over about t / 9 of them, until its decay is the recipe's: an average
+that still holds initial weights would be taken for a model that has learned nothing."""
+
 
 @dataclass(frozen=True)
 class _TrainedEpoch:
@@ -55,7 +59,9 @@ class Training:
         self.model = model.to(device)
         self.task = build_task(self.model, training, device)
         if training.ema_decay is not None:
-            self.task.setup_ema(decay=training.ema_decay)
+            self.task.setup_ema(
+                decay=training.ema_decay, use_warmup=training.ema_decay < 1, warmup_gamma=EMA_SHARE, warmup_power=1.0
+            )
         self.schedule = make_schedule(training, data.steps_per_epoch)
         self.optimizer = build_optimizer(self.model, training)
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
@@ -109,7 +115,7 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self.scheduler.step_update(self.step)
+        self.scheduler.step_update(self.schedule.place(self.step))
         self.task.update_ema(self.step)
         return value
 

@@ -178,9 +178,12 @@ def test_imagenet_is_the_papers_recipe() -> None:
     )
     assert (training.warmup_lr, training.min_lr, training.clip_grad) == (1e-6, 1e-5, 5)
     assert (training.smoothing, training.ema_decay, training.amp) == (0.1, None, True)
+    assert (training.position_decay, training.schedule_unit) == (True, "epoch")
     assert training.augmentation.model_dump(exclude_defaults=True) == {
         "hflip": 0.5,
         "reprob": 0.25,
+        "erasing": "after_mixing",
+        "interpolation": "random",
         "scale": (0.08, 1.0),
         "auto_augment": "rand-m9-mstd0.5-inc1",
         "color_jitter": 0.4,
@@ -190,6 +193,13 @@ def test_imagenet_is_the_papers_recipe() -> None:
     assert (spec.data.image_size, spec.data.crop_pct, spec.data.interpolation) == (224, 0.9, "bicubic")
     assert swin is not None
     assert (swin.embed_dim, swin.depths, swin.num_heads, swin.drop_path_rate) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.1)
+
+
+def test_imagenet_trains_deit_as_its_authors() -> None:
+    deit = load_spec(Path("table11"), recipe="imagenet").recipe.training_of["deit"]
+    assert (deit.lr, deit.batch_size, deit.weight_decay, deit.clip_grad) == (1e-3, 1024, 0.05, None)
+    assert (deit.epochs, deit.schedule_unit) == (300, "epoch")
+    assert (deit.augmentation.interpolation, deit.augmentation.erasing) == ("bicubic", "before_mixing")
 
 
 def test_imagenet_trains_volo_by_token_labels_and_averages_the_largest() -> None:

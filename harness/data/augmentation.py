@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -44,14 +45,14 @@ def order_generator(seed: int) -> torch.Generator:
 
 
 class BatchAugmentation:
-    """uint8 images → normalized, augmented images: flip, shift, then random erasing with noise.
+    """uint8 images → normalized, augmented images: flip, shift, random erasing where it is before mixing.
 
     Each is drawn for every image by itself, from torch's and Python's global generators.
     """
 
     def __init__(self, spec: AugmentationSpec, *, mean: float, std: float) -> None:
         self.hflip, self.shift, self.mean, self.std = spec.hflip, spec.shift, mean, std
-        self.erase = RandomErasing(spec.reprob, mode="pixel", device="cpu") if spec.reprob > 0 else None
+        self.erase = build_erasing(spec, "before_mixing")
 
     def __call__(
         self, images: UInt8[Tensor, "batch channels height width"]
@@ -64,6 +65,15 @@ class BatchAugmentation:
             images = shift_images(images, self.shift)
         batch = normalize(images, mean=self.mean, std=self.std)
         return batch if self.erase is None else self.erase(batch)
+
+
+def build_erasing(
+    spec: AugmentationSpec, place: Literal["before_mixing", "after_mixing"], *, device: torch.device = _CPU
+) -> RandomErasing | None:
+    """Random erasing with noise, where the recipe has it at this place."""
+    return (
+        RandomErasing(spec.reprob, mode="pixel", device=device) if spec.reprob > 0 and spec.erasing == place else None
+    )
 
 
 def normalize(images: UInt8[Tensor, "*shape"], *, mean: float, std: float) -> Float[Tensor, "*shape"]:

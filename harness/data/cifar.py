@@ -62,7 +62,7 @@ class Cifar:
         """The files are there, and the recipe asks for 32x32 colour images changed as a batch."""
         check_shape(spec, num_classes=self.num_classes, channels=CHANNELS, image_size=IMAGE_SIZE)
         check_counts(spec, training, num_train=NUM_TRAIN, num_test=NUM_TEST)
-        check_augmentation(spec, training, unsupported=("scale", "auto_augment", "color_jitter"))
+        check_augmentation(spec, training, unsupported=("scale", "interpolation", "auto_augment", "color_jitter"))
         self._require_files(data_dir)
 
     def load_data(

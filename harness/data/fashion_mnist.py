@@ -38,7 +38,7 @@ def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None)
     """The four files are there, and the recipe asks for 28x28 gray images changed as a batch."""
     check_shape(spec, num_classes=NUM_CLASSES, channels=1, image_size=IMAGE_SIZE)
     check_counts(spec, training, num_train=NUM_TRAIN, num_test=NUM_TEST)
-    check_augmentation(spec, training, unsupported=("scale", "auto_augment", "color_jitter"))
+    check_augmentation(spec, training, unsupported=("scale", "interpolation", "auto_augment", "color_jitter"))
     _require_files(_folder(data_dir))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.augmentation import BatchAugmentation, build_mixup, normalize, order_generator, seeded
+from harness.data.augmentation import BatchAugmentation, build_erasing, build_mixup, normalize, order_generator, seeded
 from harness.data.batch import Batch, Images, LabelledBatch
 from harness.data.split import Indices, stratified_samples
 from harness.seeding import seed_for
@@ -88,6 +88,7 @@ class MemoryData:
         self.steps_per_epoch = self.num_train // self.batch_size
         self.augment = BatchAugmentation(training.augmentation, mean=splits.mean, std=splits.std)
         self.mixup = build_mixup(spec, training)
+        self.erase = build_erasing(training.augmentation, "after_mixing")
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """Shuffled, augmented batches; an incomplete last one is left out."""
@@ -102,7 +103,7 @@ class MemoryData:
         images, targets = self.augment(self.splits.train.images[indices]), self.splits.train.labels[indices]
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        return images, targets
+        return (images if self.erase is None else self.erase(images)), targets
 
     def val_batches(self) -> Iterator[LabelledBatch]:
         """The validation images in the order of the files."""

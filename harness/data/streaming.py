@@ -14,7 +14,7 @@ from timm.data import ImageDataset, create_loader
 from timm.data.loader import PrefetchLoader, fast_collate
 from torch.utils.data import Dataset, default_collate
 
-from harness.data.augmentation import build_mixup, order_generator, seeded
+from harness.data.augmentation import build_erasing, build_mixup, order_generator, seeded
 from harness.data.batch import Batch, LabelledBatch
 from harness.data.decoding import naming_image, to_rgb
 from harness.data.split import stratified_samples
@@ -149,6 +149,7 @@ class StreamedData:
         self.digest, self.replicate, self.device = digest, replicate, device
         self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
         self.mix = build_mixup(spec, training) if training.token_labels is None else TokenLabeling(spec, training)
+        self.erase = build_erasing(training.augmentation, "after_mixing", device=device)
         self.train_images = SampledImages(train.images, trained, replicate=replicate, maps=train.maps)
         self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
         test_images = SampledImages(test.images, tested, replicate=replicate)
@@ -166,6 +167,8 @@ class StreamedData:
                 images, targets = next(batches)
                 if self.mix is not None:
                     images, targets = self.mix(images, targets)
+                if self.erase is not None:
+                    images = self.erase(images)
             yield images, targets
 
     def val_batches(self) -> Iterator[LabelledBatch]:
@@ -196,10 +199,10 @@ def _build_loader(
         hflip=augmentation.hflip,
         color_jitter=augmentation.color_jitter or 0.0,
         auto_augment=augmentation.auto_augment,
-        re_prob=augmentation.reprob,
+        re_prob=augmentation.reprob if augmentation.erasing == "before_mixing" else 0.0,
         re_mode="pixel",
         crop_pct=spec.crop_pct,
-        interpolation=spec.interpolation,
+        interpolation=(is_training and augmentation.interpolation) or spec.interpolation,
         collate_fn=_Collate(fast_collate if images.maps is None else default_collate),
         num_workers=spec.loading_workers,
         persistent_workers=False,

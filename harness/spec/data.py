@@ -1,10 +1,21 @@
 """Which images, and what is done to them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat
 
-from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec
+from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec, known
+from harness.spec.timm_names import INTERPOLATIONS, check_policy
+
+DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "timm"]
+"""The names of the dataset families; a plug-in adds its own."""
+
+
+def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    low, high = scale
+    if not 0 < low <= high:
+        raise ValueError(f"must be two parts of the image's area above 0, the smaller first, got {list(scale)}")
+    return scale
 
 
 class AugmentationSpec(Spec):
@@ -14,7 +25,9 @@ class AugmentationSpec(Spec):
         hflip: probability of a horizontal flip.
         shift: largest translation in pixels; what moves in is black.
         reprob: probability of random erasing (pixel mode).
+        erasing: whether images are erased before or after mixup and cutmix mix them.
         scale: area of the random crop, of the image's.
+        interpolation: how a crop is resized; None: as `data.interpolation` says; `random` draws bilinear or bicubic.
         auto_augment: timm's policy string.
         color_jitter: strength; without effect where `auto_augment` is set, as in timm.
         mixup: alpha; 0 is off.
@@ -24,8 +37,10 @@ class AugmentationSpec(Spec):
     hflip: Probability = 0.0
     shift: Annotated[int, Field(ge=0, le=4_096)] = 0
     reprob: Probability = 0.0
-    scale: tuple[Probability, Probability] | None = None
-    auto_augment: str | None = None
+    erasing: Literal["before_mixing", "after_mixing"] = "before_mixing"
+    scale: Annotated[tuple[Probability, Probability], AfterValidator(_check_scale)] | None = None
+    interpolation: Annotated[str, known("interpolation", (*INTERPOLATIONS, "random"))] | None = None
+    auto_augment: Annotated[str, AfterValidator(check_policy)] | None = None
     color_jitter: NonNegativeFloat | None = None
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
@@ -35,7 +50,7 @@ class DataSpec(Spec):
     """Which images. `train_images` and `val_images` are stratified, disjoint samples of the training set.
 
     Attributes:
-        name: a dataset family, a key of `harness.data.DATASETS`.
+        name: a dataset family, one of `DATASETS`.
         image_size: side in pixels of what the model sees.
         train_images: how many are trained on; None means all that validation leaves.
         val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
@@ -58,6 +73,6 @@ class DataSpec(Spec):
     source: str | None = None
     train_split: str = "train"
     test_split: str = "validation"
-    crop_pct: Probability = 1.0
-    interpolation: str = "bicubic"
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Annotated[str, known("interpolation", INTERPOLATIONS)] = "bicubic"
     loading_workers: Annotated[int, Field(ge=0, le=1_000)] = 0

@@ -1,11 +1,12 @@
 """How a run is trained, and what it may use."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from harness.spec.data import AugmentationSpec
 from harness.spec.field import Epochs, EpochsOrNone, Images, Probability, Side, Spec
+from harness.spec.timm_names import check_optimizer
 
 
 class TokenLabelsSpec(Spec):
@@ -30,20 +31,22 @@ class TrainingSpec(Spec):
     Attributes:
         opt: timm's name of the optimizer.
         lr: the peak learning rate, at `lr_base_size` images a step where that is given.
-        lr_base_size: scales `lr` linearly with `batch_size`; None: `lr` is taken as it is.
+        lr_base_size: scales `lr`, `warmup_lr` and `min_lr` linearly with `batch_size`; None: they stay as stated.
         epochs: warm-up and cosine, without the cool-down.
         cooldown_epochs: further epochs at `min_lr`.
         warmup_lr: where warm-up starts.
+        schedule_unit: how often the learning rate changes: after every `step`, or after every `epoch`.
         clip_grad: largest norm of all gradients; None: no clipping.
         smoothing: label smoothing.
         position_decay: weight decay of position tables too.
-        ema_decay: evaluates an exponential moving average of the weights; None: the weights themselves.
+        ema_decay: evaluates an exponential moving average of the weights, whose decay rises to this number as the steps
+            become many; None: the weights themselves.
         amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
         augmentation: random changes of the images.
         token_labels: what the tokens are trained on; None: the class of the image alone is learned.
     """
 
-    opt: str = "adamw"
+    opt: Annotated[str, AfterValidator(check_optimizer)] = "adamw"
     lr: PositiveFloat
     lr_base_size: Images | None = None
     batch_size: Images
@@ -54,6 +57,7 @@ class TrainingSpec(Spec):
     cooldown_epochs: EpochsOrNone = 0
     warmup_lr: NonNegativeFloat = 0.0
     min_lr: NonNegativeFloat = 0.0
+    schedule_unit: Literal["step", "epoch"] = "step"
     clip_grad: PositiveFloat | None = None
     smoothing: Probability = 0.0
     ema_decay: Probability | None = None
@@ -81,6 +85,10 @@ class TrainingSpec(Spec):
             raise ValueError(f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs}")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}")
+        if self.warmup_epochs and self.warmup_lr > self.lr:
+            raise ValueError(f"warmup_lr must not exceed lr, got {self.warmup_lr} and {self.lr}")
+        if self.schedule_unit == "epoch" and self.warmup_epochs and not self.warmup_lr:
+            raise ValueError("schedule_unit 'epoch' needs a warmup_lr above 0: the first epoch is trained with it")
         return self
 
 

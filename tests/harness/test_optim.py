@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from harness.build import build_model
@@ -72,6 +73,45 @@ def test_an_optimizer_is_called_by_its_name_in_timm(opt: str) -> None:
 def test_the_learning_rate_follows_the_batch_where_the_recipe_says_so() -> None:
     assert peak_lr(TRAINING) == 1e-2
     assert peak_lr(TRAINING.model_copy(update={"lr_base_size": 64})) == pytest.approx(1e-2 / 8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 1024, 8192])
+def test_no_batch_size_makes_the_learning_rate_rise_where_it_should_fall(batch_size: int) -> None:
+    overrides = [f"training.batch_size={batch_size}"]
+    training = load_spec(Path("experiments/table1.yaml"), recipe="imagenet", overrides=overrides).recipe.training
+    schedule = make_schedule(training, 10)
+    scale = batch_size / 1024
+    assert (schedule.warmup_lr, schedule.peak_lr, schedule.min_lr) == pytest.approx(
+        (1e-6 * scale, 1e-3 * scale, 1e-5 * scale)
+    )
+    rates = _learning_rates(training, 1)
+    assert all(later > earlier for earlier, later in pairwise(rates[:20]))
+    assert all(later < earlier for earlier, later in pairwise(rates[20:300]))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 1e-6, "min_lr": 1e-5}, "min_lr must not exceed lr"),
+        ({"lr": 1e-3, "warmup_lr": 1e-2, "warmup_epochs": 1}, "warmup_lr must not exceed lr"),
+        ({"lr": 1e-3, "warmup_epochs": 1, "schedule_unit": "epoch"}, "needs a warmup_lr above 0"),
+    ],
+)
+def test_learning_rates_in_an_impossible_order_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingSpec.model_validate({"batch_size": 8, "epochs": 4, **values})
+
+
+def test_a_schedule_by_epoch_changes_the_rate_once_an_epoch() -> None:
+    training = TRAINING.model_copy(update={"schedule_unit": "epoch", "warmup_lr": 1e-5, "warmup_epochs": 2.0})
+    schedule = make_schedule(training, 10)
+    by_step = _learning_rates(training, 10)
+    by_epoch = [by_step[schedule.place(step)] for step in range(schedule.total_steps)]
+    assert [by_epoch[10 * epoch : 10 * epoch + 10] for epoch in range(5)] == [
+        [by_step[10 * epoch]] * 10 for epoch in range(5)
+    ]
+    assert by_epoch[0] == 1e-5  # timm's schedule in epochs: that of epoch 0 is where warm-up starts
+    assert [make_schedule(TRAINING, 10).place(step) for step in (0, 9, 10)] == [0, 9, 10]
 
 
 def _learning_rates(training: TrainingSpec, steps_per_epoch: int) -> list[float]:

@@ -519,7 +519,7 @@ OPERATOR_CHANGES: dict[str, Any] = {
 LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"neighborhood": "sliding_window"}, {"kernel_size": 3, "dilation": 3}),
     ({"neighborhood": "sliding_chunk"}, {"chunk_size": 2, "exact": True}),
-    ({"preset": "elsa"}, {"group_width": 8, "hadamard_size": 3}),
+    ({"preset": "elsa"}, {"group_width": 8, "hadamard_size": 3, "initialization": "released"}),
     (
         {"aggregation": "ghost_head"},
         {"ghost_lambda": 1.0, "ghost_gamma": 0.5, "ghost_heads": "2x", "ghost_map": "interleaved"},
@@ -589,6 +589,7 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "cooldown_epochs": 1,
         "warmup_lr": 1e-6,
         "min_lr": 1e-5,
+        "schedule_unit": "epoch",
         "clip_grad": 5.0,
         "smoothing": 0.1,
         "ema_decay": 0.9,
@@ -598,6 +599,8 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "hflip": 0.5,
         "shift": 2,
         "reprob": 0.25,
+        "erasing": "after_mixing",
+        "interpolation": "random",
         "scale": (0.08, 1.0),
         "auto_augment": "rand-m9",
         "color_jitter": 0.4,
@@ -645,9 +648,9 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {
         "data": (spec.recipe.data, {"loading_workers"}),
-        "swin": (spec.recipe.backbones.swin, set()),
-        "volo": (VoloSpec(layers=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)), set()),
-        "deit": (DeitSpec(embed_dim=8, num_heads=(1,)), set()),
+        "swin": (spec.recipe.backbones.swin, {"initialization"}),  # of operators: see LEVEL_CHANGES
+        "volo": (VoloSpec(layers=(1, 1), embed_dims=(8, 16), num_heads=(1, 2)), {"initialization"}),
+        "deit": (DeitSpec(embed_dim=8, num_heads=(1,)), {"initialization"}),
         "training": (spec.recipe.training, {"augmentation", "token_labels"}),
         "augmentation": (spec.recipe.training.augmentation, set()),
     }

@@ -102,6 +102,12 @@ def _curve_as_json() -> str:
     return json.dumps(_curve(**EVERYTHING))
 
 
+def test_a_long_moving_average_is_worth_what_was_trained_after_a_short_run() -> None:
+    """80 steps are nothing for a decay of 0.9999, which leaves 99 % of the initial weights."""
+    last = list(_start(ema_decay=0.9999))[-1].metrics["val/top1"]
+    assert last > 90
+
+
 def test_drop_path_follows_its_own_stream() -> None:
     losses = []
     for seed in (1, 2):
