@@ -1,6 +1,9 @@
 """`harness ui`: the runs, or a search, in the browser."""
 
 import argparse
+import os
+import sys
+import webbrowser
 
 from harness.cli.options import add_store, at_least_one, find_store
 from harness.cli.verb import echo
@@ -11,6 +14,7 @@ EXAMPLE = "harness ui --port 5001"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to show, and where."""
+    parser.add_argument("experiment", nargs="?", help="whose runs are shown first; default: the one that was used last")
     parser.add_argument(
         "--search",
         nargs="?",
@@ -23,12 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Open the browser where there is a desktop, and serve until Ctrl-C."""
     from harness.commands.ui import find_mlflow_page, find_search_page, serve
     from harness.tracking.store import Store
 
     store = Store(find_store(options))
-    page = find_mlflow_page(store) if options.search is None else find_search_page(options.search or None, store)
+    page = (
+        find_mlflow_page(store, options.experiment)
+        if options.search is None
+        else find_search_page(options.search or None, store)
+    )
     echo(f"{page.shows}; starting ...", flush=True)
-    serve(page, port=options.port, announce=lambda address: echo(f"open {address}  (Ctrl-C ends it)", flush=True))
+    serve(page, port=options.port, announce=_announce)
     return 0
+
+
+def _announce(address: str) -> None:
+    echo(f"open {address}  (Ctrl-C ends it)", flush=True)
+    has_desktop = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if sys.stdout.isatty() and has_desktop:  # a browser in a terminal would take the terminal
+        webbrowser.open(address)

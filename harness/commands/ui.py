@@ -22,6 +22,7 @@ import psutil
 
 from harness.errors import ServerError, StoreError
 from harness.search.storage import open_storage, show_storage
+from harness.tracking import MlflowTracker
 from harness.tracking.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -45,6 +46,7 @@ class Page:
         shows: what one will see.
         health: the path that answers when it is ready.
         environment: what it needs beside this process's own.
+        path: where to look first.
     """
 
     command: tuple[str, ...]
@@ -52,19 +54,22 @@ class Page:
     shows: str
     health: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
 
-def find_mlflow_page(store: Store) -> Page:
-    """MLflow's own on a store of ours: two processes instead of fifteen, nobody told.
+def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
+    """MLflow's own on a store of ours, opened at an experiment's runs: two processes instead of fifteen, nobody told.
 
     Raises:
-        StoreError: there is no store yet, it cannot be used, or it is a server, which has a page itself.
+        StoreError: there is no store yet, it cannot be used, it has no such experiment, or it is a server, which has a
+            page itself.
     """
     if store.is_new:
         raise StoreError(f"nothing is stored yet at {store.shown}; `harness run` makes it")
     store.check()
     if store.uri.startswith(("http:", "https:", "databricks")):
-        raise StoreError(f"the tracking store is a server with a page of its own: open {store.shown}")
+        address = f"{store.shown.rstrip('/')}/{MlflowTracker(store.uri).find_page(experiment)}"
+        raise StoreError(f"the tracking store is a server with a page of its own: open {address}")
     with suppress(sqlite3.Error):  # a store that cannot be written is shown as it is
         store.relocate()
     return Page(
@@ -77,6 +82,7 @@ def find_mlflow_page(store: Store) -> Page:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
+        MlflowTracker(store.uri).find_page(experiment),
     )
 
 
@@ -131,7 +137,7 @@ def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> N
         )
         try:
             if _wait_for_answer(f"{address}/{page.health}", process, signals):
-                announce(address)
+                announce(f"{address}/{page.path}")
                 while process.poll() is None and not signals:
                     time.sleep(PATIENCE)
             if not signals:

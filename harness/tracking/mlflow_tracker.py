@@ -9,6 +9,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
@@ -46,6 +48,8 @@ from harness.tracking.translation import (
     to_status,
     to_stored_run,
 )
+from harness.tracking.view import VIEW_TAG, make_view, to_path
+from paradigms.config import unknown_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -145,6 +149,34 @@ class MlflowTracker:
         self.store.relocate()
         if self._find_experiment(experiment) is None:
             self._create_experiment(experiment)
+        self._publish_view(self._require_experiment(experiment))
+
+    @_guarded
+    def find_page(self, experiment: str | None = None) -> str:
+        """The path at which MLflow's page shows the runs of an experiment, or of the one that was used last.
+
+        Raises:
+            StoreError: there is no such experiment.
+        """
+        known = {found.name: found for found in self._experiments()}
+        used = {name: found for name, found in known.items() if name != "Default"}
+        if experiment is not None and experiment not in known:
+            raise StoreError(unknown_name("experiment", experiment, tuple(used)))
+        if experiment is None and not used:
+            return ""
+        shown = known[experiment] if experiment is not None else max(used.values(), key=self._last_run)
+        with suppress(*_store_errors()):  # a store that cannot be written is shown all the same
+            self._publish_view(str(shown.experiment_id))
+        return to_path(str(shown.experiment_id))
+
+    def _last_run(self, experiment: "Experiment") -> int:
+        runs = self._client.search_runs([experiment.experiment_id], max_results=1)  # the newest is first
+        return int(runs[0].info.start_time) if runs else 0
+
+    def _publish_view(self, experiment_id: str) -> None:
+        view = make_view()
+        if self._client.get_experiment(experiment_id).tags.get(VIEW_TAG) != view:
+            self._client.set_experiment_tag(experiment_id, VIEW_TAG, view)
 
     @_guarded
     def start_invocation(self, spec: ExperimentSpec, *, command: str, provenance: Mapping[str, str]) -> str:
@@ -160,7 +192,8 @@ class MlflowTracker:
             **{f"provenance.{name}": value for name, value in provenance.items()},
         }
         params = {"command": command, "recipe": spec.recipe.name, "overrides": " ".join(spec.overrides)}
-        return self._create_run(spec.name, f"{spec.name} {spec.recipe.name}", tags=tags, params=params)
+        name = f"{spec.name} {spec.recipe.name} {datetime.now():%Y-%m-%d %H:%M:%S}"  # tells calls apart
+        return self._create_run(spec.name, name, tags=tags, params=params)
 
     @_guarded
     def finish_invocation(

@@ -1,0 +1,67 @@
+"""How MLflow's page shows an experiment: a shared view, kept as a tag of the experiment, and its address.
+
+MLflow's page starts on its assistant for language models and lists runs without their parameters. A shared view states
+columns and charts; MLflow reads it from the tag `mlflow.sharedViewState.<key>`.
+"""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+VIEW = "harness"
+"""The key of the shared view."""
+
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+
+_COLUMNS = {
+    "params.`row`": 80,
+    "params.`seed`": 45,
+    "tags.`status`": 60,
+    "metrics.`test/top1`": 75,
+    "metrics.`val/top1`": 75,
+    "params.`recipe`": 70,
+}
+"""Columns and their width in pixels: all are visible in a window of 1,366."""
+
+_CHARTS = (("LINE", "val/top1"), ("BAR", "test/top1"))
+
+
+def make_view() -> str:
+    """Runs by row, with seed, status, scores and recipe; the first charts are the scores by row.
+
+    Calls of `harness run` are left out by the filter of the page: without it they appear above their runs.
+    """
+    section = {"uuid": "scores", "name": "scores", "display": True, "isReordered": True}
+    view = {
+        "selectedColumns": list(_COLUMNS),
+        "columnOrder": list(_COLUMNS),
+        "columnWidths": _COLUMNS,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "row"}]},
+        "searchFilter": "tags.kind != 'invocation'",
+        "runsHiddenMode": "SHOW_ALL",
+        "isAccordionReordered": True,
+        "compareRunSections": [section],
+        "compareRunCharts": [_make_chart(kind, metric) for kind, metric in _CHARTS],
+    }
+    return json.dumps(view)
+
+
+def _make_chart(kind: str, metric: str) -> dict[str, Any]:
+    chart = {
+        "uuid": metric,
+        "type": kind,
+        "metricSectionId": "scores",
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+        "metricKey": metric,
+        "displayName": metric,
+    }
+    line = {"selectedMetricKeys": [metric], "xAxisKey": "step", "scaleType": "linear", "lineSmoothness": 0, "range": {}}
+    return chart | (line if kind == "LINE" else {})
+
+
+def to_path(experiment_id: str) -> str:
+    """The path of an experiment's runs in this view, behind the address of a server."""
+    query = urlencode({"workflowType": "machine_learning", "viewStateShareKey": VIEW})
+    return f"#/experiments/{experiment_id}/runs?{query}"
