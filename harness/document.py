@@ -19,6 +19,9 @@ from harness.errors import SpecError
 from harness.parsing import MAX_BYTES, ParseError, parse_yaml
 from paradigms.config import shorten, unknown_name
 
+MAX_HINTS = 4
+"""Places of a key that a message names."""
+
 MAX_ERRORS = 20
 """Mistakes of one file that are listed."""
 
@@ -120,7 +123,8 @@ class Document:
     def _explain(self, model: type[BaseModel], detail: ErrorDetails) -> SpecError:
         key = tuple(part for part in detail["loc"] if part != "[key]")
         if detail["type"] == "extra_forbidden":
-            return self.error(unknown_name("key", key[-1], _known_keys(model, key[:-1])), *key)
+            elsewhere = [model] if len(key) == 1 else []
+            return self.error(unknown_key(key[-1], _known_keys(model, key[:-1]), *elsewhere), *key)
         return self.error(describe_mistake(detail), *key)
 
     def _find_line(self, key: Key) -> int | None:
@@ -243,6 +247,25 @@ def _known_keys(model: type[BaseModel], key: Key) -> tuple[str, ...]:
     for part in key:
         annotation = _step_into(annotation, part)
     return tuple(name for member in _members(annotation) for name in getattr(member, "model_fields", ()))
+
+
+def find_paths(model: type[BaseModel], name: str) -> list[str]:
+    """The dotted paths of the fields called `name` below the top level of a model; mappings by name are left out."""
+    found = []
+    for part, info in model.model_fields.items():
+        for member in _members(info.annotation):
+            if isinstance(member, type) and issubclass(member, BaseModel) and not issubclass(model, member):
+                found += [f"{part}.{name}"] if name in member.model_fields else []
+                found += [f"{part}.{path}" for path in find_paths(member, name)]
+    return list(dict.fromkeys(found))
+
+
+def unknown_key(name: object, known: tuple[str, ...], *models: type[BaseModel]) -> str:
+    """The message for a key that is not known; one that stands elsewhere in the models is named by its path."""
+    paths = list(dict.fromkeys(path for model in models for path in find_paths(model, str(name))))
+    stated = [path for path in paths if not path.startswith(("recipe.", "init_recipe."))]
+    hint = f"unknown key {name!r}; did you mean {' or '.join(map(repr, stated[:MAX_HINTS]))}?"
+    return hint if stated else unknown_name("key", name, known)
 
 
 def _step_into(annotation: Any, part: str | int) -> Any:

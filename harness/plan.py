@@ -308,6 +308,36 @@ def _tell_stages(stages: Sequence[int], total: int) -> str:
     return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
 
 
+def select_rows(plan: Plan, names: Sequence[str]) -> Plan:
+    """The plan of some rows alone, in the plan's order; of all where no name is given.
+
+    Args:
+        plan: of the whole experiment.
+        names: of rows or floors, also several in one text with commas between them; a name may have commas itself.
+
+    Raises:
+        SpecError: there is no such row.
+    """
+    if not names:
+        return plan
+    known = [row.name for row in plan.rows]
+    chosen = {find_row(plan, name).name for text in names for name in _split_names(text, known)}
+    return replace(
+        plan,
+        rows=tuple(row for row in plan.rows if row.name in chosen),
+        runs=tuple(run for run in plan.runs if run.row.name in chosen),
+    )
+
+
+def _split_names(text: str, known: Sequence[str]) -> Iterator[str]:
+    """Names between commas, at each place the longest that is known."""
+    while text:
+        fitting = [name for name in known if text == name or text.startswith(f"{name},")]
+        name = max(fitting, key=len) if fitting else text.partition(",")[0]
+        yield name.strip()
+        text = text[len(name) :].removeprefix(",").lstrip()
+
+
 def _join_stages(levels: Sequence[str]) -> str:
     """One level where all stages agree, else each with its stages: `sliding_window (1-3), local_window (4)`."""
     if len(set(levels)) <= 1:

@@ -1,11 +1,12 @@
 """From files and options to an `ExperimentSpec`: every mistake is a `SpecError` with its place."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.document import Document, join_errors, parse_override, read_document
+from harness.document import Document, join_errors, parse_override, read_document, unknown_key
 from harness.errors import SpecError
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
@@ -53,7 +54,7 @@ def load_kind(
     """
     experiment, recipe_pairs = _read_experiment(kind, find_experiment(Path(path)), overrides)
     if SEARCH in experiment.root and SEARCH not in kind.model_fields:
-        raise experiment.error(f"this file is a search: harness search {path}", SEARCH)
+        raise experiment.error(f"this file is a search: harness search {shlex.quote(str(path))}", SEARCH)
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
@@ -95,7 +96,9 @@ def find_experiment(path: Path) -> Path:
             named = folder / path.with_suffix(".yaml").name
             if named.is_file():
                 return named
-    raise SpecError(f"no such file; {unknown_name('experiment', path.stem, tuple(list_experiments()))}", path=path)
+    raise SpecError(
+        f"no such file; {unknown_name('experiment', path.stem, (*list_experiments(), *list_searches()))}", path=path
+    )
 
 
 def get_shipped_dir() -> Path:
@@ -103,6 +106,11 @@ def get_shipped_dir() -> Path:
     package = Path(__file__).parent
     installed = package / "experiments"
     return installed if installed.is_dir() else package.parent / "experiments"
+
+
+def list_searches() -> dict[str, Path]:
+    """The shipped searches by name."""
+    return {file.stem: file for file in sorted(get_shipped_dir().glob("*_search.yaml"))}
 
 
 def list_experiments() -> dict[str, Path]:
@@ -138,7 +146,7 @@ def _read_experiment(kind: type[ExperimentSpec], path: Path, overrides: Sequence
             recipe_pairs.append(pair)
         else:
             known = tuple(sorted((experiment_keys | recipe_keys) - _DERIVED))
-            raise SpecError(unknown_name("key", key[0], known), key=option)
+            raise SpecError(unknown_key(key[0], known, kind, RecipeSpec), key=option)
     return experiment, recipe_pairs
 
 

@@ -58,5 +58,6 @@ def explain_repetition(kept: str, recipe: str) -> str:
 
 def list_parts(row: RowSpec, recipes: Iterable[str]) -> Mapping[tuple[str | int, ...], OperatorSpec]:
     """The parts of a row that state fields of the operator under these recipes, by their key path in the row."""
-    under = {("under", name): row.under[name] for name in recipes if name in row.under}
-    return {(): row, **under, **{("stages", stage): fields for stage, fields in row.stages.items()}}
+    parts: dict[tuple[str | int, ...], OperatorSpec] = {(): row}
+    parts |= {("under", name): row.under[name] for name in recipes if name in row.under}
+    return parts | {("stages", stage): fields for stage, fields in row.stages.items()}

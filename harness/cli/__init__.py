@@ -4,6 +4,8 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
 
 from harness.cli import (
     bench,
@@ -28,6 +30,7 @@ from harness.credentials import join_command
 from harness.errors import HarnessError
 from harness.names import to_printable
 from harness.plugins import load_plugins
+from paradigms.config import shorten
 
 VERBS: dict[str, Verb] = {
     "init": init,
@@ -82,9 +85,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return HarnessError.exit_code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names what is nearest to a wrong verb, choice or option."""
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            message = f"invalid choice: {shorten(repr(value))}{_suggest(value, known)} (choose from {', '.join(known)})"
+            raise argparse.ArgumentError(action, message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            hint = _suggest(unknown[0], _list_options(self, options.verb))
+            self.error(f"unrecognized arguments: {shorten(' '.join(unknown))}{hint}")
+        return options
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _list_options(parser: argparse.ArgumentParser, verb: str) -> list[str]:
+    """The options of a verb."""
+    (verbs,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    return [name for action in verbs[verb]._actions for name in action.option_strings]
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every verb."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="harness",
         description="Runs the tables of an ablation study of local self-attention.",
         epilog="example: harness run table1 --recipe smoke",

@@ -1,6 +1,7 @@
 """`harness init`: experiments and recipes to start from, in a folder of one's own."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from harness.cli.options import list_files
@@ -27,6 +28,6 @@ def execute(options: argparse.Namespace) -> int:
         echo(list_files(written))
     if len(written) < len(files):
         echo(f"already there and left as they are: {len(files) - len(written)} of {len(files)} files")
-    enter = "" if options.folder.absolute() == Path.cwd() else f"cd {options.folder} && "
+    enter = "" if options.folder.absolute() == Path.cwd() else f"cd {shlex.quote(str(options.folder))} && "
     echo(f"\nnext: {enter}harness run experiments/table1.yaml --recipe smoke")
     return 0

@@ -5,10 +5,10 @@ import argparse
 from harness.cli.options import add_data, add_json, print_json
 from harness.cli.verb import echo
 
-HELP = "experiments, recipes, presets, operators, data: what there is"
+HELP = "experiments, searches, recipes, presets, operators, data: what there is"
 EXAMPLE = "harness list presets"
 
-SECTIONS = ("experiments", "recipes", "presets", "operators", "data")
+SECTIONS = ("experiments", "searches", "recipes", "presets", "operators", "data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

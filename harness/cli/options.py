@@ -30,6 +30,18 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
 
 
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Some rows of an experiment."""
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME,...",
+        help="these rows alone; a name may have commas itself (default: all)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """For scripts."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead, for scripts")

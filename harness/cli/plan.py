@@ -2,8 +2,9 @@
 
 import argparse
 
-from harness.cli.options import add_experiment, add_json, find_digests, find_store, load_plan, print_json
+from harness.cli.options import add_experiment, add_json, add_rows, find_digests, find_store, load_plan, print_json
 from harness.cli.verb import echo
+from harness.plan import select_rows
 
 HELP = "every cell with its cost, and what is done, stale or to do"
 EXAMPLE = "harness plan experiments/table1.yaml"
@@ -12,12 +13,13 @@ EXAMPLE = "harness plan experiments/table1.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An experiment."""
     add_experiment(parser)
+    add_rows(parser)
     add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the plan held against the store; raise where `harness run` would refuse it."""
-    plan = load_plan(options)
+    plan = select_rows(load_plan(options), options.rows)
     from harness.commands.overview import describe_plan, to_plain
     from harness.run.ledger import check_plan, read_ledger
     from harness.run.source import check_fit

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.cli.options import (
     add_experiment,
     add_results,
+    add_rows,
     at_least_one,
     find_results,
     find_store,
@@ -17,7 +18,7 @@ from harness.cli.options import (
 )
 from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
 from harness.data import fetch_data
-from harness.plan import Plan
+from harness.plan import Plan, select_rows
 
 if TYPE_CHECKING:
     from harness.run import Event
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An experiment and how to run it."""
     add_experiment(parser)
     add_results(parser)
+    add_rows(parser)
     parser.add_argument("--workers", type=at_least_one, metavar="N", help="runs at once (default: the recipe's)")
     parser.add_argument(
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Train and print; see `to_exit_code`."""
     plan = load_plan(options)
+    rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
     from harness.engines import ENGINES
     from harness.run import PRELOAD, RunOptions, run_plan
     from harness.tracking import MlflowTracker
@@ -52,12 +55,12 @@ def execute(options: argparse.Namespace) -> int:
         echo(step, flush=True)
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
-    settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command)
-    return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings))
+    settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command, tuple(options.rows))
+    return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 
-def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
-    """Show the events of a plan as they come, then its table; the exit code."""
+def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
+    """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.run import TableWritten
     from harness.table import to_text
@@ -80,7 +83,8 @@ def follow(plan: Plan, events: "Generator[Event, None, None]") -> int:
         )
         return INTERRUPTED
     assert isinstance(event, TableWritten)
-    echo(f"\n{to_text(event.frame, plan, event.findings)}\n\n{list_files(event.files)}")
+    shown = event.frame if rows is None else event.frame[event.frame["row"].isin(rows)]
+    echo(f"\n{to_text(shown, plan, event.findings)}\n\n{list_files(event.files)}")
     for record in tally.failed:
         echo(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     for record in tally.interrupted:

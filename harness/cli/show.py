@@ -2,7 +2,7 @@
 
 import argparse
 
-from harness.cli.options import add_json, add_store, find_store, print_json
+from harness.cli.options import add_json, add_plugin, add_store, find_store, print_json
 from harness.cli.verb import echo
 
 HELP = "all about one run or one cell: outcome, metrics, curve, config, origin, files"
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An id and a store."""
     parser.add_argument("id", metavar="RUN|CELL", help="an MLflow run's id or a cell's id, or how it begins")
     add_store(parser)
+    add_plugin(parser)
     add_json(parser)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harness.cli.options import add_data, add_json, add_store, find_store, print_json
+from harness.cli.options import add_data, add_json, add_plugin, add_store, find_store, print_json
 from harness.cli.verb import echo
 
 HELP = "every experiment: done, running, failed, stale, open, time left"
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="NAME", help="instead of each experiment's own")
     add_data(parser)
     add_store(parser)
+    add_plugin(parser)
     add_json(parser)
 
 

@@ -6,6 +6,7 @@ from harness.cli.options import (
     add_experiment,
     add_json,
     add_results,
+    add_rows,
     find_digests,
     find_results,
     find_store,
@@ -14,6 +15,7 @@ from harness.cli.options import (
     print_json,
 )
 from harness.cli.verb import echo
+from harness.plan import select_rows
 
 HELP = "the table of what is stored; trains nothing"
 EXAMPLE = "harness table experiments/table1.yaml"
@@ -23,20 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An experiment and where its table goes."""
     add_experiment(parser)
     add_results(parser)
+    add_rows(parser)
     add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the table and write its files."""
     plan = load_plan(options)
+    shown = {row.name for row in select_rows(plan, options.rows).rows}
     from harness.run import write_results
+    from harness.run.plan import check_results
     from harness.table import to_plain, to_text
     from harness.tracking import MlflowTracker
 
+    check_results(find_results(options))
     tracker = MlflowTracker(find_store(options))
     written = write_results(plan, tracker, find_digests(plan, options), find_results(options))
+    frame = written.frame[written.frame["row"].isin(shown)] if options.rows else written.frame
     if options.json:
-        print_json(to_plain(written.frame, plan, written.findings, written.files))
+        print_json(to_plain(frame, plan, written.findings, written.files))
         return 0
-    echo(f"{to_text(written.frame, plan, written.findings)}\n\n{list_files(written.files)}")
+    echo(f"{to_text(frame, plan, written.findings)}\n\n{list_files(written.files)}")
     return 0

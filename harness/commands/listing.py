@@ -7,8 +7,9 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.data import DATASETS, describe_data
+from harness.document import read_document
 from harness.errors import SpecError
-from harness.reading import list_experiments, list_recipes, load_recipe, load_spec
+from harness.reading import list_experiments, list_recipes, list_searches, load_recipe, load_spec
 from harness.rows import list_rows
 from paradigms.config import (
     AGGREGATIONS,
@@ -53,6 +54,12 @@ def _to_experiment(name: str, path: Path) -> dict[str, Any]:
     return {"experiment": name, "rows": rows, "seeds": spec.seeds, "recipe": spec.recipe.name, "title": spec.title}
 
 
+def _list_searches(_data_dir: Path | None) -> Entries:
+    return [
+        {"search": name, "title": read_document(path).to_plain().get("title")} for name, path in list_searches().items()
+    ]
+
+
 def _list_recipes(_data_dir: Path | None) -> Entries:
     recipes = [load_recipe(name) for name in list_recipes()]
     return [
@@ -81,6 +88,7 @@ def _list_data(data_dir: Path | None) -> Entries:
 
 SECTIONS: Mapping[str, Callable[[Path | None], Entries]] = {
     "experiments": _list_experiments,
+    "searches": _list_searches,
     "recipes": _list_recipes,
     "presets": _list_presets,
     "operators": _list_operators,
@@ -89,6 +97,7 @@ SECTIONS: Mapping[str, Callable[[Path | None], Entries]] = {
 
 _HINTS = {
     "experiments": "harness plan NAME shows the cells of one, harness status how far it has come",
+    "searches": "Optuna studies: harness search NAME",
     "recipes": "what a table is run under: harness run EXPERIMENT --recipe NAME",
     "presets": "published operators: harness describe NAME; in an experiment `preset: NAME`",
     "operators": "levels of each part of Eq. 4 (arXiv:2112.12786), for rows and factors of an experiment",

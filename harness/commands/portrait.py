@@ -12,6 +12,7 @@ from tabulate import tabulate
 from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
+from harness.spec import split_overrides
 from harness.table.display import NOTHING
 from harness.table.reason import describe_outcome, explain
 
@@ -203,7 +204,12 @@ def _tell_how(shown: Shown) -> str:
     """The command that made it, at its commit; what would make it; what measures its weights again."""
     place = shown.places[0]
     path = place.experiment if place.experiment in list_experiments() else f"{place.experiment}.yaml"
-    options = [path, "--recipe", place.recipe, *(["--set", *place.overrides.split()] if place.overrides else [])]
+    options = [
+        path,
+        "--recipe",
+        place.recipe,
+        *(["--set", *split_overrides(place.overrides)] if place.overrides else []),
+    ]
     if not shown.runs:
         return f"harness run {shlex.join(options)}"
     made = {_to_origin(run): None for run in shown.runs}

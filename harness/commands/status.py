@@ -148,7 +148,7 @@ class _Survey:
         live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
         runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests))
         seconds, is_measured = self._estimate(plan, runs, live)
-        name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, " ".join(plan.spec.overrides)
+        name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, plan.spec.shown_overrides
         return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
 
     def _list_seconds(self) -> dict[str, list[float]]:

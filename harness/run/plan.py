@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, StoreError
-from harness.plan import Plan, PlannedRun
+from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
 from harness.run.events import Event, Planned, TableWritten
 from harness.run.invocation import Invocation
@@ -42,12 +42,14 @@ class RunOptions:
         data_dir: of datasets that do not ship with the package.
         keep_stale: leaves results of older code or data as they are.
         command: what the user typed.
+        rows: the rows that are trained; empty: all. The table has all of them.
     """
 
     results: Path
     data_dir: Path | None = None
     keep_stale: bool = False
     command: str = "harness run"
+    rows: tuple[str, ...] = ()
 
 
 def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
@@ -65,7 +67,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name)
     closed = tracker.close_dead_runs()
-    entries = read_ledger(plan, tracker, digests)
+    entries = read_ledger(select_rows(plan, options.rows), tracker, digests)
     to_do = _select_to_do(entries, options)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if to_do:

@@ -21,6 +21,7 @@ from harness.spec.experiment import (
     RowSpec,
     SourceSpec,
     Stages,
+    split_overrides,
 )
 from harness.spec.field import Name, Spec
 from harness.spec.operator import Heads, OperatorSpec
@@ -57,6 +58,7 @@ __all__ = [
     "TrainingSpec",
     "VoloSpec",
     "add_backbone",
+    "split_overrides",
 ]
 
 

@@ -1,12 +1,13 @@
 """An experiment: its rows, and what its paper says of them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from harness.spec.backbone import Backbone
-from harness.spec.field import Line, Name, Replicates, Side, Spec, described
+from harness.spec.field import Line, Name, OneOrMore, Replicates, Side, Spec, described
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
 from harness.spec.recipe import RecipeSpec
 
@@ -69,14 +70,14 @@ class FactorsSpec(Spec):
 
     parameterization: (
         Annotated[
-            Literal["subsets"] | tuple[Annotated[tuple[Term, ...], Field(min_length=1)], ...],
+            Literal["subsets"] | tuple[Annotated[tuple[Term, ...], Field(min_length=1), OneOrMore], ...],
             described("subsets, or a list of lists of terms"),
         ]
         | None
     ) = None
-    normalization: tuple[Normalization, ...] | None = None
-    neighborhood: tuple[Neighborhood, ...] | None = None
-    aggregation: tuple[Aggregation, ...] | None = None
+    normalization: Annotated[tuple[Normalization, ...], OneOrMore] | None = None
+    neighborhood: Annotated[tuple[Neighborhood, ...], OneOrMore] | None = None
+    aggregation: Annotated[tuple[Aggregation, ...], OneOrMore] | None = None
 
 
 class ClaimSpec(Spec):
@@ -124,8 +125,21 @@ class ExperimentSpec(Spec):
     rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
-    columns: tuple[Column, ...] = ("params", "macs", "throughput", "top1", "delta")
-    plots: tuple[Plot, ...] = ()
+    columns: Annotated[tuple[Column, ...], OneOrMore] = ("params", "macs", "throughput", "top1", "delta")
+    plots: Annotated[tuple[Plot, ...], OneOrMore] = ()
     published: dict[Name, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()
+
+    @property
+    def shown_overrides(self) -> str:
+        """The overrides as one text, quoted as a shell needs them, so that `--set` takes it again."""
+        return shlex.join(self.overrides)
+
+
+def split_overrides(shown: str) -> tuple[str, ...]:
+    """The overrides of `shown_overrides`; older stores have them without quotes."""
+    try:
+        return tuple(shlex.split(shown))
+    except ValueError:  # an apostrophe that closes nothing
+        return (shown,)

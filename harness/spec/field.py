@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -82,6 +83,8 @@ Line = Annotated[str, AfterValidator(_check_line)]
 
 Text = Annotated[str, AfterValidator(_check_text)]
 """Of as many lines as one likes."""
+OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+"""Of a list of names: one name alone is a list of it."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from harness.spec.field import MAX_CHANNELS, Channels, ForStages, Pixels, Ratio, Spec, described, known
+from harness.spec.field import MAX_CHANNELS, Channels, ForStages, OneOrMore, Pixels, Ratio, Spec, described, known
 from paradigms.config import (
     AGGREGATIONS,
     BACKENDS,
@@ -41,7 +41,7 @@ class OperatorSpec(Spec):
     """
 
     preset: Annotated[str, known("preset", tuple(PRESETS))] | None = None
-    parameterization: tuple[Term, ...] | None = None
+    parameterization: Annotated[tuple[Term, ...], OneOrMore] | None = None
     normalization: Normalization | None = None
     neighborhood: Neighborhood | None = None
     aggregation: Aggregation | None = None

@@ -144,7 +144,7 @@ def _add_rows_without_runs(content: list[dict[str, Any]], plan: Plan) -> list[di
 def _to_empty(name: str, spec: ExperimentSpec) -> dict[str, Any]:
     """A row without any run: what is no number is an empty text."""
     texts = dict.fromkeys(set(COLUMNS) - {*_INTEGERS, *_FLOATS, *_FLAGS}, "")
-    origin = {"experiment": spec.name, "recipe": spec.recipe.name, "overrides": " ".join(spec.overrides)}
+    origin = {"experiment": spec.name, "recipe": spec.recipe.name, "overrides": spec.shown_overrides}
     return {**texts, "row": name, "is_floor": False, "seeds": 0, "n": 0, **_to_published(name, spec), **origin}
 
 
@@ -288,7 +288,7 @@ def _to_origin(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:
     return {
         "experiment": spec.name,
         "recipe": spec.recipe.name,
-        "overrides": " ".join(spec.overrides),
+        "overrides": spec.shown_overrides,
         "cell_id": row.row.cell.id,
         **{
             name: _join(record.provenance[name] for record in records if name in record.provenance)

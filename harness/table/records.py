@@ -79,7 +79,7 @@ def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> 
         **row.row.cell.factors(),
         "experiment": plan.spec.name,
         "recipe": plan.spec.recipe.name,
-        "overrides": " ".join(plan.spec.overrides),
+        "overrides": plan.spec.shown_overrides,
         "cell_id": record.cell_id,
         **{name: record.provenance[name] for name in PROVENANCE if name in record.provenance},
         "run_id": record.run_id,

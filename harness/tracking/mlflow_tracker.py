@@ -191,7 +191,7 @@ class MlflowTracker:
             **to_process_tags(ProcessIdentity.current()),
             **{f"provenance.{name}": value for name, value in provenance.items()},
         }
-        params = {"command": command, "recipe": spec.recipe.name, "overrides": " ".join(spec.overrides)}
+        params = {"command": command, "recipe": spec.recipe.name, "overrides": spec.shown_overrides}
         name = f"{spec.name} {spec.recipe.name} {datetime.now():%Y-%m-%d %H:%M:%S}"  # tells calls apart
         return self._create_run(spec.name, name, tags=tags, params=params)
 

@@ -28,7 +28,7 @@ class StoredRun:
     """A run as one finds it in a store, ended or not; a copy of another experiment's run too.
 
     Attributes:
-        overrides: the `--set` pairs that it was made with, separated by spaces.
+        overrides: the `--set` pairs that it was made with, quoted as a shell needs them.
         levels: of each factor, as people read them.
         record: how it ended, without its curve; None while it is open.
         is_live: whether a process may still have it open.

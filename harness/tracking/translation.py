@@ -111,7 +111,7 @@ def to_start_tags(
         "cell_id": run.row.cell.id,
         "experiment": spec.name,
         "title": spec.title,
-        "overrides": " ".join(spec.overrides),
+        "overrides": spec.shown_overrides,
         **to_source_tags(provenance),
         **to_process_tags(process),
         **_put_under("provenance", provenance),

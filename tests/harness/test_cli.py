@@ -139,6 +139,9 @@ def test_a_damaged_data_file_is_one_message(capsys: pytest.CaptureFixture[str], 
     ("arguments", "expected"),
     [
         (["train"], "invalid choice: 'train'"),
+        (["rnu", "two.yaml"], "invalid choice: 'rnu'; did you mean 'run'?"),
+        (["list", "expriments"], "did you mean 'experiments'?"),
+        (["run", "two.yaml", "--recpie", "smoke"], "unrecognized arguments: --recpie smoke; did you mean '--recipe'?"),
         (["run", "two.yaml", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
         (["run", "two.yaml", "--workers", "0"], "must be a whole number of at least 1, got '0'"),
         (["run", "two.yaml", "--seeds", "x"], "must be a whole number of at least 1, got 'x'"),
@@ -233,6 +236,15 @@ def test_a_table_for_scripts_has_the_columns_of_the_csv(capsys: pytest.CaptureFi
     assert [Path(file).name for file in table["files"]] == ["two.csv", "two.md", "two.tex", "two.html"]
 
 
+@pytest.mark.usefixtures("run_id")
+def test_a_table_of_some_rows_is_written_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = read_json(capsys, "table", "two.yaml", "--rows", "Net1,Swin-T")
+    assert [row["row"] for row in table["rows"]] == ["Swin-T", "Net1"]
+    assert len(Path("results/smoke/two.csv").read_text().splitlines()) == 5
+    Path("file").touch()
+    assert "tables cannot be written to file/x" in fail(capsys, "table", "two.yaml", "--results", "file/x")
+
+
 def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixture[str], run_id: str) -> None:
     (status,) = read_json(capsys, "status", "two.yaml")["experiments"]
     assert set(status) == {
@@ -249,6 +261,7 @@ def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixt
     ("section", "keys"),
     [
         ("experiments", {"experiment", "rows", "seeds", "recipe", "title"}),
+        ("searches", {"search", "title"}),
         ("recipes", {"recipe", "data", "backbones", "title"}),
         ("presets", {"preset", "source", "equation"}),
         ("operators", {"part", "is", "levels"}),

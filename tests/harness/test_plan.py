@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from harness.errors import SpecError
-from harness.plan import FLOORS, Cell, SkippedRow, make_plan
+from harness.plan import FLOORS, Cell, SkippedRow, make_plan, select_rows
 from harness.reading import load_spec
 from harness.spec import (
     BackbonesSpec,
@@ -102,6 +102,25 @@ def test_the_plan_is_replicate_major(spec: ExperimentSpec) -> None:
     rows = {name: RowSpec(heads=heads) for name, heads in (("A", 1), ("B", 2), ("C", 4))}
     plan = make_plan(spec.model_copy(update={"rows": rows}))
     assert [(run.row.name, run.seed) for run in plan.runs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
+
+
+def test_some_rows_of_a_plan_are_chosen_by_names_that_may_have_commas(spec: ExperimentSpec) -> None:
+    names = ("A", "A, wide", "B")
+    rows = {name: RowSpec(heads=heads) for name, heads in zip(names, (1, 2, 4), strict=True)}
+    plan = make_plan(spec.model_copy(update={"rows": rows}))
+    for asked, chosen in (
+        (["A, wide,B"], ["A, wide", "B"]),
+        (["B,A"], ["A", "B"]),
+        (["B", "A, wide"], ["A, wide", "B"]),
+        ([], list(names)),
+    ):
+        selected = select_rows(plan, asked)
+        assert [row.name for row in selected.rows] == chosen
+        assert [(run.row.name, run.seed) for run in selected.runs] == [
+            (name, seed) for seed in (0, 1) for name in chosen
+        ]
+    with pytest.raises(SpecError, match="unknown row 'C'"):
+        select_rows(plan, ["A,C"])
 
 
 def test_floors_come_after_the_rows(spec: ExperimentSpec) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import SpecError
 from harness.reading import error_at, find_experiment, get_shipped_dir, load_spec
-from harness.spec import ExperimentSpec
+from harness.spec import ExperimentSpec, split_overrides
 
 EXPERIMENT = """\
 title: Two rows
@@ -452,6 +452,35 @@ def test_a_number_beyond_its_limit_is_refused(experiment: Path, old: str, new: s
 def test_a_size_of_a_recipe_beyond_its_limit_is_refused(experiment: Path, old: str, new: str, message: str) -> None:
     change(experiment.parent / "recipes" / "tiny.yaml", old, new)
     assert message in message_of(experiment)
+
+
+def test_overrides_with_blanks_survive_the_text_that_is_stored_and_shown(experiment: Path) -> None:
+    pairs = ("backbones.swin.depths=[1, 1]", "title=it's a test", "training.lr=2e-3")
+    spec = load_spec(experiment, overrides=pairs)
+    assert spec.shown_overrides == "'backbones.swin.depths=[1, 1]' 'title=it'\"'\"'s a test' training.lr=2e-3"
+    assert split_overrides(spec.shown_overrides) == pairs
+    assert split_overrides("title=it's old") == ("title=it's old",)
+
+
+def test_one_name_stands_for_a_list_of_one(experiment: Path) -> None:
+    change(experiment, "[query_key]", "query_key")
+    change(experiment, "title:", "columns: top1\nplots: delta\ntitle:")
+    spec = load_spec(experiment)
+    assert (spec.cell.parameterization, spec.columns, spec.plots) == (("query_key",), ("top1",), ("delta",))
+    assert "unknown term 'cosine'" in message_of(experiment, overrides=["cell.parameterization=cosine"])
+
+
+@pytest.mark.parametrize(
+    ("pair", "hint"),
+    [("lr=0.1", "did you mean 'training.lr'?"), ("kernel_size=3", "'cell.kernel_size'"), ("hflip=0.5", "augmentation")],
+)
+def test_a_key_that_stands_elsewhere_is_named_by_its_path(experiment: Path, pair: str, hint: str) -> None:
+    assert hint in message_of(experiment, overrides=[pair])
+
+
+def test_the_nearest_name_may_be_a_search() -> None:
+    with pytest.raises(SpecError, match="did you mean 'ghost_head_search'"):
+        find_experiment(Path("ghost_head_serch"))
 
 
 def test_a_directory_is_no_experiment(tmp_path: Path) -> None:
