@@ -41,11 +41,13 @@ def _load_in_graph(
 
 
 def _load(make: Make, geometry: Geometry, sizes: tuple[int, ...], device: torch.device) -> tuple[Any, ...]:
-    if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
+    if (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None  # torch.jit.trace: sizes are tensors there
+    ):
         made = _make(make, geometry, tuple(map(int, sizes)))
         return tuple(torch.tensor(x, device=device) if isinstance(x, np.ndarray) else x for x in made)
-    if torch.jit.is_tracing():  # there sizes are tensors
-        sizes = tuple(map(int, sizes))
     return _keep(make, geometry, sizes, device)
 
 
