@@ -100,6 +100,7 @@ _COMPOSED = KernelCase(
     aggregations=_FILTERED,
     scores=frozenset({"terms", "shared_terms", "logits"}),
 )
+_TERMS = frozenset({"terms", "shared_terms"})
 _CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
 
 KERNEL_CASES = {
@@ -110,7 +111,13 @@ KERNEL_CASES = {
         _CLAMPED,
         KernelCase("sliding_chunk", frozenset(BORDERS["sliding_chunk"]), aggregations=_FILTERED),
     ),
-    "cpu": (KernelCase("local_window", frozenset(BORDERS["local_window"]), _SOFTMAX), _COMPOSED, _CLAMPED),
+    "cpu": (
+        KernelCase("local_window", frozenset(BORDERS["local_window"]), _SOFTMAX),
+        _COMPOSED,
+        KernelCase("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelCase("sliding_chunk", frozenset({"mask"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelCase("sliding_chunk", frozenset({"zero"}), _SOFTMAX),
+    ),
     "triton": (_COMPOSED, _CLAMPED),
 }
 """What a backend, forced by its name, can compute. Others: everything."""

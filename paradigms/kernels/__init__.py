@@ -24,7 +24,7 @@ from paradigms.functional import (
     declare_cost,
     list_taps,
 )
-from paradigms.kernels import added, cpu, dense, fused, local_window, reference, sliding_chunk, sliding_window
+from paradigms.kernels import added, cpu, dense, fused, local_window, moving, reference, sliding_chunk, sliding_window
 from paradigms.kernels.added import Attend, Convolve
 from paradigms.kernels.case import Case
 
@@ -76,6 +76,8 @@ _WINDOW, _SLIDING, _CHUNK = frozenset({"window"}), frozenset({"sliding"}), froze
 _SOFTMAX = frozenset({"softmax"})
 _CENTRED = frozenset({"zero", "mask", "project"})
 _FUSED = frozenset({"zero", "mask", "shift"})
+_SHIFT, _NO_BIAS = frozenset({"shift"}), frozenset({"zero", "mask"})
+_TERMS = frozenset({"terms", "shared_terms"})
 
 
 _FILTERED = frozenset({"weighted_sum", "filtered"})
@@ -105,7 +107,10 @@ def _attend_composed(backend: str) -> Attend:
 _WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _WINDOW, _CENTRED, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_fused("cpu"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_library),
+    Kernel("cpu", _attend_fused("cpu"), _CHUNK, _NO_BIAS, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_library),
+    Kernel("cpu", moving.attend, _SLIDING, _SHIFT, None, _FILTERED, _TERMS, runs_on=_has_library),
+    Kernel("cpu", moving.attend, _CHUNK, frozenset({"mask"}), None, _FILTERED, _TERMS, runs_on=_has_library),
     Kernel("torch", local_window.attend, _WINDOW, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
     Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
@@ -116,13 +121,17 @@ _WEIGHTED = (
 )
 """In the order in which `auto` prefers them: what has not been measured comes after what has."""
 
-_CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve], ...] = (
-    (_WINDOW, _CENTRED, local_window.convolve),
-    (_CHUNK, _CENTRED, sliding_chunk.convolve),
-    (_SLIDING, _CENTRED, sliding_window.convolve),
-    (_SLIDING, frozenset({"shift"}), reference.convolve),
+_CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve, frozenset[str] | None], ...] = (
+    (_CHUNK, _NO_BIAS, moving.convolve, frozenset({"cpu"})),
+    (_SLIDING, _SHIFT, moving.convolve, frozenset({"cpu"})),
+    (_WINDOW, _CENTRED, local_window.convolve, None),
+    (_CHUNK, _CENTRED, sliding_chunk.convolve, None),
+    (_SLIDING, _CENTRED, sliding_window.convolve, None),
+    (_SLIDING, _SHIFT, reference.convolve, None),
 )
-"""What applies a static filter, by the kinds and borders of the neighborhood."""
+"""What applies a static filter, by the kinds and borders of the neighborhood and the backends that have it (None: all).
+
+The first that fits comes first in `KERNELS`."""
 
 
 def _add_filters(kernel: Kernel) -> list[Kernel]:
@@ -136,8 +145,8 @@ def _add_filters(kernel: Kernel) -> list[Kernel]:
             borders=kernel.borders & borders,
             aggregations=kernel.aggregations - {"weighted_sum"} | {"added"},
         )
-        for kinds, borders, convolve in _CONVOLUTIONS
-        if kernel.kinds <= kinds and kernel.borders & borders
+        for kinds, borders, convolve, backends in _CONVOLUTIONS
+        if kernel.kinds <= kinds and kernel.borders & borders and (backends is None or kernel.backend in backends)
     ]
 
 

@@ -9,6 +9,7 @@ import ctypes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -51,12 +52,14 @@ class _SlidingCase(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("batch", "height", "width", "heads", "head_dim")),
         ("kernel", ctypes.c_int64 * 2),
         ("dilation", ctypes.c_int64 * 2),
+        ("window", ctypes.c_int64 * 2),
         ("threads", ctypes.c_int64),
         ("has_dot", ctypes.c_int64),
         ("scale", ctypes.c_double),
         ("keep", ctypes.c_double),
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
+        *((name, ctypes.c_void_p) for name in ("row_base", "column_base")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
         *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
         *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "dfilters")),
@@ -145,6 +148,7 @@ class _Task(IntEnum):
     MIX = 3
     REVERSE = 4
     CORRELATE = 5
+    SPREAD = 6
 
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -163,7 +167,10 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _count_keys(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
     """The first and the last position that each query of an axis counts."""
-    position, connected, _ = list_axis_taps(geometry, dim, length)
+    position, connected, offset = list_axis_taps(geometry, dim, length)
+    if geometry.border == "zero":  # of chunks: what lies outside the map is counted too
+        position = np.arange(length)[:, None] + offset - geometry.offset_span[dim] // 2
+        return position[:, 0].astype(np.int32), position[:, -1].astype(np.int32)
     counted = connected & (position >= 0)
     first, last = np.where(counted, position, length).min(axis=1), np.where(counted, position, -1).max(axis=1)
     return first.astype(np.int32), last.astype(np.int32)
@@ -174,6 +181,11 @@ def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
     position, region = cut_axis(geometry, dim, length)
     counted = np.where(position >= 0, region, -1) if geometry.border == "mask" else region
     return position.astype(np.int32), counted.astype(np.int32)
+
+
+def _list_bases(geometry: Geometry, length: int, dim: int) -> tuple[Array]:
+    """The offset of the first tap of each query of an axis."""
+    return (list_axis_taps(geometry, dim, length).offset[:, 0].astype(np.int32),)
 
 
 class _Problem:
@@ -215,9 +227,13 @@ class _Problem:
 
 def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
     problem = _Problem("sliding", _SlidingCase, shape, dtype)
-    problem.c.kernel[:] = geometry.offset_span
+    problem.c.kernel[:] = problem.c.window[:] = geometry.offset_span
     problem.c.dilation[:] = geometry.dilation
-    if geometry.border != "zero":
+    if geometry.offset_span != geometry.kernel_size:
+        problem.c.window[:] = geometry.kernel_size
+        for dim, axis in enumerate(("row", "column")):
+            problem.point(f"{axis}_base", *load_constants(_list_bases, geometry, shape[dim + 1], dim, device=CPU))
+    if geometry.border != "zero" or geometry.kind == "chunk":
         for dim, axis in enumerate(("row", "column")):
             first, last = load_constants(_count_keys, geometry, shape[dim + 1], dim, device=CPU)
             problem.point(f"first_{axis}", first)
@@ -247,7 +263,7 @@ def _make_problem(case: Case) -> tuple[_Problem, int]:
     assert terms.rb is None or terms.rb.shape == (heads, offsets)
     assert all(x is None or x.shape == (heads, head_dim) for x in outside)
     dtype = lse_dtype(v)
-    if geometry.kind == "sliding":
+    if geometry.kind != "window":
         problem, num_sums = _make_sliding(geometry, v.shape, dtype), len(v)
     else:
         problem = _make_windows(geometry, v.shape, dtype)
@@ -300,8 +316,9 @@ def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands
 
 
 def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
-    """Outside the map all is zero, whatever the border: under `shift` the library counts more offsets than taps."""
-    return _make_sliding(Geometry("sliding", geometry.kernel_size, geometry.dilation), shape, dtype)
+    """Outside the map all is zero, whatever the border."""
+    moving = geometry.offset_span != geometry.kernel_size
+    return _make_sliding(geometry if moving else replace(geometry, border="zero"), shape, dtype)
 
 
 def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
@@ -326,6 +343,17 @@ def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) 
     return out.to(v.dtype)
 
 
+def spread(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
+    """The transpose of `mix`: each query adds its weighted vector to the keys of its taps."""
+    out = v.new_empty(v.shape, dtype=lse_dtype(v))
+    if v.numel():
+        problem = _make_primitive(geometry, v.shape, out.dtype)
+        problem.give(taps=weights, v=v, filters=_to_map(filters))
+        problem.point("out", out)
+        problem.run(_Task.SPREAD)
+    return out.to(v.dtype)
+
+
 def _to_map(filters: Tensor | None) -> Tensor | None:
     """As the library reads (batch, heads, taps, head_dim): a map of as many rows as taps, and one column."""
     return None if filters is None else filters.transpose(1, 2)[:, :, None]
@@ -333,7 +361,7 @@ def _to_map(filters: Tensor | None) -> Tensor | None:
 
 def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
     """To (batch, heads, taps, head_dim)."""
-    filters = a.new_empty(len(a), a.shape[3], geometry.num_taps, a.shape[4], dtype=lse_dtype(a))
+    filters = a.new_empty(len(a), a.shape[3], geometry.num_offsets, a.shape[4], dtype=lse_dtype(a))
     if a.numel():
         problem = _make_primitive(geometry, a.shape, filters.dtype)
         problem.give(taps=weights, q=a, v=b)

@@ -45,7 +45,7 @@ def _to_case(
     q, k, v, rk, rq, rb, outside_k, outside_v = operands
     assert v is not None
     dropout = None if seed is None else Dropout(dropout_p, int(seed))
-    return Case(Terms(q, k, rk, rq, rb, scale), v, _read_geometry(geometry), Outside(outside_k, outside_v), dropout)
+    return Case(Terms(q, k, rk, rq, rb, scale), v, read_geometry(geometry), Outside(outside_k, outside_v), dropout)
 
 
 def write_geometry(geometry: Geometry) -> str:
@@ -55,7 +55,7 @@ def write_geometry(geometry: Geometry) -> str:
 
 
 @lru_cache(maxsize=64)
-def _read_geometry(text: str) -> Geometry:
+def read_geometry(text: str) -> Geometry:
     """The inverse."""
     kind, rows, columns, down, across, border, *shift = text.split()
     kernel_size, dilation = (int(rows), int(columns)), (int(down), int(across))
@@ -181,7 +181,7 @@ def _flops(
     """Two for each product and sum of a term and of the weighted sum."""
     _rb, _outside_k, _outside_v, _seed, _dropout_p, scale, geometry, _backend = others
     products = 1 + sum(x is not None for x in (scale, rk, rq))
-    return 2 * products * math.prod(v) * _read_geometry(geometry).num_taps
+    return 2 * products * math.prod(v) * read_geometry(geometry).num_taps
 
 
 @register_flop_formula(torch.ops.paradigms.attention_backward)

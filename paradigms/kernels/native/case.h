@@ -10,14 +10,16 @@ struct Map {
 };
 
 // What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out,
-// CORRELATE takes taps, q and v and makes dfilters; DOT and MIX take filters where there are some.
-enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE, CORRELATE };
+// CORRELATE takes taps, q and v and makes dfilters, SPREAD, the transpose of MIX, takes taps and v; DOT, MIX and SPREAD
+// take filters where there are some.
+enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE, CORRELATE, SPREAD };
 
 // Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps),
 // contiguous.
 struct SlidingCase {
     int64_t batch, height, width, heads, head_dim;
-    int64_t kernel[2], dilation[2];
+    int64_t kernel[2], dilation[2];  // kernel: of all offsets between queries and keys; tables have a row for each
+    int64_t window[2];               // of the taps that a query has; the kernel where `row_base` is null
     int64_t threads;
     int64_t has_dot;  // whether q·k is a term
     double scale;     // of q·k
@@ -25,6 +27,7 @@ struct SlidingCase {
     uint64_t seed;
     const int32_t *first_row, *last_row;        // by row of queries: the keys that are counted; null: all are
     const int32_t *first_column, *last_column;  // by column of queries
+    const int32_t *row_base, *column_base;      // by row and column of queries: the offset of the first tap; null: 0
     const void *rk, *rq, *rb;
     Map q, k, v, grad, taps, out, dq, dk, dv;  // taps: weights, K channels a head
     Map filters;                               // of the primitives: a map of K rows and one column

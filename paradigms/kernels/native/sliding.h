@@ -18,10 +18,11 @@ struct Sliding {
 
     const SlidingCase& c;
     Arena* const arena;
-    const int64_t height, width, head_dim, depth, rows, columns, taps, down, across;
+    const int64_t height, width, head_dim, depth, centre, rows, columns, taps, offsets, down, across;
     const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
     Plane<T> q, k, v, grad, weights, dlogits;
+    Plane<T> narrow;  // weights of the taps of a window, where these are fewer than the offsets of a kernel
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;              // one head's tables, channels filled up to `depth`
     T* filters = nullptr;                                       // likewise
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;  // of three rows of queries and one vector
@@ -32,8 +33,9 @@ struct Sliding {
 
     Sliding(const SlidingCase& of, Task asked, Arena* memory)
         : c(of), arena(memory), height(of.height), width(of.width), head_dim(of.head_dim),
-          depth(round_up(of.head_dim, CHANNELS)), rows(of.kernel[0]), columns(of.kernel[1]),
-          taps(of.kernel[0] * of.kernel[1]), down(of.dilation[0]), across(of.dilation[1]), task(asked) {
+          depth(round_up(of.head_dim, CHANNELS)), centre(of.kernel[0] / 2), rows(of.window[0]), columns(of.kernel[1]),
+          taps(of.window[0] * of.kernel[1]), offsets(of.kernel[0] * of.kernel[1]), down(of.dilation[0]),
+          across(of.dilation[1]), task(asked) {
         const int64_t centre = columns / 2, reach = (width - 1) / across;
         const int64_t usable = reach < centre ? reach : centre;
         first_tap = centre - usable, num_taps = 2 * usable + 1, halo = usable * across;
@@ -50,17 +52,19 @@ struct Sliding {
             enough = enough && q.create(arena, height, depth, vectors, halo);
         if (attends)
             enough = enough && k.create(arena, height, depth, vectors, halo) &&
-                     (rk = allocate<T>(arena, taps * depth)) && (rq = allocate<T>(arena, taps * depth)) &&
-                     (rb = allocate<T>(arena, taps)) && (first_key = allocate<T>(arena, vectors)) &&
+                     (rk = allocate<T>(arena, offsets * depth)) && (rq = allocate<T>(arena, offsets * depth)) &&
+                     (rb = allocate<T>(arena, offsets)) && (first_key = allocate<T>(arena, vectors)) &&
                      (last_key = allocate<T>(arena, vectors));
-        if (c.filters.data) enough = enough && (filters = allocate<T>(arena, taps * depth));
-        if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, taps * depth * L));
+        if (c.filters.data) enough = enough && (filters = allocate<T>(arena, offsets * depth));
+        if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, offsets * depth * L));
         if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
+        if (!attends && c.column_base) enough = enough && narrow.create(arena, height, rows * c.window[1], vectors, 0);
         if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD)
             enough = enough && grad.create(arena, height, depth, vectors, halo) &&
-                     (dweights = allocate<T>(arena, BAND * taps * L)) && (drk = allocate<T>(arena, taps * depth * L)) &&
-                     (drq = allocate<T>(arena, taps * depth * L)) && (drb = allocate<T>(arena, taps * L));
+                     (dweights = allocate<T>(arena, BAND * taps * L)) &&
+                     (drk = allocate<T>(arena, offsets * depth * L)) &&
+                     (drq = allocate<T>(arena, offsets * depth * L)) && (drb = allocate<T>(arena, offsets * L));
         if (enough && attends && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
                 first_key[x] = x < width ? c.first_column[x] : 0;
@@ -92,28 +96,47 @@ struct Sliding {
         if (c.k.data) pack<Full, T>(k, c.k, image, head, width, head_dim, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
         if (task == BACKWARD) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
-        const int64_t at = head * taps;
+        const int64_t at = head * offsets;
         if (c.rk)
-            load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, head_dim, taps, head_dim, depth, scale);
+            load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, head_dim, offsets, head_dim, depth,
+                             scale);
         if (c.rq)
-            load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, head_dim, taps, head_dim, depth, T(1));
-        if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, taps * sizeof(T));
+            load_table<Full>(rq, static_cast<const T*>(c.rq) + at * head_dim, head_dim, offsets, head_dim, depth, T(1));
+        if (c.rb) memcpy(rb, static_cast<const T*>(c.rb) + at, offsets * sizeof(T));
     }
 
-    // The rows of the band that have row `y` of the map as a neighbor, and the row of the kernel of each.
+    // The offset of the first row of taps of the queries in a row; tap o of theirs is entry o + base * columns of a
+    // table.
+    INLINE int64_t base_of(int64_t y) const { return c.row_base ? c.row_base[y] : 0; }
+
+    // Rows from `y` on, before `limit`, that have one base: the first row after them.
+    INLINE int64_t end_of_base(int64_t y, int64_t limit) const {
+        int64_t stop = y + 1;
+        if (!c.row_base) return limit;
+        while (stop < limit && c.row_base[stop] == c.row_base[y]) stop++;
+        return stop;
+    }
+
+    // The rows of the band that have row `y` of the map as a neighbor, and the row of taps of each.
     struct Meeting {
         int64_t y;
         int first, last;  // rows of the band, `last` excluded
         int64_t kernel_row[BAND];
     };
-    INLINE int64_t num_meetings() const { return rows + BAND - 1; }
-    INLINE Meeting meet_keys(int64_t y0, int64_t m, int64_t count) const {  // band of queries
-        Meeting meeting{y0 + (m - rows / 2) * down, 0, 0, {}};
-        return limit(meeting, count, [&](int r) { return m - r; });
+    INLINE int64_t num_keys(int64_t y0, int64_t count) const {  // rows that a band of queries sees
+        return rows + count - 1 + base_of(y0 + (count - 1) * down) - base_of(y0);
     }
-    INLINE Meeting meet_queries(int64_t y0, int64_t m, int64_t count) const {  // band of keys
-        Meeting meeting{y0 + (m - rows / 2) * down, 0, 0, {}};
-        return limit(meeting, count, [&](int r) { return r + rows - 1 - m; });
+    INLINE int64_t num_queries() const { return 2 * centre + BAND; }  // rows that may see a band of keys
+    INLINE Meeting meet_keys(int64_t y0, int64_t m, int64_t count) const {
+        const int64_t base = base_of(y0);
+        Meeting meeting{y0 + (m + base - centre) * down, 0, 0, {}};
+        return limit(meeting, count, [&](int r) { return m - r + base - base_of(y0 + r * down); });
+    }
+    INLINE Meeting meet_queries(int64_t y0, int64_t m, int64_t count) const {
+        Meeting meeting{y0 + (m - centre) * down, 0, 0, {}};
+        if (!is_inside(meeting.y)) return meeting;
+        const int64_t base = base_of(meeting.y);
+        return limit(meeting, count, [&](int r) { return r + 2 * centre - m - base; });
     }
     template <class F>
     INLINE Meeting limit(Meeting meeting, int64_t count, F kernel_row) const {
@@ -133,7 +156,7 @@ struct Sliding {
     template <class S, Table TABLE>
     OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0,
                      int64_t count, const T* table) {
-        for (int64_t m = 0; m < num_meetings(); m++) {
+        for (int64_t m = 0, last = num_keys(y0, count); m < last; m++) {
             const Meeting meeting = meet_keys(y0, m, count);
             if (!is_inside(meeting.y)) continue;
             T* out[BAND] = {};
@@ -145,7 +168,7 @@ struct Sliding {
                 const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
                 out[i] = into + (r * taps + tap) * S::count;
                 left[i] = a.row(a_is_zero ? -1 : y0 + r * down) + x;
-                tables[i] = TABLE != ABSENT ? table + tap * depth : nullptr;
+                tables[i] = TABLE != ABSENT ? table + (tap + base_of(y0 + r * down) * columns) * depth : nullptr;
             }
             const T* right = b.row(meeting.y) + x - halo;
             if (n == 3)
@@ -157,25 +180,37 @@ struct Sliding {
         }
     }
 
+    // q·rk + rb for C rows of the band from `first` on, whose taps have the same entries of the tables.
+    template <class S, int C>
+    INLINE void project(int64_t x, int64_t y0, int64_t first, int64_t count) {
+        const T* left[C];
+        T* out[C];
+        const int64_t entry = base_of(y0 + first * down) * columns;
+        for (int r = 0; r < C; r++) left[r] = q.row(first + r < count ? y0 + (first + r) * down : -1) + x;
+        for (int64_t o = 0; o < taps;) {
+            for (int r = 0; r < C; r++) out[r] = logits + ((first + r) * taps + o) * S::count;
+            const T *table = rk + (entry + o) * depth, *start = rb + entry + o;
+            constexpr int block = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
+            if (taps - o >= block)
+                project_block<S, C, block>(out, left, q.stride, table, depth, start, head_dim), o += block;
+            else
+                project_block<S, C, 1>(out, left, q.stride, table, depth, start, head_dim), o += 1;
+        }
+    }
+
     template <class S>
     OUTLINE void make_logits(int64_t x, int64_t y0, int64_t count) {
-        if (c.rk) {
-            const T* left[BAND];
-            T* out[BAND];
-            for (int r = 0; r < BAND; r++) left[r] = q.row(r < count ? y0 + r * down : -1) + x;
-            for (int64_t o = 0; o < taps;) {
-                for (int r = 0; r < BAND; r++) out[r] = logits + (r * taps + o) * S::count;
-                constexpr int block = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
-                if (taps - o >= block) {
-                    project_block<S, BAND, block>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim),
-                        o += block;
-                } else {
-                    project_block<S, BAND, 1>(out, left, q.stride, rk + o * depth, depth, rb + o, head_dim), o += 1;
-                }
-            }
+        bool alike = true;
+        for (int64_t r = 1; r < count; r++) alike = alike && base_of(y0 + r * down) == base_of(y0);
+        if (c.rk && alike) {
+            project<S, BAND>(x, y0, 0, count);
+        } else if (c.rk) {
+            for (int64_t r = 0; r < count; r++) project<S, 1>(x, y0, r, count);
         } else {
-            for (int r = 0; r < BAND; r++)
-                for (int64_t o = 0; o < taps; o++) store<S>(logits + (r * taps + o) * S::count, all<S>(rb[o]));
+            for (int r = 0; r < count; r++) {
+                const T* biases = rb + base_of(y0 + r * down) * columns;
+                for (int64_t o = 0; o < taps; o++) store<S>(logits + (r * taps + o) * S::count, all<S>(biases[o]));
+            }
         }
         if (c.rq)
             dot<S, ADDED>(logits, q, !c.has_dot, k, x, y0, count, rq);
@@ -197,7 +232,7 @@ struct Sliding {
             const typename S::I out = (key < first) | (key > last);
             for (int r = 0; r < count; r++)
                 for (int64_t s = 0; s < rows; s++) {
-                    const int64_t y = y0 + r * down, seen = y + (s - rows / 2) * down;
+                    const int64_t y = y0 + r * down, seen = y + (s + base_of(y) - centre) * down;
                     T* logit = logits + (r * taps + s * columns + t) * S::count;
                     const bool counted = seen >= c.first_row[y] && seen <= c.last_row[y];
                     store<S>(logit, counted ? (out ? nothing : load<S>(logit)) : nothing);
@@ -222,16 +257,18 @@ struct Sliding {
         const int64_t sign = reversed ? -1 : 1;
         for (int64_t d = 0; d < depth; d += CHANNELS) {
             V sum[BAND][CHANNELS] = {};
-            for (int64_t m = 0; m < num_meetings(); m++) {
+            for (int64_t m = 0, last = reversed ? num_queries() : num_keys(y0, count); m < last; m++) {
                 const Meeting meeting = reversed ? meet_queries(y0, m, count) : meet_keys(y0, m, count);
                 const bool inside = is_inside(meeting.y);
                 if (!inside && (reversed || TABLE != ADDED)) continue;
                 const T *weight[BAND] = {}, *tables[BAND] = {};
+                const int64_t seeing = reversed ? base_of(meeting.y) : 0;
                 for (int r = meeting.first; r < meeting.last; r++) {
                     const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
                     weight[r] =
                         reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
-                    tables[r] = TABLE != ABSENT ? table + tap * depth + d : nullptr;
+                    const int64_t entry = tap + (reversed ? seeing : base_of(y0 + r * down)) * columns;
+                    tables[r] = TABLE != ABSENT ? table + entry * depth + d : nullptr;
                 }
                 const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
                 const int64_t step = reversed ? w_step - across : w_step;
@@ -247,7 +284,7 @@ struct Sliding {
 #undef PARADIGMS_ROWS
             }
             if constexpr (TABLE == ADDED)
-                if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, count);
+                if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, y0, count);
             for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
         }
@@ -256,13 +293,14 @@ struct Sliding {
     // The table's part of the columns of the kernel that lie outside the map for every query.
     template <class S>
     INLINE void add_unseen(typename S::V (&sum)[BAND][CHANNELS], const T* w, int64_t w_row, int64_t w_step,
-                           const T* table, int64_t count) {
+                           const T* table, int64_t y0, int64_t count) {
         for (int64_t o = 0; o < taps; o++) {
             const int64_t t = o % columns;
             if (t >= first_tap && t < first_tap + num_taps) continue;
             for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++)
-                    sum[r][j] += load<S>(w + r * w_row + o * w_step) * table[o * depth + j];
+                    sum[r][j] +=
+                        load<S>(w + r * w_row + o * w_step) * table[(o + base_of(y0 + r * down) * columns) * depth + j];
         }
     }
 
@@ -299,11 +337,51 @@ struct Sliding {
         if (task == MIX) run_mix(image, head);
         if (task == REVERSE) run_reverse(image, head);
         if (task == CORRELATE) run_correlate(image, head);
+        if (task == SPREAD) run_spread(image, head);
     }
 
     void load_filters(int64_t image, int64_t head) {
         const T* from = static_cast<const T*>(c.filters.data) + image * c.filters.batch + head * c.filters.head;
-        load_table<Full>(filters, from, c.filters.row, taps, head_dim, depth, T(1));
+        load_table<Full>(filters, from, c.filters.row, offsets, head_dim, depth, T(1));
+    }
+
+    // Calls f(plane of weights, plane of a window's taps) for each tap of a row, which stand at its offset, in runs of
+    // columns for which this is the same.
+    template <class F>
+    INLINE void over_window(int64_t y, F f) {
+        for (int64_t first = 0, stop; first < width; first = stop) {
+            const int64_t base = c.column_base[first];
+            for (stop = first + 1; stop < width && c.column_base[stop] == base;) stop++;
+            for (int64_t s = 0; s < rows; s++)
+                for (int64_t t = 0; t < c.window[1]; t++)
+                    f(weights.row(y) + (s * columns + t + base) * weights.stride + first,
+                      narrow.row(y) + (s * c.window[1] + t) * narrow.stride + first, stop - first);
+        }
+    }
+
+    void load_weights(int64_t image, int64_t head) {
+        if (!c.column_base) return pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        pack<Full, T>(narrow, c.taps, image, head, width, rows * c.window[1], 1);
+        for (int64_t y = 0; y < height; y++) {
+            for (int64_t o = 0; o < taps; o++) memset(weights.row(y) + o * weights.stride, 0, width * sizeof(T));
+            over_window(y, [](T* wide, const T* own, int64_t n) { copy(wide, own, n); });
+        }
+    }
+
+    void write_weights(int64_t image, int64_t head) {
+        const Plane<T>& from = c.column_base ? narrow : weights;
+        const int64_t own = c.column_base ? rows * c.window[1] : taps;
+        for (int64_t y = 0; y < height; y++) {
+            if (c.column_base) over_window(y, [](const T* wide, T* own, int64_t n) { copy(own, wide, n); });
+            unpack_row<Full, T>(from.row(y), from.stride, c.taps, image, head, y, width, own, own, 1);
+        }
+    }
+
+    INLINE static void copy(T* to, const T* from, int64_t n) {
+        if (n == 1)
+            *to = *from;
+        else
+            memcpy(to, from, n * sizeof(T));
     }
 
     void run_dot(int64_t image, int64_t head) {
@@ -324,12 +402,31 @@ struct Sliding {
                                  load<S>(logits + (r * taps + o) * S::count));
             });
         });
-        for (int64_t y = 0; y < height; y++)
-            unpack_row<Full, T>(weights.row(y), weights.stride, c.taps, image, head, y, width, taps, taps, 1);
+        write_weights(image, head);
+    }
+
+    void run_spread(int64_t image, int64_t head) {
+        load_weights(image, head);
+        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        if (c.filters.data) load_filters(image, head);
+        const T* w = weights.row(0);
+        const int64_t row = taps * weights.stride;
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) {
+                typedef decltype(lanes) S;
+                if (c.filters.data)
+                    this->mix<S, MULTIPLIED>(band + x, depth * band_stride, band_stride, w, row, weights.stride, true,
+                                             v, false, x, y0, count, filters);
+                else
+                    this->mix<S, ABSENT>(band + x, depth * band_stride, band_stride, w, row, weights.stride, true, v,
+                                         false, x, y0, count, nullptr);
+            });
+            write_band(c.out, image, head, y0, count, 1);
+        });
     }
 
     void run_mix(int64_t image, int64_t head) {
-        pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        load_weights(image, head);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
         if (c.filters.data) load_filters(image, head);
         const int64_t row = taps * weights.stride;
@@ -366,26 +463,29 @@ struct Sliding {
     }
 
     void run_correlate(int64_t image, int64_t head) {
-        pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        load_weights(image, head);
         pack<Full, T>(q, c.q, image, head, width, head_dim, 1);
         pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
-        memset(dfilters, 0, taps * depth * L * sizeof(T));
-        for (int64_t s = 0; s < rows; s++) {
-            const int64_t move = (s - rows / 2) * down;
-            const int64_t first = move < 0 ? -move : 0, last = move < 0 ? height : height - move;
-            if (first < last) correlate_row(s, first, move, last - first);
+        memset(dfilters, 0, offsets * depth * L * sizeof(T));
+        for (int64_t y = 0, stop; y < height; y = stop) {
+            stop = end_of_base(y, height);
+            for (int64_t s = 0; s < rows; s++) {
+                const int64_t move = (s + base_of(y) - centre) * down;
+                const int64_t first = y + move < 0 ? -move : y, last = stop + move > height ? height - move : stop;
+                if (first < last) correlate_row(s, base_of(y), first, move, last - first);
+            }
         }
-        const int64_t at = (image * c.heads + head) * taps * head_dim;
-        write_sums<Full, T>(static_cast<T*>(c.dfilters) + at, dfilters, taps, head_dim, depth, 1);
+        const int64_t at = (image * c.heads + head) * offsets * head_dim;
+        write_sums<Full, T>(static_cast<T*>(c.dfilters) + at, dfilters, offsets, head_dim, depth, 1);
     }
 
     // dfilters[o] += Σ weights a b_{i+o} for the taps of one row of the kernel, over `count` rows of queries from `y`.
-    INLINE void correlate_row(int64_t kernel_row, int64_t y, int64_t move, int64_t count) {
+    INLINE void correlate_row(int64_t kernel_row, int64_t base, int64_t y, int64_t move, int64_t count) {
         const int64_t step = depth * L, w_row = taps * weights.stride, row = depth * v.stride;
         for (int64_t t = 0; t < num_taps;) {
             const int64_t block = num_taps - t < 4 ? num_taps - t : 4, tap = kernel_row * columns + first_tap + t;
             for (int64_t d = 0; d < depth; d += 4) {
-                T* into = dfilters + tap * step + d * L;
+                T* into = dfilters + (tap + base * columns) * step + d * L;
                 const T* w = weights.row(y) + tap * weights.stride;
                 const T *a = q.row(y) + d * q.stride, *b = v.row(y + move) + d * v.stride + t * across - halo;
                 auto run = [&](auto lanes, int64_t x, int64_t extent) {
@@ -448,7 +548,9 @@ struct Sliding {
 
     void run_backward(int64_t image, int64_t head) {
         load_plane(image, head);
-        memset(drb, 0, taps * L * sizeof(T));
+        memset(drb, 0, offsets * L * sizeof(T));
+        if (c.row_base)
+            memset(drk, 0, offsets * depth * L * sizeof(T)), memset(drq, 0, offsets * depth * L * sizeof(T));
         over_bands([&](int64_t y0, int64_t count) { queries_band(image, head, y0, count); });
         over_bands([&](int64_t y0, int64_t count) { keys_band(image, head, y0, count); });
         write_tables(image, head);
@@ -502,11 +604,12 @@ struct Sliding {
                 store<S>(weight + o * S::count, p);
                 store<S>(weights.row(y) + o * weights.stride + x, shown);
             }
+            T* biases = drb + base_of(y) * columns * L;
             for (int64_t o = 0; o < taps; o++) {
                 const V gradient = load<S>(weight + o * S::count) * (load<S>(dweight + o * S::count) - delta);
                 store<S>(weight + o * S::count, gradient);
                 store<S>(dlogits.row(y) + o * dlogits.stride + x, gradient);
-                if (c.drb) store<S>(drb + o * L, load<S>(drb + o * L) + gradient);
+                if (c.drb) store<S>(biases + o * L, load<S>(biases + o * L) + gradient);
             }
         }
         if (!c.dq.data) return;
@@ -529,15 +632,15 @@ struct Sliding {
                            false, x, y0, count, nullptr);
     }
 
-    // sums[o] += Σ dlogits a over `count` rows of `a` from `y`, for n consecutive taps from `tap`; `fresh` sums count
-    // from zero.
-    INLINE void outer(T* sums, int64_t tap, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y,
+    // sums[o] += Σ dlogits a over `count` rows of `a` from `y`, for n consecutive entries from `entry`; `fresh` sums
+    // count from zero.
+    INLINE void outer(T* sums, int64_t entry, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y,
                       int64_t count, bool fresh) {
         const int64_t step = depth * L, w_row = taps * dlogits.stride, a_row = a.channels * a.stride;
         for (int64_t t = 0; t < n;) {
             const int64_t block = n - t < 4 ? n - t : 4;
             for (int64_t d = 0; d < depth; d += 4) {
-                T* into = sums + (tap + t) * step + d * L;
+                T* into = sums + (entry + t) * step + d * L;
                 const T* from = a.row(y) + d * a.stride;
                 auto run = [&](auto lanes, int64_t x, int64_t extent) {
                     typedef decltype(lanes) S;
@@ -561,25 +664,27 @@ struct Sliding {
 
     void write_tables(int64_t image, int64_t head) {
         const int64_t slab = vectors > L ? 8 : 32;  // rows whose logits' gradients stay in the cache
-        for (int64_t y = 0; y < height; y += slab) {
-            const int64_t stop = y + slab < height ? y + slab : height;
-            if (c.drk) outer(drk, 0, taps, dlogits.row(y), dlogits.stride, q, y, stop - y, y == 0);
+        for (int64_t y = 0, stop; y < height; y = stop) {
+            stop = end_of_base(y, y + slab < height ? y + slab : height);
+            const int64_t entry = base_of(y) * columns;
+            if (c.drk) outer(drk, entry, taps, dlogits.row(y), dlogits.stride, q, y, stop - y, y == 0 && !c.row_base);
             if (c.drq)
                 for (int64_t s = 0; s < rows; s++) {
-                    const int64_t move = (s - rows / 2) * down;  // the key stands so far below the query
-                    const int64_t first = y - move > 0 ? y : move, last = stop - move < height ? stop : height + move;
+                    const int64_t move = (s + base_of(y) - centre) * down;  // the key stands so far below the query
+                    const int64_t first = y + move < 0 ? -move : y, last = stop + move > height ? height - move : stop;
                     if (first >= last) continue;
                     const int64_t tap = s * columns + first_tap;
-                    const T* w = dlogits.row(first - move) + tap * dlogits.stride + halo;
-                    const bool fresh = first == (move > 0 ? move : 0);
-                    outer(drq, tap, num_taps, w, dlogits.stride - across, k, first, last - first, fresh);
+                    const T* w = dlogits.row(first) + tap * dlogits.stride + halo;
+                    const bool fresh = first == (move < 0 ? -move : 0) && !c.row_base;
+                    outer(drq, entry + tap, num_taps, w, dlogits.stride - across, k, first + move, last - first, fresh);
                 }
         }
         const T scale = c.has_dot ? c.scale : 1;
-        const int64_t at = (image * c.heads + head) * taps;
-        if (c.drk) write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, taps, head_dim, depth, 1 / scale);
-        if (c.drq) write_sums<Full, T>(static_cast<T*>(c.drq) + at * head_dim, drq, taps, head_dim, depth, 1);
-        if (c.drb) write_sums<Full, T>(static_cast<T*>(c.drb) + at, drb, taps, 1, 1, 1);
+        const int64_t at = (image * c.heads + head) * offsets;
+        if (c.drk)
+            write_sums<Full, T>(static_cast<T*>(c.drk) + at * head_dim, drk, offsets, head_dim, depth, 1 / scale);
+        if (c.drq) write_sums<Full, T>(static_cast<T*>(c.drq) + at * head_dim, drq, offsets, head_dim, depth, 1);
+        if (c.drb) write_sums<Full, T>(static_cast<T*>(c.drb) + at, drb, offsets, 1, 1, 1);
     }
 };
 
