@@ -74,17 +74,21 @@ def make_schedule(training: TrainingSpec, steps_per_epoch: int) -> Schedule:
 def build_optimizer(model: nn.Module, training: TrainingSpec) -> Optimizer:
     """The optimizer of this name in timm.
 
-    Biases and norms are not decayed, nor are position tables unless the recipe's `position_decay` says so. An optimizer
-    for matrices (timm's `muon`) leaves biases, norms, position tables and what the model declares to be no matrix
-    (position embeddings, class tokens) to its fallback, AdamW.
+    Biases, norms and scalars are not decayed, nor are position tables unless the recipe's `position_decay` says so. An
+    optimizer for matrices (timm's `muon`) trains the weights of linear layers and convolutions, and what a module
+    declares to be a matrix. It leaves the rest (biases, norms, tables, scalars, position embeddings, class tokens,
+    parameters without a declaration) to its fallback, AdamW.
     """
-    tables = _position_tables(model)
-    declared = set(getattr(model, "no_weight_decay", set)())
+    kinds = _find_kinds(model)
+    tables, scalars, unknown = (
+        {name for name, kind in kinds.items() if kind == one} for one in ("table", "scalar", "")
+    )
+    declared = set(getattr(model, "no_weight_decay", set)()) | scalars
     groups = param_groups_weight_decay(
         model,
         training.weight_decay,
         no_weight_decay_list=declared - tables if training.position_decay else declared | tables,
-        fallback_list=declared | tables,
+        fallback_list=declared | tables | unknown,
     )
     options: dict[str, Any] = {"fused": True} if training.opt in FUSED else {}
     return create_optimizer_v2(groups, opt=training.opt, lr=peak_lr(training), **options)
@@ -107,11 +111,23 @@ def build_scheduler(optimizer: Optimizer, schedule: Schedule) -> Scheduler:
     return scheduler
 
 
-def _position_tables(model: nn.Module) -> set[str]:
-    """The parameters of modules that say by `is_position_table` what they are (r^k, r^q, r^b of Eq. 4)."""
-    return {
-        name
-        for path, module in model.named_modules()
-        if getattr(module, "is_position_table", False)
-        for name, _ in module.named_parameters(path, recurse=False)
-    }
+def _find_kinds(model: nn.Module) -> dict[str, str]:
+    """Of each parameter with two axes or more: `matrix`, `table`, `scalar`, or nothing where its module does not say.
+
+    A module declares the kinds of its own parameters by name in `parameter_kinds`, or by `is_position_table` that all
+    are tables. The layers of torch and timm hold matrices; of position embeddings timm says it in `no_weight_decay`.
+    """
+    kinds = {}
+    for path, module in model.named_modules():
+        default = "table" if getattr(module, "is_position_table", False) else "matrix" if _is_known(module) else ""
+        declared = getattr(module, "parameter_kinds", {})
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1:
+                kinds[f"{path}.{name}".lstrip(".")] = declared.get(name, default)
+    return kinds
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module is a linear layer, a convolution, or any other layer of torch or timm."""
+    own = type(module).__module__.partition(".")[0] not in ("torch", "timm")
+    return not own or isinstance(module, nn.Linear | nn.modules.conv._ConvNd)

@@ -1,6 +1,8 @@
 """Layers that project every pixel of a map, and how they start."""
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,9 +17,14 @@ class PointwiseConv(nn.Module):
 
     The rules of timm draw linear layers by a deviation of their own and leave convolutions as torch draws them.
 
+    Attributes:
+        parameter_kinds: by this an optimizer for matrices knows what it may train.
+
     Shape:
         (..., in_features) to (..., out_features).
     """
+
+    parameter_kinds: ClassVar[Mapping[str, str]] = {"weight": "matrix"}
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ from paradigms.config import (
     unknown_name,
 )
 from paradigms.laws.operator import (
+    declares_its_parameters,
     depends_on_its_neighborhood_alone,
     depends_on_its_neighborhood_on_a_small_map,
     equals_the_reference,
@@ -44,6 +45,7 @@ Law = Callable[[AttentionConfig], None]
 LAWS: dict[str, Law] = {
     "keeps shape and dtype": keeps_shape_and_dtype,
     "trains every parameter": trains_every_parameter,
+    "declares its parameters": declares_its_parameters,
     "depends on its neighborhood alone": depends_on_its_neighborhood_alone,
     "depends on its neighborhood on a small map": depends_on_its_neighborhood_on_a_small_map,
     "moves with its input": moves_with_its_input,

@@ -1,12 +1,15 @@
 """What every operator keeps."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention
 from paradigms.config import AttentionConfig, make_config
 from paradigms.functional import make_neighbors
 from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, hold, make_input, make_operator
+
+PARAMETER_KINDS = ("matrix", "table", "scalar")
+"""What a module declares its parameters to be: a product's matrix; numbers by offset; numbers that scale something."""
 
 
 def keeps_shape_and_dtype(config: AttentionConfig) -> None:
@@ -33,6 +36,31 @@ def trains_every_parameter(config: AttentionConfig) -> None:
         is_zero = gradient.abs() < 1e-11 * max(1.0, float(gradient.abs().max()))
         hold(is_zero[expected_zero].all(), f"{name} is declared invariant and gets a gradient")
         hold(~is_zero[~expected_zero].any(), f"{name} gets no gradient and is not declared invariant")
+
+
+def declares_its_parameters(config: AttentionConfig) -> None:
+    """A parameter with two axes or more is a layer's of torch, or declared to be a matrix, a table or a scalar.
+
+    By that an optimizer for matrices, and weight decay, know what to do with it.
+    """
+    for path, module in make_operator(config).named_modules():
+        kinds = getattr(module, "parameter_kinds", {})
+        own = dict(module.named_parameters(recurse=False))
+        strange = sorted({str(kind) for kind in kinds.values()} - {*PARAMETER_KINDS})
+        hold(
+            not strange,
+            f"parameter_kinds of {path or 'the operator'} has {strange}, known: {', '.join(PARAMETER_KINDS)}",
+        )
+        absent = sorted(set(kinds) - set(own))
+        hold(not absent, f"parameter_kinds of {path or 'the operator'} names {absent}, of which it has no parameters")
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or getattr(module, "is_position_table", False):
+            continue
+        unknown = [name for name, parameter in own.items() if parameter.ndim > 1 and name not in kinds]
+        hold(
+            not unknown,
+            f"{f'{path}.'.lstrip('.')}{next(iter(unknown), '')} is not declared: its module states in parameter_kinds, "
+            f"by name, whether it is a {', '.join(PARAMETER_KINDS)}",
+        )
 
 
 def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:

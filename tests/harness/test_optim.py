@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from harness.build import build_model
-from harness.optim import build_optimizer, build_scheduler, make_schedule, peak_lr
+from harness.optim import _find_kinds, build_optimizer, build_scheduler, make_schedule, peak_lr
 from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.spec import TrainingSpec
@@ -156,6 +156,38 @@ def test_recipe_imagenet_is_the_schedule_of_the_paper() -> None:
     assert max(rates) == pytest.approx(schedule.peak_lr, rel=0.02)
     assert rates[199] < rates[200] * 1.02
     assert rates[3000:] == pytest.approx([1e-5] * 100)
+
+
+class _Foreign(nn.Module):
+    """A level of another package: a parameter of each kind, and one without a declaration."""
+
+    parameter_kinds = {"mixing": "matrix", "offsets": "table", "temperature": "scalar"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in (("mixing", (3, 3)), ("offsets", (2, 9)), ("temperature", (2, 1, 1)), ("unknown", (3, 3))):
+            setattr(self, name, nn.Parameter(torch.ones(shape)))
+
+
+def test_an_optimizer_for_matrices_trains_no_parameter_that_is_not_declared_to_be_one() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), _Foreign())
+    groups = build_optimizer(model, TRAINING.model_copy(update={"opt": "muon"})).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_matrix = {
+        names[id(p)] for group in groups if not group.get("use_fallback") for p in group["params"] if p.ndim > 1
+    }
+    assert by_matrix == {"0.weight", "1.mixing"}
+    assert _decayed(model, TRAINING) == {"0.weight", "1.mixing", "1.unknown"}
+    decayed = _decayed(model, TRAINING.model_copy(update={"position_decay": True}))
+    assert decayed == {"0.weight", "1.mixing", "1.unknown", "1.offsets"}
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "table11"])
+def test_no_parameter_of_a_shipped_level_is_without_a_declaration(name: str) -> None:
+    for row in make_plan(load_spec(Path(name), recipe="smoke")).rows:
+        model = build_model(row.cell, replicate=None)
+        undeclared = {parameter for parameter, kind in _find_kinds(model).items() if not kind}
+        assert undeclared <= set(getattr(model, "no_weight_decay", set)()), row.name
 
 
 def test_an_optimizer_for_matrices_leaves_position_tables_and_tokens_to_its_fallback() -> None:

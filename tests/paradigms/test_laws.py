@@ -1,9 +1,11 @@
 """The laws of the operator, over every level and preset; the level's own declarations are the oracle."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from paradigms.attention import build_attention
 from paradigms.config import NEIGHBORHOODS, AttentionConfig
@@ -109,6 +111,43 @@ def test_moving_the_input_by_the_period_moves_the_output(config: AttentionConfig
 @pytest.mark.parametrize("backend", ["reference", pytest.param("auto", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_finite_differences(config: AttentionConfig, backend: str) -> None:
     laws.has_the_gradients_of_finite_differences(config, backend)
+
+
+def test_every_parameter_is_declared(config: AttentionConfig) -> None:
+    laws.declares_its_parameters(config)
+
+
+class Warm(nn.Module):
+    """Softmax with a learned temperature for each head, whose kind nobody states."""
+
+    kind, ignores_constant, weight_sum = "warm", True, 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(2, 1))
+
+    def forward(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        counted = logits if valid is None else logits.masked_fill(~valid, -torch.inf)
+        return (self.temperature.mean() * counted).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({}, r"normalization\.temperature is not declared"),
+        ({"temperature": "number"}, r"has \['number'\], known: matrix, table, scalar"),
+        ({"temperature": "scalar", "cold": "scalar"}, r"names \['cold'\]"),
+        ({"temperature": "scalar"}, None),
+    ],
+    ids=["nothing", "unknown-kind", "unknown-name", "declared"],
+)
+def test_a_law_reports_a_parameter_without_a_declaration(
+    monkeypatch: pytest.MonkeyPatch, kinds: dict[str, str], message: str | None
+) -> None:
+    monkeypatch.setitem(NORMALIZATIONS, "softmax", Warm)
+    monkeypatch.setattr(Warm, "parameter_kinds", kinds, raising=False)
+    with nullcontext() if message is None else pytest.raises(LawBroken, match=message):
+        laws.declares_its_parameters(AttentionConfig())
 
 
 class Lying(Identity):
