@@ -383,9 +383,9 @@ class AttentionConfig:
         for field in FIELDS_WITHOUT_EFFECT[self.neighborhood]:
             readers = [name for name, facts in NEIGHBORHOOD_FACTS.items() if field in (facts.size, *facts.fields)]
             unread[field] = f"{' and '.join(readers)} alone reads it, the neighborhood is {self.neighborhood}"
-        for level, fields in OWN_FIELDS.items():
+        for level, own in OWN_FIELDS.items():
             if level not in levels:
-                unread |= dict.fromkeys(fields, f"{level} alone reads it")
+                unread |= dict.fromkeys(own, f"{level} alone reads it")
         for field, (gain, value) in _ghost_gains(self).items():
             if value == 0:
                 unread.setdefault(field, f"{gain} is 0")

@@ -26,9 +26,14 @@ def default_tracking_uri() -> str:
 
 
 def find_root() -> Path:
-    """The root of the checkout around the working directory; without one the working directory itself."""
+    """The root of the checkout or project around the working directory; without one the working directory itself."""
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if _is_checkout(folder)), here)
+    return next((folder for folder in (here, *here.parents) if _is_checkout(folder) or _is_project(folder)), here)
+
+
+def _is_project(folder: Path) -> bool:
+    """A folder as `harness init` and a first run leave it; other stores have no `experiments` beside them."""
+    return (folder / "mlflow.db").is_file() and (folder / "experiments").is_dir()
 
 
 def _is_checkout(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.tracking import default_tracking_uri
+from harness.tracking import default_tracking_uri, find_root
 from harness.tracking.store import Store
 
 
@@ -17,6 +17,16 @@ def outside(monkeypatch, tmp_path) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_folder_of_a_project_uses_the_projects_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    below = tmp_path / "experiments" / "recipes"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert find_root() == below
+    (tmp_path / "mlflow.db").touch()
+    assert default_tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 def test_the_default_store_is_at_the_root_of_the_checkout(outside, monkeypatch):
