@@ -1,6 +1,7 @@
 """`harness export`: the model of a run for timm."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from harness.cli.options import add_data, add_plugin, find_store, list_files
@@ -25,5 +26,8 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     folder = (options.output or Path(options.run)).absolute()
-    echo(list_files(export_run(MlflowTracker(find_store(options)), options.run, folder, options.data)))
+    exported = export_run(MlflowTracker(find_store(options)), options.run, folder, options.data)
+    echo(list_files(exported.files))
+    for warning in exported.warnings:
+        echo(f"harness: {warning}", file=sys.stderr)
     return 0

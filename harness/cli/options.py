@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.verb import echo
 from harness.errors import DataError
@@ -16,6 +17,9 @@ from paradigms.config import shorten
 
 MAX_DIGITS = 9
 """Of a count on the command line."""
+
+if TYPE_CHECKING:
+    from harness.tracking import Tracker
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +149,14 @@ def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str
     except DataError as error:
         echo(f"harness: {error}; what is stale is not known", file=sys.stderr)
         return {}
+
+
+def warn_of_stale_sources(plan: Plan, tracker: "Tracker", options: argparse.Namespace) -> None:
+    """Say which rows start from weights that older code or data has trained."""
+    from harness.run.source import list_stale
+
+    for line in list_stale(plan, tracker, data_dir=options.data):
+        echo(f"harness: {line}", file=sys.stderr)
 
 
 def list_files(files: Sequence[Path]) -> str:

@@ -2,7 +2,16 @@
 
 import argparse
 
-from harness.cli.options import add_experiment, add_json, add_rows, find_digests, find_store, load_plan, print_json
+from harness.cli.options import (
+    add_experiment,
+    add_json,
+    add_rows,
+    find_digests,
+    find_store,
+    load_plan,
+    print_json,
+    warn_of_stale_sources,
+)
 from harness.cli.verb import echo
 from harness.plan import select_rows
 
@@ -29,7 +38,9 @@ def execute(options: argparse.Namespace) -> int:
     if digests:  # without data only what does not depend on it can be told
         check_plan(plan, data_dir=options.data)
     check_fit(plan)
-    entries = read_ledger(plan, MlflowTracker(find_store(options)), digests)
+    tracker = MlflowTracker(find_store(options))
+    warn_of_stale_sources(plan, tracker, options)
+    entries = read_ledger(plan, tracker, digests)
     if options.json:
         print_json(to_plain(plan, entries))
     else:

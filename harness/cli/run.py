@@ -15,6 +15,7 @@ from harness.cli.options import (
     find_store,
     list_files,
     load_plan,
+    warn_of_stale_sources,
 )
 from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
 from harness.data import fetch_data
@@ -54,6 +55,7 @@ def execute(options: argparse.Namespace) -> int:
     for step in fetch_data(plan.spec.recipe.data, options.data):
         echo(step, flush=True)
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
+    warn_of_stale_sources(plan, tracker, options)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command, tuple(options.rows))
     return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)

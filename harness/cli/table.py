@@ -36,9 +36,10 @@ def execute(options: argparse.Namespace) -> int:
     from harness.run import write_results
     from harness.run.plan import check_results
     from harness.table import to_plain, to_text
+    from harness.table.report import find_folder
     from harness.tracking import MlflowTracker
 
-    check_results(find_results(options))
+    check_results(find_folder(plan.spec, find_results(options)), plan.spec.name)
     tracker = MlflowTracker(find_store(options))
     written = write_results(plan, tracker, find_digests(plan, options), find_results(options))
     frame = written.frame[written.frame["row"].isin(shown)] if options.rows else written.frame

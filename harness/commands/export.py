@@ -1,7 +1,10 @@
 """`harness export`: the model of a run as files that plain timm loads."""
 
 import json
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,22 @@ from timm.models import save_for_hf
 from torch import nn
 
 import paradigms.models  # registers the names
-from harness.data import load_data
+from harness.data import DATASETS, load_data
+from harness.data.family import Statistics
 from harness.data.memory import MemoryData
-from harness.errors import StoreError
+from harness.errors import PluginError, StoreError
 from harness.files import temporary_folder
+from harness.initial import FromFile, FromRun, Initial
+from harness.plan import Cell
 from harness.plugins import list_plugins
-from harness.provenance import FOREIGN
-from harness.spec import DataSpec, TrainingSpec
+from harness.provenance import FOREIGN, code_digest, list_foreign
+from harness.spec import DataSpec, LinearSpec, TrainingSpec
 from harness.tracking import Tracker
 from harness.weights import load_weights
+from paradigms.config import NAMES, make_config
+
+ROOMS = ("parameterization", "normalization", "neighborhood", "aggregation")
+"""The parts of an operator that a plug-in may add levels to."""
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 
@@ -32,35 +42,65 @@ Trained by elsa-ablation under the recipe {recipe}, MLflow run `{run_id}`.
 ```python
 import timm
 import paradigms.models  # registers {architecture}
+
+folder = {folder!r}  # where this file lies
 {plugins}
-model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
+model = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
 ```
 
 The input is (batch, {channels}, {image_size}, {image_size}); pixels, in [0, 1], less {mean} and divided by {std}. The
-output is {num_classes} logits. `model.safetensors` and `config.json` must stay in one folder.
+output is {num_classes} logits. `model.safetensors` and `config.json` must stay in one folder. The packages `timm` and
+`elsa-ablation` are needed.
+"""
+
+_LOAD_PLUGINS = """
+import sys
+import harness
+
+sys.path.append(folder)
+harness.load_plugins({modules})  # levels that are no part of elsa-ablation
 """
 
 
-def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | None) -> list[Path]:
-    """Write the weights, the config and a README; they say how to load them.
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        warnings: what is to be known of the model.
+    """
+
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | None) -> Exported:
+    """Write the weights, the config, a README that says how to load them, and the code of plug-ins that they need.
+
+    No image is read, but of a dataset from outside that does not state its statistics.
 
     Raises:
         StoreError: there is no such run, it has no weights, it is no model of timm's, or the files cannot be written.
+        PluginError: the run's operators have a level that is not known here.
         WeightsError: the weights do not fit the model as it is built today.
-        DataError: the images, whose statistics belong to the model, are missing.
+        DataError: the images, whose statistics belong to the model and are stated nowhere, are missing.
     """
     with temporary_folder() as place:
         weights = tracker.fetch_file(run_id, "weights.pt", place)
-        config = json.loads(tracker.fetch_file(run_id, "config.json", place).read_text())
+        config = json.loads(tracker.fetch_file(run_id, "config.json", place).read_text(encoding="utf-8"))
         name, arguments = to_timm(config)
         model = timm.create_model(name, **arguments)
         load_weights(model, weights)
-    data = to_data_config(config, data_dir)
+    cell = to_cell(config)
+    data = to_data_config(cell, config["seed"], data_dir)
+    plugins = _find_plugins(cell)
+    readme = _describe(config, run_id, name, folder, data, plugins)
     try:
-        return _write(model, arguments, data, folder, _describe(config, run_id, name, folder, data))
+        files = (*_write(model, arguments, data, folder, readme), *_copy_code(cell, plugins, folder))
     except OSError as error:
         raise StoreError(f"the model cannot be written to {folder}: {error.strerror}") from None
+    return Exported(files, _list_warnings(tracker, run_id, cell))
 
 
 def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -68,24 +108,49 @@ def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         StoreError: the run is of a floor, or of a backbone from outside.
+        PluginError: an operator has a level that is not known here.
     """
     name = f"attention_{config['backbone']}"
     if name not in paradigms.models.MODELS:
         raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, of which timm knows no model")
+    for stage in config["attention"]:
+        for room in () if stage is None else ROOMS:
+            for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
+                if level not in NAMES[room]:
+                    raise PluginError(f"{room} {level!r} of the run is not known: name its plug-in by --plugin")
     data = config["data"]
     shape = {"img_size": data["image_size"], "in_chans": data["channels"], "num_classes": data["num_classes"]}
-    return name, {**config["sizes"], **shape, "num_heads": config["num_heads"], "attention": config["attention"]}
+    sizes = {key: size for key, size in config["sizes"].items() if key != "initialization"}  # each operator has its own
+    return name, {**sizes, **shape, "num_heads": config["num_heads"], "attention": config["attention"]}
 
 
-def to_data_config(config: Mapping[str, Any], data_dir: Path | None) -> dict[str, Any]:
+def to_cell(config: Mapping[str, Any]) -> Cell:
+    """The cell of a run as far as it decides code and data: the sizes of its backbone are left out."""
+    return Cell(
+        backbone=config["backbone"],
+        sizes=LinearSpec(),
+        attention=tuple(None if stage is None else make_config(stage) for stage in config["attention"]),
+        num_heads=tuple(config["num_heads"]),
+        data=DataSpec.model_validate(config["data"], strict=False),
+        training=TrainingSpec.model_validate(config["training"], strict=False),
+        init_from=_to_initial(config.get("init_from")),
+    )
+
+
+def _to_initial(stated: Mapping[str, str] | None) -> Initial | None:
+    if stated is None:
+        return None
+    return FromFile(**stated) if "path" in stated else FromRun(**stated)
+
+
+def to_data_config(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
     """How images become the model's input, by timm's names."""
-    spec = DataSpec.model_validate(config["data"], strict=False)
-    training = TrainingSpec.model_validate(config["training"], strict=False)
-    data = load_data(spec, training, replicate=config["seed"], data_dir=data_dir, device=torch.device("cpu"))
+    spec = cell.data
+    found = _find_statistics(cell, seed, data_dir)
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, ...] = IMAGENET_DEFAULT_STD
-    if isinstance(data, MemoryData):
-        mean, std = (data.splits.mean,) * spec.channels, (data.splits.std,) * spec.channels
+    if found is not None:
+        mean, std = (found[0],) * spec.channels, (found[1],) * spec.channels
     return {
         "input_size": (spec.channels, spec.image_size, spec.image_size),
         "mean": mean,
@@ -95,21 +160,65 @@ def to_data_config(config: Mapping[str, Any], data_dir: Path | None) -> dict[str
     }
 
 
-def _describe(config: Mapping[str, Any], run_id: str, name: str, folder: Path, data: Mapping[str, Any]) -> str:
+def _find_statistics(cell: Cell, seed: int, data_dir: Path | None) -> Statistics:
+    """Those that the dataset states; of one from outside that states none they are found out by loading it."""
+    family = DATASETS[cell.data.name]
+    if hasattr(family, "statistics"):
+        stated: Statistics = family.statistics
+        return stated
+    data = load_data(cell.data, cell.training, replicate=seed, data_dir=data_dir, device=torch.device("cpu"))
+    return (data.splits.mean, data.splits.std) if isinstance(data, MemoryData) else None
+
+
+def _find_plugins(cell: Cell) -> tuple[str, ...]:
+    """The plug-ins, in the order in which they were loaded, that list levels of the operators."""
+    used = {module for config in cell.operators() for level in config.levels() for module in FOREIGN.get(level, ())}
+    return tuple(name for name in list_plugins() if name in used)
+
+
+def _describe(
+    config: Mapping[str, Any], run_id: str, name: str, folder: Path, data: Mapping[str, Any], plugins: Sequence[str]
+) -> str:
     shown = {key: config[key] for key in ("row", "seed", "experiment", "recipe")}
     numbers = {key: config["data"][key] for key in ("channels", "image_size", "num_classes")}
-    place = {"run_id": run_id, "architecture": name, "folder": folder.name, "plugins": _describe_plugins()}
+    code = _LOAD_PLUGINS.format(modules=", ".join(map(repr, plugins))) if plugins else ""
+    place = {"run_id": run_id, "architecture": name, "folder": str(folder), "plugins": code}
     return _README.format(**shown, **numbers, **place, mean=list(data["mean"]), std=list(data["std"]))
-
-
-def _describe_plugins() -> str:
-    """What was loaded here must be loaded there first: levels of the operators may be in it."""
-    if not FOREIGN:
-        return ""
-    return f"import harness\n\nharness.load_plugins({', '.join(map(repr, list_plugins()))})\n"
 
 
 def _write(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any], folder: Path, readme: str) -> list[Path]:
     save_for_hf(model, str(folder), model_args=arguments, safe_serialization=True, data_config=data)
-    (folder / README).write_text(readme)
+    (folder / README).write_text(readme, encoding="utf-8")
+    (folder / WEIGHTS).chmod((folder / README).stat().st_mode)  # safetensors makes it the owner's alone
     return [folder / name for name in (WEIGHTS, CONFIG, README)]
+
+
+def _copy_code(cell: Cell, plugins: Sequence[str], folder: Path) -> list[Path]:
+    """The files of plug-ins that are not installed, as they lie beside each other."""
+    copied = []
+    for home in {_find_home(name) for name in plugins}:
+        if any(home.glob("*.dist-info")):
+            continue
+        for path in list_foreign(cell):
+            if path.is_relative_to(home):
+                place = folder / path.relative_to(home)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
+                copied.append(place)
+    return copied
+
+
+def _find_home(module: str) -> Path:
+    """The folder that a module, or the package that it is of, is imported from."""
+    top = sys.modules[module.partition(".")[0]]
+    assert top.__file__ is not None
+    folder = Path(top.__file__).parent
+    return folder.parent if hasattr(top, "__path__") else folder
+
+
+def _list_warnings(tracker: Tracker, run_id: str, cell: Cell) -> tuple[str, ...]:
+    """That the run is of older code, where it is: the model that is built today may compute something else."""
+    found = next((run for run in tracker.find_runs(run_id) if run.run_id == run_id), None)
+    if found is None or found.record is None or found.record.provenance.get("code_digest") == code_digest(cell):
+        return ()
+    return (f"run {run_id} is stale, code has changed since it was trained: its model may compute other numbers",)

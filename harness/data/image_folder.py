@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
-from harness.data.family import Data, Description
+from harness.data.family import Data, Description, Statistics
 from harness.data.folder import digest_names, list_classes, list_files
 from harness.data.label_maps import check_label_maps, digest_label_maps, find_label_maps
 from harness.errors import DataError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+statistics: Statistics = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.checks import check_augmentation, check_counts, check_shape
-from harness.data.family import Data, Description
+from harness.data.family import Data, Description, Statistics
 from harness.data.folder import list_files
 from harness.errors import DataError
 from harness.spec import DataSpec, TrainingSpec
@@ -33,6 +33,9 @@ FOLDERS = ("torch/folder", "torch/image_folder")
 """Sources with a prefix that are folders of image files, as every source without one."""
 
 _Labels = NDArray[np.int64]
+
+
+statistics: Statistics = None
 
 
 @dataclass(frozen=True)

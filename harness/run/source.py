@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import SpecError, StoreError, WeightsError
+from harness.errors import DataError, SpecError, StoreError, WeightsError
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
 from harness.plan import Cell, Plan, PlannedRow, PlannedRun, make_plan
 from harness.reading import error_at
 from harness.record import Record, RunStatus
+from harness.run.ledger import Digester
+from harness.table.selection import get_digests
 from harness.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -123,6 +125,28 @@ def _list_initial(plan: Plan, row: PlannedRow) -> Iterator[tuple[str, Mapping[st
             if cell is not None:
                 name = f"row {source.row} under recipe {source.recipe}"
                 yield name, build_model(cell, replicate=None, device="meta").state_dict()
+
+
+def list_stale(plan: Plan, tracker: Tracker, *, data_dir: Path | None) -> list[str]:
+    """A sentence for each stored run that a row starts from and that older code or data has trained."""
+    digester, told = Digester(data_dir), {}
+    for run in plan.runs:
+        initial = run.row.cell.init_from
+        if not isinstance(initial, FromRun):
+            continue
+        cell, record = find_source_cell(plan, initial), _find_record(initial, run.seed, tracker)
+        if cell is None or record is None:
+            continue
+        try:
+            is_stale = get_digests(record) != digester.digest(cell)
+        except DataError:
+            continue
+        if is_stale:
+            told[record.run_id] = (
+                f"run {record.run_id}, row {initial.row!r} under recipe {initial.recipe!r}, is stale, code or data "
+                f"have changed since: {run.row.name} seed {run.seed} starts from its weights"
+            )
+    return list(told.values())
 
 
 def find_source_cell(plan: Plan, source: FromRun) -> Cell | None:

@@ -7,9 +7,11 @@ import pytest
 
 from harness.errors import StoreError, WeightsError
 from harness.initial import FromFile, FromRun, digest_file
-from harness.plan import Plan, PlannedRun
+from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import Record, RunStatus
-from harness.run.source import check_sources, find_source
+from harness.run.ledger import Digester
+from harness.run.source import check_sources, find_source, list_stale
+from harness.spec import ExperimentSpec, RowSpec
 from harness.tracking import MlflowTracker
 
 MISSING = "train row 'Swin-T' under recipe 'tiny' first: larger starts from its weights"
@@ -26,11 +28,19 @@ def run(source: PlannedRun) -> PlannedRun:
     return replace(source, row=replace(source.row, name="larger", cell=replace(source.row.cell, init_from=initial)))
 
 
-def store(plan: Plan, tracker: MlflowTracker, run: PlannedRun, status: RunStatus, weights: Path | None) -> str:
+def store(
+    plan: Plan,
+    tracker: MlflowTracker,
+    run: PlannedRun,
+    status: RunStatus,
+    weights: Path | None,
+    digests: tuple[str, str] = ("c0de", "da7a"),
+) -> str:
     """A run that ended so; returns its id."""
+    provenance = dict(zip(("code_digest", "data_digest"), digests, strict=True))
     tracker.prepare(plan.spec.name)
     parent_id = tracker.start_invocation(plan.spec, command="harness run", provenance={})
-    run_id = tracker.start_run(run, spec=plan.spec, parent_id=parent_id, provenance={})
+    run_id = tracker.start_run(run, spec=plan.spec, parent_id=parent_id, provenance=provenance)
     if weights is not None:
         tracker.log_file(run_id, weights)
     tracker.finish_run(run_id, Record(run.row.cell.id, run.row.name, run.seed, status, metrics={}, run_id=run_id))
@@ -80,3 +90,21 @@ def test_a_file_that_changes_after_the_plan_is_refused(tracker: MlflowTracker, r
 def test_from_scratch_there_is_no_source(tracker: MlflowTracker, source: PlannedRun) -> None:
     check_sources([source], tracker)
     assert find_source(source, tracker) is None
+
+
+def test_a_source_that_older_code_has_trained_is_told(
+    small_spec: ExperimentSpec, tracker: MlflowTracker, tmp_path: Path
+) -> None:
+    scratch = small_spec.recipe.model_copy(update={"floor_width": None})
+    recipe = scratch.model_copy(update={"name": "finetune", "init_recipe": scratch})
+    rows = {"Swin-T": RowSpec(), "larger": RowSpec(init_from="Swin-T", image_size=56)}
+    spec = small_spec.model_copy(update={"recipe": recipe, "rows": rows, "published": {}, "seeds": 1})
+    finetuned, trained = make_plan(spec), make_plan(spec.model_copy(update={"recipe": scratch}))
+    weights, (source,) = tmp_path / "weights.pt", trained.runs
+    weights.write_bytes(b"trained")
+    run_id = store(trained, tracker, source, RunStatus.OK, weights)
+    (told,) = list_stale(finetuned, tracker, data_dir=None)
+    assert told.startswith(f"run {run_id}, row 'Swin-T' under recipe 'tiny', is stale")
+    assert told.endswith("larger seed 0 starts from its weights")
+    store(trained, tracker, source, RunStatus.OK, weights, digests=Digester(None).digest(source.row.cell))
+    assert not list_stale(finetuned, tracker, data_dir=None)
