@@ -136,12 +136,14 @@ def escape_csv(text: str) -> str:
 
 def to_csv(frame: "pd.DataFrame") -> str:
     """The whole file; numbers stay as they are."""
-    from pandas.api.types import is_numeric_dtype  # not before: specs need no pandas
+    import pandas as pd  # not before: specs need no pandas
+    from pandas.api.types import is_numeric_dtype
 
     guarded = frame.rename(columns=escape_csv)
     for position, kind in enumerate(guarded.dtypes):
         if not is_numeric_dtype(kind):
-            guarded.isetitem(position, [escape_csv(x) if isinstance(x, str) else x for x in guarded.iloc[:, position]])
+            cells = [escape_csv(x) if isinstance(x, str) else x for x in guarded.iloc[:, position]]
+            guarded.isetitem(position, pd.Series(cells, dtype=object).to_numpy())  # 1 beside 2.5 stays 1
     return guarded.to_csv(index=False, lineterminator="\n")
 
 

@@ -303,7 +303,11 @@ def test_the_rows_of_table_1_are_the_published_presets() -> None:
 
 
 def test_the_summary_of_a_recipe_states_what_runs_under_set() -> None:
-    shown = load_spec("table1", recipe="imagenet", overrides=["training.epochs=1", "training.cooldown_epochs=0"])
+    shown = load_spec(
+        "table1",
+        recipe="imagenet",
+        overrides=[f"training.{x}" for x in ("epochs=1", "warmup_epochs=0", "cooldown_epochs=0")],
+    )
     assert shown.recipe.summary == "ImageNet-1K, all images, 1 epoch"
 
 

@@ -43,11 +43,13 @@ class Patience:
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call until the server has answered; what it answers is returned or raised."""
+        from mlflow.exceptions import MlflowException
+
         pauses, end, is_late = _make_pauses(), time.monotonic() + SECONDS_TO_WAIT, False
         while True:
             try:
                 value = function(*args, **kwargs)
-            except Exception as error:
+            except (MlflowException, OSError) as error:  # those of requests are OSErrors
                 pause = next(pauses)
                 if self._is_hurried or not is_unreachable(error) or time.monotonic() + pause > end:
                     raise

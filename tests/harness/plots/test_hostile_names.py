@@ -37,7 +37,7 @@ def hostile(small_spec) -> Results:
     rows = {name: row.model_copy(update={"num_heads": None}) for name in NAMES}
     recipe = small_spec.recipe.model_copy(update={"note": NAMES[0], "title": NAMES[1]})
     changed = {"rows": rows, "baseline": NAMES[0], "title": " ".join(NAMES), "published": {}, "recipe": recipe}
-    plan = make_plan(small_spec.model_copy(update={**changed, "overrides": tuple(NAMES)}))
+    plan = make_plan(small_spec.model_copy(update={**changed, "overrides": tuple(NAMES)}), is_derived=True)
     return make_results(plan, [_make_record(run.row.cell.id, run.row.name, run.seed) for run in plan.runs], current={})
 
 

@@ -128,7 +128,7 @@ def test_every_run_is_trained_in_the_order_of_the_plan(plan: Plan, tracker: Mlfl
 
 def test_a_cell_that_two_rows_show_is_trained_once(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     rows = {**plan.spec.rows, "Swin-T again": plan.spec.rows["Swin-T"]}
-    twice = make_plan(plan.spec.model_copy(update={"rows": rows}))
+    twice = make_plan(plan.spec.model_copy(update={"rows": rows}), is_derived=True)
     events, trained = play(twice, tracker, options)
     assert Counter(row for row, _ in trained) == {"Swin-T": 2, "Net7-N": 2}
     frame = cast("TableWritten", events[-1]).frame.set_index("row")

@@ -26,14 +26,14 @@ def test_a_number_is_finite(value: float) -> None:
 
 
 NAMES = {
-    "": "must not be empty",
-    "  ": "must not be empty",
-    " Net1": "must not begin or end with a blank",
-    "two\nlines": r"one line without control characters, got \\x0a",
-    "bell\x07": r"one line without control characters, got \\x07",
-    "sepa\u2028rator": r"one line without control characters, got \\u2028",
-    "right\u202eleft": r"one line without control characters, got \\u202e",
-    "x" * 201: "must have at most 200 characters, got 201",
+    "": r"\..*: .*must not be empty",
+    "  ": r"\..*: .*must not be empty",
+    " Net1": r"\..*: .*must not begin or end with a blank",
+    "two\nlines": r"\..*: .*one line without control characters, got \\x0a",
+    "bell\x07": r": the character U\+0007 is not allowed in a text",
+    "sepa\u2028rator": r"\..*: .*one line without control characters, got \\u2028",
+    "right\u202eleft": r"\..*: .*one line without control characters, got \\u202e",
+    "x" * 201: ": a key has at most 200 characters, got 201",
 }
 
 
@@ -42,7 +42,7 @@ def test_a_row_has_a_name_that_a_table_can_show(name: str, tmp_path: Path) -> No
     path = tmp_path / "few.yaml"
     rows = f"rows:\n  Swin-T: {{}}\n  {json.dumps(name)}: {{}}\n"
     path.write_text(f"title: Few\nrecipe: smoke\nbaseline: Swin-T\n{rows}")
-    with pytest.raises(SpecError, match=rf"few\.yaml:6: rows\..*: .*{NAMES[name]}") as caught:
+    with pytest.raises(SpecError, match=rf"few\.yaml:6: rows{NAMES[name]}") as caught:
         load_spec(path)
     assert str(caught.value).count("\n") == 0
 
@@ -51,7 +51,7 @@ def test_a_row_has_a_name_that_a_table_can_show(name: str, tmp_path: Path) -> No
 def test_a_title_and_a_source_are_one_line(key: str, tmp_path: Path) -> None:
     path = tmp_path / "few.yaml"
     path.write_text(f"{key}\nrecipe: smoke\nbaseline: Swin-T\nrows: {{Swin-T: {{}}}}\n")
-    with pytest.raises(SpecError, match=r"few\.yaml:[12]: (title|source\.paper): must"):
+    with pytest.raises(SpecError, match=r"few\.yaml:[12]: (title|source\.paper): (must|the character)"):
         load_spec(path)
 
 

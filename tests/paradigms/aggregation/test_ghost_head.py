@@ -251,7 +251,7 @@ def test_ghosts_share_filters_among_neighbouring_channels(ghost_heads: str | int
 
 @pytest.mark.parametrize("ghost_heads", [4, 9, 24])
 def test_an_impossible_number_of_ghosts_is_refused(ghost_heads: int) -> None:
-    with pytest.raises(ValueError, match=f"ghosts={ghost_heads}, num_heads=3, dim=12"):
+    with pytest.raises(ValueError, match=f"ghost_heads {ghost_heads} = {ghost_heads}, 3 heads, width 12"):
         build(make_config(ghost_heads=ghost_heads))
 
 

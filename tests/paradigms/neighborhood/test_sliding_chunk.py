@@ -123,7 +123,7 @@ def test_every_tap_of_the_chunks_costs_its_products(exact: bool, num_taps: int) 
     [
         ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
         ({"border": "shift"}, "unknown border of sliding_chunk 'shift'"),
-        ({"backend": "cpu"}, "has no kernel for sliding_chunk, mask"),
+        ({"backend": "cpu", "border": "project"}, "has no kernel for sliding_chunk, project"),
     ],
     ids=str,
 )
