@@ -125,7 +125,11 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
     from harness.run.cell import measure_cost
 
-    rows = {row.name: measure_cost(row.cell) for row in plan(get_shipped_dir() / "table1_matched.yaml", recipe).rows}
+    found = plan(get_shipped_dir() / "table1_matched.yaml", recipe)
+    rows = {row.name: measure_cost(row.cell) for row in found.rows}
+    if "Net1, multiply-adds" not in rows:  # the same cell as that of the other block
+        assert "Net1, multiply-adds" in {row.name for row in found.skipped}
+        rows["Net1, multiply-adds"] = rows["Net1, params"]
     for block, measure in (("params", "params"), ("multiply-adds", "macs")):
         matched = [cost[measure] for name, cost in rows.items() if name.endswith(f", {block}")]
         assert len(matched) == 7

@@ -117,7 +117,7 @@ _WEIGHTED = (
     Kernel("torch", _attend_composed("torch"), _SLIDING, _CENTRED, None, _FILTERED, None),
     Kernel("triton", _attend_fused("triton"), _SLIDING, _FUSED, _SOFTMAX, runs_on=_has_triton),
     Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_triton),
-    Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"})),
+    Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"}), exports_to_onnx=True),
 )
 """In the order in which `auto` prefers them: what has not been measured comes after what has."""
 

@@ -9,6 +9,7 @@ of tap o of query i, at offset δ(i, o):
 All are derivatives of Σ w m a b, so that each is differentiated by the others, as often as one likes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from torch.nn.functional import dropout
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
-from paradigms.kernels import cpu
+from paradigms.kernels import cpu, reference
 from paradigms.kernels.case import Map
 from paradigms.kernels.fused import Shape, read_geometry, write_geometry
+from paradigms.kernels.transforms import register_composition
 
 Taps = Float[Tensor, "batch height width heads taps"]
 Filters = Float[Tensor, "batch heads offsets head_dim"]
@@ -114,6 +116,16 @@ _dot.register_autograd(_backward_of_dot, setup_context=_keep)
 _mix.register_autograd(_backward_of_mix, setup_context=_keep)
 _spread.register_autograd(_backward_of_spread, setup_context=_keep)
 _correlate.register_autograd(_backward_of_correlate, setup_context=_keep)
+
+
+def _compose(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *args: product(*args[:-1], read_geometry(args[-1]))
+
+
+register_composition(_dot, _compose(reference.dot))
+register_composition(_mix, _compose(reference.mix))
+register_composition(_spread, _compose(reference.spread))
+register_composition(_correlate, _compose(reference.correlate))
 
 
 @register_flop_formula(

@@ -1,7 +1,7 @@
 """The reference: every query's K neighbours gathered, then the mathematics as one reads it. The oracle of every law.
 
-`attention`, `dot`, `mix`, `correlate` and `reverse` are what `kernels.fused` and `kernels.primitive` say, of operations
-of torch that have every derivative.
+`attention`, `dot`, `mix`, `spread`, `correlate` and `reverse` are the operators of `fused`, `primitive` and
+`moving` as operations of torch, which have every derivative.
 """
 
 import math
@@ -83,29 +83,36 @@ def attention(case: Case, dropout_p: float) -> tuple[Map, Normalizer]:
 
 
 def dot(a: Map, b: Map, filters: Tensor | None, geometry: Geometry) -> Tensor:
-    """See `primitive.dot`."""
-    left, right = _widen(a).flatten(1, 2), _gather(b, geometry)
-    if filters is None:
-        products = torch.einsum("bnhd,bnkhd->bnhk", left, right)
-    else:
-        products = torch.einsum("bnhd,bhkd,bnkhd->bnhk", left, _widen(filters), right)
-    return products.reshape(*a.shape[:-1], geometry.num_taps).to(a.dtype)
+    """See `primitive.dot` and `moving`."""
+    left, right = _widen(a).flatten(1, 2), _gather(b, geometry, filters)
+    return torch.einsum("bnhd,bnkhd->bnhk", left, right).reshape(*a.shape[:-1], geometry.num_taps).to(a.dtype)
 
 
 def mix(weights: Tensor, v: Map, filters: Tensor | None, geometry: Geometry) -> Map:
-    """See `primitive.mix`."""
-    left, right = _widen(weights).flatten(1, 2), _gather(v, geometry)
-    if filters is None:
-        mixed = torch.einsum("bnhk,bnkhd->bnhd", left, right)
-    else:
-        mixed = torch.einsum("bnhk,bhkd,bnkhd->bnhd", left, _widen(filters), right)
-    return mixed.reshape(v.shape).to(v.dtype)
+    """See `primitive.mix` and `moving`."""
+    left, right = _widen(weights).flatten(1, 2), _gather(v, geometry, filters)
+    return torch.einsum("bnhk,bnkhd->bnhd", left, right).reshape(v.shape).to(v.dtype)
+
+
+def spread(weights: Tensor, a: Map, filters: Tensor | None, geometry: Geometry) -> Map:
+    """See `moving`."""
+    (batch, height, width, heads, head_dim), taps = a.shape, weights.flatten(1, 2)
+    index, _, offset = make_neighbors(geometry, height, width, a.device)
+    sent = torch.einsum("bnhk,bnhd->bnkhd", _widen(taps), _widen(a).flatten(1, 2))
+    if filters is not None:
+        sent = sent * _take_filters(filters, offset)
+    received = sent.new_zeros(batch, height * width + 1, heads, head_dim)  # the last row lies outside the map
+    received = received.index_add(1, index.flatten(), sent.flatten(1, 2))
+    return received[:, :-1].reshape(a.shape).to(a.dtype)
 
 
 def correlate(weights: Tensor, a: Map, b: Map, geometry: Geometry) -> Tensor:
-    """See `primitive.correlate`."""
-    maps = _widen(weights).flatten(1, 2), _widen(a).flatten(1, 2), _gather(b, geometry)
-    return torch.einsum("bnhk,bnhd,bnkhd->bhkd", *maps).to(a.dtype)
+    """See `primitive.correlate` and `moving`."""
+    index, _, offset = make_neighbors(geometry, *a.shape[1:3], a.device)
+    maps = _widen(weights).flatten(1, 2), _widen(a).flatten(1, 2), gather_taps(_widen(b), None, index)
+    by_tap = torch.einsum("bnhk,bnhd,bnkhd->bnkhd", *maps).flatten(1, 2)
+    filters = by_tap.new_zeros(len(by_tap), geometry.num_offsets, *by_tap.shape[2:])
+    return filters.index_add(1, offset.flatten(), by_tap).transpose(1, 2).to(a.dtype)
 
 
 def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
@@ -119,9 +126,15 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     return heard.transpose(2, 3).reshape(weights.shape)
 
 
-def _gather(x: Map, geometry: Geometry) -> Tensor:
-    """The neighbours; zeros outside the map."""
-    return gather_taps(_widen(x), None, make_neighbors(geometry, x.shape[1], x.shape[2], x.device).index)
+def _gather(x: Map, geometry: Geometry, filters: Tensor | None) -> Float[Tensor, "batch queries taps heads head_dim"]:
+    """Every query's neighbours, times the filter of their offset; zeros outside the map."""
+    index, _, offset = make_neighbors(geometry, x.shape[1], x.shape[2], x.device)
+    keys = gather_taps(_widen(x), None, index)
+    return keys if filters is None else keys * _take_filters(filters, offset)
+
+
+def _take_filters(filters: Float[Tensor, "batch heads offsets head_dim"], offset: Tensor) -> Tensor:
+    return take_rows(_widen(filters).transpose(1, 2), offset)
 
 
 def _widen(x: Tensor) -> Tensor:

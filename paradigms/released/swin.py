@@ -42,7 +42,7 @@ def _name_projections(match: re.Match[str], parts: Weights) -> dict[str, Tensor]
 
 def _turn_table(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
     """Timm's table has rows by query minus key, and heads last; ours heads first, then key minus query."""
-    return {f"{match[1]}.parameterization.rb.weight": weights[match[0]].flip(0).T}
+    return {f"{match[1]}.parameterization.rb.weight": weights[match[0]].flip(0).mT}
 
 
 def _split_ghost_head(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
