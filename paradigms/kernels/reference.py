@@ -108,7 +108,7 @@ def spread(weights: Tensor, a: Map, filters: Tensor | None, geometry: Geometry) 
 
 def correlate(weights: Tensor, a: Map, b: Map, geometry: Geometry) -> Tensor:
     """See `primitive.correlate` and `moving`."""
-    index, _, offset = make_neighbors(geometry, *a.shape[1:3], a.device)
+    index, _, offset = make_neighbors(geometry, a.shape[1], a.shape[2], a.device)
     maps = _widen(weights).flatten(1, 2), _widen(a).flatten(1, 2), gather_taps(_widen(b), None, index)
     by_tap = torch.einsum("bnhk,bnhd,bnkhd->bnkhd", *maps).flatten(1, 2)
     filters = by_tap.new_zeros(len(by_tap), geometry.num_offsets, *by_tap.shape[2:])
