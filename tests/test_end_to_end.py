@@ -157,6 +157,7 @@ def test_a_second_call_trains_nothing(desk: Desk) -> None:
     assert trained(output) == set()
 
 
+@pytest.mark.slow
 def test_the_table_can_be_made_from_the_store_alone(desk: Desk) -> None:
     before = desk.table()
     shutil.rmtree(desk.folder / "results")

@@ -73,6 +73,7 @@ def build_on_meta(cell: Cell) -> "nn.Module":
     return build_model(cell, replicate=None, device="meta")
 
 
+@pytest.mark.slow
 @every_experiment
 @every_built_recipe
 def test_every_row_builds(experiment: Path, recipe: Path) -> None:

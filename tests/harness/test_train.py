@@ -155,6 +155,7 @@ def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
     assert torch.nn.utils.get_total_norm(gradients) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> None:
     for split, name in product(("train", "val"), ("ant", "bee")):
         (tmp_path / split / name).mkdir(parents=True)

@@ -21,7 +21,13 @@ def describe(name: str, row: str | None = None, recipe: str | None = "smoke") ->
     return describe_row(*find_described(name, row, recipe=recipe))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=() if name in ("swin", "elsa", "ddf", "dwconv") else pytest.mark.slow)
+        for name in PRESETS
+    ],
+)
 def test_every_preset_has_its_equation_its_source_and_its_parts(preset: str) -> None:
     text, config = " ".join(describe(preset, recipe="smoke").split()), PRESETS[preset].config
     assert PRESETS[preset].equation in text

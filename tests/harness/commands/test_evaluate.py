@@ -61,7 +61,11 @@ def describe(model: nn.Module, plan: Plan, row: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), list(enumerate(["Swin-T", "ELSA", "DeiT", "Linear classifier", "One hidden layer"]))
+    ("number", "name"),
+    [
+        pytest.param(number, name, marks=() if name in ("Swin-T", "Linear classifier") else pytest.mark.slow)
+        for number, name in enumerate(["Swin-T", "ELSA", "DeiT", "Linear classifier", "One hidden layer"])
+    ],
 )
 def test_weights_of_a_run_give_its_accuracy(
     plan: Plan, capsys: pytest.CaptureFixture[str], number: int, name: str

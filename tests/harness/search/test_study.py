@@ -273,11 +273,12 @@ def test_a_half_written_end_of_the_journal_is_repaired(
     assert len(open_study(SEARCH, "study.trials=3").ended()) == 3
 
 
-def test_a_journal_cut_at_any_byte_goes_on(open_study: Callable[..., Study], tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [8, pytest.param(200, marks=pytest.mark.slow)], ids=["some", "many"])
+def test_a_journal_cut_at_any_byte_goes_on(open_study: Callable[..., Study], tmp_path: Path, cuts: int) -> None:
     search(open_study(SEARCH, "study.trials=1"))
     journal = tmp_path / "optuna.journal"
     whole = journal.read_bytes()
-    for end in range(0, len(whole), 53):
+    for end in range(0, len(whole), max(1, len(whole) // cuts)):
         journal.write_bytes(whole[:end])
         search(open_study(SEARCH, "study.trials=1"))
         assert [outcome.number for outcome in open_study(SEARCH, "study.trials=1").ended()] == [0]
