@@ -9,8 +9,9 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── EngineError             workers cannot be started, or would execute other code
 ├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
-└── RunError                a run ended without a result; its `status` says how
-└── Diverged            a number that is not finite
+└── RunError                a run ended without a result
+    ├── Diverged            a number that is not finite
+    └── LoaderKilled        a signal has ended a process that loads images
 """
 
 from pathlib import Path
@@ -79,3 +80,15 @@ class Diverged(RunError):  # noqa: N818 - named after the status that it becomes
     def __init__(self, reason: str, *, step: int) -> None:
         super().__init__(f"{reason} at step {step}")
         self.reason, self.step = reason, step
+
+
+class LoaderKilled(RunError):  # noqa: N818 - what has happened, like `Diverged`
+    """A process that loads images was ended by a signal.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from harness.data import DATASETS
 from harness.data.family import Family
 from harness.errors import PluginError
+from harness.project import read_project
 from harness.provenance import FOREIGN
 from harness.spec import BackboneSpec, BackbonesSpec, add_backbone
 from harness.spec.data import DATASETS as DATASET_NAMES
@@ -55,6 +56,21 @@ def load_plugins(*plugins: str | Path) -> None:
             _add(room, point.name, _guard(point.value, point.load), importlib.import_module(point.module))
     for plugin in plugins:
         _load_module(str(plugin))
+
+
+def load_project_plugins() -> None:
+    """Load the plug-ins that `harness.yaml` of the project names.
+
+    Raises:
+        SpecError: a mistake in the file, or a plug-in of it cannot be loaded; with its place.
+    """
+    project = read_project()
+    for number, plugin in enumerate(project.spec.plugins if project else ()):
+        assert project is not None
+        try:
+            load_plugins(project.locate(plugin))
+        except PluginError as error:
+            raise project.file.error(str(error), "plugins", number) from error
 
 
 def list_plugins() -> tuple[str, ...]:

@@ -11,6 +11,21 @@ import psutil
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+"""Signals that the kernel, or the process itself, sends because of what its code does."""
+
+
+def is_crash(number: int) -> bool:
+    """Whether a signal says that code is wrong; any other is somebody's interruption."""
+    return any(known == number and known.name in CRASHES for known in signal.Signals)
+
+
+def name_signal(number: int) -> str:
+    """How a signal has ended a process, for people; some signals have no name."""
+    name = next((f" ({known.name})" for known in signal.Signals if known == number), "")
+    return f"killed by signal {number}{name}"
+
+
 def lead_group() -> None:
     """Give this process a session and a process group of its own, which all that it starts belongs to."""
     os.setsid()

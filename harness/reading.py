@@ -108,15 +108,31 @@ def get_shipped_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "experiments"
 
 
+def find_experiments(folder: Path) -> dict[str, Path]:
+    """The experiments of a folder by name, `table2` before `table11`; searches, which are read otherwise, are left out.
+
+    By its name a file may be an experiment: it has not been read.
+    """
+    files = (file for file in folder.glob("*.yaml") if not file.stem.endswith("_search"))
+    return {file.stem: file for file in sorted(files, key=_to_natural)}
+
+
+def is_search(path: Path) -> bool:
+    """Whether a file that can be read has the key of a search."""
+    try:
+        return SEARCH in read_document(path).root
+    except SpecError:
+        return False
+
+
 def list_searches() -> dict[str, Path]:
     """The shipped searches by name."""
     return {file.stem: file for file in sorted(get_shipped_dir().glob("*_search.yaml"))}
 
 
 def list_experiments() -> dict[str, Path]:
-    """The shipped experiments by name, `table2` before `table11`; searches, which are read otherwise, are left out."""
-    files = (file for file in get_shipped_dir().glob("*.yaml") if not file.stem.endswith("_search"))
-    return {file.stem: file for file in sorted(files, key=_to_natural)}
+    """The shipped experiments by name."""
+    return find_experiments(get_shipped_dir())
 
 
 def _to_natural(file: Path) -> list[int | str]:

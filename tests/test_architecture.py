@@ -21,6 +21,15 @@ def test_printing_is_left_to_the_command_line() -> None:
     assert printing and {path.parent for path in printing} == {ROOT / "harness" / "cli"}
 
 
+def test_every_name_that_a_module_exports_exists() -> None:
+    missing = []
+    for path in SOURCES:
+        for listing in re.findall(r"^__all__ = \[.*?\]", path.read_text(), re.MULTILINE | re.DOTALL):
+            rest = path.read_text().replace(listing, "")
+            missing += [name for name in re.findall(r'"(\w+)"', listing) if not re.search(rf"\b{name}\b", rest)]
+    assert missing == []
+
+
 def test_exceptions_become_outcomes_in_one_place() -> None:
     catching = [path for path in SOURCES if re.search(r"except Exception\b", path.read_text())]
     assert catching == [ROOT / "harness" / "run" / "cell.py"]

@@ -20,6 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
+from harness.tracking.translation import to_process
+
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yaml") if not path.stem.endswith("_search"))
 
@@ -190,6 +192,7 @@ model = timm.create_model("local-dir:model", pretrained=True).eval()
 assert "harness" not in sys.modules
 from harness.data import load_data
 from harness.reading import load_recipe
+from harness.tracking.translation import to_process
 
 recipe = load_recipe("smoke")
 data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=torch.device("cpu"))
@@ -297,7 +300,7 @@ def test_a_killed_run_is_interrupted_alone(desk: Desk) -> None:
     overrides = ("floor_width=null", "data.train_images=160", "training.epochs=3")
     process = desk.start("run", "two.yaml", *to_options(overrides))
     read_until(process, "Net4 seed 0: epoch 1/3")
-    os.kill(int(desk.runs(*overrides)["Net4 seed 0"].data.tags["process.pid"]), signal.SIGKILL)
+    os.kill(to_process(desk.runs(*overrides)["Net4 seed 0"]).pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: Net4 seed 0, killed by signal 9 (SIGKILL); the same command trains it again" in output

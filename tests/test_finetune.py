@@ -12,6 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
+from harness.tracking.translation import read_json_tag
+
 ROOT = Path(__file__).parents[1]
 
 EXPERIMENT = """\
@@ -106,9 +108,10 @@ def test_rows_go_on_from_stored_runs_and_from_files_at_their_own_size() -> None:
         assert runs[name].data.metrics["test/top1"] > 90, name
     for metric in ("train/loss", "val/loss", "test/loss"):
         assert runs["from a file"].data.metrics[metric] == runs["VOLO 42"].data.metrics[metric]
-    source = runs["VOLO 42"].data.tags["provenance.init_from"]
+    source = read_json_tag("provenance", runs["VOLO 42"].data.tags)["init_from"]
     assert source.startswith(f"run {trained['VOLO'].info.run_id} of row VOLO under recipe scratch")
-    assert runs["from a file"].data.tags["provenance.init_from"].startswith(f"file {Path('weights.pt').absolute()}")
+    from_file = read_json_tag("provenance", runs["from a file"].data.tags)["init_from"]
+    assert from_file.startswith(f"file {Path('weights.pt').absolute()}")
 
     assert "0 to train" in harness("run", "--recipe", "larger")
     assert "There is no **Δ**: the baseline, Swin, is skipped." in Path("results/larger/larger.md").read_text()

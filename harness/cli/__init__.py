@@ -29,7 +29,7 @@ from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, drop_output, echo
 from harness.credentials import join_command
 from harness.errors import HarnessError
 from harness.names import to_printable
-from harness.plugins import load_plugins
+from harness.plugins import load_plugins, load_project_plugins
 from paradigms.config import shorten
 
 VERBS: dict[str, Verb] = {
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be what the terminal can show
     try:
         if "plugin" in options:
+            load_project_plugins()
             load_plugins(*options.plugin)
         code = VERBS[options.verb].execute(options)
         sys.stdout.flush()

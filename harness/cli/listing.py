@@ -2,7 +2,7 @@
 
 import argparse
 
-from harness.cli.options import add_data, add_json, print_json
+from harness.cli.options import add_data, add_json, add_plugin, print_json
 from harness.cli.verb import echo
 
 HELP = "experiments, searches, recipes, presets, operators, data: what there is"
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to list."""
     parser.add_argument("section", nargs="?", choices=SECTIONS, help="one of them (default: all)")
     add_data(parser)
+    add_plugin(parser)
     add_json(parser)
 
 

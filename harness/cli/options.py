@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.cli.verb import echo
 from harness.errors import DataError
 from harness.plan import Plan, make_plan
+from harness.project import find_root
 from harness.reading import load_spec
 from paradigms.config import shorten
 
@@ -79,7 +80,7 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE|FILE",
-        help="a module or file with levels or datasets of your own; may be given again",
+        help="a module or file with levels or datasets of your own; may be given again; beside plugins of harness.yaml",
     )
 
 
@@ -135,8 +136,6 @@ def find_store(options: argparse.Namespace) -> str:
 
 def find_results(options: argparse.Namespace) -> Path:
     """The folder that tables go to."""
-    from harness.tracking import find_root
-
     return options.results or find_root() / "results"
 
 

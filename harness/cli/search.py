@@ -6,10 +6,19 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from harness.cli.options import add_experiment, add_results, at_least_one, find_results, find_store, list_files
+from harness.cli.options import (
+    add_experiment,
+    add_results,
+    at_least_one,
+    find_results,
+    find_store,
+    list_files,
+    warn_of_stale_sources,
+)
 from harness.cli.run import follow, take_last, to_exit_code
 from harness.cli.verb import INTERRUPTED, echo
 from harness.data import fetch_data
+from harness.plan import make_plan
 
 if TYPE_CHECKING:
     from harness.commands.search import Count
@@ -58,6 +67,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     for step in fetch_data(spec.recipe.data, options.data):
         echo(step, flush=True)
     tracker = MlflowTracker(find_store(options))
+    warn_of_stale_sources(make_plan(spec.to_experiment()), tracker, options)
     engine = ENGINES["local"](workers=options.workers or spec.recipe.workers, preload=PRELOAD)
     settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
     count = Count()

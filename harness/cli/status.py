@@ -17,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="experiments' files or names (default: all shipped ones, and what else the store has)",
+        help="experiments' files or names (default: those of the folder `experiments`, and what else the store has)",
     )
     parser.add_argument("--recipe", metavar="NAME", help="instead of each experiment's own")
+    parser.add_argument("--shipped", action="store_true", help="shipped experiments too, run or not")
     add_data(parser)
     add_store(parser)
     add_plugin(parser)
@@ -32,7 +33,9 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     tracker = MlflowTracker(find_store(options))
-    statuses = read_status(tracker, options.paths, recipe=options.recipe, data_dir=options.data)
+    statuses = read_status(
+        tracker, options.paths, recipe=options.recipe, data_dir=options.data, shipped=options.shipped
+    )
     if options.json:
         print_json({"store": tracker.store.shown, "experiments": [status.to_plain() for status in statuses]})
     else:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from harness.build import build_model
 from harness.data import load_data
+from harness.data.loading import watching_loaders
 from harness.errors import SpecError, WeightsError
 from harness.evaluate import measure
 from harness.plan import Cell, Plan, find_row, make_plan
@@ -22,6 +23,7 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
         SpecError: the experiment has no such row.
         WeightsError: the weights do not fit it; the message says which rows they fit.
         DataError: the images are missing or damaged.
+        LoaderKilled: somebody has killed a process that loads them.
     """
     cell = find_row(plan, row).cell
     device = choose_device(plan.spec)
@@ -31,8 +33,9 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     except WeightsError as error:
         raise WeightsError(f"row {row}: {error}{_name_fitting(plan, row, weights)}") from error
     training = cell.training.model_copy(update={"token_labels": None})  # nothing is trained: no label map is needed
-    data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
-    found = measure(model, data.test_batches(), device)
+    with watching_loaders():
+        data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
+        found = measure(model, data.test_batches(), device)
     told = f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of {len(found.labels):,} test images"
     return told + (f"\nleft out of {weights}: {left_out}" if left_out else "")
 

@@ -117,7 +117,8 @@ def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         for room in () if stage is None else ROOMS:
             for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
                 if level not in NAMES[room]:
-                    raise PluginError(f"{room} {level!r} of the run is not known: name its plug-in by --plugin")
+                    advice = "name its plug-in by --plugin, or by plugins in harness.yaml"
+                    raise PluginError(f"{room} {level!r} of the run is not known: {advice}")
     data = config["data"]
     shape = {"img_size": data["image_size"], "in_chans": data["channels"], "num_classes": data["num_classes"]}
     sizes = {key: size for key, size in config["sizes"].items() if key != "initialization"}  # each operator has its own

@@ -12,7 +12,8 @@ from tabulate import tabulate
 from harness.commands.estimate import Estimator, to_duration
 from harness.errors import DataError, SpecError
 from harness.plan import Plan, make_plan
-from harness.reading import list_experiments, load_spec
+from harness.project import find_root
+from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
 from harness.run.ledger import Digester, Entry, Standing, enter
 from harness.table.display import NOTHING
@@ -87,42 +88,56 @@ class ExperimentStatus:
 
 
 def read_status(
-    tracker: Tracker, paths: Sequence[Path] = (), *, recipe: str | None = None, data_dir: Path | None = None
+    tracker: Tracker,
+    paths: Sequence[Path] = (),
+    *,
+    recipe: str | None = None,
+    data_dir: Path | None = None,
+    shipped: bool = False,
 ) -> list[ExperimentStatus]:
-    """The experiments at `paths`; without any, all that are shipped and all others that the store has runs of.
+    """The experiments at `paths`; without any, those of the project and all others that the store has runs of.
 
     Args:
         tracker: of the store.
         paths: files, or names of shipped experiments.
-        recipe: instead of each experiment's own. Without it a shipped experiment has a line for each recipe that it
-            was run under.
+        recipe: instead of each experiment's own. Without it an experiment has a line for each recipe that it was run
+            under.
         data_dir: of datasets that do not ship with the package.
+        shipped: lists shipped experiments that were never run, too.
 
     Raises:
         SpecError: a mistake in one of `paths`.
         StoreError: the store cannot be used.
     """
     stored = tracker.find_runs()
-    plans, broken = _make_plans(paths, recipe, stored)
+    plans, broken = [make_plan(load_spec(path, recipe=recipe)) for path in paths], list[ExperimentStatus]()
+    if not paths:
+        plans, broken = _make_plans(stored, recipe, shipped=shipped)
     survey = _Survey(stored, plans, data_dir)
     statuses = [*(survey.judge(plan) for plan in plans), *broken]
     return statuses if paths else [*statuses, *_group_others(stored, statuses, recipe)]
 
 
 def _make_plans(
-    paths: Sequence[Path], recipe: str | None, stored: Sequence[StoredRun]
+    stored: Sequence[StoredRun], recipe: str | None, *, shipped: bool
 ) -> tuple[list[Plan], list[ExperimentStatus]]:
-    """What is asked about, and what of it cannot be planned."""
-    if paths:
-        return [make_plan(load_spec(path, recipe=recipe)) for path in paths], []
+    """The experiments at hand under their own recipe and those that they were run under; what cannot be planned."""
+    root, known = find_root(), list_experiments()
+    mine = find_experiments(root / "experiments")
+    names = dict.fromkeys(run.experiment for run in stored)
+    beside = {name: root / f"{name}.yaml" for name in names if (root / f"{name}.yaml").is_file()}
+    listed = {**(known if shipped else {}), **beside, **mine}
     plans: dict[tuple[str, str], Plan] = {}
     broken = []
-    for name, path in list_experiments().items():
+    for name, path in {**known, **listed}.items():
         used = [] if recipe else [run.recipe for run in stored if run.experiment == name and not run.overrides]
-        for choice in dict.fromkeys([recipe, *used]):
+        choices = [recipe, *used] if name in listed or (recipe and name in names) else used
+        for choice in dict.fromkeys(choices):
             try:
                 plan = make_plan(load_spec(path, recipe=choice))
             except SpecError as error:
+                if is_search(path):
+                    break
                 broken.append(ExperimentStatus(name, choice or "", "", is_planned=False, runs=(), problem=str(error)))
             else:
                 plans.setdefault((name, plan.spec.recipe.name), plan)
@@ -207,10 +222,14 @@ def _group_others(
     """What was run from files that are not at hand, or with `--set`: all that is known are the store's runs."""
     planned = {(status.experiment, status.recipe, status.overrides) for status in known}
     groups: dict[tuple[str, str, str], dict[Key, RunState]] = {}
+    results: dict[Key, StoredRun] = {}
     for run in stored:  # newest first
-        key = run.experiment, run.recipe, run.overrides
+        key, place = (run.experiment, run.recipe, run.overrides), (run.cell_id, run.seed)
+        if run.record is not None and run.record.status.is_result:
+            results.setdefault(place, run)
         if key not in planned and recipe in (None, run.recipe):
-            groups.setdefault(key, {}).setdefault((run.cell_id, run.seed), _to_stored_state(run))
+            repaired = run if run.record is None else results.get(place, run)  # by a later run, of any experiment
+            groups.setdefault(key, {}).setdefault(place, replace(_to_stored_state(repaired), row=run.row))
     for (experiment, used, overrides), runs in sorted(groups.items()):
         yield ExperimentStatus(experiment, used, overrides, False, tuple(runs.values()))
 
@@ -227,6 +246,8 @@ def _to_stored_state(run: StoredRun) -> RunState:
 
 def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
     """A line an experiment, then what runs and what failed, as text for a terminal."""
+    if not statuses:
+        return "no experiment here and no run in the store; --shipped lists the shipped experiments"
     headers = ["experiment", "recipe", "runs", *STATES, "time left"]
     aligned = ("left", "left", *["right"] * (len(headers) - 2))
     shown = [status for status in statuses if status.runs]
@@ -257,7 +278,7 @@ def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
     names = [f"  {_to_name(status)}" for status in statuses if not status.is_planned]
     if names:
         yield "\n".join(
-            ["counted from the store alone (`harness status PATH` plans a file that is not shipped):", *names]
+            ["counted from the store alone (`harness status PATH` plans a file that lies elsewhere):", *names]
         )
 
 

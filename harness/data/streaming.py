@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from harness.data.augmentation import build_erasing, build_mixup, order_generator, seeded
 from harness.data.batch import Batch, LabelledBatch
 from harness.data.decoding import naming_image, to_rgb
+from harness.data.loading import LoadingContext
 from harness.data.split import stratified_samples
 from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
 from harness.errors import DataError
@@ -210,8 +211,7 @@ def _build_loader(
         device=device,
     )
     if spec.loading_workers and sys.platform == "linux":
-        # A run's own way to start processes is a fork server: each of them would import torch and timm in every epoch.
-        loader.loader.multiprocessing_context = "fork"
+        loader.loader.multiprocessing_context = LoadingContext()
         loader.loader.worker_init_fn = partial(_start_loading, loader.loader.worker_init_fn)
     return loader
 

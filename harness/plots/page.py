@@ -15,8 +15,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, li { max-width: 60rem; }
 .grid { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; }
-th, td { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; font-size: 0.8rem; }
+th, td { padding: 0.3rem 0.35rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 .grid td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .grid td:first-child, .grid td.text { min-width: 8rem; white-space: normal; overflow-wrap: anywhere; }
 .grid th:first-child, .grid td:first-child { position: sticky; left: 0; background: #fff; max-width: 20rem; }

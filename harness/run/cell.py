@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -12,14 +13,16 @@ from torch import nn
 
 from harness.build import build_model, describe_kernels
 from harness.data import load_data
-from harness.errors import DataError, Diverged, StoreError
+from harness.data.loading import watching_loaders
+from harness.engines.memory import OutOfMemoryKills
+from harness.errors import DataError, Diverged, LoaderKilled, StoreError
 from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
 from harness.files import temporary_folder
 from harness.names import to_printable
 from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext
-from harness.run.open_run import Measured, Note, Opened, OpenRun
+from harness.run.open_run import Measured, Note, Opened, OpenRun, classify_signal
 from harness.run.source import WEIGHTS, Source, find_source
 from harness.spec import ExperimentSpec
 from harness.tracking import Tracker
@@ -70,13 +73,15 @@ def _attempt(
     source: Source | None,
 ) -> Ended:
     """The one place where an exception becomes an outcome."""
+    kills = OutOfMemoryKills()
     try:
-        for message in _execute(run, context, device, run_id, source):
-            note(message)
+        with watching_loaders():
+            for message in _execute(run, context, device, run_id, source):
+                note(message)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        ended = classify(error)
+        ended = classify(error, kills)
         trace = traceback.format_exc()
     else:
         return RunStatus.OK, "", None
@@ -136,8 +141,11 @@ def _keep_predictions(tracker: Tracker, run_id: str, tested: Measurement) -> Non
         tracker.log_file(run_id, predictions)
 
 
-def classify(error: Exception) -> Ended:
-    """How a run ended that raised an exception."""
+def classify(error: Exception, kills: OutOfMemoryKills) -> Ended:
+    """How a run ended that raised an exception; `kills` counts since its beginning."""
+    if isinstance(error, LoaderKilled):
+        is_out_of_memory = error.signal == signal.SIGKILL and kills.claim()
+        return classify_signal(error.signal, is_out_of_memory=is_out_of_memory), str(error), None
     if isinstance(error, Diverged):
         return RunStatus.DIVERGED, error.reason, error.step
     if _is_out_of_memory(error):

@@ -1,7 +1,6 @@
 """One call of `harness run` in the store: its parent run, its children, and their ends."""
 
 import logging
-import signal
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,18 +11,17 @@ from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
 from harness.plan import PlannedRun
 from harness.plugins import list_plugins
+from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.context import RunContext, execute_cell
 from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
 from harness.run.ledger import Entry
-from harness.run.open_run import OpenRun, Warned
+from harness.run.open_run import OpenRun, Warned, classify_signal
 from harness.spec import ExperimentSpec
 from harness.table.selection import Digests
 from harness.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
-"""Signals that the kernel, or the process itself, sends because of what its code does."""
 
 
 @dataclass
@@ -198,15 +196,13 @@ class Invocation:
 
 
 def _classify(died: Died) -> RunStatus:
-    """A signal that code brings upon itself is a bug, as every exception is; any other is somebody's interruption."""
-    if died.is_out_of_memory:
-        return RunStatus.OUT_OF_MEMORY
-    is_interrupted = died.exit_code < 0 and signal.Signals(-died.exit_code).name not in CRASHES
-    return RunStatus.INTERRUPTED if is_interrupted else RunStatus.FAILED
+    if died.exit_code < 0:
+        return classify_signal(-died.exit_code, is_out_of_memory=died.is_out_of_memory)
+    return RunStatus.OUT_OF_MEMORY if died.is_out_of_memory else RunStatus.FAILED
 
 
 def _describe_death(died: Died) -> str:
     if died.exit_code < 0:
-        return f"killed by signal {-died.exit_code} ({signal.Signals(-died.exit_code).name})"
+        return name_signal(-died.exit_code)
     last = died.output.strip().splitlines()[-1:]
     return f"exit code {died.exit_code}: {''.join(last)}"

@@ -1,5 +1,6 @@
 """What `harness` offers to scripts and notebooks."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
@@ -11,14 +12,16 @@ from harness.data import fetch_data
 from harness.engines import ENGINES
 from harness.errors import DataError, HarnessError
 from harness.plan import Plan, make_plan
+from harness.project import find_root
 from harness.provenance import tree_digest
 from harness.reading import load_spec
 from harness.run.events import Event, TableWritten
 from harness.run.ledger import find_digests
 from harness.run.plan import PRELOAD, RunOptions, run_plan
+from harness.run.source import list_stale
 from harness.spec import ExperimentSpec
 from harness.table import compare_records, make_records
-from harness.tracking import MlflowTracker, default_tracking_uri, find_root
+from harness.tracking import MlflowTracker, default_tracking_uri
 
 Experiment = ExperimentSpec | Path | str
 """What `load_spec` has read, or a file or a name for it to read."""
@@ -36,7 +39,8 @@ def run(
 ) -> pd.DataFrame:
     """Train what is missing or stale of an experiment and return its table, as `harness run` does.
 
-    For the events themselves, one by one, see `harness.run.run_plan`.
+    For the events themselves, one by one, see `harness.run.run_plan`. Warns of rows that start from the weights of a
+    stale run.
 
     Args:
         experiment: a spec, a file, or a name: `run("table1")`, `run(load_spec("table1", recipe="smoke"))`.
@@ -60,8 +64,10 @@ def run(
     for _ in fetch_data(plan.spec.recipe.data, images):
         pass
     options = RunOptions(_to_path(results) or find_root() / "results", images, keep_stale, command="harness.run")
-    engine = ENGINES["local"](workers=workers or plan.spec.recipe.workers, preload=PRELOAD)
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
+    for line in list_stale(plan, tracker, data_dir=images):
+        warnings.warn(line, stacklevel=2)
+    engine = ENGINES["local"](workers=workers or plan.spec.recipe.workers, preload=PRELOAD)
     with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
         for event in events:
             show(event)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from harness.plan import PlannedRun
+from harness.processes import is_crash
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import LimitsSpec
 
@@ -33,6 +34,13 @@ class Warned:
 
 
 Note = Opened | Measured | EpochMetrics | Warned
+
+
+def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
+    """How a run ends whose process, or one that loads its images, was killed by a signal."""
+    if is_out_of_memory:
+        return RunStatus.OUT_OF_MEMORY
+    return RunStatus.FAILED if is_crash(number) else RunStatus.INTERRUPTED
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The space of a search: from the numbers of a trial to a row and a recipe, and so to a cell."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from harness.errors import SpecError
 from harness.plan import PlannedRow, make_plan
 from harness.reading import error_at
-from harness.search.spec import DimensionSpec, SearchSpec, is_same, to_label
+from harness.search.spec import MAX_GRID, DimensionSpec, SearchSpec, is_same, to_label
 from harness.spec import OperatorSpec, RecipeSpec, RowSpec, Stages
 from paradigms.config import unknown_name
 
@@ -117,8 +118,17 @@ class Parameter:
             values = list(dict.fromkeys(self._round(x) for x in spaced(low, high, dimension.points)))
         else:
             step = dimension.step or 1
-            values = [self._round(low + step * k) for k in range(int((high - low) / step + 1e-9) + 1)]
+            values = [self._round(low + step * k) for k in range(self.grid_size)]
         return [0.0, *values] if dimension.zero and 0 not in values else values
+
+    @property
+    def grid_size(self) -> int:
+        """How many values the field has on a grid, the point 0 not counted."""
+        dimension = self.dimension
+        if dimension.choices is not None:
+            return len(dimension.choices)
+        low, high = dimension.ends
+        return dimension.points or int((high - low) / (dimension.step or 1) + 1e-9) + 1
 
     def _round(self, value: float) -> float | int:
         return round(value) if self.is_whole else float(f"{value:.12g}")
@@ -189,7 +199,7 @@ class Space:
         if self.spec.study.sampler == "grid":
             axes = [[parameter.to_sampled(value) for value in parameter.grid()] for parameter in self.parameters]
             grid = (dict(zip(known, values, strict=True)) for values in product(*axes))
-            points += [point for point in grid if point not in points]
+            points = [*points, *(point for point in grid if point not in points)]
         return tuple(points)
 
 
@@ -301,6 +311,10 @@ def _check_points(space: Space) -> None:
             dimension = parameter.dimension
             if dimension.choices is None and not (parameter.is_whole or dimension.step or dimension.points):
                 raise error_at(space.spec, "a grid needs step or points", "search", parameter.field)
+        size = math.prod(parameter.grid_size for parameter in space.parameters)
+        if size > MAX_GRID:
+            message = f"a grid has at most {MAX_GRID:,} combinations, got {size:,}"
+            raise error_at(space.spec, message, "study", "sampler")
 
 
 def _check_controls(space: Space) -> None:

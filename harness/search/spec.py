@@ -7,13 +7,33 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, ValidationError, model_validator
 
+from harness.document import describe_mistake
+from harness.errors import SpecError
 from harness.reading import error_at, load_kind
 from harness.spec import ExperimentSpec, Name, Spec, Stages
+from harness.spec.field import MAX_STAGES, Replicates
 from paradigms.config import unknown_name
 
 Objective = Literal["val", "macs", "throughput"]
+
+# Limits, as those of `harness.spec.field`: what a study can list, and a journal hold.
+Trials = Annotated[int, Field(gt=0, le=100_000)]
+End = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Of a range."""
+
+MAX_CHOICES = 1_000
+"""Values of one field: choices, or points of a grid; also points that are tried first."""
+
+MAX_STEPS = 1_000_000
+"""From one end of a range to the other."""
+
+MAX_FIELDS = 100
+"""That are searched, or that controls are made of; also controls."""
+
+MAX_GRID = 10_000
+"""Combinations."""
 
 
 def to_label(choice: Any) -> Any:
@@ -42,16 +62,18 @@ class DimensionSpec(Spec):
             share. Empty: the field stands in the row itself.
     """
 
-    low: float | None = None
-    high: float | None = None
+    low: End | None = None
+    high: End | None = None
     log: bool = False
     step: PositiveFloat | None = None
     zero: bool = False
-    points: Annotated[int, Field(ge=2)] | None = None
-    choices: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
+    points: Annotated[int, Field(ge=2, le=MAX_CHOICES)] | None = None
+    choices: Annotated[tuple[Any, ...], Field(min_length=2, max_length=MAX_CHOICES)] | None = None
     value: Any = None
     stages: Annotated[
-        tuple[Stages, ...], BeforeValidator(lambda value: value if isinstance(value, tuple) else (value,))
+        tuple[Stages, ...],
+        BeforeValidator(lambda value: value if isinstance(value, tuple) else (value,)),
+        Field(max_length=MAX_STAGES),
     ] = ()
 
     @property
@@ -88,6 +110,8 @@ class DimensionSpec(Spec):
             raise ValueError(f"a logarithmic range starts above 0, got {low:g}; zero: true adds the point 0")
         if self.log and self.step is not None:
             raise ValueError("a range has log or step, not both")
+        if self.step is not None and (high - low) / self.step > MAX_STEPS:
+            raise ValueError(f"a range has at most {MAX_STEPS:,} steps, got {(high - low) / self.step:.3g}")
         if self.step is not None:
             start, end, step = (Decimal(str(number)) for number in (low, high, self.step))
             rest = (end - start) % step
@@ -123,13 +147,13 @@ class StudySpec(Spec):
     """
 
     row: str | None = None
-    trials: PositiveInt = 40
+    trials: Trials = 40
     sampler: Literal["tpe", "gp", "random", "grid"] = "tpe"
     pruner: Literal["none", "median", "hyperband"] = "none"
-    startup_trials: PositiveInt = 10
+    startup_trials: Trials = 10
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = ("val",)
-    seed: NonNegativeInt = 1000
-    first: tuple[dict[str, Any], ...] = ()
+    seed: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1000
+    first: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_CHOICES)] = ()
 
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:
@@ -148,10 +172,13 @@ class SearchSpec(ExperimentSpec):
     search states such fields; the name of a parameter stands for the winner's value of it.
     """
 
-    search: Annotated[dict[str, Annotated[DimensionSpec, BeforeValidator(_to_dimension)]], Field(min_length=1)]
+    search: Annotated[
+        dict[str, Annotated[DimensionSpec, BeforeValidator(_to_dimension)]],
+        Field(min_length=1, max_length=MAX_FIELDS),
+    ]
     study: StudySpec = StudySpec()
-    controls: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    seeds: PositiveInt = 5
+    controls: Annotated[dict[Name, dict[str, Any]], Field(max_length=MAX_FIELDS)] = Field(default_factory=dict)
+    seeds: Replicates = 5
 
     @property
     def row(self) -> str:
@@ -159,8 +186,16 @@ class SearchSpec(ExperimentSpec):
         return self.study.row or self.baseline
 
     def with_trials(self, trials: int) -> "SearchSpec":
-        """The same search with another number of trials."""
-        return self.model_copy(update={"study": self.study.model_copy(update={"trials": trials})})
+        """The same search with another number of trials.
+
+        Raises:
+            SpecError: they are too many.
+        """
+        try:
+            study = StudySpec.model_validate({**self.study.model_dump(), "trials": trials})
+        except ValidationError as error:
+            raise SpecError(describe_mistake(error.errors()[0]), key="--trials") from None
+        return self.model_copy(update={"study": study})
 
     def to_experiment(self) -> ExperimentSpec:
         """The rows alone; mistakes in it have no line."""

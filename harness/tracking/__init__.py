@@ -1,7 +1,7 @@
 """Where runs are remembered: the `Tracker` protocol, and MLflow behind it. MLflow is imported when it is used."""
 
 from harness.tracking.mlflow_tracker import PRELOAD, MlflowTracker
-from harness.tracking.store import default_tracking_uri, find_root
+from harness.tracking.store import default_tracking_uri
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun, Tracker
 
 __all__ = [
@@ -12,5 +12,4 @@ __all__ = [
     "StoredRun",
     "Tracker",
     "default_tracking_uri",
-    "find_root",
 ]

@@ -31,10 +31,12 @@ from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     STEPS,
     is_identified,
+    is_of_process,
     to_config,
     to_curve,
     to_dataset,
     to_final_metrics,
+    to_json_tag,
     to_live_run,
     to_outcome_tags,
     to_params,
@@ -189,7 +191,7 @@ class MlflowTracker:
             "mlflow.note.content": escape_markdown(spec.title),
             **to_source_tags(provenance),
             **to_process_tags(ProcessIdentity.current()),
-            **{f"provenance.{name}": value for name, value in provenance.items()},
+            **to_json_tag("provenance", provenance),
         }
         params = {"command": command, "recipe": spec.recipe.name, "overrides": spec.shown_overrides}
         name = f"{spec.name} {spec.recipe.name} {datetime.now():%Y-%m-%d %H:%M:%S}"  # tells calls apart
@@ -427,7 +429,8 @@ class MlflowTracker:
         record = to_record(source)
         provenance, detail = record.provenance, source.data.tags.get("status_detail", "")
         outcome = {"status": record.status.value, "status_detail": detail}
-        kept = {name: tag for name, tag in source.data.tags.items() if not name.startswith(("mlflow.", "process."))}
+        tags = source.data.tags
+        kept = {name: tag for name, tag in tags.items() if not (name.startswith("mlflow.") or is_of_process(name))}
         own = {
             "kind": "reused",
             "reused_from": source.info.run_id,

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import tomllib
 import urllib.error
 import urllib.request
 from contextlib import closing, suppress
@@ -13,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from harness.credentials import hide_credentials, split_credentials
 from harness.errors import StoreError
+from harness.project import find_root
 
-PROJECT = "elsa-ablation"
 SECONDS_TO_ANSWER = 5
 FOLDER = "mlartifacts"
 """Beside a database: the files of its runs, `EXPERIMENT/RUN/artifacts/...`."""
@@ -23,26 +22,6 @@ FOLDER = "mlartifacts"
 def default_tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`; else `mlflow.db` in the root of what the user works on."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
-
-
-def find_root() -> Path:
-    """The root of the checkout or project around the working directory; without one the working directory itself."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if _is_checkout(folder) or _is_project(folder)), here)
-
-
-def _is_project(folder: Path) -> bool:
-    """A folder as `harness init` and a first run leave it; other stores have no `experiments` beside them."""
-    return (folder / "mlflow.db").is_file() and (folder / "experiments").is_dir()
-
-
-def _is_checkout(folder: Path) -> bool:
-    try:
-        content = tomllib.loads((folder / "pyproject.toml").read_text())
-    except (OSError, ValueError):
-        return False
-    project = content.get("project")
-    return isinstance(project, dict) and project.get("name") == PROJECT
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """What the harness's plain values are called in MLflow: pure functions, there and back.
 
-Params are what people group by: row, seed, recipe, levels. Everything else is a tag, by which they can group too:
-`status`, digests and versions under `provenance.`, limits under `limit.`, the process under `process.`. MLflow creates
-a run with its tags and writes its params later, so that the tag `params` holds them too.
+Params are what people group by: row, seed, recipe, levels. Tags are what they search for: `status`, `cell_id`. All that
+is only read is in few tags, each a JSON object: `provenance` (digests, versions, device), `limits`, `process`. Earlier
+versions wrote one tag for each of these values: `provenance.torch`, `limit.memory_limit_gb`, `process.pid`.
+
+MLflow creates a run with its tags and writes its params later, so that the tag `params` holds them too.
 """
 
 import json
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.credentials import hide_credentials
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
@@ -34,7 +37,10 @@ PARAMS = "params"
 
 MAX_TAG_LENGTH = 5000
 MAX_VALUE_LENGTH = 600
-"""Of one param within the tag `params`: MLflow cuts a tag at 8000 characters, and half a JSON document is none."""
+"""Of one value within a tag of JSON: MLflow cuts a tag at 8000 characters, and half a JSON document is none."""
+
+EARLIER_PREFIXES = {"provenance": "provenance.", "limits": "limit.", "process": "process."}
+"""What the tags of a single value began with, by the tag that has all of them today."""
 
 MAX_DIGEST_LENGTH = 36
 
@@ -52,7 +58,25 @@ def read_run_name(name: str) -> dict[str, str]:
 
 def to_params_tag(params: Mapping[str, str]) -> dict[str, str]:
     """The tag that says what the params of a run will be."""
-    return {PARAMS: json.dumps({name: value[:MAX_VALUE_LENGTH] for name, value in params.items()})}
+    return to_json_tag(PARAMS, params)
+
+
+def to_json_tag(tag: str, values: Mapping[str, object]) -> dict[str, str]:
+    """One tag for several values, as texts; none where there are none."""
+    texts = {name: hide_credentials(str(value))[:MAX_VALUE_LENGTH] for name, value in values.items()}
+    return {tag: json.dumps(texts, ensure_ascii=False)} if texts else {}
+
+
+def read_json_tag(tag: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """The values of a tag of JSON, and those that an earlier version wrote one by one."""
+    start = EARLIER_PREFIXES[tag]
+    earlier = {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}
+    return earlier | {name: str(value) for name, value in read_object(tags.get(tag, "")).items()}
+
+
+def is_of_process(tag: str) -> bool:
+    """Whether a tag tells who has a run open."""
+    return tag == "process" or tag.startswith(EARLIER_PREFIXES["process"])
 
 
 def read_params_tag(tags: Mapping[str, str]) -> dict[str, str]:
@@ -114,8 +138,8 @@ def to_start_tags(
         "overrides": spec.shown_overrides,
         **to_source_tags(provenance),
         **to_process_tags(process),
-        **_put_under("provenance", provenance),
-        **_put_under("limit", limits),
+        **to_json_tag("provenance", provenance),
+        **to_json_tag("limits", limits),
     }
 
 
@@ -137,7 +161,7 @@ def to_dataset(run: PlannedRun, provenance: Mapping[str, str]) -> "DatasetInput"
 
 def to_process_tags(process: ProcessIdentity) -> dict[str, str]:
     """The identity of the process that has a run open."""
-    return _put_under("process", asdict(process))
+    return to_json_tag("process", asdict(process))
 
 
 def to_outcome_tags(record: Record) -> dict[str, str]:
@@ -146,8 +170,8 @@ def to_outcome_tags(record: Record) -> dict[str, str]:
         "status": record.status.value,
         "status_detail": record.status_detail[:MAX_TAG_LENGTH],
         **({} if record.step is None else {"status_step": str(record.step)}),
-        **_put_under("provenance", record.provenance),
-        **_put_under("limit", record.limits),
+        **to_json_tag("provenance", record.provenance),
+        **to_json_tag("limits", record.limits),
     }
 
 
@@ -159,7 +183,7 @@ def to_final_metrics(record: Record) -> dict[str, float]:
 
 def to_process(run: "Run") -> ProcessIdentity:
     """Who had a run open; `UNKNOWN` where the tags do not say it."""
-    process = _take_from("process", run.data.tags)
+    process = read_json_tag("process", run.data.tags)
     try:
         return ProcessIdentity(process["host"], int(process["pid"]), float(process["started"]))
     except (KeyError, ValueError):
@@ -226,10 +250,10 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
             if name != STEPS and not name.startswith(PREFIX)
         },
         curve=curve,
-        provenance=_take_from("provenance", tags),
+        provenance=read_json_tag("provenance", tags),
         status_detail=detail,
         step=int(step) if step is not None and step.isdecimal() else None,
-        limits={name: float(value) for name, value in _take_from("limit", tags).items()},
+        limits={name: float(value) for name, value in read_json_tag("limits", tags).items()},
         run_id=run.info.run_id,
         end_time=(run.info.end_time or 0) / 1000,
     )
@@ -251,12 +275,3 @@ def to_curve(histories: Mapping[str, Sequence["Metric"]]) -> tuple[EpochMetrics,
 def _restore(value: float) -> float:
     """MLflow stores an infinite number as the largest finite one."""
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
-
-
-def _put_under(prefix: str, values: Mapping[str, object]) -> dict[str, str]:
-    return {f"{prefix}.{name}": str(value) for name, value in values.items()}
-
-
-def _take_from(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}

@@ -14,12 +14,12 @@ VIEW = "harness"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
 _COLUMNS = {
-    "params.`row`": 80,
-    "params.`seed`": 45,
-    "tags.`status`": 60,
-    "metrics.`test/top1`": 75,
-    "metrics.`val/top1`": 75,
-    "params.`recipe`": 70,
+    "params.`row`": 130,
+    "params.`seed`": 50,
+    "tags.`status`": 70,
+    "metrics.`test/top1`": 140,
+    "metrics.`val/top1`": 140,
+    "params.`recipe`": 80,
 }
 """Columns and their width in pixels: all are visible in a window of 1,366."""
 

@@ -15,6 +15,8 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+from rich.console import Console
+
 from paradigms.config import (
     AGGREGATIONS,
     BORDERS,
@@ -38,7 +40,7 @@ from paradigms.laws.operator import (
 from paradigms.laws.room import keeps_what_it_declares, values_taps_outside
 from paradigms.laws.specimen import VARIANTS, LawBroken, choose_sizes
 
-__all__ = ["LAWS", "LAWSLAWS_OF_ROOMSS", "Law", "LawBroken", "check_level", "list_configs"]
+__all__ = ["LAWS", "LAWS_OF_ROOMS", "Law", "LawBroken", "check_level", "list_configs"]
 
 Law = Callable[[AttentionConfig], None]
 
@@ -98,22 +100,33 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
     return found
 
 
-def check_level(room: str, name: str) -> int:
+def _print_to_stderr(line: str) -> None:
+    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def check_level(room: str, name: str, *, show: Callable[[str], object] = _print_to_stderr) -> int:
     """Check every law on a level; returns how many checks there were.
+
+    It takes up to a minute; a line for each law says how far it is.
 
     Args:
         room: `parameterization`, `normalization`, `neighborhood` or `aggregation`.
         name: the level's, as an experiment names it.
+        show: is called with each line; prints to stderr unless another function is given.
 
     Raises:
         ValueError: there is no such level.
         LawBroken: the level breaks a law; the message says which one, and in which operator.
     """
     configs, own = list_configs(room, name), LAWS_OF_ROOMS.get(room, {})
-    for law, check in own.items():
+    total = len(own) + len(LAWS)
+    for number, (law, check) in enumerate(own.items(), start=1):
+        show(f"[{number}/{total}] {name} {law}")
         _check(f"{room} {name}: {law}", partial(check, name))
-    for (place, config), (law, keep) in product(configs.items(), LAWS.items()):
-        _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
+    for number, (law, keep) in enumerate(LAWS.items(), start=len(own) + 1):
+        show(f"[{number}/{total}] {name} {law}, in {len(configs)} operators")
+        for place, config in configs.items():
+            _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
     return len(own) + len(configs) * len(LAWS)
 
 

@@ -37,7 +37,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "bias.yaml").write_text(EXPERIMENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    subprocess.run([*HARNESS, "run", "bias.yaml"], cwd=folder, env=environment, check=True, capture_output=True)
+    command = [*HARNESS, "run", "bias.yaml", "--set", "training.epochs=3"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     server = subprocess.Popen([*HARNESS, "ui"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     yield next(line.split()[1] for line in server.stdout if line.startswith("open http"))
@@ -146,7 +147,7 @@ def test_the_first_charts_are_scores_by_row(address: str, page: Page, width: int
 
 
 def test_the_parent_is_described_by_its_table(address: str, page: Page) -> None:
-    page.goto(f"{find_server(address)}/#/experiments/1/runs/{find_parent(address)}")
+    page.goto(f"{find_server(address)}/#/experiments/1/runs/{find_parent(address)}?workflowType=machine_learning")
     page.get_by_text("Is the bias worth anything?").first.wait_for()
     close_assistant(page)
     page.get_by_text("Show more").first.click()

@@ -79,6 +79,34 @@ def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) 
     assert "3 stale" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
 
 
+@pytest.mark.slow
+def test_plugins_of_the_project_need_no_flag_in_any_of_its_folders(folder: Path) -> None:
+    below = folder / "notes" / "today"
+    below.mkdir(parents=True)
+    (folder / "harness.yaml").write_text("plugins: my_levels.py\n")
+    assert "Θ 1x3 row" in harness(below, "plan", "../../outside.yaml")
+    assert "sharp" in harness(below, "list", "operators", "--plugin", "../../my_levels.py")
+
+
+def test_a_mistake_in_the_projects_file_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = {
+        "plugin: [a]": "harness.yaml:1: plugin: unknown key 'plugin'; did you mean 'plugins'?",
+        "plugins:\n  - 3": "harness.yaml:2: plugins.0: must be a text, got 3",
+        "plugins:\n  - gone.py": "harness.yaml:2: plugins.0: plugin ",
+        "plugins: []\nplugins: []": "harness.yaml:2: ",
+        "[]": "harness.yaml: the top level must be a mapping",
+    }
+    for text, message in told.items():
+        (tmp_path / "harness.yaml").write_text(f"{text}\n")
+        assert main(["list", "operators"]) == 2
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert len(shown.splitlines()) == 1
+
+
 ENTRY_POINTS = """\
 [elsa_ablation.normalization]
 sharp = my_levels:Sharp

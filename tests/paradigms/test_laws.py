@@ -160,3 +160,12 @@ def test_a_level_that_breaks_a_law_is_told_with_the_law(monkeypatch: pytest.Monk
     monkeypatch.setitem(NORMALIZATIONS, "identity", Lying)
     with pytest.raises(LawBroken, match=r"normalization identity: keeps what it declares: the weights do not sum to 1"):
         check_level("normalization", "identity")
+
+
+def test_check_level_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("paradigms.laws.LAWS", {"keeps its peace": lambda _config: None})
+    count = check_level("neighborhood", "local_window")
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/2] local_window values taps outside",
+        f"[2/2] local_window keeps its peace, in {count - 1} operators",
+    ]

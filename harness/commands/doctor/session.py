@@ -12,9 +12,9 @@ from harness.commands.doctor.machine import check_disk, check_machine
 from harness.commands.doctor.software import check_software
 from harness.commands.doctor.storage import check_data, check_searches, check_store
 from harness.errors import StoreError
+from harness.project import find_root
 from harness.provenance import ROOT
 from harness.table.display import count_noun
-from harness.tracking import find_root
 from harness.tracking.store import Store
 
 _WIDTH = 72

@@ -73,7 +73,8 @@ DETAILS = {RunStatus.FAILED: "KeyError: 'x'\nat line 3", RunStatus.DIVERGED: "th
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(tmp_path)
     return Desk(tmp_path)
 
 
@@ -118,15 +119,42 @@ def test_the_time_left_is_that_of_what_is_missing_on_the_recipes_workers(desk: D
     assert desk.read().seconds_left is None
 
 
-def test_without_a_path_every_shipped_experiment_has_a_line(desk: Desk) -> None:
-    statuses = read_status(cast("Tracker", Shelf((desk.store("Net1", 0),))), recipe="smoke")
+def test_shipped_experiments_have_a_line_on_request(desk: Desk) -> None:
+    shelf = cast("Tracker", Shelf((desk.store("Net1", 0),)))
+    statuses = read_status(shelf, recipe="smoke", shipped=True)
     assert [status.experiment for status in statuses] == [*list_experiments(), "three"]
     assert {status.recipe for status in statuses} == {"smoke"}
+    assert [status.experiment for status in read_status(shelf)] == ["three"]
+
+
+def test_experiments_of_the_project_are_planned(desk: Desk) -> None:
+    """Those in its folder, run or not, and a file beside it that has runs; a search is none."""
+    Path("experiments").mkdir()
+    (Path("experiments") / "mine.yaml").write_text(EXPERIMENT)
+    (Path("experiments") / "mine_too.yaml").write_text(f"{EXPERIMENT}search: {{ghost_lambda: [0, 1]}}\n")
+    Path("harness.yaml").write_text("plugins: []\n")
+    statuses = read_status(cast("Tracker", Shelf((desk.store("Net1", 0),))))
+    assert [(status.experiment, status.is_planned, len(status.runs)) for status in statuses] == [
+        ("three", True, 10),
+        ("mine", True, 10),
+    ]
+    assert "--shipped" in describe_status([])
+
+
+def test_a_failure_that_another_experiment_has_repaired_is_not_listed(desk: Desk) -> None:
+    failed = desk.store("Net1", 0, RunStatus.FAILED, experiment="elsewhere", started=1.0)
+    repaired = replace(desk.store("Net1", 0, experiment="another", run_id="ok", started=2.0), row="Mine")
+    for runs, counted in (((failed,), "failed"), ((failed, repaired), "done")):
+        statuses = read_status(cast("Tracker", Shelf(runs)))
+        (status,) = (status for status in statuses if status.experiment == "elsewhere")
+        assert status.counts[counted] == 1
+        assert ("elsewhere smoke: Net1 seed 0 failed" in describe_status(statuses)) is (counted == "failed")
 
 
 def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -> None:
     plain = desk.store("Swin-T", 0), desk.store("Net1", 0, RunStatus.FAILED), desk.store("Net4", 0, None)
     changed = desk.store("Swin-T", 0, overrides="training.lr=1", run_id="other", cell_id="other")
+    desk.path.unlink()
     statuses = read_status(cast("Tracker", Shelf((*plain, changed))), recipe="smoke")
     others = [status for status in statuses if status.experiment == "three"]
     assert [(status.overrides, len(status.runs), status.is_planned) for status in others] == [
@@ -139,7 +167,7 @@ def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -
 
 def test_a_shipped_experiment_has_a_line_for_each_recipe_that_it_was_run_under(desk: Desk) -> None:
     run = desk.store("Swin-T", 0, experiment="table1")
-    found = [(s.experiment, s.recipe) for s in read_status(cast("Tracker", Shelf((run,))))]
+    found = [(s.experiment, s.recipe) for s in read_status(cast("Tracker", Shelf((run,))), shipped=True)]
     assert [recipe for name, recipe in found if name == "table1"] == ["laptop", "smoke"]
 
 

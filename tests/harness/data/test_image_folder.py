@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.data import image_folder
+from harness.data import image_folder, loading
+from harness.data.loading import watching_loaders
 from harness.data.streaming import StreamedData
-from harness.errors import DataError
+from harness.errors import DataError, LoaderKilled
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
 CPU = torch.device("cpu")
@@ -84,6 +85,14 @@ def _load_and_wait(sender: Connection, folder: Path) -> None:
     next(batches)
     sender.send([child.pid for child in psutil.Process().children()])
     signal.pause()
+
+
+def test_a_loading_process_that_is_killed_ends_the_run_as_killed(folder: Path) -> None:
+    with pytest.raises(LoaderKilled, match=r"killed by signal 9 \(SIGKILL\)"), watching_loaders():
+        data = _load(folder, _spec(loading_workers=2))
+        for epoch in range(1, 1000):
+            for _ in data.train_batches(epoch):
+                os.kill(loading._started[-1].pid or 0, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from harness.build import build_model, describe_kernels
 from harness.data import fashion_mnist
-from harness.errors import Diverged, StoreError
+from harness.engines.memory import OutOfMemoryKills
+from harness.errors import Diverged, LoaderKilled, StoreError
 from harness.plan import Plan, PlannedRun, make_plan
+from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.cell import Ended, classify, measure_cost, run_cell
 from harness.run.context import RunContext, execute_cell
@@ -182,13 +185,33 @@ def test_a_store_that_breaks_is_not_the_runs_failure(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value[0].value,
 )
 def test_exceptions_are_told_apart(error: Exception, expected: Ended) -> None:
-    assert classify(error) == expected
+    assert classify(error, OutOfMemoryKills()) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "counted", "expected"),
+    [
+        (signal.SIGKILL, 0, RunStatus.INTERRUPTED),
+        (signal.SIGKILL, 1, RunStatus.OUT_OF_MEMORY),
+        (signal.SIGTERM, 1, RunStatus.INTERRUPTED),
+        (signal.SIGSEGV, 0, RunStatus.FAILED),
+        (35, 0, RunStatus.INTERRUPTED),
+    ],
+    ids=["killed", "killed by the kernel", "terminated", "crashed", "without a name"],
+)
+def test_a_killed_loading_process_is_told_from_a_bug(
+    monkeypatch: pytest.MonkeyPatch, number: int, counted: int, expected: RunStatus
+) -> None:
+    kills = OutOfMemoryKills()
+    monkeypatch.setattr("harness.engines.memory.count_kills", lambda: kills._known + counted)
+    error = LoaderKilled(f"a process that loads images was {name_signal(number)}", number)
+    assert classify(error, kills) == (expected, str(error), None)
 
 
 def test_the_allocators_own_error_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
-    assert classify(caught.value) == (RunStatus.OUT_OF_MEMORY, "", None)
+    assert classify(caught.value, OutOfMemoryKills()) == (RunStatus.OUT_OF_MEMORY, "", None)
 
 
 def test_cost_needs_no_memory(plan: Plan) -> None:

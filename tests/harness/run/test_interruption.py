@@ -227,7 +227,7 @@ def damage(tracker: MlflowTracker, statement: str) -> None:
             pytest.param([statement], id=name, marks=pytest.mark.slow)
             for name, statement in {
                 "no status": "DELETE FROM tags WHERE key = 'status'",
-                "no owner": "DELETE FROM tags WHERE key LIKE 'process.%' OR key = 'mlflow.parentRunId'",
+                "no owner": "DELETE FROM tags WHERE key = 'process' OR key = 'mlflow.parentRunId'",
                 "fewer tags": "DELETE FROM tags WHERE key IN ('status_detail', 'overrides', 'title', 'experiment')",
                 "an unknown status": "UPDATE tags SET value = 'green' WHERE key = 'status'",
             }.items()

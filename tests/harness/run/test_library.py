@@ -62,6 +62,18 @@ def test_code_that_was_edited_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPat
         run("table1")
 
 
+def test_a_stale_source_is_warned_of(monkeypatch: pytest.MonkeyPatch, tracking_uri: str) -> None:
+    """As the command line does, and before anything is trained."""
+
+    def refuse(**_: object) -> None:
+        raise StoreError("nothing is trained here")
+
+    monkeypatch.setattr("harness.run.library.list_stale", lambda *_, **__: ["run 4f1c is stale"])
+    monkeypatch.setitem(harness.run.library.ENGINES, "local", refuse)
+    with pytest.warns(UserWarning, match="run 4f1c is stale"), pytest.raises(StoreError, match="nothing is trained"):
+        run("table1", tracking_uri=tracking_uri)
+
+
 @pytest.mark.slow
 def test_a_plain_script_trains_reads_and_compares(tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text(EXPERIMENT)

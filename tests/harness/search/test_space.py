@@ -76,6 +76,53 @@ def test_a_mistake_in_the_space_is_told_with_its_line(tmp_path: Path, space: str
     assert message in str(caught.value)
 
 
+LIMITS = {
+    "trials": (LAMBDA, "trials: 100001", "study.trials: must be less than or equal to 100000, got 100001"),
+    "random trials": (LAMBDA, "startup_trials: 100001", "study.startup_trials: must be less than or equal to 100000"),
+    "seed": (LAMBDA, "seed: 10000000000", "study.seed: must be less than or equal to 1000000000"),
+    "points": (
+        "ghost_lambda: {low: 0, high: 3, points: 1001}",
+        "",
+        "search.ghost_lambda.points: must be less than or equal to 1000, got 1001",
+    ),
+    "end": ("ghost_lambda: {low: 0, high: 1e300}", "", "search.ghost_lambda.high: must be less than or equal to"),
+    "steps": (
+        "ghost_lambda: {low: 0, high: 3, step: 1e-300}",
+        "",
+        "search.ghost_lambda: a range has at most 1,000,000 steps, got 3e+300",
+    ),
+    "choices": (
+        f"ghost_lambda: {{choices: {[*range(1001)]}}}",
+        "",
+        "search.ghost_lambda.choices: must have at most 1000 entries",
+    ),
+    "stages": (
+        f"ghost_lambda: {{low: 0, high: 3, stages: {[1] * 9}}}",
+        "",
+        "search.ghost_lambda.stages: must have at most 8 entries",
+    ),
+    "first points": (LAMBDA, f"first: {[{}] * 1001}", "study.first: must have at most 1000 entries"),
+    "grid": (
+        "ghost_lambda: {low: 0, high: 3, step: 0.0001, stages: not_last}",
+        "sampler: grid",
+        "study.sampler: a grid has at most 10,000 combinations, got 30,001",
+    ),
+}
+
+
+@pytest.mark.parametrize(("space", "study", "message"), LIMITS.values(), ids=LIMITS)
+def test_sizes_of_a_search_have_limits(tmp_path: Path, space: str, study: str, message: str) -> None:
+    path = write(tmp_path, space, f"study:\n  {study}\n" if study else "")
+    with pytest.raises(SpecError) as caught:
+        load_search(path)
+    assert str(caught.value).startswith(f"{path}:{9 if study else 7}: {message}")
+
+
+def test_trials_of_the_command_line_have_the_limit_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"^--trials: must be less than or equal to 100000, got 100001$"):
+        load_search(write(tmp_path, LAMBDA)).with_trials(100_001)
+
+
 STUDY_MISTAKES = {
     "sampler": ("sampler: tp", "unknown value 'tp'; did you mean 'tpe'?"),
     "row": ("row: ELSE", "unknown row 'ELSE'; did you mean 'ELSA'?"),

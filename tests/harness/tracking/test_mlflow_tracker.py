@@ -19,6 +19,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tracking import LiveRun, MlflowTracker, Tracker
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.translation import read_json_tag
 
 PROVENANCE = {"code_digest": "c0de", "data_digest": "da7a" * 16, "commit": "abc", "dirty": "false"}
 
@@ -248,7 +249,7 @@ class TestMlflowTracker(TrackerContract):
         run = client.get_run(record.run_id)
         assert run.data.tags["mlflow.parentRunId"] == desk.parent_id
         assert run.data.tags["title"] == "A small experiment"
-        assert run.data.tags["provenance.code_digest"] == "c0de"
+        assert read_json_tag("provenance", run.data.tags)["code_digest"] == "c0de"
         assert run.data.params["parameterization"] == "query_key + position_bias"
         config = json.loads(Path(client.download_artifacts(record.run_id, "config.json")).read_text())
         assert config["cell_id"] == record.cell_id

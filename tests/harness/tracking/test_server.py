@@ -23,6 +23,7 @@ from harness.record import EpochMetrics, RunStatus
 from harness.run.open_run import OpenRun
 from harness.spec import ExperimentSpec
 from harness.tracking import MlflowTracker, patience
+from harness.tracking.translation import read_json_tag
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +115,7 @@ def test_a_password_in_the_address_is_used_and_never_stored(
 ) -> None:
     run_id = train(tracker, small_spec, small_plan, lambda: None)
     run = MlflowClient(f"http://127.0.0.1:{server.port}").get_run(run_id)
-    assert run.data.tags["provenance.device"].startswith("http://me:***@127.0.0.1 ")
+    assert read_json_tag("provenance", run.data.tags)["device"].startswith("http://me:***@127.0.0.1 ")
     stored = [path for path in server.folder.rglob("*") if path.is_file()]
     assert stored
     assert not [path for path in stored if b"ter2x" in path.read_bytes()]

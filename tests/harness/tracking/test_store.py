@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.tracking import default_tracking_uri, find_root
+from harness.project import find_root
+from harness.tracking import default_tracking_uri
 from harness.tracking.store import Store
 
 

@@ -1,10 +1,23 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import Metric
 
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.tracking.translation import STEPS, to_config, to_curve, to_final_metrics, to_params
+from harness.tracking.process import ProcessIdentity
+from harness.tracking.translation import (
+    STEPS,
+    read_json_tag,
+    to_config,
+    to_curve,
+    to_final_metrics,
+    to_outcome_tags,
+    to_params,
+    to_process,
+    to_record,
+    to_start_tags,
+)
 
 
 def test_params_are_row_seed_recipe_and_levels(small_spec, small_plan):
@@ -31,6 +44,42 @@ def test_the_config_writes_defaults_out(small_spec, small_plan):
     assert config["attention"][0]["window_size"] == 7
     assert config["training"]["opt"] == "adamw"
     assert config["cell_id"] == small_plan.runs[1].row.cell.id
+
+
+PROVENANCE = {"code_digest": "c0de", "torch": "2.14.1", "device": "a processor"}
+PROCESS = ProcessIdentity("box", 7, 12.5)
+
+
+def make_run(tags):
+    data = SimpleNamespace(tags=tags, params={"row": "Net7", "seed": "0"}, metrics={})
+    return SimpleNamespace(data=data, info=SimpleNamespace(run_id="1", end_time=0, status="FINISHED"))
+
+
+def test_what_is_not_searched_for_is_in_one_tag_each(small_spec, small_plan):
+    tags = to_start_tags(small_plan.runs[0], small_spec, {**PROVENANCE, "commit": "abc"}, PROCESS)
+    assert not [name for name in tags if name.startswith(("provenance.", "process.", "limit."))]
+    assert {"provenance", "process", "cell_id"} <= set(tags)
+    assert len(tags) < 10
+
+
+@pytest.mark.parametrize("written", ["today", "earlier"])
+def test_provenance_limits_and_process_are_read_whoever_wrote_them(written):
+    record = Record("cell", "Net7", 0, RunStatus.OK, {}, (), PROVENANCE, limits={"memory_limit_gb": 4.0}, run_id="1")
+    earlier = {
+        "status": "ok",
+        **{f"provenance.{name}": value for name, value in PROVENANCE.items()},
+        "limit.memory_limit_gb": "4.0",
+    }
+    outcome = to_outcome_tags(record) if written == "today" else earlier
+    owner = {"process.host": "box", "process.pid": "7", "process.started": "12.5"}
+    tags = {"cell_id": "cell", "process": '{"host": "box", "pid": "7", "started": "12.5"}', **outcome}
+    run = make_run(tags if written == "today" else {"cell_id": "cell", **owner, **outcome})
+    assert to_record(run) == record
+    assert to_process(run) == PROCESS
+
+
+def test_a_tag_of_json_that_is_damaged_has_no_values():
+    assert read_json_tag("provenance", {"provenance": '{"torch": "2.1'}) == {}
 
 
 @pytest.mark.parametrize(

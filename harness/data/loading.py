@@ -1,0 +1,62 @@
+"""The processes that decode images for a run: one that is killed ends the run, and says by which signal."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkContext, ForkProcess
+
+from harness.errors import LoaderKilled, StoreError
+from harness.processes import name_signal
+
+
+class LoadingProcess(ForkProcess):
+    """One of them; `was_ended` where torch has ended it itself, as it does with those that are no longer needed."""
+
+    was_ended = False
+
+    def start(self) -> None:
+        """Start it and remember it."""
+        super().start()
+        _started[:] = [*(process for process in _started if process.exitcode != 0), self]
+
+    def terminate(self) -> None:
+        """End it on purpose."""
+        self.was_ended = True
+        super().terminate()
+
+
+class LoadingContext(ForkContext):
+    """A way to start processes for torch's loader.
+
+    A run's own way is a fork server: each process would import torch and timm in every epoch.
+    """
+
+    Process = LoadingProcess
+
+
+_started: list[LoadingProcess] = []
+
+
+@contextmanager
+def watching_loaders() -> Iterator[None]:
+    """Raise what has killed a loading process in place of what torch, or a store that torch has interrupted, says.
+
+    Torch raises its error wherever the process of the run is at that moment.
+
+    Raises:
+        LoaderKilled: a loading process was killed.
+    """
+    _started.clear()
+    try:
+        yield
+    except (RuntimeError, StoreError) as error:
+        number = _find_signal()
+        if number is None:
+            raise
+        advice = "; shared memory may be full (df /dev/shm)" if number == signal.SIGBUS else ""
+        raise LoaderKilled(f"a process that loads images was {name_signal(number)}{advice}", number) from error
+
+
+def _find_signal() -> int | None:
+    codes = (process.exitcode for process in _started if not process.was_ended)
+    return next((-code for code in codes if code is not None and code < 0), None)
