@@ -13,7 +13,7 @@ from harness.cli.verb import echo
 from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
-from paradigms.config import shorten
+from paradigms.facts import shorten
 
 MAX_DIGITS = 9
 """Of a count on the command line."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, Posi
 
 from harness.reading import error_at, load_kind
 from harness.spec import ExperimentSpec, Name, Spec, Stages
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 Objective = Literal["val", "macs", "throughput"]
 

@@ -15,16 +15,8 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from paradigms.config import (
-    AGGREGATIONS,
-    BORDERS,
-    NEIGHBORHOODS,
-    NORMALIZATIONS,
-    PARAMETERIZATIONS,
-    TERMS,
-    AttentionConfig,
-    unknown_name,
-)
+from paradigms.config import TERMS, AttentionConfig
+from paradigms.facts import NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.laws.operator import (
     declares_its_parameters,
     depends_on_its_neighborhood_alone,
@@ -38,7 +30,7 @@ from paradigms.laws.operator import (
 from paradigms.laws.room import keeps_what_it_declares, values_taps_outside
 from paradigms.laws.specimen import VARIANTS, LawBroken, choose_sizes
 
-__all__ = ["LAWS", "LAWSLAWS_OF_ROOMSS", "Law", "LawBroken", "check_level", "list_configs"]
+__all__ = ["LAWS", "LAWS_OF_ROOMS", "Law", "LawBroken", "check_level", "list_configs"]
 
 Law = Callable[[AttentionConfig], None]
 
@@ -64,13 +56,6 @@ LAWS_OF_ROOMS: dict[str, dict[str, Callable[[str], None]]] = {
 }
 """What the levels of a room keep besides: functions of a level's name."""
 
-_NAMES = {
-    "parameterization": PARAMETERIZATIONS,
-    "normalization": NORMALIZATIONS,
-    "neighborhood": NEIGHBORHOODS,
-    "aggregation": AGGREGATIONS,
-}
-
 
 def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
     """The operators that a level is checked in: with every neighborhood and border that it goes with.
@@ -80,14 +65,14 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
     Raises:
         ValueError: there is no such room, or no such level in it.
     """
-    if room not in _NAMES:
-        raise ValueError(unknown_name("room", room, tuple(_NAMES)))
-    if name not in _NAMES[room]:
-        raise ValueError(unknown_name(room, name, tuple(_NAMES[room])))
+    if room not in ROOMS:
+        raise ValueError(unknown_name("room", room, tuple(ROOMS)))
+    if name not in ROOMS[room]:
+        raise ValueError(unknown_name(room, name, tuple(ROOMS[room])))
     found = {}
     for neighborhood in [name] if room == "neighborhood" else NEIGHBORHOODS:
         variants = {"": {}, **VARIANTS.get(neighborhood, {})}
-        for border, (suffix, fields) in product(BORDERS[neighborhood], variants.items()):
+        for border, (suffix, fields) in product(NEIGHBORHOODS[neighborhood].borders, variants.items()):
             levels: dict[str, Any] = {"parameterization": TERMS, "neighborhood": neighborhood, "border": border}
             levels[room] = (name,) if room == "parameterization" else name
             sizes = choose_sizes(levels["parameterization"])
