@@ -17,7 +17,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 
 from harness.errors import SpecError
 from harness.parsing import MAX_BYTES, ParseError, parse_yaml
-from paradigms.config import shorten, unknown_name
+from paradigms.facts import shorten, unknown_name
 
 MAX_HINTS = 4
 """Places of a key that a message names."""

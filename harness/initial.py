@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.spec import ExperimentSpec, RowSpec
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 
 @dataclass(frozen=True)

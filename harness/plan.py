@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, cast
@@ -36,7 +36,8 @@ from harness.spec import (
     Spec,
     TrainingSpec,
 )
-from paradigms.config import NEIGHBORHOOD_FACTS, TERMS, AttentionConfig, make_config, to_pair, unknown_name
+from paradigms.config import TERMS, AttentionConfig, make_config
+from paradigms.facts import to_pair, unknown_name
 from paradigms.presets import get_preset
 from paradigms.requirements import require_batch, require_map, require_width
 
@@ -406,7 +407,7 @@ def _check_pairs(spec: ExperimentSpec, name: str, attention: Sequence[AttentionC
     for config in attention:
         if config is None:
             continue
-        facts = NEIGHBORHOOD_FACTS[config.neighborhood]
+        facts = config.around
         rows, columns = (facts.span * size for size in to_pair(getattr(config, facts.size)))
         pairs = side**2 * rows * columns
         if pairs > MAX_PAIRS:
@@ -509,13 +510,13 @@ def _resolve_operator(layers: list[OperatorSpec], sizes: BackboneSpec, image_siz
     fields: dict[str, Any] = {}
     for layer in layers:
         fields = {**(fields if layer.preset is None else _expand(layer.preset)), **layer.stated()}
-    base = replace(sizes.base_operator(image_size), initialization=sizes.initialization)
+    base = sizes.base_operator(image_size).replace(initialization=sizes.initialization)
     return make_config(fields, base=base)
 
 
 def _expand(preset: str) -> dict[str, Any]:
     """What a preset states: everything, except that the backbone's fields hold where the preset has none of its own."""
-    default, config = asdict(AttentionConfig()), asdict(get_preset(preset).config)
+    default, config = AttentionConfig().to_dict(), get_preset(preset).config.to_dict()
     return {name: value for name, value in config.items() if name not in _OF_BACKBONE or value != default[name]}
 
 

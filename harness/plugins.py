@@ -18,9 +18,10 @@ from harness.data.family import Family
 from harness.errors import PluginError
 from harness.project import read_project
 from harness.provenance import FOREIGN
-from harness.spec import BackboneSpec, BackbonesSpec, add_backbone
+from harness.spec import BackboneSpec, BackbonesSpec, add_backbone, add_level_fields
 from harness.spec.data import DATASETS as DATASET_NAMES
 from paradigms.config import LEVELS
+from paradigms.facts import ROOMS
 
 T = TypeVar("T")
 
@@ -129,6 +130,7 @@ def _add(room: str, name: str, level: Any, module: ModuleType) -> None:
             _add_backbone(name, level)
         else:
             add_level(room, name, level)
+            add_level_fields(ROOMS[room][name].fields)
     except ValueError as error:
         raise PluginError(f"plugin {module.__name__}: {error}") from None
     FOREIGN[name] = FOREIGN.get(name, frozenset()) | {module.__name__, _find_module(level)}

@@ -41,7 +41,7 @@ COMPILED = {"paradigms.kernels.cpu": "paradigms/kernels/native"}
 FOREIGN: dict[str, frozenset[str]] = {}
 """The modules of levels and datasets from outside of the two packages, by the level's name; see `harness.plugins`."""
 
-CONFIGURATION = frozenset({"paradigms", "paradigms.config", "paradigms.presets", "paradigms.models"})
+CONFIGURATION = frozenset({"paradigms", "paradigms.config", "paradigms.facts", "paradigms.presets", "paradigms.models"})
 """Names and defaults; what a cell resolves to is its id already."""
 
 

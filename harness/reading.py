@@ -11,7 +11,7 @@ from harness.errors import SpecError
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RecipeSpec
 from harness.spec.data import DATASETS
-from paradigms.config import shorten, unknown_name
+from paradigms.facts import shorten, unknown_name
 
 Kind = TypeVar("Kind", bound=ExperimentSpec)
 

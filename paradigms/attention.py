@@ -1,7 +1,5 @@
 """The operator: Eq. 4 of arXiv:2112.12786 assembled from one part of each room."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,7 +7,8 @@ from torch import Tensor, nn
 from paradigms import kernels
 from paradigms.aggregation import AGGREGATIONS
 from paradigms.aggregation.level import Aggregation
-from paradigms.config import AttentionConfig, Size
+from paradigms.config import AttentionConfig
+from paradigms.facts import Size
 from paradigms.functional import Outside, make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
 from paradigms.normalization import NORMALIZATIONS, Normalization
@@ -156,9 +155,9 @@ def build_attention(
     """
     config = to_config(config)
     if window_size is not None:
-        config = replace(config, window_size=window_size, shift_size=None)
+        config = config.replace(window_size=window_size, shift_size=None)
     if shift_size is not None:
-        config = replace(config, shift_size=shift_size)
+        config = config.replace(shift_size=shift_size)
     require_width(config, dim=dim, num_heads=num_heads)
     neighborhood = NEIGHBORHOODS[config.neighborhood].from_config(config)
     geometry = neighborhood.geometry
@@ -167,7 +166,7 @@ def build_attention(
         dim,
         num_heads,
         parameterization=parameterization.from_config(config, dim, num_heads, geometry=geometry, qkv_bias=qkv_bias),
-        normalization=NORMALIZATIONS[config.normalization](),
+        normalization=NORMALIZATIONS[config.normalization].from_config(config),
         neighborhood=neighborhood,
         aggregation=AGGREGATIONS[config.aggregation].from_config(config, dim, num_heads, geometry.num_offsets),
         projections=PROJECTIONS[config.projections](dim, qkv_bias, choose_linear(config)),

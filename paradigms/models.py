@@ -11,7 +11,7 @@ operators of one's own; any model takes them as `attention`, one for each stage:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -71,12 +71,12 @@ _GLOBAL = AttentionConfig(parameterization=("query_key",), window_size=1 << 16)
 """A DeiT's own attention: a window larger than any map is fitted to it."""
 
 
-_RELEASED_ELSA = replace(get_preset("elsa").config, initialization="released")
+_RELEASED_ELSA = get_preset("elsa").config.replace(initialization="released")
 
 
 def _elsa(group_width: int, aggregation: str = "ghost_head") -> tuple[AttentionConfig | str, ...]:
     """ELSA in three stages as released with arXiv:2112.12786; the last, a single window, stays Swin's."""
-    operator = replace(_RELEASED_ELSA, group_width=group_width, aggregation=aggregation)
+    operator = _RELEASED_ELSA.replace(group_width=group_width, aggregation=aggregation)
     return (*[operator] * 3, "swin")
 
 
@@ -116,7 +116,7 @@ MODELS: dict[str, Model] = {
     "attention_volo": Model("volo_d1", (None,) * 4),
     "attention_deit": Model("deit_tiny", (None,)),
     "deit_tiny_gap": Model("deit_tiny", (None,)),
-    "deit_tiny_gap_ghost": Model("deit_tiny", (replace(_GLOBAL, aggregation="ghost_head", ghost_heads="2x"),)),
+    "deit_tiny_gap_ghost": Model("deit_tiny", (_GLOBAL.replace(aggregation="ghost_head", ghost_heads="2x"),)),
 }
 
 _INPUT: dict[str, dict[str, Any]] = {

@@ -4,16 +4,16 @@ A level from outside is what a level in a room's own mapping is: a class that ke
 when this module is imported.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paradigms.aggregation import AGGREGATIONS
 from paradigms.aggregation.level import Aggregation
 from paradigms.backbones import BACKBONES, OperatorStages
-from paradigms.config import CENTRED_ONLY, MINIMUM_TAPS, NAMES, add_neighborhood, unknown_name
+from paradigms.config import BACKBONES as BACKBONE_NAMES
+from paradigms.facts import Facts, add_facts, unknown_name
 from paradigms.neighborhood import NEIGHBORHOODS, Neighborhood
-from paradigms.normalization import NORMALIZATIONS
+from paradigms.normalization import NORMALIZATIONS, Normalization
 from paradigms.parameterization import PARAMETERIZATIONS
 from paradigms.parameterization.level import Parameterization
 
@@ -39,7 +39,7 @@ def list_needs(protocol: type) -> tuple[str, ...]:
 
 ROOMS: dict[str, Room] = {
     "parameterization": Room(PARAMETERIZATIONS, list_needs(Parameterization)),
-    "normalization": Room(NORMALIZATIONS, ("kind", "ignores_constant", "weight_sum")),
+    "normalization": Room(NORMALIZATIONS, ("kind", *list_needs(Normalization))),
     "neighborhood": Room(NEIGHBORHOODS, ("facts", *list_needs(Neighborhood))),
     "aggregation": Room(AGGREGATIONS, list_needs(Aggregation)),
     "backbone": Room(BACKBONES, list_needs(OperatorStages)),
@@ -51,7 +51,8 @@ def add_level(room: str, name: str, level: Any) -> None:
 
     A normalization's `kind` is its name: kernels go by it. A neighborhood has `facts`, its `NeighborhoodFacts`. A
     parameterization or aggregation that goes with the taps around each query of a sliding window alone says so by
-    `centred_borders`, the borders that it knows. A config has no fields for it: a variant is a level of its own.
+    `centred_borders`, the borders that it knows; one that needs several taps by `minimum_taps`. `fields` maps the names
+    of its own fields to a `paradigms.facts.Field` each: a config takes them, and `from_config` reads them.
 
     Raises:
         ValueError: there is no such room, the name is taken, or the level lacks what those of the room have.
@@ -67,8 +68,11 @@ def add_level(room: str, name: str, level: Any) -> None:
     _check_callable(f"{room} {name!r}", level)
     if room == "normalization" and level.kind != name:
         raise ValueError(f"the kind of normalization {name!r} must be its name, got {level.kind!r}")
+    if room == "backbone":
+        BACKBONE_NAMES.append(name)
+    else:
+        add_facts(room, name, level.facts if room == "neighborhood" else _make_facts(room, level))
     taken[name] = level
-    _add_facts(room, name, level)
 
 
 def check_needs(title: str, level: object, needs: tuple[str, ...]) -> None:
@@ -83,13 +87,10 @@ def _check_callable(title: str, level: object) -> None:
         raise ValueError(f"{title} must be a class, got {level!r}")
 
 
-def _add_facts(room: str, name: str, level: Any) -> None:
-    """What `paradigms.config` knows of a level without torch."""
-    if room == "neighborhood":
-        add_neighborhood(name, level.facts)
-    else:
-        NAMES[room].append(name)
-    facts: Mapping[str, Any] = {"minimum_taps": MINIMUM_TAPS, "centred_borders": CENTRED_ONLY}
-    for attribute, known in facts.items():
-        if hasattr(level, attribute):
-            known[name] = getattr(level, attribute)
+def _make_facts(room: str, level: Any) -> Facts:
+    """What the class of a parameterization, normalization or aggregation declares, by the names of `Facts`."""
+    names = ("fields", "minimum_taps", "centred_borders", *(["scores"] if room == "parameterization" else []))
+    facts = Facts(**{name: getattr(level, name) for name in names if hasattr(level, name)})
+    if room == "aggregation" and isinstance(level.kind, str):  # a property where it depends on the config
+        return replace(facts, get_kind=lambda _config: level.kind)
+    return facts

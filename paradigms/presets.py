@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from paradigms.config import NEIGHBORHOOD_FACTS, AttentionConfig, unknown_name
+from paradigms.config import AttentionConfig
+from paradigms.facts import unknown_name
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def write_equation(config: AttentionConfig) -> str:
     logits = " + ".join(_SYMBOLS.get(name, name) for name in config.parameterization)
     weights = f"{config.normalization}_j({logits})"
     filtered = weights if config.aggregation == "weighted_sum" else f"{config.aggregation}({weights})"
-    return f"f_i = Σ_{{j∈{NEIGHBORHOOD_FACTS[config.neighborhood].symbol}}} {filtered} v_j"
+    return f"f_i = Σ_{{j∈{config.around.symbol}}} {filtered} v_j"
 
 
 def _preset(source: str, *terms: str, normalization: str = "softmax", neighborhood: str = "local_window") -> Preset:

@@ -30,7 +30,7 @@ from harness.credentials import join_command
 from harness.errors import HarnessError
 from harness.names import to_printable
 from harness.plugins import load_plugins, load_project_plugins
-from paradigms.config import shorten
+from paradigms.facts import shorten
 
 VERBS: dict[str, Verb] = {
     "init": init,

@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.project import find_root
 from harness.reading import load_spec
-from paradigms.config import shorten
+from paradigms.facts import shorten
 
 MAX_DIGITS = 9
 """Of a count on the command line."""

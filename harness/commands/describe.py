@@ -1,7 +1,7 @@
 """`harness describe`: an operator's equation, source and parts, and what a model with it costs, stage by stage."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +19,13 @@ from harness.reading import load_recipe, load_spec
 from harness.run.cell import measure_cost
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
 from harness.table.display import count_noun, write_size
-from paradigms.config import FIELDS_WITHOUT_EFFECT, NEIGHBORHOOD_FACTS, OWN_FIELDS, AttentionConfig, unknown_name
+from paradigms.config import AttentionConfig
+from paradigms.facts import FIELDS, NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.presets import PRESETS, write_equation
 
 PRESET_RECIPE = "imagenet"
 """Where a preset is described unless another recipe is asked for: at the sizes of the paper."""
 
-_FACTORS = ("parameterization", "normalization", "neighborhood", "aggregation")
 _NO_LEVELS = frozenset(
     {"window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size", "initialization", "backend"}
 )
@@ -117,16 +117,14 @@ def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
     preset = _find_preset(config, name)
     yield ["equation", write_equation(config) if preset is None else PRESETS[preset].equation]
     yield ["source", "no preset" if preset is None else f"{PRESETS[preset].source} (preset {preset})"]
-    facts = NEIGHBORHOOD_FACTS[config.neighborhood]
-    owned = {**OWN_FIELDS, config.neighborhood: frozenset({facts.size, *facts.fields})}
-    for factor in _FACTORS:
+    for factor, room in ROOMS.items():
         levels = getattr(config, factor)
         names = (levels,) if isinstance(levels, str) else levels
-        read = frozenset().union(*(owned.get(level, frozenset()) for level in names))
+        read = frozenset().union(*(room[level].fields for level in names))
         yield [factor, ", ".join([" + ".join(names), *_list_fields(config, read)])]
-    shared = {field.name for field in fields(config)} - set(_FACTORS) - FIELDS_WITHOUT_EFFECT[config.neighborhood]
-    for field in _list_fields(replace(config, border=config.outside_rule), shared.difference(*owned.values())):
-        yield field.split(" ", maxsplit=1)
+    yield ["border", config.outside_rule]
+    yield ["projections", config.projections]
+    yield ["backend", config.backend]
 
 
 def _find_preset(config: AttentionConfig, name: str) -> str | None:
@@ -139,9 +137,9 @@ def _to_operator(config: AttentionConfig) -> dict[str, Any]:
     return {name: value for name, value in config.to_canonical().items() if name not in _NO_LEVELS}
 
 
-def _list_fields(config: AttentionConfig, names: frozenset[str] | set[str]) -> list[str]:
+def _list_fields(config: AttentionConfig, names: Container[str]) -> list[str]:
     """`name value` of those that are set, in the order of their declaration."""
-    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name in names}
+    values = {name: getattr(config, name) for name in FIELDS if name in names}
     return [f"{name} {_to_text(value)}" for name, value in values.items() if value is not None]
 
 
@@ -163,9 +161,7 @@ def _list_stages(cell: Cell) -> str:
 
 def _to_line(cell: Cell, info: StageInfo, cost: StageCost) -> list[str]:
     width = cast("BackboneSpec", cell.sizes).widths[info.stage - 1]
-    seen = (
-        f"{NEIGHBORHOOD_FACTS[info.neighborhood].symbol} {write_size(info.size)}{', global' if info.is_global else ''}"
-    )
+    seen = f"{NEIGHBORHOODS[info.neighborhood].symbol} {write_size(info.size)}{', global' if info.is_global else ''}"
     shape = [
         str(info.stage),
         str(cost.blocks),

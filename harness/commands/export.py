@@ -27,10 +27,8 @@ from harness.provenance import FOREIGN, code_digest, list_foreign
 from harness.spec import DataSpec, LinearSpec, TrainingSpec
 from harness.tracking import Tracker
 from harness.weights import load_weights
-from paradigms.config import NAMES, make_config
-
-ROOMS = ("parameterization", "normalization", "neighborhood", "aggregation")
-"""The parts of an operator that a plug-in may add levels to."""
+from paradigms.config import make_config
+from paradigms.facts import ROOMS
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 
@@ -114,9 +112,9 @@ def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if name not in paradigms.models.MODELS:
         raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, of which timm knows no model")
     for stage in config["attention"]:
-        for room in () if stage is None else ROOMS:
+        for room, levels in () if stage is None else ROOMS.items():
             for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
-                if level not in NAMES[room]:
+                if level not in levels:
                     advice = "name its plug-in by --plugin, or by plugins in harness.yaml"
                     raise PluginError(f"{room} {level!r} of the run is not known: {advice}")
     data = config["data"]

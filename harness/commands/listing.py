@@ -11,16 +11,8 @@ from harness.document import read_document
 from harness.errors import SpecError
 from harness.reading import list_experiments, list_recipes, list_searches, load_recipe, load_spec
 from harness.rows import list_rows
-from paradigms.config import (
-    AGGREGATIONS,
-    BACKBONES,
-    BORDERS,
-    INITIALIZATIONS,
-    NEIGHBORHOOD_FACTS,
-    NORMALIZATIONS,
-    PARAMETERIZATIONS,
-    PROJECTIONS,
-)
+from paradigms.config import BACKBONES, PROJECTIONS
+from paradigms.facts import AGGREGATIONS, BORDERS, INITIALIZATIONS, NEIGHBORHOODS, NORMALIZATIONS, PARAMETERIZATIONS
 from paradigms.presets import PRESETS
 
 Entries = list[dict[str, Any]]
@@ -31,8 +23,8 @@ _WIDTH = 82
 _ROOMS = {
     "parameterization": ("how logits are made; the first four are terms that add up", PARAMETERIZATIONS),
     "normalization": ("how logits become weights", NORMALIZATIONS),
-    "neighborhood": ("which keys a query sees", tuple(NEIGHBORHOOD_FACTS)),
-    "border": ("what a tap outside the map counts for", tuple(dict.fromkeys(b for bs in BORDERS.values() for b in bs))),
+    "neighborhood": ("which keys a query sees", tuple(NEIGHBORHOODS)),
+    "border": ("what a tap outside the map counts for", BORDERS),
     "aggregation": ("how weights meet values", AGGREGATIONS),
     "projections": ("what stands before and after", PROJECTIONS),
     "initialization": ("how projections of hadamard_conv start", INITIALIZATIONS),

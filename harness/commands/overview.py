@@ -16,7 +16,7 @@ from harness.run.cell import measure_cost
 from harness.run.ledger import Entry, Standing
 from harness.table.display import count_noun, write_size
 from harness.table.training import to_training_notes
-from paradigms.config import NEIGHBORHOOD_FACTS
+from paradigms.facts import NEIGHBORHOODS
 
 
 def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
@@ -155,7 +155,7 @@ def _to_stage(info: StageInfo) -> list[str]:
 
 
 def _to_symbol(neighborhood: str) -> str:
-    return NEIGHBORHOOD_FACTS[neighborhood].symbol
+    return NEIGHBORHOODS[neighborhood].symbol
 
 
 def _name_rows(names: Sequence[str], stages: Mapping[str, Sequence[StageInfo]]) -> str:

@@ -21,7 +21,6 @@ from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
-from harness.spec import OperatorSpec
 from harness.table.display import count_noun
 
 Show = Callable[[SearchEvent], None]
@@ -122,15 +121,12 @@ def write_preset(spec: SearchSpec, storage: str) -> str:
     yaml.width = 1000
     yaml.dump(_to_yaml(row.model_dump(exclude_unset=True)), text)
     stated = [(parameter, best.values[parameter.name]) for parameter in space.parameters]
-    options = [f"{known.field}={value}" for known, value in (*stated, *space.fixed) if known.field not in _FIELDS]
+    options = [f"{known.field}={value}" for known, value in (*stated, *space.fixed) if not known.is_operator]
     lines = [
         f"# trial {best.number} of study {space.spec.name}: {best.objectives['val']:.2f} % of the validation images"
     ]
     lines += [f"# under recipe {spec.recipe.name} with --set {' '.join(options)}"] if options else []
     return "\n".join([*lines, f"{WINNER}: {text.getvalue().strip()}"])
-
-
-_FIELDS = frozenset(OperatorSpec.model_fields)
 
 
 def _to_yaml(value: Any) -> Any:

@@ -174,7 +174,7 @@ def _make_plans() -> Iterator[Plan]:
 
 def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the artifact `config.json` says of a cell, less what is at its default; alike stages once."""
-    operator = asdict(AttentionConfig())
+    operator = AttentionConfig().to_dict()
     stages = [None if stage is None else _differ(stage, operator) for stage in config["attention"]]
     sizes = _SIZES.get(config["backbone"])
     return {

@@ -11,7 +11,7 @@ from harness.data.family import Data, Description, Family
 from harness.data.label_maps import digest_label_maps
 from harness.errors import SpecError
 from harness.spec import DataSpec, TrainingSpec
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 if TYPE_CHECKING:
     import torch

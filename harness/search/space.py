@@ -16,7 +16,7 @@ from harness.plan import PlannedRow, make_plan
 from harness.reading import error_at
 from harness.search.spec import MAX_GRID, DimensionSpec, SearchSpec, is_same, to_label
 from harness.spec import OperatorSpec, RecipeSpec, RowSpec, Stages
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -14,7 +14,7 @@ from harness.errors import SpecError
 from harness.reading import error_at, load_kind
 from harness.spec import ExperimentSpec, Name, Spec, Stages
 from harness.spec.field import MAX_STAGES, Replicates
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 Objective = Literal["val", "macs", "throughput"]
 

@@ -3,8 +3,10 @@
 The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.spec.backbone import BackboneSpec, BackbonesSpec, DeitSpec, LinearSpec, MlpSpec, SwinSpec, VoloSpec
@@ -24,9 +26,10 @@ from harness.spec.experiment import (
     split_overrides,
 )
 from harness.spec.field import Name, Spec
-from harness.spec.operator import Heads, OperatorSpec
+from harness.spec.operator import Heads, OperatorSpec, add_field
 from harness.spec.recipe import RecipeSpec
 from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
+from paradigms.facts import FIELDS
 
 __all__ = [
     "AugmentationSpec",
@@ -58,6 +61,7 @@ __all__ = [
     "TrainingSpec",
     "VoloSpec",
     "add_backbone",
+    "add_level_fields",
     "split_overrides",
 ]
 
@@ -65,5 +69,31 @@ __all__ = [
 def add_backbone(name: str, sizes: type[BackboneSpec]) -> None:
     """Let recipes give sizes to a backbone of one's own; `sizes` is the model of what they say of it."""
     BackbonesSpec.model_fields[name] = FieldInfo(annotation=cast("type", sizes | None), default=None)
-    for model in (BackbonesSpec, RecipeSpec, ExperimentSpec):
+    _rebuild(BackbonesSpec, RecipeSpec)
+
+
+def add_level_fields(fields: Iterable[str]) -> None:
+    """Let experiments state the fields of a level from a plug-in, which `paradigms.facts.FIELDS` has by then.
+
+    Raises:
+        ValueError: a field has the name of a key that means something else.
+    """
+    models = (OperatorSpec, CellSpec, RowSpec)
+    for name in [name for name in fields if name not in _LEVEL_FIELDS]:
+        if any(name in model.model_fields for model in models):
+            raise ValueError(f"a field cannot be called {name!r}, which is another key of experiments")
+        for model in models:
+            add_field(model, name)
+        _LEVEL_FIELDS.add(name)
+    _rebuild(*models)
+
+
+_LEVEL_FIELDS = set(FIELDS)
+"""Those that the models have."""
+
+
+def _rebuild(*models: type[BaseModel]) -> None:
+    """Models whose fields have changed, and then every kind of file that contains them."""
+    rebuilt: list[type[BaseModel]] = [*models, ExperimentSpec, *ExperimentSpec.__subclasses__()]
+    for model in rebuilt:
         model.model_rebuild(force=True)

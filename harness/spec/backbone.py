@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.spec.field import MAX_WINDOW, Blocks, Channels, ForStages, Probability, Ratio, Side, Spec, known
-from paradigms.config import INITIALIZATIONS, AttentionConfig, unknown_name
+from paradigms.config import AttentionConfig
+from paradigms.facts import INITIALIZATIONS, unknown_name
 
 
 class BackboneSpec(Spec):

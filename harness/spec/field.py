@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from harness.text import find_control
-from paradigms.config import shorten, unknown_name
+from paradigms.facts import shorten, unknown_name
 
 MAX_NAME_LENGTH = 200
 

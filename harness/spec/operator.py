@@ -1,43 +1,59 @@
 """The operator that a cell, a row or a stage states."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field as Limits
+from pydantic import create_model
+from pydantic.fields import FieldInfo
 
-from harness.spec.field import MAX_CHANNELS, Channels, ForStages, OneOrMore, Pixels, Ratio, Spec, described, known
-from paradigms.config import (
-    AGGREGATIONS,
-    BACKENDS,
-    BORDERS,
-    COMBINATIONS,
-    GHOST_MAPS,
-    GHOST_STARTS,
-    INITIALIZATIONS,
-    NEIGHBORHOODS,
-    NORMALIZATIONS,
-    PARAMETERIZATIONS,
-    PROJECTIONS,
-    AttentionConfig,
-)
+from harness.spec.field import MAX_CHANNELS, Channels, ForStages, OneOrMore, Pixels, Spec, described, known
+from paradigms.config import BACKENDS, CORE, PROJECTIONS
+from paradigms.facts import AGGREGATIONS, BORDERS, FIELDS, NEIGHBORHOODS, NORMALIZATIONS, PARAMETERIZATIONS, Field
 from paradigms.presets import PRESETS
 
 Heads = Annotated[
     Channels | Annotated[tuple[Channels, ...], ForStages] | Literal["1x", "2x", "C"],
     described(f"a number from 1 to {MAX_CHANNELS}, a list with one per stage, 1x, 2x or C"),
 ]
-GhostHeads = Annotated[Channels | Literal["2x", "C"], described(f"a number from 1 to {MAX_CHANNELS}, 2x or C")]
 Term = Annotated[str, known("term", PARAMETERIZATIONS)]
 Normalization = Annotated[str, known("normalization", NORMALIZATIONS)]
 Neighborhood = Annotated[str, known("neighborhood", NEIGHBORHOODS)]
 Aggregation = Annotated[str, known("aggregation", AGGREGATIONS)]
 
 
-class OperatorSpec(Spec):
+def _to_type(name: str, field: Field) -> Any:
+    """The type of a level's field in YAML."""
+    if field.kind == "size":
+        return Pixels
+    if field.kind == "bool":
+        return bool
+    if field.kind == "name":
+        return Annotated[str, known(name, field.names)]
+    limits = Limits(ge=field.minimum, gt=field.above, le=field.maximum)
+    number: Any = Annotated[int, limits] if field.kind == "int" else Annotated[float, limits]
+    return Annotated[number | Literal[field.names], described(field.expected)] if field.names else number
+
+
+def _make_types(fields: Iterable[str]) -> dict[str, Any]:
+    return {name: (_to_type(name, FIELDS[name]) | None, None) for name in fields}
+
+
+if TYPE_CHECKING:
+
+    class LevelsSpec(Spec):
+        """The fields of all levels."""
+
+else:
+    LevelsSpec = create_model("LevelsSpec", __base__=Spec, **_make_types(FIELDS))
+
+
+class OperatorSpec(LevelsSpec):
     """Fields of the operator that a cell, a row or a stage states; what is None is inherited.
 
-    The fields are those of `paradigms.config.AttentionConfig`, and besides `preset`, which replaces all of them at
-    once, and `heads`: one number for every stage, a list per stage, `1x` or `2x` of the backbone's, `C` for as many
-    heads as channels.
+    The fields are those of `paradigms.config.AttentionConfig`, which include those of every level
+    (`paradigms.facts.FIELDS`), and besides `preset`, which replaces all of them at once, and `heads`: one number for
+    every stage, a list per stage, `1x` or `2x` of the backbone's, `C` for as many heads as channels.
     """
 
     preset: Annotated[str, known("preset", tuple(PRESETS))] | None = None
@@ -45,28 +61,16 @@ class OperatorSpec(Spec):
     normalization: Normalization | None = None
     neighborhood: Neighborhood | None = None
     aggregation: Aggregation | None = None
-    window_size: Pixels | None = None
-    shift_size: Pixels | None = None
-    kernel_size: Pixels | None = None
-    dilation: Pixels | None = None
-    chunk_size: Pixels | None = None
-    exact: bool | None = None
-    border: Annotated[str, known("border", sorted({b for names in BORDERS.values() for b in names}))] | None = None
-    group_width: Channels | None = None
-    hadamard_size: Pixels | None = None
-    ghost_lambda: NonNegativeFloat | None = None
-    ghost_gamma: NonNegativeFloat | None = None
-    ghost_heads: GhostHeads | None = None
-    ghost_map: Annotated[str, known("ghost_map", GHOST_MAPS)] | None = None
-    ghost_start: Annotated[str, known("ghost_start", GHOST_STARTS)] | None = None
-    ghost_rate: PositiveFloat | None = None
-    se_ratio: Ratio | None = None
-    combine: Annotated[str, known("combine", COMBINATIONS)] | None = None
+    border: Annotated[str, known("border", BORDERS)] | None = None
     projections: Annotated[str, known("projections", PROJECTIONS)] | None = None
-    initialization: Annotated[str, known("initialization", INITIALIZATIONS)] | None = None
     backend: Annotated[str, known("backend", BACKENDS)] | None = None
     heads: Heads | None = None
 
     def stated(self) -> dict[str, Any]:
         """The fields of `AttentionConfig` that stand here."""
-        return self.model_dump(include=set(AttentionConfig.__dataclass_fields__), exclude_none=True)
+        return self.model_dump(include={*CORE, *FIELDS}, exclude_none=True)
+
+
+def add_field(model: type[OperatorSpec], name: str) -> None:
+    """Let a model have the field of a plug-in's level; what contains the model must be rebuilt."""
+    model.model_fields[name] = FieldInfo(annotation=_to_type(name, FIELDS[name]) | None, default=None)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "muon", "nmuon", "sgd")

@@ -11,7 +11,7 @@ from harness.record import Record, RunStatus
 from harness.statistics import compare
 from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
 from harness.table.selection import Digests, Replicates, get_images, select_replicates
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 _METRICS = {
     "top1": "test/top1",

@@ -51,7 +51,7 @@ from harness.tracking.translation import (
     to_stored_run,
 )
 from harness.tracking.view import VIEW_TAG, make_view, to_path
-from paradigms.config import unknown_name
+from paradigms.facts import unknown_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

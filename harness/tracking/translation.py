@@ -117,7 +117,7 @@ def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
         "cell_id": cell.id,
         "backbone": cell.backbone,
         "sizes": cell.sizes.model_dump(mode="json"),
-        "attention": [None if config is None else asdict(config) for config in cell.attention],
+        "attention": [None if config is None else config.to_dict() for config in cell.attention],
         "num_heads": list(cell.num_heads),
         "data": cell.data.model_dump(mode="json"),
         "training": cell.training.model_dump(mode="json"),

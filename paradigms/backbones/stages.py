@@ -11,7 +11,8 @@ from timm.models.vision_transformer import get_init_weights_vit
 from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention, build_attention
-from paradigms.config import AttentionConfig, to_pair
+from paradigms.config import AttentionConfig
+from paradigms.facts import to_pair
 from paradigms.functional import Geometry
 from paradigms.requirements import MapSize, choose_shift, fit_window
 

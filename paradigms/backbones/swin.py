@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention
 from paradigms.backbones.stages import Fitted, OperatorStages, Placement, refit
-from paradigms.config import AttentionConfig, Size, to_pair
+from paradigms.config import AttentionConfig
+from paradigms.facts import Size, to_pair
 from paradigms.requirements import MapSize
 
 

@@ -12,7 +12,8 @@ from timm.models.vision_transformer import get_init_weights_vit
 from torch import Tensor, nn
 
 from paradigms.backbones.stages import OperatorStages
-from paradigms.config import AttentionConfig, Size, to_pair
+from paradigms.config import AttentionConfig
+from paradigms.facts import Size, to_pair
 from paradigms.requirements import MapSize
 
 _SMALLEST_PATCH = 4

@@ -10,23 +10,14 @@ that are parametrized:
         law(config)
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
 
-from rich.console import Console
-
-from paradigms.config import (
-    AGGREGATIONS,
-    BORDERS,
-    NEIGHBORHOODS,
-    NORMALIZATIONS,
-    PARAMETERIZATIONS,
-    TERMS,
-    AttentionConfig,
-    unknown_name,
-)
+from paradigms.config import TERMS, AttentionConfig
+from paradigms.facts import NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.laws.operator import (
     declares_its_parameters,
     depends_on_its_neighborhood_alone,
@@ -66,13 +57,6 @@ LAWS_OF_ROOMS: dict[str, dict[str, Callable[[str], None]]] = {
 }
 """What the levels of a room keep besides: functions of a level's name."""
 
-_NAMES = {
-    "parameterization": PARAMETERIZATIONS,
-    "normalization": NORMALIZATIONS,
-    "neighborhood": NEIGHBORHOODS,
-    "aggregation": AGGREGATIONS,
-}
-
 
 def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
     """The operators that a level is checked in: with every neighborhood and border that it goes with.
@@ -82,14 +66,14 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
     Raises:
         ValueError: there is no such room, or no such level in it.
     """
-    if room not in _NAMES:
-        raise ValueError(unknown_name("room", room, tuple(_NAMES)))
-    if name not in _NAMES[room]:
-        raise ValueError(unknown_name(room, name, tuple(_NAMES[room])))
+    if room not in ROOMS:
+        raise ValueError(unknown_name("room", room, tuple(ROOMS)))
+    if name not in ROOMS[room]:
+        raise ValueError(unknown_name(room, name, tuple(ROOMS[room])))
     found = {}
     for neighborhood in [name] if room == "neighborhood" else NEIGHBORHOODS:
         variants = {"": {}, **VARIANTS.get(neighborhood, {})}
-        for border, (suffix, fields) in product(BORDERS[neighborhood], variants.items()):
+        for border, (suffix, fields) in product(NEIGHBORHOODS[neighborhood].borders, variants.items()):
             levels: dict[str, Any] = {"parameterization": TERMS, "neighborhood": neighborhood, "border": border}
             levels[room] = (name,) if room == "parameterization" else name
             sizes = choose_sizes(levels["parameterization"])
@@ -101,7 +85,7 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
 
 
 def _print_to_stderr(line: str) -> None:
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    sys.stderr.write(f"{line}\n")
 
 
 def check_level(room: str, name: str, *, show: Callable[[str], object] = _print_to_stderr) -> int:

@@ -1,10 +1,8 @@
 """What the levels of one room keep, seen by themselves."""
 
-from dataclasses import replace
-
 import torch
 
-from paradigms.config import BORDERS, AttentionConfig
+from paradigms.config import AttentionConfig
 from paradigms.laws.specimen import DIM, hold, make_input, make_operator
 from paradigms.normalization import NORMALIZATIONS
 
@@ -15,7 +13,8 @@ def keeps_what_it_declares(normalization: str, *, masked: bool) -> None:
     logits = torch.randn(2, 3, 5, 9, dtype=torch.float64, generator=generator)
     valid = torch.rand(5, 9, generator=generator) < 0.6
     valid[:, :2] = True
-    level, counted = NORMALIZATIONS[normalization](), valid if masked else None
+    level = NORMALIZATIONS[normalization].from_config(AttentionConfig(normalization=normalization))
+    counted = valid if masked else None
     weights = level(logits, counted)
     hold(not masked or (weights * ~valid == 0).all(), "a tap that is not counted has a weight")
     if level.weight_sum is not None:
@@ -31,7 +30,7 @@ def values_taps_outside(neighborhood: str) -> None:
     A corner gathers, under softmax, values that are 3 on the map and 1 where the input is zero.
     """
     config = AttentionConfig(neighborhood=neighborhood, window_size=4, kernel_size=3)
-    corners = {border: _gather_corner(config, border) for border in BORDERS[neighborhood]}
+    corners = {border: _gather_corner(config, border) for border in config.around.borders}
     expected = {"mask": 3.0, "shift": 3.0}
     if "zero" in corners:
         share = corners["zero"] / 3.0
@@ -43,7 +42,7 @@ def values_taps_outside(neighborhood: str) -> None:
 
 
 def _gather_corner(config: AttentionConfig, border: str) -> float:
-    operator = make_operator(replace(config, border=border, parameterization=("position_bias",)))
+    operator = make_operator(config.replace(border=border, parameterization=("position_bias",)))
     values = {"v.weight": 2.0 * torch.eye(DIM), "v.bias": torch.ones(DIM)}
     output = {"proj.weight": torch.eye(DIM), "proj.bias": torch.zeros(DIM)}
     operator.load_state_dict({**operator.state_dict(), **values, **output})

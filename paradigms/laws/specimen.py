@@ -1,7 +1,6 @@
 """What the laws are checked on: small operators and images, never square, and how a broken law is told."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ def choose_sizes(parameterization: Sequence[str]) -> dict[str, Any]:
 
 def shrink(config: AttentionConfig) -> AttentionConfig:
     """The same operator with such neighborhoods."""
-    return replace(config, **choose_sizes(config.parameterization))
+    return config.replace(**choose_sizes(config.parameterization))
 
 
 def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = HEADS) -> LocalAttention:

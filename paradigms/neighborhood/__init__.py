@@ -1,6 +1,6 @@
 """The room of neighborhoods: which keys a query sees (Φ of Eq. 4, arXiv:2112.12786).
 
-A new one is a file here with its row below, and a row of `paradigms.config.NEIGHBORHOOD_FACTS`; where no kind of
+A new one is a file here with its row below, and a row of `paradigms.facts.NEIGHBORHOODS`; where no kind of
 geometry says what it sees, also a rule for one axis in `paradigms.functional.AXIS_RULES`.
 """
 

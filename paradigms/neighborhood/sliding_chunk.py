@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from paradigms.config import AttentionConfig, to_pair
+from paradigms.config import AttentionConfig
+from paradigms.facts import to_pair
 from paradigms.functional import Geometry
 
 

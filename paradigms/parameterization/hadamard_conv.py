@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from paradigms.config import AttentionConfig, to_pair
+from paradigms.config import AttentionConfig
+from paradigms.facts import to_pair
 from paradigms.functional import Geometry, multiply
 from paradigms.parameterization.generated_filter import GeneratedFilter
 from paradigms.pointwise import Linear, choose_linear

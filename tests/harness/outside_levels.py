@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from harness.data import fashion_mnist
 from harness.data.family import Description
@@ -11,21 +12,49 @@ from harness.data.memory import ImageSet, MemoryData
 from harness.spec import SwinSpec
 from paradigms.aggregation.weighted_sum import WeightedSum
 from paradigms.backbones.swin import SwinTransformer
-from paradigms.config import NeighborhoodFacts
+from paradigms.facts import Field, NeighborhoodFacts
 from paradigms.neighborhood.sliding_window import SlidingWindow
 from paradigms.parameterization.hadamard import Hadamard
 
 
 class Sharp:
-    """Softmax at half the temperature."""
+    """Softmax at another temperature."""
 
     kind = "sharp"
     ignores_constant = True
     weight_sum = 1.0
+    fields: ClassVar = {"temperature": Field(kind="float", default=0.5, above=0, doc="Of the softmax.")}
+
+    def __init__(self, temperature):
+        self.temperature = temperature
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(config.temperature)
 
     def __call__(self, logits, valid):
         counted = logits if valid is None else logits.masked_fill(~valid, -torch.inf)
-        return (2 * counted).softmax(-1)
+        return (counted / self.temperature).softmax(-1)
+
+
+class Learned(nn.Module):
+    """Softmax at a temperature that is learned."""
+
+    kind = "learned"
+    ignores_constant = True
+    weight_sum = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    @classmethod
+    def from_config(cls, _config):
+        return cls()
+
+    def forward(self, logits, valid):
+        logits = logits / self.log_temperature.exp()
+        return (logits if valid is None else logits.masked_fill(~valid, -torch.inf)).softmax(-1)
 
 
 class Row(SlidingWindow):
@@ -86,7 +115,7 @@ class Negatives:
 
 
 PARAMETERIZATIONS = {"own_hadamard": OwnHadamard}
-NORMALIZATIONS = {"sharp": Sharp}
+NORMALIZATIONS = {"sharp": Sharp, "learned": Learned}
 NEIGHBORHOODS = {"row": Row}
 AGGREGATIONS = {"own_sum": OwnSum}
 BACKBONES = {"own_swin": OwnSwin}

@@ -11,7 +11,8 @@ from harness.errors import SpecError
 from harness.plan import Cell, make_plan
 from harness.reading import load_spec
 from harness.spec import BackbonesSpec, CellSpec, ExperimentSpec, RowSpec
-from paradigms.config import BORDERS, NORMALIZATIONS, PARAMETERIZATIONS, PROJECTIONS, TERMS
+from paradigms.config import PROJECTIONS, TERMS
+from paradigms.facts import NEIGHBORHOODS, NORMALIZATIONS, PARAMETERIZATIONS
 
 SIZES = 1, 1, 2, 2, 3, 4, 5, 7, 9
 ODD_SIZES = 1, 1, 3, 3, 5, 7, 9
@@ -39,7 +40,9 @@ class _Draws:
         generated = [name for name in PARAMETERIZATIONS if name not in TERMS]
         terms = tuple(term for term in TERMS if self.chance(0.5)) or TERMS[:1]
         parameterization = terms if self.chance(0.6) else (self.choose(generated),)
-        neighborhood = self.choose(list(BORDERS)) if parameterization == terms or self.chance(0.1) else "sliding_window"
+        neighborhood = (
+            self.choose(list(NEIGHBORHOODS)) if parameterization == terms or self.chance(0.1) else "sliding_window"
+        )
         others = ["channel_filter"] if neighborhood == "sliding_window" else []
         aggregation = self.choose(["weighted_sum", "ghost_head", "ghost_head", *others])
         fields: dict[str, Any] = {
@@ -52,7 +55,7 @@ class _Draws:
             **getattr(self, neighborhood)(),
         }
         if self.chance(0.8):
-            fields["border"] = self.choose(BORDERS[neighborhood])
+            fields["border"] = self.choose(NEIGHBORHOODS[neighborhood].borders)
         if aggregation == "ghost_head":
             fields |= {"ghost_lambda": self.choose([0.0, 0.5, 1.0]), "ghost_gamma": self.choose([0.0, 1.0])}
             fields |= {"ghost_heads": self.choose(["C", "C", "2x", 1, 3, 4])}

@@ -25,7 +25,8 @@ from harness.spec import (
     TrainingSpec,
     VoloSpec,
 )
-from paradigms.config import TERMS, AttentionConfig
+from paradigms.config import CORE, TERMS, AttentionConfig
+from paradigms.facts import FIELDS
 from paradigms.presets import PRESETS
 
 TABLE1_SMOKE = {
@@ -298,7 +299,7 @@ def test_a_planned_run_can_be_pickled(spec: ExperimentSpec) -> None:
             id="heads",
         ),
         pytest.param({"heads": (1, 2)}, "rows.A: heads needs one number per stage (3), got [1, 2]", id="list"),
-        pytest.param({"kernel_size": 4}, "rows.A: kernel_size of sliding_window must be odd, got 4", id="even kernel"),
+        pytest.param({"kernel_size": 4}, "rows.A: kernel_size must be odd, got 4", id="even kernel"),
         pytest.param({"stages": {4: {}}}, "rows.A.stages.4: the backbone has stages 1 to 3", id="stage"),
         pytest.param({"border": "shift"}, "rows.A: unknown border of local_window 'shift'", id="border"),
         pytest.param({"shift_size": 5}, "rows.A: shift_size must be in [0, window_size)", id="shift"),
@@ -658,7 +659,7 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     of_levels = {field for _, changes in LEVEL_CHANGES for field in changes}
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
-    assert set(AttentionConfig.__dataclass_fields__) <= operator
+    assert {*CORE, *FIELDS} <= operator
     of_rows = {"backbone", "sizes", "under", "stages", "expect"} | {
         "init_from",
         "image_size",

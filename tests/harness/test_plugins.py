@@ -22,7 +22,8 @@ recipe: outside
 baseline: Swin-T
 rows:
   Swin-T: {}
-  Sharp: {normalization: sharp}
+  Sharp: {normalization: sharp, temperature: 0.25}
+  Learned: {normalization: learned}
   All: {backbone: own_swin, parameterization: [own_hadamard], normalization: sharp, neighborhood: row,
         aggregation: own_sum, kernel_size: 3}
 seeds: 1
@@ -61,10 +62,11 @@ def harness(folder: Path, *arguments: str) -> str:
 def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) -> None:
     harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
     table = pd.read_csv(folder / "results" / "outside" / "outside.csv").set_index("row")
-    assert list(table["n"]) == [1, 1, 1]
+    assert list(table["n"]) == [1, 1, 1, 1]
+    assert table.loc["Learned", "params"] - table.loc["Swin-T", "params"] == 3  # one in each block
     assert table.loc["Sharp", "normalization"] == "sharp"
     assert (table["data_digest"].str.startswith("negatives")).all()
-    assert "3 done, 0 to train" in harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
+    assert "4 done, 0 to train" in harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
 
     (run,) = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["1"], "params.row = 'Sharp'")
     harness(folder, "export", run.info.run_id, "--plugin", "my_levels.py", "--output", "model")
@@ -75,8 +77,8 @@ def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) 
     levels = folder / "my_levels.py"
     levels.write_text(levels.read_text() + "\n# a comment changes nothing\n")
     assert "stale" not in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
-    levels.write_text(levels.read_text().replace("(2 * counted)", "(3 * counted)"))
-    assert "3 stale" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
+    levels.write_text(levels.read_text().replace("counted / self.temp", "0.5 * counted / self.temp"))
+    assert "4 stale" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
 
 
 @pytest.mark.slow
@@ -110,6 +112,7 @@ def test_a_mistake_in_the_projects_file_is_told_with_its_line(
 ENTRY_POINTS = """\
 [elsa_ablation.normalization]
 sharp = my_levels:Sharp
+learned = my_levels:Learned
 [elsa_ablation.neighborhood]
 row = my_levels:Row
 [elsa_ablation.parameterization]
@@ -134,15 +137,16 @@ def test_an_installed_package_needs_no_flag(folder: Path) -> None:
 
 LAWS = """
 from harness.plugins import load_plugins
-from paradigms import config, plugins
+from paradigms import facts, plugins
 from paradigms.laws import LawBroken, check_level
 from paradigms.normalization import NORMALIZATIONS
 
 load_plugins("my_levels.py")
 load_plugins("my_levels")  # again is nothing new
-for room, names in config.NAMES.items():
-    assert list(plugins.ROOMS[room].mapping) == names, room
+for room, levels in facts.ROOMS.items():
+    assert list(plugins.ROOMS[room].mapping) == list(levels), room
 assert check_level("normalization", "sharp") > 50
+assert check_level("normalization", "learned") > 50
 assert check_level("neighborhood", "row") > 15
 NORMALIZATIONS["sharp"].weight_sum = 2.0
 try:
@@ -158,6 +162,52 @@ else:
 def test_every_law_is_checked_on_a_level_from_outside(folder: Path) -> None:
     done = start(folder, "-c", LAWS)
     assert done.returncode == 0, done.stderr
+
+
+FIELDS = """
+from harness.errors import SpecError
+from harness.plan import make_plan
+from harness.plugins import load_plugins
+from harness.reading import load_spec
+from harness.search.space import make_space
+from harness.search.spec import load_search
+from paradigms import AttentionConfig
+
+load_plugins("my_levels.py")
+rows = {row.name: row.cell for row in make_plan(load_spec("outside.yaml")).rows}
+assert rows["Sharp"].attention[0].temperature == 0.25
+assert AttentionConfig(normalization="sharp", temperature=0.5).to_canonical() == {"normalization": "sharp"}
+for value, message in (("0", "must be greater than 0"), ("warm", "must be a number")):
+    try:
+        load_spec("outside.yaml", overrides=[f"rows.Sharp.temperature={value}"])
+    except SpecError as error:
+        assert message in str(error), error
+    else:
+        raise SystemExit("a wrong value was accepted")
+space = make_space(load_search("search.yaml"))
+cells = {space.find_cell("trial", {"temperature": value}).cell.id for value in (0.1, 0.25, 1.0)}
+assert len(cells) == 3 and rows["Sharp"].id in cells
+"""
+
+SEARCH = """\
+title: A temperature
+recipe: outside
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Sharp: {normalization: sharp}
+search:
+  temperature: {low: 0.1, high: 1.0}
+study: {row: Sharp, trials: 3}
+"""
+
+
+@pytest.mark.slow
+def test_a_field_of_a_plugin_is_a_key_of_experiments_and_can_be_searched(folder: Path) -> None:
+    (folder / "search.yaml").write_text(SEARCH)
+    done = start(folder, "-c", FIELDS)
+    assert done.returncode == 0, done.stderr
+    assert "temperature 0.25" in harness(folder, "describe", "outside.yaml", "Sharp", "--plugin", "my_levels.py")
 
 
 def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:

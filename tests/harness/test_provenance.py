@@ -35,7 +35,7 @@ FLOORS = {"Linear classifier", "One hidden layer"}
 @pytest.mark.parametrize(
     ("module", "rows"),
     [
-        pytest.param("paradigms/normalization.py", ATTENTION, id="a room"),
+        pytest.param("paradigms/normalization/softmax.py", ATTENTION, id="a room"),
         pytest.param("paradigms/kernels/sliding_window.py", {"Net7-N"}, id="a kernel of some cells"),
         pytest.param("paradigms/kernels/__init__.py", ATTENTION, id="a package"),
         pytest.param("paradigms/kernels/native/window.h", ATTENTION, id="a compiled kernel"),
@@ -62,7 +62,7 @@ def test_changed_code_makes_stale_exactly_what_reaches_it(small_plan, tree, modu
     ],
 )
 def test_a_change_of_words_and_layout_makes_nothing_stale(small_plan, tree, old, new):
-    assert rows_that_a_change_reaches(small_plan, tree, "paradigms/normalization.py", old, new) == set()
+    assert rows_that_a_change_reaches(small_plan, tree, "paradigms/normalization/softmax.py", old, new) == set()
 
 
 def test_words_and_layout_of_compiled_kernels_make_nothing_stale(small_plan, tree):

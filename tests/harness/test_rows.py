@@ -2,7 +2,7 @@ import pytest
 
 from harness.rows import MAX_PRODUCT, SUBSETS, list_rows
 from harness.spec import FactorsSpec, RowSpec
-from paradigms.config import NEIGHBORHOODS, NORMALIZATIONS, PARAMETERIZATIONS
+from paradigms.facts import NEIGHBORHOODS, NORMALIZATIONS, PARAMETERIZATIONS
 
 
 def make(spec, **factors):

@@ -1,22 +1,14 @@
 """Operators and inputs that every law is checked on."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
 from paradigms.attention import LocalAttention
-from paradigms.config import (
-    BORDERS,
-    BORDERS_WITHOUT_BIAS,
-    COMBINATIONS,
-    NEIGHBORHOODS,
-    NORMALIZATIONS,
-    PROJECTIONS,
-    TERMS,
-    AttentionConfig,
-)
+from paradigms.config import BORDERS_WITHOUT_BIAS, PROJECTIONS, TERMS, AttentionConfig
+from paradigms.facts import COMBINATIONS, NEIGHBORHOODS, NORMALIZATIONS
 from paradigms.laws.specimen import BATCH, DIM, HEADS, HEIGHT, VARIANTS, WIDTH, make_input, make_operator, shrink
 from paradigms.presets import PRESETS
 
@@ -40,7 +32,7 @@ def _every_level() -> dict[str, AttentionConfig]:
     """Each normalization with each neighborhood, variant and border, all terms; and each term alone."""
     found = {}
     for normalization, neighborhood in product(NORMALIZATIONS, NEIGHBORHOODS):
-        for border in BORDERS[neighborhood]:
+        for border in NEIGHBORHOODS[neighborhood].borders:
             for suffix, fields in {"": {}, **VARIANTS[neighborhood]}.items():
                 config = AttentionConfig(
                     parameterization=TERMS, normalization=normalization, neighborhood=neighborhood, border=border
@@ -49,10 +41,12 @@ def _every_level() -> dict[str, AttentionConfig]:
     for term, neighborhood in product(TERMS, NEIGHBORHOODS):
         found[f"{term}-{neighborhood}"] = shrink(AttentionConfig(parameterization=(term,), neighborhood=neighborhood))
     for neighborhood in NEIGHBORHOODS:
-        for border in BORDERS[neighborhood]:
+        for border in NEIGHBORHOODS[neighborhood].borders:
             strict = AttentionConfig(parameterization=("hadamard",), neighborhood=neighborhood, border=border)
             found[f"hadamard-{neighborhood}-{border}"] = shrink(strict)
-            for name, ghost in GHOSTS.items() if border == BORDERS[neighborhood][0] else [("both", GHOSTS["both"])]:
+            for name, ghost in (
+                GHOSTS.items() if border == NEIGHBORHOODS[neighborhood].borders[0] else [("both", GHOSTS["both"])]
+            ):
                 fields = {"parameterization": TERMS, "aggregation": "ghost_head", "neighborhood": neighborhood}
                 config = AttentionConfig(**fields, border=border, **ghost)
                 found[f"ghost-{name}-{neighborhood}-{border}"] = shrink(config)
@@ -85,8 +79,8 @@ def _every_filter() -> dict[str, AttentionConfig]:
 def _every_projection() -> dict[str, AttentionConfig]:
     """Each projection around windows, with each border that it knows."""
     found = {}
-    for projections, border in product(PROJECTIONS, BORDERS["local_window"]):
-        if border in BORDERS_WITHOUT_BIAS.get(projections, BORDERS["local_window"]):
+    for projections, border in product(PROJECTIONS, NEIGHBORHOODS["local_window"].borders):
+        if border in BORDERS_WITHOUT_BIAS.get(projections, NEIGHBORHOODS["local_window"].borders):
             found[f"{projections}-{border}"] = shrink(AttentionConfig(projections=projections, border=border))
     return found
 
@@ -99,7 +93,10 @@ OPERATORS = {**OF_PRESETS, **OF_LEVELS}
 def _make_parameters() -> list[Any]:
     """Every operator; slow are those of levels that meet in pairs in the others."""
     levels = list(OF_LEVELS.values())
-    fast = [*OF_PRESETS.values(), *(levels[at] for at in choose_pairwise([astuple(level) for level in levels]))]
+    fast = [
+        *OF_PRESETS.values(),
+        *(levels[at] for at in choose_pairwise([tuple(level.to_dict().values()) for level in levels])),
+    ]
     return [
         pytest.param(config, id=name, marks=() if config in fast else pytest.mark.slow)
         for name, config in OPERATORS.items()

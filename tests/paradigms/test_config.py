@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -6,8 +7,17 @@ from itertools import product
 import pytest
 import torch
 
-from paradigms import aggregation, backbones, neighborhood, normalization, parameterization, presets, projection
-from paradigms import config as names
+from paradigms import (
+    aggregation,
+    backbones,
+    config,
+    facts,
+    neighborhood,
+    normalization,
+    parameterization,
+    presets,
+    projection,
+)
 from paradigms.attention import build_attention
 from paradigms.config import AttentionConfig, make_config
 from paradigms.kernels import KERNELS, choose_kernel
@@ -17,13 +27,13 @@ from paradigms.normalization import NORMALIZATIONS
 @pytest.mark.parametrize(
     ("listed", "mapping"),
     [
-        (names.TERMS, parameterization.TERMS),
-        (names.PARAMETERIZATIONS, parameterization.PARAMETERIZATIONS),
-        (names.NORMALIZATIONS, normalization.NORMALIZATIONS),
-        (names.NEIGHBORHOODS, neighborhood.NEIGHBORHOODS),
-        (names.AGGREGATIONS, aggregation.AGGREGATIONS),
-        (names.PROJECTIONS, projection.PROJECTIONS),
-        (names.BACKBONES, backbones.BACKBONES),
+        (config.TERMS, parameterization.TERMS),
+        (facts.PARAMETERIZATIONS, parameterization.PARAMETERIZATIONS),
+        (facts.NORMALIZATIONS, normalization.NORMALIZATIONS),
+        (facts.NEIGHBORHOODS, neighborhood.NEIGHBORHOODS),
+        (facts.AGGREGATIONS, aggregation.AGGREGATIONS),
+        (config.PROJECTIONS, projection.PROJECTIONS),
+        (config.BACKBONES, backbones.BACKBONES),
     ],
     ids=["terms", "parameterizations", "normalizations", "neighborhoods", "aggregations", "projections", "backbones"],
 )
@@ -32,13 +42,13 @@ def test_the_names_are_the_keys_of_the_rooms(listed: Sequence[str], mapping: dic
 
 
 def test_the_backends_are_those_of_the_kernels() -> None:
-    assert set(names.BACKENDS) == {"auto", *(kernel.backend for kernel in KERNELS)}
+    assert set(config.BACKENDS) == {"auto", *(kernel.backend for kernel in KERNELS)}
 
 
-PLACES = [(neighborhood, border) for neighborhood, known in names.BORDERS.items() for border in known]
+PLACES = [(neighborhood, border) for neighborhood, known in facts.NEIGHBORHOODS.items() for border in known.borders]
 MADE: list[dict[str, object]] = [
     {"parameterization": ("query_key", "position_bias")},
-    *({"parameterization": (name,)} for name in names.PARAMETERIZATIONS if name not in names.TERMS),
+    *({"parameterization": (name,)} for name in facts.PARAMETERIZATIONS if name not in config.TERMS),
 ]
 MET: list[dict[str, object]] = [
     {"aggregation": "weighted_sum"},
@@ -46,14 +56,14 @@ MET: list[dict[str, object]] = [
         {"aggregation": "ghost_head", "ghost_lambda": power, "ghost_gamma": gain}
         for power, gain in product((0.0, 0.5), (0.0, 1.0))
     ),
-    *({"aggregation": "channel_filter", "combine": combine} for combine in names.COMBINATIONS),
+    *({"aggregation": "channel_filter", "combine": combine} for combine in facts.COMBINATIONS),
 ]
 
 
 def list_possible(neighborhood: str, border: str) -> Iterator[dict[str, object]]:
     """What a config may have there if its backend is not forced."""
     place = {"neighborhood": neighborhood, "border": border, "kernel_size": 5}
-    for made, met, weights in product(MADE, MET, names.NORMALIZATIONS):
+    for made, met, weights in product(MADE, MET, facts.NORMALIZATIONS):
         fields = {**place, **made, **met, "normalization": weights}
         with suppress(ValueError):
             make_config(fields)
@@ -67,7 +77,7 @@ def test_a_config_admits_exactly_what_the_kernels_support(neighborhood: str, bor
         with torch.device("meta"):
             parts = build_attention(make_config(fields), dim=4, num_heads=2)
         case = parts.neighborhood.geometry, parts.normalization, parts.aggregation.kind, parts.parameterization.scores
-        for backend in names.BACKENDS:
+        for backend in config.BACKENDS:
             try:
                 choose_kernel(*case, backend=backend)
             except ValueError as error:
@@ -81,11 +91,36 @@ def test_a_config_admits_exactly_what_the_kernels_support(neighborhood: str, bor
     assert verdicts == {True, False}
 
 
-def test_the_least_number_of_taps_is_the_levels_own() -> None:
-    levels = {**NORMALIZATIONS, **aggregation.AGGREGATIONS}
-    assert {
-        name: level.minimum_taps for name, level in levels.items() if hasattr(level, "minimum_taps")
-    } == names.MINIMUM_TAPS
+def test_what_the_classes_of_levels_declare_stands_in_their_facts() -> None:
+    for room, mapping in {"normalization": NORMALIZATIONS, "aggregation": aggregation.AGGREGATIONS}.items():
+        declared = {name: getattr(level, "minimum_taps", 1) for name, level in mapping.items()}
+        assert declared == {name: known.minimum_taps for name, known in facts.ROOMS[room].items()}
+    scores = {name: level.scores for name, level in parameterization.PARAMETERIZATIONS.items()}
+    assert scores == {name: known.scores for name, known in facts.PARAMETERIZATIONS.items()}
+
+
+def test_no_field_is_read_by_two_rooms() -> None:
+    owners = [
+        (field, room) for room, levels in facts.ROOMS.items() for known in levels.values() for field in known.fields
+    ]
+    assert len({field for field, _ in owners}) == len({*owners}) == len(facts.FIELDS)
+
+
+@pytest.mark.parametrize("name", facts.FIELDS)
+def test_every_field_takes_its_default_and_refuses_what_it_cannot_be(name: str) -> None:
+    field = facts.FIELDS[name]
+    assert field.read(name, field.default) == field.default
+    for wrong in (object(), float("nan"), [1, 2, 3], "no such name", -1):
+        with pytest.raises(ValueError, match=name):
+            field.read(name, wrong)
+
+
+def test_a_config_survives_being_stored_and_copied() -> None:
+    stated = AttentionConfig(neighborhood="sliding_window", aggregation="ghost_head", ghost_lambda=2)
+    assert pickle.loads(pickle.dumps(stated)) == stated == make_config(stated.to_dict())
+    assert replace(stated, kernel_size=5) == stated.replace(kernel_size=5) != stated
+    assert hash(stated.replace(ghost_lambda=2.0)) == hash(stated)
+    assert eval(repr(stated), {"AttentionConfig": AttentionConfig}) == stated
 
 
 def test_the_order_of_terms_does_not_matter() -> None:

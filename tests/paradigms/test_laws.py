@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paradigms.attention import build_attention
-from paradigms.config import NEIGHBORHOODS, AttentionConfig
+from paradigms.config import AttentionConfig
+from paradigms.facts import NEIGHBORHOODS
 from paradigms.laws import LawBroken, check_level, room
 from paradigms.laws import operator as laws
 from paradigms.normalization import NORMALIZATIONS, Identity

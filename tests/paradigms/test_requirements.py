@@ -5,7 +5,8 @@ import random
 import pytest
 
 from paradigms.attention import build_attention
-from paradigms.config import BORDERS, AttentionConfig
+from paradigms.config import AttentionConfig
+from paradigms.facts import NEIGHBORHOODS as FACTS
 from paradigms.functional import make_neighbors
 from paradigms.laws import list_configs
 from paradigms.neighborhood import NEIGHBORHOODS
@@ -32,7 +33,7 @@ def _draw(generator: random.Random) -> tuple[AttentionConfig, tuple[int, int], i
     def pair(*choices: int) -> tuple[int, int]:
         return generator.choice(choices), generator.choice(choices)
 
-    fields = {field: pair(*sizes), "border": generator.choice(BORDERS[neighborhood])}
+    fields = {field: pair(*sizes), "border": generator.choice(FACTS[neighborhood].borders)}
     if neighborhood == "local_window" and generator.random() < 0.5:
         fields["shift_size"] = tuple(generator.randrange(size) for size in fields["window_size"])
     if neighborhood == "sliding_window":

@@ -22,7 +22,8 @@ from harness.commands.bench.peers import (
     build_window,
 )
 from harness.errors import SpecError
-from paradigms.config import BACKENDS, unknown_name
+from paradigms.config import BACKENDS
+from paradigms.facts import unknown_name
 
 SLOW_BACKENDS = ("reference", "dense")
 """Those that copy every key K times: measured on one operator."""

@@ -30,7 +30,7 @@ OPERATORS = {
     "swin_n": Operator(PRESETS["swin_n"].config),
     "net7": Operator(PRESETS["net7"].config),
     "swin": Operator(PRESETS["swin"].config),
-    "swin_shifted": Operator(replace(PRESETS["swin"].config, shift_size=WINDOW // 2)),
+    "swin_shifted": Operator(PRESETS["swin"].config.replace(shift_size=WINDOW // 2)),
     "dwconv": Operator(PRESETS["dwconv"].config, per_channel=True),
 }
 

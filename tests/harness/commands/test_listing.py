@@ -1,6 +1,6 @@
 from harness.commands.listing import SECTIONS, describe_listing, make_listing
 from harness.reading import list_experiments
-from paradigms.config import NORMALIZATIONS
+from paradigms.facts import NORMALIZATIONS
 from paradigms.presets import PRESETS
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from paradigms import kernels
-from paradigms.config import BACKENDS, BORDERS, TERMS
+from paradigms.config import BACKENDS, TERMS
+from paradigms.facts import NEIGHBORHOODS
 from paradigms.functional import Aggregation, Geometry, Outside
 from paradigms.kernels.case import Case, to_operands
 from paradigms.normalization import NORMALIZATIONS
@@ -30,7 +31,7 @@ ELSEWHERE = ("auto", "reference", "triton")
 
 SUBSETS = ["+".join(some) for n in range(len(TERMS), 0, -1) for some in combinations(TERMS, n)]
 ROUTES = [
-    *product(["window", "shifted"], BORDERS["local_window"], NORMALIZATIONS),
+    *product(["window", "shifted"], NEIGHBORHOODS["local_window"].borders, NORMALIZATIONS),
     *product(["sliding"], ["zero", "mask", "project"], NORMALIZATIONS),
     ("sliding", "shift", "softmax"),
 ]

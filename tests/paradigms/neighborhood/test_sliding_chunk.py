@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from paradigms.attention import LocalAttention
-from paradigms.config import BORDERS, NORMALIZATIONS, TERMS, AttentionConfig
+from paradigms.config import BORDERS, TERMS, AttentionConfig
+from paradigms.facts import NORMALIZATIONS
 from paradigms.functional import make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS
 

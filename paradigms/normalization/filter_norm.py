@@ -1,0 +1,34 @@
+"""The filter normalization of decoupled dynamic filters (arXiv:2104.14107)."""
+
+import math
+from typing import ClassVar
+
+from paradigms.config import AttentionConfig
+from paradigms.functional import standardize
+from paradigms.normalization.level import Logits, Valid
+
+
+class FilterNorm:
+    """Filter normalization of DDF (arXiv:2104.14107): zero mean, fixed standard deviation over the counted taps.
+
+    The standard deviation is the unbiased one plus 1e-10, the gain √2/k for a k x k neighborhood (√(2/K) in general),
+    without a learned scale: the spatial branch of DDF. Which variant the ELSA paper used for Net7 is not printed.
+    Logits that are equal but for rounding give weights, and a gradient, of zero.
+
+    Attributes:
+        minimum_taps: fewer have no standard deviation; `kernels.attend` refuses a map where a query counts fewer.
+    """
+
+    kind = "filter_norm"
+    ignores_constant: ClassVar[bool] = True
+    weight_sum: ClassVar[float | None] = 0.0
+    minimum_taps: ClassVar[int] = 2
+
+    @classmethod
+    def from_config(cls, config: AttentionConfig) -> "FilterNorm":  # noqa: ARG003
+        """Nothing to read."""
+        return cls()
+
+    def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
+        """Normalize over the last axis."""
+        return standardize(logits, valid, gain=math.sqrt(2 / logits.shape[-1]))

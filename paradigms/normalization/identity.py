@@ -1,0 +1,23 @@
+"""No normalization: weights are the logits, as of dynamic filters and static convolutions."""
+
+from typing import ClassVar
+
+from paradigms.config import AttentionConfig
+from paradigms.normalization.level import Logits, Valid
+
+
+class Identity:
+    """The logits themselves; zero where a tap is not counted."""
+
+    kind = "identity"
+    ignores_constant: ClassVar[bool] = False
+    weight_sum: ClassVar[float | None] = None
+
+    @classmethod
+    def from_config(cls, config: AttentionConfig) -> "Identity":  # noqa: ARG003
+        """Nothing to read."""
+        return cls()
+
+    def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
+        """Pass the logits on."""
+        return logits if valid is None else logits * valid
