@@ -26,6 +26,7 @@ from paradigms.config import (
     unknown_name,
 )
 from paradigms.laws.operator import (
+    declares_the_key_of_a_zero_input,
     declares_its_parameters,
     depends_on_its_neighborhood_alone,
     depends_on_its_neighborhood_on_a_small_map,
@@ -38,11 +39,12 @@ from paradigms.laws.operator import (
 from paradigms.laws.room import keeps_what_it_declares, values_taps_outside
 from paradigms.laws.specimen import VARIANTS, LawBroken, choose_sizes
 
-__all__ = ["LAWS", "LAWSLAWS_OF_ROOMSS", "Law", "LawBroken", "check_level", "list_configs"]
+__all__ = ["LAWS", "LAWS_OF_ROOMS", "Law", "LawBroken", "check_level", "list_configs"]
 
 Law = Callable[[AttentionConfig], None]
 
 LAWS: dict[str, Law] = {
+    "declares the key of a zero input": declares_the_key_of_a_zero_input,
     "keeps shape and dtype": keeps_shape_and_dtype,
     "trains every parameter": trains_every_parameter,
     "declares its parameters": declares_its_parameters,
