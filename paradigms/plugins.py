@@ -46,12 +46,17 @@ ROOMS: dict[str, Room] = {
 }
 
 
+OF_SUBCLASSES = ("num_stages", "list_blocks", "get_map_size")
+"""What a backbone has to state itself."""
+
+
 def add_level(room: str, name: str, level: Any) -> None:
     """Put a level of one's own into its room, under a name that experiments and configs may use from then on.
 
     A normalization's `kind` is its name: kernels go by it. A neighborhood has `facts`, its `NeighborhoodFacts`. A
     parameterization or aggregation that goes with the taps around each query of a sliding window alone says so by
-    `centred_borders`, the borders that it knows. A config has no fields for it: a variant is a level of its own.
+    `centred_borders`, the borders that it knows. A config has no fields for it: a variant is a level of its own. A
+    backbone becomes `attention_<name>` of `timm.create_model`.
 
     Raises:
         ValueError: there is no such room, the name is taken, or the level lacks what those of the room have.
@@ -74,6 +79,7 @@ def add_level(room: str, name: str, level: Any) -> None:
 def check_needs(title: str, level: object, needs: tuple[str, ...]) -> None:
     """Raise ValueError with all that a level lacks."""
     missing = [need for need in needs if not hasattr(level, need)]
+    missing += [name for name in OF_SUBCLASSES if getattr(level, name, None) is getattr(OperatorStages, name)]
     if missing:
         raise ValueError(f"{title} has no {', '.join(missing)}, which every level of its kind has")
 
@@ -84,11 +90,15 @@ def _check_callable(title: str, level: object) -> None:
 
 
 def _add_facts(room: str, name: str, level: Any) -> None:
-    """What `paradigms.config` knows of a level without torch."""
+    """What `paradigms.config` knows of a level without torch, and timm of a backbone."""
     if room == "neighborhood":
         add_neighborhood(name, level.facts)
     else:
         NAMES[room].append(name)
+    if room == "backbone":
+        from paradigms.models import add_backbone  # registers all names in timm
+
+        add_backbone(name)
     facts: Mapping[str, Any] = {"minimum_taps": MINIMUM_TAPS, "centred_borders": CENTRED_ONLY}
     for attribute, known in facts.items():
         if hasattr(level, attribute):
