@@ -14,6 +14,8 @@ from harness.cli import make_parser
 from harness.reading import load_spec
 from harness.spec import DataSpec
 
+from .dead_links import find_dead_links
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 
@@ -61,8 +63,9 @@ def test_python_runs_as_it_stands(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_no_link_is_dead(tmp_path: Path) -> None:
+    site = tmp_path / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -70,5 +73,29 @@ def test_the_site_is_built_without_a_warning_and_no_link_is_dead(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     for name in ("paradigms", "harness"):
-        text = (tmp_path / "site" / "reference" / name / "index.html").read_text()
-        assert f"{name}." in text
+        assert f"{name}." in (site / "reference" / f"{name}.html").read_text()
+    assert find_dead_links(site) == []
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "row.html").write_text('<h2 id="a-row">A row</h2><a href="../index.html#top">up</a>')
+    (tmp_path / "picture.png").touch()
+    good = ["guide/row.html", "guide/row.html#a-row", "picture.png", "/guide/row.html", "https://example.org/x", "#top"]
+    dead = ["guide/", "guide/column.html", "guide/row.html#a-column", "#bottom", "../row.html", "file:///row.html"]
+    links = "".join(f'<a href="{address}">x</a>' for address in good + dead)
+    images = '<img src="picture.png" srcset="picture.png 1x, large.png 2x"><img src="chart.png">'
+    (tmp_path / "index.html").write_text(f'<h1 id="top">Top</h1>{links}{images}')
+    found = find_dead_links(tmp_path)
+    assert found == [f"index.html: {address}" for address in [*dead, "large.png", "chart.png"]]
+
+
+MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_link_between_files_of_the_source_tree_leads_to_one() -> None:
+    """As a host of repositories shows them: without a build."""
+    links = [(path, link) for path in MARKDOWN for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
+    inner = [(path, link) for path, link in links if not re.match(r"[a-z]+:|#", link)]
+    assert len(inner) > 30
+    assert [(path.name, link) for path, link in inner if not (path.parent / link.partition("#")[0]).exists()] == []

@@ -4,7 +4,7 @@ from timm.models import convnext
 
 from harness.spec import BackboneSpec
 from paradigms.backbones import ChannelsFirst, OperatorStages, Place
-from paradigms.config import AttentionConfig
+from paradigms.config import AttentionConfig, to_pair
 
 
 class Sizes(BackboneSpec):
@@ -44,8 +44,9 @@ class ConvNeXt(OperatorStages, convnext.ConvNeXt):
         return self.stages[stage - 1].blocks
 
     def get_map_size(self, stage):
-        side = self.img_size // self.feature_info[stage - 1]["reduction"]
-        return side, side
+        rows, columns = to_pair(self.img_size)
+        reduction = self.feature_info[stage - 1]["reduction"]
+        return rows // reduction, columns // reduction
 
     def describe_place(self, stage, block):
         return Place(dim=block.conv_dw.out_channels, num_heads=self.num_heads[stage - 1], qkv_bias=self.qkv_bias)

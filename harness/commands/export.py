@@ -42,7 +42,7 @@ Trained by elsa-ablation under the recipe {recipe}, MLflow run `{run_id}`.
 
 ```python
 import timm
-import paradigms.models  # registers {architecture}
+import paradigms.models  # registers names in timm
 
 folder = {folder!r}  # where this file lies
 {plugins}
@@ -96,7 +96,7 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
     cell = to_cell(config)
     data = to_data_config(cell, config["seed"], data_dir)
     plugins = _find_plugins(cell)
-    readme = _describe(config, run_id, name, folder, data, plugins)
+    readme = _describe(config, run_id, folder, data, plugins)
     try:
         files = (*_write(model, arguments, data, folder, readme), *_copy_code(cell, plugins, folder))
     except OSError as error:
@@ -182,12 +182,12 @@ def _find_plugins(cell: Cell) -> tuple[str, ...]:
 
 
 def _describe(
-    config: Mapping[str, Any], run_id: str, name: str, folder: Path, data: Mapping[str, Any], plugins: Sequence[str]
+    config: Mapping[str, Any], run_id: str, folder: Path, data: Mapping[str, Any], plugins: Sequence[str]
 ) -> str:
     shown = {key: config[key] for key in ("row", "seed", "experiment", "recipe")}
     numbers = {key: config["data"][key] for key in ("channels", "image_size", "num_classes")}
     code = _LOAD_PLUGINS.format(modules=", ".join(map(repr, plugins))) if plugins else ""
-    place = {"run_id": run_id, "architecture": name, "folder": str(folder), "plugins": code}
+    place = {"run_id": run_id, "folder": str(folder), "plugins": code}
     return _README.format(**shown, **numbers, **place, mean=list(data["mean"]), std=list(data["std"]))
 
 
