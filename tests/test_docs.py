@@ -44,6 +44,15 @@ def test_every_command_is_one_that_harness_takes(path: Path) -> None:
         parser.parse_args(shlex.split(command)[1:])
 
 
+def test_the_commands_that_take_plugins_are_those_that_the_guide_names() -> None:
+    (verbs,) = (action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
+    taking = {name for name, verb in verbs.items() if "--plugin" in verb.format_help()}
+    (sentence,) = re.findall(
+        r"^(`run`.+?) take `--plugin`", (PAGES[1].parent / "guide" / "outside.md").read_text(), re.MULTILINE
+    )
+    assert set(re.findall("`([a-z]+)`", sentence)) == taking
+
+
 @page
 def test_every_experiment_can_be_read(path: Path, tmp_path: Path) -> None:
     for text in list_blocks(path, "yaml"):
@@ -84,10 +93,10 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
     good = ["guide/row.html", "guide/row.html#a-row", "picture.png", "/guide/row.html", "https://example.org/x", "#top"]
     dead = ["guide/", "guide/column.html", "guide/row.html#a-column", "#bottom", "../row.html", "file:///row.html"]
     links = "".join(f'<a href="{address}">x</a>' for address in good + dead)
-    images = '<img src="picture.png" srcset="picture.png 1x, large.png 2x"><img src="chart.png">'
+    images = '<img src="picture.png" srcset="picture.png 1x, large.png 2x"><img src="chart.png"><script src="https://example.org/y"></script>'
     (tmp_path / "index.html").write_text(f'<h1 id="top">Top</h1>{links}{images}')
     found = find_dead_links(tmp_path)
-    assert found == [f"index.html: {address}" for address in [*dead, "large.png", "chart.png"]]
+    assert found == [f"index.html: {address}" for address in [*dead, "large.png", "chart.png", "https://example.org/y"]]
 
 
 MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -30,6 +30,8 @@ class Sizes(BackboneSpec):
 
 
 class ConvNeXt(OperatorStages, convnext.ConvNeXt):
+    """An operator where a block has its depthwise convolution; None keeps the convolution."""
+
     sizes = Sizes
     operator_stages = (1, 2, 3, 4)
     num_stages = 4

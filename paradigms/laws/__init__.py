@@ -26,8 +26,8 @@ from paradigms.config import (
     unknown_name,
 )
 from paradigms.laws.operator import (
-    declares_the_key_of_a_zero_input,
     declares_its_parameters,
+    declares_the_key_of_a_zero_input,
     depends_on_its_neighborhood_alone,
     depends_on_its_neighborhood_on_a_small_map,
     equals_the_reference,

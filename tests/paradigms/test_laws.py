@@ -13,7 +13,6 @@ from paradigms.config import NEIGHBORHOODS, AttentionConfig
 from paradigms.laws import LawBroken, check_level, room
 from paradigms.laws import operator as laws
 from paradigms.normalization import NORMALIZATIONS, Identity
-
 from paradigms.parameterization.involution import Involution
 from paradigms.parameterization.terms import TermSum
 
@@ -128,7 +127,7 @@ def test_the_key_of_a_zero_input_is_the_declared_one(config: AttentionConfig) ->
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        (lambda level: None, "off the key of a pixel that is zero by"),
+        (lambda _: None, "off the key of a pixel that is zero by"),
         (lambda level: 2 * level.k.bias.view(2, -1), "off the key of a pixel that is zero by"),
         (lambda level: level.k.bias, r"project_zero_key has shape \(6,\), a key \(2, 3\)"),
     ],
@@ -143,7 +142,7 @@ def test_a_law_reports_a_wrong_key_of_a_zero_input(
 
 
 def test_a_law_reports_a_key_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Involution, "project_zero_key", lambda level: torch.ones(2, 3))
+    monkeypatch.setattr(Involution, "project_zero_key", lambda _: torch.ones(2, 3))
     config = AttentionConfig(parameterization=("involution",), neighborhood="sliding_window")
     with pytest.raises(LawBroken, match="project_zero_key is declared, but the parameterization makes no key"):
         laws.declares_the_key_of_a_zero_input(config)
