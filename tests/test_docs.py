@@ -5,19 +5,26 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from harness.cli import make_parser
+from harness.commands.forecast import forecast_memory
+from harness.plan import make_plan
 from harness.reading import load_spec
+from harness.search.spec import load_search
 from harness.spec import DataSpec
+from paradigms.config import BORDERS, KERNEL_CASES, NAMES
 
 from .dead_links import find_dead_links
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+
+BACKENDS = ("cpu", "torch", "triton", "dense")
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -44,13 +51,85 @@ def test_every_command_is_one_that_harness_takes(path: Path) -> None:
         parser.parse_args(shlex.split(command)[1:])
 
 
-def test_the_commands_that_take_plugins_are_those_that_the_guide_names() -> None:
-    (verbs,) = (action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
-    taking = {name for name, verb in verbs.items() if "--plugin" in verb.format_help()}
-    (sentence,) = re.findall(
-        r"^(`run`.+?) take `--plugin`", (PAGES[1].parent / "guide" / "outside.md").read_text(), re.MULTILINE
-    )
-    assert set(re.findall("`([a-z]+)`", sentence)) == taking
+VERBS = next(action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
+OPTIONS = {verb: set(parser._option_string_actions) for verb, parser in VERBS.items()}
+OF_OTHERS = {"--editable"}
+"""Options in the guide that are pip's."""
+
+
+@page
+def test_every_option_exists(path: Path) -> None:
+    known = OF_OTHERS.union(*OPTIONS.values())
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())) <= known
+
+
+def test_sentences_on_who_takes_an_option_name_all_commands() -> None:
+    found = {}
+    for path in PAGES:
+        for verbs, option in re.findall(r"((?:`[a-z ]+`(?:, | and |\s))+)take `(--[a-z-]+)", path.read_text()):
+            found[option] = {verb.removeprefix("harness ") for verb in re.findall("`([a-z ]+)`", verbs)}
+    assert found.keys() == {"--plugin", "--json", "--rows"}
+    for option, verbs in found.items():
+        assert verbs == {verb for verb, options in OPTIONS.items() if option in options}, option
+
+
+@page
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    named = re.findall(r"`((?:experiments|harness|paradigms|results|docs|tests)/[\w/.-]+\.\w+)`", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_readme_lists_every_level() -> None:
+    for room in ("parameterization", "normalization", "neighborhood", "aggregation"):
+        (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", PAGES[0].read_text(), re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == list(NAMES[room])
+
+
+def list_table(path: Path, head: str) -> list[list[str]]:
+    """The cells below a table's first two lines."""
+    rows = path.read_text().partition(f"\n{head}")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_guide_says_what_each_backend_computes() -> None:
+    rows = list_table(PAGES[1].parent / "guide" / "operator.md", "| neighborhood and border |")
+    shown = {}
+    for place, *cells in rows:
+        neighborhood, *borders = re.findall(r"`(\w+)`", place)
+        for border in borders or BORDERS[neighborhood]:
+            shown |= {(neighborhood, border, name): cell for name, cell in zip(BACKENDS, cells, strict=True)}
+    for neighborhood, border, name in product(NAMES["neighborhood"], ("zero", "mask", "project", "shift"), BACKENDS):
+        if border in BORDERS[neighborhood]:
+            computed = [
+                normalization
+                for normalization in NAMES["normalization"]
+                for case in KERNEL_CASES[name]
+                if case.holds(neighborhood, (border, normalization, "weighted_sum", "terms"))
+            ]
+            expected = "any" if computed == NAMES["normalization"] else ", ".join(computed)
+            assert shown.pop((neighborhood, border, name)) == expected, (neighborhood, border, name)
+    assert not shown
+
+
+@pytest.mark.slow
+def test_the_guide_shows_the_memory_that_the_plan_forecasts(tmp_path: Path) -> None:
+    rows, shown = [], []
+    for operator, backend, *cells in list_table(ROOT / "docs" / "guide" / "imagenet.md", "| operator | backend"):
+        preset, name = re.findall(r"`(\w+)`", operator + backend)
+        for heads, cell in zip(("2x", "C"), cells, strict=True):
+            rows.append(f"  {preset} {name} {heads}: {{preset: {preset}, backend: {name}, heads: {heads}}}")
+            shown.append(cell)
+    text = "\n".join(["title: Shown", "recipe: imagenet", "baseline: swin torch 2x", "seeds: 1", "rows:", *rows])
+    (tmp_path / "shown.yaml").write_text(text)
+    plan = make_plan(load_spec(tmp_path / "shown.yaml"))
+    needed = [forecast_memory(row.cell, num_images=128).total for row in plan.rows]
+    assert [f"{size / 1e9:.0f} GB" for size in needed] == shown
+
+
+def test_the_search_of_the_guide_can_be_read(tmp_path: Path) -> None:
+    blocks = list(list_blocks(ROOT / "docs" / "guide" / "search.md", "yaml"))
+    (tmp_path / "shown_search.yaml").write_text("\n".join(["title: Shown", "recipe: laptop", *blocks]))
+    load_search(tmp_path / "shown_search.yaml")
 
 
 @page

@@ -10,10 +10,13 @@ that are parametrized:
         law(config)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from typing import Any
+
+import torch
 
 from paradigms.config import (
     AGGREGATIONS,
@@ -112,11 +115,23 @@ def check_level(room: str, name: str) -> int:
         LawBroken: the level breaks a law; the message says which one, and in which operator.
     """
     configs, own = list_configs(room, name), LAWS_OF_ROOMS.get(room, {})
-    for law, check in own.items():
-        _check(f"{room} {name}: {law}", partial(check, name))
-    for (place, config), (law, keep) in product(configs.items(), LAWS.items()):
-        _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
+    with _one_thread():
+        for law, check in own.items():
+            _check(f"{room} {name}: {law}", partial(check, name))
+        for (place, config), (law, keep) in product(configs.items(), LAWS.items()):
+            _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
     return len(own) + len(configs) * len(LAWS)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On maps as small as those of the laws several threads are slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check(title: str, check: Callable[[], None]) -> None:
