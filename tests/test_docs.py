@@ -79,6 +79,24 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_tree_of_the_readme_is_the_source_tree() -> None:
+    (tree,) = re.findall(r"^## What is where\n\n```\n(.+?)^```", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
+    entries = [re.split(r"  +", line.strip())[0] for line in tree.splitlines()]
+    shown = {name for entry in entries for name in re.findall(r"[\w/-]+(?:\.\w+|/)", entry)}
+    folders = ("harness", "paradigms", "experiments", "results", "docs", "tests")
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    paths = [*inside, *(ROOT / folder for folder in folders), ROOT / "setup.py"]
+    known = {f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in paths}
+    assert [name for name in shown if not any(path.endswith(f"/{name}") for path in known)] == []
+    modules = [
+        path for path in inside if path.suffix == ".py" and path.parts[len(ROOT.parts)] in ("harness", "paradigms")
+    ]
+    listed = {name.rpartition("/")[2] for name in shown} | {"__init__.py", "__main__.py"}
+    unlisted = [path.name for path in modules if path.name not in listed]
+    summed_up = {"cli", "triton_kernels"}
+    assert [path for path in modules if path.name in unlisted and path.parent.name not in summed_up] == []
+
+
 def test_the_readme_lists_every_level() -> None:
     for room in ("parameterization", "normalization", "neighborhood", "aggregation"):
         (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", PAGES[0].read_text(), re.MULTILINE)

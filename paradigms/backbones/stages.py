@@ -148,7 +148,7 @@ class OperatorStages:
                 does not fit the stage's width; then nothing is replaced.
         """
         if len(attention) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps timm's attention")
+            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps what timm has")
         chosen = {stage: config for stage, config in enumerate(attention, start=1) if config is not None}
         fixed = sorted(set(chosen) - set(self.operator_stages))
         if fixed:
