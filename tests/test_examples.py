@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,17 +51,25 @@ def test_every_example_of_a_level_satisfies_the_laws() -> None:
 
 
 @pytest.mark.slow
-def test_all_examples_train_together_and_are_exported(tmp_path: Path) -> None:
-    tracking_uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def test_all_examples_train_together_and_are_exported_with_their_code(tmp_path: Path) -> None:
+    """One of them imports a module beside it. The code is gone when the README of the export loads the model."""
+    examples, store = tmp_path / "docs" / "examples", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    shutil.copytree(EXAMPLES, examples)
+    sigmoid = (examples / "sigmoid.py").read_text()
+    (examples / "sigmoid.py").write_text(sigmoid.replace("import math", "import beside as math"))
+    (examples / "beside.py").write_text("from math import log\n")
+
     (command,) = re.findall(r"^harness (run .+)$", PAGE.read_text(), re.MULTILINE)
-    further = ["floor_width=null", "--rows", "All four", "--results", str(tmp_path)]
-    start("-m", "harness.cli", *shlex.split(command), *further, store=tracking_uri)
-    (run,) = MlflowTracker(tracking_uri).find_runs()
+    further = ["floor_width=null", "--rows", "All four"]
+    start("-m", "harness.cli", *shlex.split(command), *further, folder=tmp_path, store=store)
+    (run,) = MlflowTracker(store).find_runs()
     assert run.record is not None and run.record.status == "ok"
 
-    plugins = [word for word in re.findall(r"--plugin \S+", command) for word in word.split()]
-    start("-m", "harness.cli", "export", run.run_id, *plugins, "--output", str(tmp_path / "model"), store=tracking_uri)
-    assert len(list((tmp_path / "model").glob("*.py"))) == 5
+    plugins = [word for option in re.findall(r"--plugin \S+", command) for word in option.split()]
+    start("-m", "harness.cli", "export", run.run_id, *plugins, "--output", "model", folder=tmp_path, store=store)
+    assert len(list((tmp_path / "model").glob("*.py"))) == 6
+    shutil.rmtree(examples)
     (code,) = re.findall(r"```python\n(.+?)```", (tmp_path / "model" / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "elsewhere").mkdir()
     shown = "import torch\nprint(model(torch.zeros(1, 1, 28, 28)).shape, len(list(model.operators())))"
-    assert start("-c", f"{code}\n{shown}", folder=tmp_path).strip() == "torch.Size([1, 10]) 4"
+    assert start("-c", f"{code}\n{shown}", folder=tmp_path / "elsewhere").strip() == "torch.Size([1, 10]) 4"
