@@ -69,8 +69,9 @@ def count_multiply_adds(model: nn.Module, input_shape: tuple[int, int, int]) -> 
     On the meta device every operator decomposes into those that torch has formulas for; our own registers its own.
     """
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, *input_shape, device="meta"))
+    constants = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:  # it refuses outputs that are views of parameters
+        torch.func.functional_call(model, constants, (torch.empty(1, *input_shape, device="meta"),))
     total: int = counter.get_total_flops()
     return total // 2
 

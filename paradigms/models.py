@@ -2,7 +2,8 @@
 
 Importing this module registers them; nothing else in this package does anything when it is imported. A model is one row
 of `MODELS`: sizes, and an operator for each stage. `attention_swin`, `attention_volo` and `attention_deit` are for
-operators of one's own; any model takes them as `attention`, one for each stage:
+operators of one's own; any model takes them as `attention`, one for each stage. A backbone from a plug-in is
+`attention_<name>`.
 
     timm.create_model("attention_swin", attention=["net7_n", {"normalization": "identity"}, "net7", None])
 
@@ -129,7 +130,7 @@ _INPUT: dict[str, dict[str, Any]] = {
 
 def _describe(backbone: str) -> dict[str, Any]:
     shared = {"num_classes": 1000, "input_size": (3, 224, 224), "interpolation": "bicubic", "fixed_input_size": True}
-    return {**shared, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **_INPUT[backbone]}
+    return {**shared, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **_INPUT.get(backbone, {})}
 
 
 Operator = str | Mapping[str, Any] | AttentionConfig | None
@@ -170,3 +171,11 @@ default_cfgs = generate_default_cfgs({name: _describe(SIZES[model.size].backbone
 
 for _name, _model in MODELS.items():
     _register(_name, _model)
+
+
+def add_backbone(name: str) -> None:
+    """Register a backbone of one's own as `attention_<name>`: all its sizes, and `attention`, are arguments."""
+    model = f"attention_{name}"
+    SIZES[name], MODELS[model] = Size(name, {}), Model(name, ())
+    default_cfgs.update(generate_default_cfgs({model: _describe(name)}))
+    _register(model, MODELS[model])

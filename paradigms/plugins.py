@@ -46,6 +46,10 @@ ROOMS: dict[str, Room] = {
 }
 
 
+OF_SUBCLASSES = ("num_stages", "list_blocks", "get_map_size")
+"""What a backbone has to state itself."""
+
+
 def add_level(room: str, name: str, level: Any) -> None:
     """Put a level of one's own into its room, under a name that experiments and configs may use from then on.
 
@@ -53,6 +57,7 @@ def add_level(room: str, name: str, level: Any) -> None:
     parameterization or aggregation that goes with the taps around each query of a sliding window alone says so by
     `centred_borders`, the borders that it knows; one that needs several taps by `minimum_taps`. `fields` maps the names
     of its own fields to a `paradigms.facts.Field` each: a config takes them, and `from_config` reads them.
+    A backbone becomes `attention_<name>` of `timm.create_model`.
 
     Raises:
         ValueError: there is no such room, the name is taken, or the level lacks what those of the room have.
@@ -69,7 +74,10 @@ def add_level(room: str, name: str, level: Any) -> None:
     if room == "normalization" and level.kind != name:
         raise ValueError(f"the kind of normalization {name!r} must be its name, got {level.kind!r}")
     if room == "backbone":
+        from paradigms.models import add_backbone  # registers all names in timm
+
         BACKBONE_NAMES.append(name)
+        add_backbone(name)
     else:
         add_facts(room, name, level.facts if room == "neighborhood" else _make_facts(room, level))
     taken[name] = level
@@ -78,6 +86,7 @@ def add_level(room: str, name: str, level: Any) -> None:
 def check_needs(title: str, level: object, needs: tuple[str, ...]) -> None:
     """Raise ValueError with all that a level lacks."""
     missing = [need for need in needs if not hasattr(level, need)]
+    missing += [name for name in OF_SUBCLASSES if getattr(level, name, None) is getattr(OperatorStages, name)]
     if missing:
         raise ValueError(f"{title} has no {', '.join(missing)}, which every level of its kind has")
 

@@ -5,17 +5,26 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from harness.cli import make_parser
+from harness.commands.forecast import forecast_memory
+from harness.plan import make_plan
 from harness.reading import load_spec
+from harness.search.spec import load_search
 from harness.spec import DataSpec
+from paradigms.config import BORDERS, KERNEL_CASES, NAMES
+
+from .dead_links import find_dead_links
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+
+BACKENDS = ("cpu", "torch", "triton", "dense")
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -42,6 +51,105 @@ def test_every_command_is_one_that_harness_takes(path: Path) -> None:
         parser.parse_args(shlex.split(command)[1:])
 
 
+VERBS = next(action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
+OPTIONS = {verb: set(parser._option_string_actions) for verb, parser in VERBS.items()}
+OF_OTHERS = {"--editable"}
+"""Options in the guide that are pip's."""
+
+
+@page
+def test_every_option_exists(path: Path) -> None:
+    known = OF_OTHERS.union(*OPTIONS.values())
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())) <= known
+
+
+def test_sentences_on_who_takes_an_option_name_all_commands() -> None:
+    found = {}
+    for path in PAGES:
+        for verbs, option in re.findall(r"((?:`[a-z ]+`(?:, | and |\s))+)take `(--[a-z-]+)", path.read_text()):
+            found[option] = {verb.removeprefix("harness ") for verb in re.findall("`([a-z ]+)`", verbs)}
+    assert found.keys() == {"--plugin", "--json", "--rows"}
+    for option, verbs in found.items():
+        assert verbs == {verb for verb, options in OPTIONS.items() if option in options}, option
+
+
+@page
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    named = re.findall(r"`((?:experiments|harness|paradigms|results|docs|tests)/[\w/.-]+\.\w+)`", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_tree_of_the_readme_is_the_source_tree() -> None:
+    (tree,) = re.findall(r"^## What is where\n\n```\n(.+?)^```", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
+    entries = [re.split(r"  +", line.strip())[0] for line in tree.splitlines()]
+    shown = {name for entry in entries for name in re.findall(r"[\w/-]+(?:\.\w+|/)", entry)}
+    folders = ("harness", "paradigms", "experiments", "results", "docs", "tests")
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    paths = [*inside, *(ROOT / folder for folder in folders), ROOT / "setup.py"]
+    known = {f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in paths}
+    assert [name for name in shown if not any(path.endswith(f"/{name}") for path in known)] == []
+    modules = [
+        path for path in inside if path.suffix == ".py" and path.parts[len(ROOT.parts)] in ("harness", "paradigms")
+    ]
+    listed = {name.rpartition("/")[2] for name in shown} | {"__init__.py", "__main__.py"}
+    unlisted = [path.name for path in modules if path.name not in listed]
+    summed_up = {"cli", "triton_kernels"}
+    assert [path for path in modules if path.name in unlisted and path.parent.name not in summed_up] == []
+
+
+def test_the_readme_lists_every_level() -> None:
+    for room in ("parameterization", "normalization", "neighborhood", "aggregation"):
+        (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", PAGES[0].read_text(), re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == list(NAMES[room])
+
+
+def list_table(path: Path, head: str) -> list[list[str]]:
+    """The cells below a table's first two lines."""
+    rows = path.read_text().partition(f"\n{head}")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_guide_says_what_each_backend_computes() -> None:
+    rows = list_table(PAGES[1].parent / "guide" / "operator.md", "| neighborhood and border |")
+    shown = {}
+    for place, *cells in rows:
+        neighborhood, *borders = re.findall(r"`(\w+)`", place)
+        for border in borders or BORDERS[neighborhood]:
+            shown |= {(neighborhood, border, name): cell for name, cell in zip(BACKENDS, cells, strict=True)}
+    for neighborhood, border, name in product(NAMES["neighborhood"], ("zero", "mask", "project", "shift"), BACKENDS):
+        if border in BORDERS[neighborhood]:
+            computed = [
+                normalization
+                for normalization in NAMES["normalization"]
+                for case in KERNEL_CASES[name]
+                if case.holds(neighborhood, (border, normalization, "weighted_sum", "terms"))
+            ]
+            expected = "any" if computed == NAMES["normalization"] else ", ".join(computed)
+            assert shown.pop((neighborhood, border, name)) == expected, (neighborhood, border, name)
+    assert not shown
+
+
+@pytest.mark.slow
+def test_the_guide_shows_the_memory_that_the_plan_forecasts(tmp_path: Path) -> None:
+    rows, shown = [], []
+    for operator, backend, *cells in list_table(ROOT / "docs" / "guide" / "imagenet.md", "| operator | backend"):
+        preset, name = re.findall(r"`(\w+)`", operator + backend)
+        for heads, cell in zip(("2x", "C"), cells, strict=True):
+            rows.append(f"  {preset} {name} {heads}: {{preset: {preset}, backend: {name}, heads: {heads}}}")
+            shown.append(cell)
+    text = "\n".join(["title: Shown", "recipe: imagenet", "baseline: swin torch 2x", "seeds: 1", "rows:", *rows])
+    (tmp_path / "shown.yaml").write_text(text)
+    plan = make_plan(load_spec(tmp_path / "shown.yaml"))
+    needed = [forecast_memory(row.cell, num_images=128).total for row in plan.rows]
+    assert [f"{size / 1e9:.0f} GB" for size in needed] == shown
+
+
+def test_the_search_of_the_guide_can_be_read(tmp_path: Path) -> None:
+    blocks = list(list_blocks(ROOT / "docs" / "guide" / "search.md", "yaml"))
+    (tmp_path / "shown_search.yaml").write_text("\n".join(["title: Shown", "recipe: laptop", *blocks]))
+    load_search(tmp_path / "shown_search.yaml")
+
+
 @page
 def test_every_experiment_can_be_read(path: Path, tmp_path: Path) -> None:
     for text in list_blocks(path, "yaml"):
@@ -61,8 +169,9 @@ def test_python_runs_as_it_stands(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_no_link_is_dead(tmp_path: Path) -> None:
+    site = tmp_path / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -70,5 +179,29 @@ def test_the_site_is_built_without_a_warning_and_no_link_is_dead(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     for name in ("paradigms", "harness"):
-        text = (tmp_path / "site" / "reference" / name / "index.html").read_text()
-        assert f"{name}." in text
+        assert f"{name}." in (site / "reference" / f"{name}.html").read_text()
+    assert find_dead_links(site) == []
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "row.html").write_text('<h2 id="a-row">A row</h2><a href="../index.html#top">up</a>')
+    (tmp_path / "picture.png").touch()
+    good = ["guide/row.html", "guide/row.html#a-row", "picture.png", "/guide/row.html", "https://example.org/x", "#top"]
+    dead = ["guide/", "guide/column.html", "guide/row.html#a-column", "#bottom", "../row.html", "file:///row.html"]
+    links = "".join(f'<a href="{address}">x</a>' for address in good + dead)
+    images = '<img src="picture.png" srcset="picture.png 1x, large.png 2x"><img src="chart.png"><script src="https://example.org/y"></script>'
+    (tmp_path / "index.html").write_text(f'<h1 id="top">Top</h1>{links}{images}')
+    found = find_dead_links(tmp_path)
+    assert found == [f"index.html: {address}" for address in [*dead, "large.png", "chart.png", "https://example.org/y"]]
+
+
+MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_link_between_files_of_the_source_tree_leads_to_one() -> None:
+    """As a host of repositories shows them: without a build."""
+    links = [(path, link) for path in MARKDOWN for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
+    inner = [(path, link) for path, link in links if not re.match(r"[a-z]+:|#", link)]
+    assert len(inner) > 30
+    assert [(path.name, link) for path, link in inner if not (path.parent / link.partition("#")[0]).exists()] == []

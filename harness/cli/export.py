@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.cli.options import add_data, add_plugin, find_store, list_files
 from harness.cli.verb import echo
 
-HELP = "the model of a run as files that plain timm loads"
+HELP = "the model of a run as files for timm.create_model"
 EXAMPLE = "harness export 580307b18085499abd079f25bb7319b7 --output my-model"
 
 

@@ -1,4 +1,4 @@
-"""`harness export`: the model of a run as files that plain timm loads."""
+"""`harness export`: the model of a run as files that `timm.create_model` loads."""
 
 import json
 import shutil
@@ -20,6 +20,7 @@ from harness.data.family import Statistics
 from harness.data.memory import MemoryData
 from harness.errors import PluginError, StoreError
 from harness.files import temporary_folder
+from harness.floors import FLOORS
 from harness.initial import FromFile, FromRun, Initial
 from harness.plan import Cell
 from harness.plugins import list_plugins
@@ -39,7 +40,7 @@ Trained by elsa-ablation under the recipe {recipe}, MLflow run `{run_id}`.
 
 ```python
 import timm
-import paradigms.models  # registers {architecture}
+import paradigms.models  # registers names in timm
 
 folder = {folder!r}  # where this file lies
 {plugins}
@@ -80,7 +81,7 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
 
     Raises:
         StoreError: there is no such run, it has no weights, it is no model of timm's, or the files cannot be written.
-        PluginError: the run's operators have a level that is not known here.
+        PluginError: the run's backbone, or a level of its operators, is not known here.
         WeightsError: the weights do not fit the model as it is built today.
         DataError: the images, whose statistics belong to the model and are stated nowhere, are missing.
     """
@@ -93,7 +94,7 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
     cell = to_cell(config)
     data = to_data_config(cell, config["seed"], data_dir)
     plugins = _find_plugins(cell)
-    readme = _describe(config, run_id, name, folder, data, plugins)
+    readme = _describe(config, run_id, folder, data, plugins)
     try:
         files = (*_write(model, arguments, data, folder, readme), *_copy_code(cell, plugins, folder))
     except OSError as error:
@@ -105,12 +106,15 @@ def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and arguments for `timm.create_model`, in JSON's types, of a run's resolved config.
 
     Raises:
-        StoreError: the run is of a floor, or of a backbone from outside.
-        PluginError: an operator has a level that is not known here.
+        StoreError: the run is of a floor.
+        PluginError: its backbone, or a level of its operators, is not known here.
     """
-    name = f"attention_{config['backbone']}"
+    backbone = config["backbone"]
+    name = f"attention_{backbone}"
+    if backbone in FLOORS:
+        raise StoreError(f"the backbone of {config['row']} is {backbone}, of which timm knows no model")
     if name not in paradigms.models.MODELS:
-        raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, of which timm knows no model")
+        raise PluginError(f"backbone {backbone!r} of the run is not known: name its plug-in by --plugin")
     for stage in config["attention"]:
         for room, levels in () if stage is None else ROOMS.items():
             for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
@@ -170,18 +174,19 @@ def _find_statistics(cell: Cell, seed: int, data_dir: Path | None) -> Statistics
 
 
 def _find_plugins(cell: Cell) -> tuple[str, ...]:
-    """The plug-ins, in the order in which they were loaded, that list levels of the operators."""
-    used = {module for config in cell.operators() for level in config.levels() for module in FOREIGN.get(level, ())}
+    """The plug-ins, in the order in which they were loaded, that list the backbone or levels of the operators."""
+    levels = {cell.backbone}.union(*(config.levels() for config in cell.operators()))
+    used = {module for level in levels for module in FOREIGN.get(level, ())}
     return tuple(name for name in list_plugins() if name in used)
 
 
 def _describe(
-    config: Mapping[str, Any], run_id: str, name: str, folder: Path, data: Mapping[str, Any], plugins: Sequence[str]
+    config: Mapping[str, Any], run_id: str, folder: Path, data: Mapping[str, Any], plugins: Sequence[str]
 ) -> str:
     shown = {key: config[key] for key in ("row", "seed", "experiment", "recipe")}
     numbers = {key: config["data"][key] for key in ("channels", "image_size", "num_classes")}
     code = _LOAD_PLUGINS.format(modules=", ".join(map(repr, plugins))) if plugins else ""
-    place = {"run_id": run_id, "architecture": name, "folder": str(folder), "plugins": code}
+    place = {"run_id": run_id, "folder": str(folder), "plugins": code}
     return _README.format(**shown, **numbers, **place, mean=list(data["mean"]), std=list(data["std"]))
 
 

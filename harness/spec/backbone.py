@@ -25,7 +25,6 @@ class BackboneSpec(Spec):
 
     patch_size: Side
     num_heads: Annotated[tuple[Channels, ...], ForStages]
-    mlp_ratio: Ratio = 4.0
     qkv_bias: bool = True
     drop_path_rate: Probability = 0.0
     weight_init: Literal["", "jax", "moco", "reset"] = ""
@@ -38,12 +37,12 @@ class BackboneSpec(Spec):
 
     @property
     def operator_stages(self) -> tuple[int, ...]:
-        """The stages, from 1, whose attention can be replaced."""
-        raise NotImplementedError
+        """The stages, from 1, that take operators; all by default."""
+        return tuple(range(1, len(self.num_heads) + 1))
 
-    def base_operator(self, image_size: int) -> AttentionConfig:
-        """What a row that states an operator starts from, on images of this side."""
-        raise NotImplementedError
+    def base_operator(self, _image_size: int) -> AttentionConfig:
+        """What a row that states an operator starts from, on images of this side; Swin's attention by default."""
+        return AttentionConfig()
 
     def own_operator(self, _image_size: int) -> AttentionConfig | None:
         """What stands where a row states no operator; None: the attention that timm's model has."""
@@ -79,6 +78,7 @@ class SwinSpec(BackboneSpec):
 
     embed_dim: Channels
     depths: Annotated[tuple[Blocks, ...], ForStages]
+    mlp_ratio: Ratio = 4.0
     window_size: Annotated[int, Field(gt=0, le=MAX_WINDOW)] = 7
 
     @model_validator(mode="after")
@@ -93,11 +93,6 @@ class SwinSpec(BackboneSpec):
     def widths(self) -> tuple[int, ...]:
         """Channels of each stage."""
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
-
-    @property
-    def operator_stages(self) -> tuple[int, ...]:
-        """All of them."""
-        return tuple(range(1, len(self.depths) + 1))
 
     def map_size(self, stage: int, image_size: int) -> tuple[int, int]:
         """Half as large in every further stage, rounded up."""
@@ -154,10 +149,6 @@ class VoloSpec(BackboneSpec):
         """The Outlookers."""
         return (1,)
 
-    def base_operator(self, _image_size: int) -> AttentionConfig:
-        """Swin's attention in its own window: an Outlooker has none."""
-        return AttentionConfig()
-
     def require_image(self, image_size: int) -> None:
         """Behind stage 1 a map is halved, so that two patches are needed."""
         super().require_image(image_size)
@@ -188,6 +179,7 @@ class DeitSpec(BackboneSpec):
     patch_size: Side = 16
     embed_dim: Channels
     depth: Blocks = 12
+    mlp_ratio: Ratio = 4.0
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
@@ -199,11 +191,6 @@ class DeitSpec(BackboneSpec):
     def widths(self) -> tuple[int, ...]:
         """Channels of the only stage."""
         return (self.embed_dim,)
-
-    @property
-    def operator_stages(self) -> tuple[int, ...]:
-        """The only one."""
-        return (1,)
 
     def map_size(self, _stage: int, image_size: int) -> tuple[int, int]:
         """The same in every block."""

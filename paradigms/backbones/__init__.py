@@ -1,10 +1,10 @@
 """The room of backbones: timm's models with the operator in their blocks."""
 
 from paradigms.backbones.deit import DeiT
-from paradigms.backbones.stages import OperatorStages
+from paradigms.backbones.stages import ChannelsFirst, OperatorStages, Place
 from paradigms.backbones.swin import SwinTransformer
 from paradigms.backbones.volo import VOLO
 
 BACKBONES: dict[str, type[SwinTransformer | VOLO | DeiT]] = {"swin": SwinTransformer, "volo": VOLO, "deit": DeiT}
 
-__all__ = ["BACKBONES", "VOLO", "DeiT", "OperatorStages", "SwinTransformer"]
+__all__ = ["BACKBONES", "VOLO", "ChannelsFirst", "DeiT", "OperatorStages", "Place", "SwinTransformer"]

@@ -1,7 +1,7 @@
 """timm's DeiT (arXiv:2012.12877) without class token, with operators in place of its global attention."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from jaxtyping import Float
 from timm.layers import trunc_normal_
@@ -84,15 +84,15 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
         super().set_input_size(img_size=img_size, patch_size=patch_size)
         self.fit_operators()
 
-    def _blocks(self, stage: int) -> nn.Sequential:  # noqa: ARG002  # there is one
+    def list_blocks(self, stage: int) -> nn.Sequential:  # noqa: ARG002  # there is one
+        """All of them."""
         return self.blocks
 
-    def _map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # there is one
+    def get_map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # there is one
+        """That of the patches."""
         rows, columns = self.patch_embed.grid_size
         return rows, columns
 
-    def _put(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+    def put_operator(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+        """Between tokens and the map that they are."""
         block.attn = MapAttention(operator, map_size)
-
-    def _get(self, block: nn.Module) -> LocalAttention:
-        return cast("MapAttention", block.attn).operator

@@ -1,10 +1,11 @@
-"""How operators take the place of the attention in a backbone's stages, and keep it when the map changes."""
+"""How operators take the place of attention or convolution in a backbone's stages, and keep it when the map changes."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
+from jaxtyping import Float
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models import named_apply
 from timm.models.vision_transformer import get_init_weights_vit
@@ -15,6 +16,25 @@ from paradigms.config import AttentionConfig
 from paradigms.facts import to_pair
 from paradigms.functional import Geometry
 from paradigms.requirements import MapSize, choose_shift, fit_window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What an operator must know of the block that it becomes a part of.
+
+    Attributes:
+        dim: channels.
+        num_heads: heads of the operator; they divide `dim`.
+        qkv_bias: whether the query, key and value projections have a bias.
+        attn_drop: probability of dropping a weight.
+        proj_drop: probability of dropping an output channel.
+    """
+
+    dim: int
+    num_heads: int
+    qkv_bias: bool = True
+    attn_drop: float = 0.0
+    proj_drop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,26 +49,7 @@ class Placement:
     config: AttentionConfig
     map_size: MapSize
     depth: int
-    dim: int
-    num_heads: int
-    qkv_bias: bool
-    attn_drop: float
-    proj_drop: float
-
-    @classmethod
-    def of_timm(cls, attn: Any, config: AttentionConfig, map_size: MapSize, depth: int) -> "Placement":
-        """The place of timm's own attention: widths, biases and rates of dropping stay."""
-        values = attn.v if hasattr(attn, "v") else attn.qkv
-        return cls(
-            config=config,
-            map_size=map_size,
-            depth=depth,
-            dim=attn.proj.out_features,
-            num_heads=attn.num_heads,
-            qkv_bias=values.bias is not None,
-            attn_drop=attn.attn_drop.p,
-            proj_drop=attn.proj_drop.p,
-        )
+    place: Place
 
     def target_window(self, map_size: MapSize) -> tuple[MapSize, MapSize]:
         """Window, scaled with the map, and shift: half a window in every second block unless the config says it."""
@@ -66,16 +67,7 @@ class Placement:
 
     def build(self, window_size: MapSize, shift_size: MapSize) -> LocalAttention:
         """The operator with windows of this size."""
-        return build_attention(
-            self.config,
-            dim=self.dim,
-            num_heads=self.num_heads,
-            window_size=window_size,
-            shift_size=shift_size,
-            qkv_bias=self.qkv_bias,
-            attn_drop=self.attn_drop,
-            proj_drop=self.proj_drop,
-        )
+        return build_attention(self.config, window_size=window_size, shift_size=shift_size, **vars(self.place))
 
 
 class Fitted(NamedTuple):
@@ -85,39 +77,69 @@ class Fitted(NamedTuple):
     operator: LocalAttention
 
 
-class OperatorStages:
-    """A backbone of timm's in which an operator may take the place of the attention, stage by stage.
+class ChannelsFirst(nn.Module):
+    """An operator in place of a convolution.
 
-    A subclass says which stages those are, what their blocks and maps are, and how a block holds an operator.
+    Shape:
+        (batch, dim, height, width) to the same.
+    """
+
+    def __init__(self, operator: LocalAttention) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
+        """Attend, with the channels last."""
+        return self.operator(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+class OperatorStages:
+    """A backbone in which an operator may take the place of the attention or convolution of blocks, stage by stage.
+
+    A subclass derives from this class and from a model of timm's. It states `operator_stages` and `num_stages`, defines
+    `list_blocks` and `get_map_size`, and calls `set_operators` at the end of its `__init__`. Where its blocks have no
+    attention of timm's called `attn`, it also overrides `describe_place` and `put_operator`.
     """
 
     operator_stages: tuple[int, ...]
-    """The stages, from 1, whose attention can be replaced."""
+    """The stages, from 1, that take operators."""
 
     @property
     def num_stages(self) -> int:
-        """All stages, replaceable or not."""
+        """All stages, with or without operators."""
         raise NotImplementedError
 
-    def _blocks(self, stage: int) -> nn.Sequential:
-        """The blocks of a stage, from 1."""
+    def list_blocks(self, stage: int) -> Iterable[nn.Module]:
+        """The blocks of a stage, from 1; each takes one operator."""
         raise NotImplementedError
 
-    def _map_size(self, stage: int) -> MapSize:
-        """Rows and columns of what the blocks of a stage see."""
+    def get_map_size(self, stage: int) -> MapSize:
+        """Rows and columns of the map that the blocks of a stage see."""
         raise NotImplementedError
+
+    def describe_place(self, _stage: int, block: nn.Module) -> Place:
+        """Channels, heads, bias and dropping of the operator in a block; those of timm's `attn` by default."""
+        attn = cast("Any", block).attn
+        values = attn.v if hasattr(attn, "v") else attn.qkv
+        return Place(
+            dim=attn.proj.out_features,
+            num_heads=attn.num_heads,
+            qkv_bias=values.bias is not None,
+            attn_drop=attn.attn_drop.p,
+            proj_drop=attn.proj_drop.p,
+        )
+
+    def put_operator(self, block: nn.Module, operator: LocalAttention, _map_size: MapSize) -> None:
+        """Make `operator`, or a module that holds it, a part of a block; `block.attn` by default."""
+        block.attn = operator
+
+    def get_operator(self, block: nn.Module) -> LocalAttention:
+        """The operator that was put into a block."""
+        return next(module for module in block.modules() if isinstance(module, LocalAttention))
 
     def _fit(self, _block: nn.Module, map_size: MapSize, placement: Placement) -> tuple[MapSize, MapSize]:
         """Window and shift of an operator on this map."""
         return fit_window(map_size, *placement.target_window(map_size))
-
-    def _put(self, block: nn.Module, operator: LocalAttention, _map_size: MapSize) -> None:
-        """Make `operator` the attention of a block."""
-        block.attn = operator
-
-    def _get(self, block: nn.Module) -> LocalAttention:
-        """The operator that was put into a block."""
-        return cast("LocalAttention", block.attn)
 
     def set_operators(self, attention: Sequence[AttentionConfig | None]) -> None:
         """Put an operator into every stage, None keeps what stands there; the weights are new, by the backbone's rule.
@@ -127,7 +149,7 @@ class OperatorStages:
                 does not fit the stage's width; then nothing is replaced.
         """
         if len(attention) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps timm's attention")
+            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps what timm has")
         chosen = {stage: config for stage, config in enumerate(attention, start=1) if config is not None}
         fixed = sorted(set(chosen) - set(self.operator_stages))
         if fixed:
@@ -140,10 +162,11 @@ class OperatorStages:
 
     def _prepare(self, stage: int, config: AttentionConfig) -> list[Fitted]:
         """The operators of a stage, block by block; changes nothing."""
-        map_size, prepared = self._map_size(stage), []
-        for depth, block in enumerate(self._blocks(stage)):
-            place = _find_placement(block) or Placement.of_timm(block.attn, config, map_size, depth)
-            placement = replace(place, config=config, map_size=map_size)
+        map_size, prepared = self.get_map_size(stage), []
+        for depth, block in enumerate(self.list_blocks(stage)):
+            earlier = _find_placement(block)
+            place = self.describe_place(stage, block) if earlier is None else earlier.place
+            placement = Placement(config=config, map_size=map_size, depth=depth, place=place)
             weight = next(block.parameters())
             operator = placement.build(*self._fit(block, map_size, placement)).to(weight.device, weight.dtype)
             named_apply(get_init_weights_vit(self._weight_init(), needs_reset=False), operator, name="attn")
@@ -152,26 +175,26 @@ class OperatorStages:
 
     def _install(self, stage: int, prepared: Sequence[Fitted]) -> None:
         """Replace the attention of a stage's blocks."""
-        for block, (placement, operator) in zip(self._blocks(stage), prepared, strict=True):
+        for block, (placement, operator) in zip(self.list_blocks(stage), prepared, strict=True):
             block.placement = placement  # type: ignore[assignment]  # plain data beside the modules
-            self._put(block, operator, placement.map_size)
+            self.put_operator(block, operator, placement.map_size)
 
     def fit_operators(self) -> None:
         """Fit windows to the maps as they are now; position tables that depend on the window are interpolated."""
         for stage in self.operator_stages:
-            map_size = self._map_size(stage)
-            for block in self._blocks(stage):
+            map_size = self.get_map_size(stage)
+            for block in self.list_blocks(stage):
                 placement = _find_placement(block)
                 if placement is not None:
                     window, shift = self._fit(block, map_size, placement)
-                    self._put(block, refit(self._get(block), placement, window, shift), map_size)
+                    self.put_operator(block, refit(self.get_operator(block), placement, window, shift), map_size)
 
     def operators(self) -> Iterator[tuple[int, MapSize, LocalAttention]]:
         """Every operator's stage (1-based) and map (rows, columns), and the operator, in order of the blocks."""
         for stage in self.operator_stages:
-            for block in self._blocks(stage):
+            for block in self.list_blocks(stage):
                 if _find_placement(block) is not None:
-                    yield stage, self._map_size(stage), self._get(block)
+                    yield stage, self.get_map_size(stage), self.get_operator(block)
 
     def _weight_init(self) -> str:
         """The rule that draws the backbone's weights, by timm's name."""

@@ -76,17 +76,20 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
         windows[stage - 1] = to_pair(prepared[0].placement.config.window_size)
         timm._ref_window_sizes, timm._ref_grid_size = tuple(windows), grid
 
-    def _blocks(self, stage: int) -> nn.Sequential:
+    def list_blocks(self, stage: int) -> nn.Sequential:
+        """Those of the layer."""
         return cast("nn.Sequential", self.layers[stage - 1].blocks)
 
-    def _map_size(self, stage: int) -> MapSize:
-        return to_pair(cast("timm_swin.SwinTransformerBlock", self._blocks(stage)[0]).input_resolution)
+    def get_map_size(self, stage: int) -> MapSize:
+        """As the first block knows it."""
+        return to_pair(cast("timm_swin.SwinTransformerBlock", self.list_blocks(stage)[0]).input_resolution)
 
     def _fit(self, block: nn.Module, map_size: MapSize, placement: Placement) -> tuple[MapSize, MapSize]:
         swin_block = cast("timm_swin.SwinTransformerBlock", block)
         return swin_block._calc_window_shift(*placement.target_window(map_size))
 
-    def _put(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+    def put_operator(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
+        """In a block that leaves windows to the operator."""
         block.__class__ = SwinBlock
         block.register_buffer("attn_mask", None, persistent=False)
-        super()._put(block, operator, map_size)
+        super().put_operator(block, operator, map_size)

@@ -135,10 +135,12 @@ class VOLO(OperatorStages, timm_volo.VOLO):
         """As many as `layers` has entries."""
         return len(self.stage_ends)
 
-    def _blocks(self, stage: int) -> nn.Sequential:
+    def list_blocks(self, stage: int) -> nn.Sequential:
+        """Those of the part of the network that the stage is."""
         return cast("nn.Sequential", self.network[self.stage_ends[stage - 1]])
 
-    def _map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # stage 1 alone has operators
+    def get_map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # stage 1 alone has operators
+        """Before the downsampling."""
         if self.map_size is not None:
             return self.map_size
         _, rows, columns, _ = self.pos_embed.shape

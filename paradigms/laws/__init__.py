@@ -11,15 +11,19 @@ that are parametrized:
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from typing import Any
+
+import torch
 
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.facts import NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.laws.operator import (
     declares_its_parameters,
+    declares_the_key_of_a_zero_input,
     depends_on_its_neighborhood_alone,
     depends_on_its_neighborhood_on_a_small_map,
     equals_the_reference,
@@ -36,6 +40,7 @@ __all__ = ["LAWS", "LAWS_OF_ROOMS", "Law", "LawBroken", "check_level", "list_con
 Law = Callable[[AttentionConfig], None]
 
 LAWS: dict[str, Law] = {
+    "declares the key of a zero input": declares_the_key_of_a_zero_input,
     "keeps shape and dtype": keeps_shape_and_dtype,
     "trains every parameter": trains_every_parameter,
     "declares its parameters": declares_its_parameters,
@@ -104,14 +109,26 @@ def check_level(room: str, name: str, *, show: Callable[[str], object] = _print_
     """
     configs, own = list_configs(room, name), LAWS_OF_ROOMS.get(room, {})
     total = len(own) + len(LAWS)
-    for number, (law, check) in enumerate(own.items(), start=1):
-        show(f"[{number}/{total}] {name} {law}")
-        _check(f"{room} {name}: {law}", partial(check, name))
-    for number, (law, keep) in enumerate(LAWS.items(), start=len(own) + 1):
-        show(f"[{number}/{total}] {name} {law}, in {len(configs)} operators")
-        for place, config in configs.items():
-            _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
+    with _one_thread():
+        for number, (law, check) in enumerate(own.items(), start=1):
+            show(f"[{number}/{total}] {name} {law}")
+            _check(f"{room} {name}: {law}", partial(check, name))
+        for number, (law, keep) in enumerate(LAWS.items(), start=len(own) + 1):
+            show(f"[{number}/{total}] {name} {law}, in {len(configs)} operators")
+            for place, config in configs.items():
+                _check(f"{room} {name}: {law}, in {place}", partial(keep, config))
     return len(own) + len(configs) * len(LAWS)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On maps as small as those of the laws several threads are slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check(title: str, check: Callable[[], None]) -> None:

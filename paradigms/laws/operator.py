@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from paradigms.attention import LocalAttention
 from paradigms.config import AttentionConfig, make_config
-from paradigms.functional import make_neighbors
+from paradigms.functional import Terms, make_neighbors
 from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, hold, make_input, make_operator
 
 PARAMETER_KINDS = ("matrix", "table", "scalar")
@@ -61,6 +61,23 @@ def declares_its_parameters(config: AttentionConfig) -> None:
             f"{f'{path}.'.lstrip('.')}{next(iter(unknown), '')} is not declared: its module states in parameter_kinds, "
             f"by name, whether it is a {', '.join(PARAMETER_KINDS)}",
         )
+
+
+def declares_the_key_of_a_zero_input(config: AttentionConfig) -> None:
+    """`project_zero_key`, which taps outside the map carry under `project`, is the key of a pixel that is zero."""
+    operator = make_operator(config)
+    declared = operator.parameterization.project_zero_key()
+    scores = operator.parameterization(torch.zeros_like(make_input()))
+    if not isinstance(scores, Terms) or scores.k is None:
+        hold(declared is None, "project_zero_key is declared, but the parameterization makes no key")
+        return
+    key = torch.zeros_like(scores.k[0, 0, 0]) if declared is None else declared
+    hold(
+        key.shape == scores.k.shape[-2:],
+        f"project_zero_key has shape {tuple(key.shape)}, a key {tuple(scores.k.shape[-2:])}",
+    )
+    error = float((scores.k - key).detach().abs().max())
+    hold(error <= 1e-12, f"project_zero_key is off the key of a pixel that is zero by {error:.1e}")
 
 
 def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:

@@ -26,8 +26,7 @@ class SlidingChunk:
     Read: `slidingchunk_2d.py`, `longformer2d.py` and `Implementation.md` of github.com/microsoft/vision-longformer.
     There `exact` is 1 (ours: true), 0 (false, its default) or -1 (chunks around the map's edges, not offered). It
     computes all 9w² products and masks some of them where it is exact; here that is `sliding_window` itself, in cost
-    too. Its bias table has (4w - 1)² rows in both modes, of which the exact one reads (2w + 1)². Of the backends that
-    can be forced only `torch` is admitted, besides `reference`; `auto` may compute exact chunks by the others.
+    too. Its bias table has (4w - 1)² rows in both modes, of which the exact one reads (2w + 1)².
     """
 
     chunk_size: tuple[int, int]

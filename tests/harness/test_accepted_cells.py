@@ -40,14 +40,13 @@ class _Draws:
         generated = [name for name in PARAMETERIZATIONS if name not in TERMS]
         terms = tuple(term for term in TERMS if self.chance(0.5)) or TERMS[:1]
         parameterization = terms if self.chance(0.6) else (self.choose(generated),)
-        neighborhood = (
-            self.choose(list(NEIGHBORHOODS)) if parameterization == terms or self.chance(0.1) else "sliding_window"
-        )
+        is_free = parameterization == terms or self.chance(0.1)
+        neighborhood = self.choose(list(NEIGHBORHOODS)) if is_free else "sliding_window"
         others = ["channel_filter"] if neighborhood == "sliding_window" else []
         aggregation = self.choose(["weighted_sum", "ghost_head", "ghost_head", *others])
         fields: dict[str, Any] = {
             "parameterization": parameterization,
-            "normalization": self.choose(NORMALIZATIONS),
+            "normalization": self.choose(list(NORMALIZATIONS)),
             "neighborhood": neighborhood,
             "aggregation": aggregation,
             "projections": self.choose([*PROJECTIONS, "linear", "linear"]),

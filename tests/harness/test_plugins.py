@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 
 from harness.cli import main
 from harness.plugins import MAPPINGS
@@ -67,12 +66,6 @@ def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) 
     assert table.loc["Sharp", "normalization"] == "sharp"
     assert (table["data_digest"].str.startswith("negatives")).all()
     assert "4 done, 0 to train" in harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
-
-    (run,) = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["1"], "params.row = 'Sharp'")
-    harness(folder, "export", run.info.run_id, "--plugin", "my_levels.py", "--output", "model")
-    (code,) = re.findall(r"```python\n(.+?)```", (folder / "model" / "README.md").read_text(), re.DOTALL)
-    loaded = start(folder, "-c", f"{code}\nprint(next(model.operators())[2].normalization.kind)")
-    assert loaded.stdout.strip() == "sharp", loaded.stderr
 
     levels = folder / "my_levels.py"
     levels.write_text(levels.read_text() + "\n# a comment changes nothing\n")
@@ -145,9 +138,7 @@ load_plugins("my_levels.py")
 load_plugins("my_levels")  # again is nothing new
 for room, levels in facts.ROOMS.items():
     assert list(plugins.ROOMS[room].mapping) == list(levels), room
-assert check_level("normalization", "sharp") > 50
 assert check_level("normalization", "learned") > 50
-assert check_level("neighborhood", "row") > 15
 NORMALIZATIONS["sharp"].weight_sum = 2.0
 try:
     check_level("normalization", "sharp")
@@ -159,7 +150,7 @@ else:
 
 
 @pytest.mark.slow
-def test_every_law_is_checked_on_a_level_from_outside(folder: Path) -> None:
+def test_a_false_declaration_of_a_level_from_outside_is_found(folder: Path) -> None:
     done = start(folder, "-c", LAWS)
     assert done.returncode == 0, done.stderr
 
@@ -232,6 +223,9 @@ def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:
         ("sizeless", "from paradigms.backbones import VOLO\nclass A(VOLO): pass\nBACKBONES = {'a': A}",
          "backbone 'a' must have `sizes`"),
         ("sized", "BACKBONES = {'swin_small': int}", "backbone 'swin_small' exists already"),
+        ("blockless", "from paradigms.backbones import OperatorStages\nfrom harness.spec import SwinSpec\n"
+         "class B(SwinSpec): family = 'b'\nclass A(OperatorStages): sizes = B\nBACKBONES = {'b': A}",
+         "backbone 'b' has no operator_stages, num_stages, list_blocks, get_map_size"),
         ("half", "DATASETS = {'a': object()}", "dataset 'a' has no check_data, load_data, digest_files"),
         ("json", "NORMALIZATIONS = {}", "there is another module 'json'"),
     ],

@@ -1,6 +1,7 @@
 """The laws of the operator, over every level and preset; the level's own declarations are the oracle."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
@@ -13,6 +14,8 @@ from paradigms.facts import NEIGHBORHOODS
 from paradigms.laws import LawBroken, check_level, room
 from paradigms.laws import operator as laws
 from paradigms.normalization import NORMALIZATIONS, Identity
+from paradigms.parameterization.involution import Involution
+from paradigms.parameterization.terms import TermSum
 
 from .conftest import DIM, HEIGHT, WIDTH, make_input, make_operator
 
@@ -116,6 +119,34 @@ def test_gradients_are_those_of_finite_differences(config: AttentionConfig, back
 
 def test_every_parameter_is_declared(config: AttentionConfig) -> None:
     laws.declares_its_parameters(config)
+
+
+def test_the_key_of_a_zero_input_is_the_declared_one(config: AttentionConfig) -> None:
+    laws.declares_the_key_of_a_zero_input(config)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (lambda _: None, "off the key of a pixel that is zero by"),
+        (lambda level: 2 * level.k.bias.view(2, -1), "off the key of a pixel that is zero by"),
+        (lambda level: level.k.bias, r"project_zero_key has shape \(6,\), a key \(2, 3\)"),
+    ],
+    ids=["none", "another", "shape"],
+)
+def test_a_law_reports_a_wrong_key_of_a_zero_input(
+    monkeypatch: pytest.MonkeyPatch, declared: Callable[[TermSum], Tensor | None], message: str
+) -> None:
+    monkeypatch.setattr(TermSum, "project_zero_key", declared)
+    with pytest.raises(LawBroken, match=f"declares the key of a zero input, in local_window-project: .*{message}"):
+        check_level("parameterization", "query_key")
+
+
+def test_a_law_reports_a_key_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Involution, "project_zero_key", lambda _: torch.ones(2, 3))
+    config = AttentionConfig(parameterization=("involution",), neighborhood="sliding_window")
+    with pytest.raises(LawBroken, match="project_zero_key is declared, but the parameterization makes no key"):
+        laws.declares_the_key_of_a_zero_input(config)
 
 
 class Warm(nn.Module):

@@ -1,9 +1,6 @@
-"""`harness export`: files that another process loads, whatever the images and plug-ins were."""
+"""`harness export`: files for everybody, whatever the images were; `tests/test_examples.py` has plug-ins."""
 
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,6 @@ from harness.plan import Plan, PlannedRun
 from harness.provenance import code_digest
 from harness.record import Record, RunStatus
 from harness.tracking import MlflowTracker
-
-ROOT = Path(__file__).parents[3]
 
 
 def store(plan: Plan, run: PlannedRun, tracker: MlflowTracker, folder: Path, *, digest: str) -> str:
@@ -64,50 +59,3 @@ def test_an_export_of_a_stale_run_says_so(
     assert stale != run_id
     assert main(["export", stale, "--output", "model"]) == 0
     assert f"run {stale} is stale, code has changed since it was trained" in capsys.readouterr().err
-
-
-LEVELS = """\
-from beside import FACTOR
-
-
-class Sharper:
-    kind = "sharper"
-    ignores_constant = True
-    weight_sum = 1.0
-
-    def __call__(self, logits, valid):
-        return (FACTOR * logits).softmax(-1)
-
-
-NORMALIZATIONS = {"sharper": Sharper}
-"""
-
-
-@pytest.mark.slow
-def test_an_exported_plugin_is_loaded_by_the_readme_in_another_process(tracking_uri: str, tmp_path: Path) -> None:
-    """Every command in its own process: no other test knows the level. Its code is gone when the model is loaded."""
-    code, elsewhere = tmp_path / "code", tmp_path / "elsewhere"
-    code.mkdir()
-    elsewhere.mkdir()
-    (code / "own_levels.py").write_text(LEVELS)
-    (code / "beside.py").write_text("FACTOR = 3\n")
-    (tmp_path / "own.yaml").write_text(
-        "title: Own\nrecipe: smoke\nbaseline: Own\nseeds: 1\nrows:\n  Own: {normalization: sharper}\n"
-    )
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-    def start(*arguments: str, folder: Path = tmp_path) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    start("-m", "harness.cli", "run", "own.yaml", "--plugin", "code/own_levels.py", "--set", "floor_width=null")
-    run = MlflowTracker(tracking_uri).find_runs()[0]
-    start("-m", "harness.cli", "export", run.run_id, "--plugin", "code/own_levels.py", "--output", "model")
-    (code / "own_levels.py").unlink()
-    (code / "beside.py").unlink()
-    (script,) = re.findall(r"```python\n(.+?)```", (tmp_path / "model" / "README.md").read_text(), re.DOTALL)
-    shown = start("-c", f"{script}\nprint(next(model.operators())[2].normalization.kind)", folder=elsewhere)
-    assert shown.strip() == "sharper"

@@ -58,7 +58,7 @@ MISTAKES = {
     "an even kernel": (
         "kernel_size: {low: 3, high: 8, stages: not_last}",
         7,
-        "kernel_size of sliding_window must be odd",
+        "kernel_size must be odd",
     ),
     "half a pixel": ("kernel_size: {low: 3, high: 7.5, stages: not_last}", 7, "this field takes whole numbers"),
     "a stage that is not there": ("ghost_lambda: {low: 0, high: 3, stages: 5}", 7, "the backbone has stages 1 to 2"),
