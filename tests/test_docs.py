@@ -17,7 +17,8 @@ from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.search.spec import load_search
 from harness.spec import DataSpec
-from paradigms.config import BORDERS, KERNEL_CASES, NAMES
+from paradigms.config import KERNEL_CASES
+from paradigms.facts import BORDERS, NEIGHBORHOODS, NORMALIZATIONS, ROOMS
 
 from .dead_links import find_dead_links
 
@@ -100,7 +101,7 @@ def test_the_tree_of_the_readme_is_the_source_tree() -> None:
 def test_the_readme_lists_every_level() -> None:
     for room in ("parameterization", "normalization", "neighborhood", "aggregation"):
         (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", PAGES[0].read_text(), re.MULTILINE)
-        assert re.findall(r"`(\w+)`", row) == list(NAMES[room])
+        assert re.findall(r"`(\w+)`", row) == list(ROOMS[room])
 
 
 def list_table(path: Path, head: str) -> list[list[str]]:
@@ -114,17 +115,17 @@ def test_the_guide_says_what_each_backend_computes() -> None:
     shown = {}
     for place, *cells in rows:
         neighborhood, *borders = re.findall(r"`(\w+)`", place)
-        for border in borders or BORDERS[neighborhood]:
+        for border in borders or NEIGHBORHOODS[neighborhood].borders:
             shown |= {(neighborhood, border, name): cell for name, cell in zip(BACKENDS, cells, strict=True)}
-    for neighborhood, border, name in product(NAMES["neighborhood"], ("zero", "mask", "project", "shift"), BACKENDS):
-        if border in BORDERS[neighborhood]:
+    for neighborhood, border, name in product(NEIGHBORHOODS, BORDERS, BACKENDS):
+        if border in NEIGHBORHOODS[neighborhood].borders:
             computed = [
                 normalization
-                for normalization in NAMES["normalization"]
+                for normalization in list(NORMALIZATIONS)
                 for case in KERNEL_CASES[name]
                 if case.holds(neighborhood, (border, normalization, "weighted_sum", "terms"))
             ]
-            expected = "any" if computed == NAMES["normalization"] else ", ".join(computed)
+            expected = "any" if computed == list(NORMALIZATIONS) else ", ".join(computed)
             assert shown.pop((neighborhood, border, name)) == expected, (neighborhood, border, name)
     assert not shown
 

@@ -158,6 +158,10 @@ class Warm(nn.Module):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(2, 1))
 
+    @classmethod
+    def from_config(cls, _config: AttentionConfig) -> "Warm":
+        return cls()
+
     def forward(self, logits: Tensor, valid: Tensor | None) -> Tensor:
         counted = logits if valid is None else logits.masked_fill(~valid, -torch.inf)
         return (self.temperature.mean() * counted).softmax(-1)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from paradigms.attention import LocalAttention
-from paradigms.config import BORDERS, TERMS, AttentionConfig
+from paradigms.config import TERMS, AttentionConfig
+from paradigms.facts import NEIGHBORHOODS as FACTS
 from paradigms.facts import NORMALIZATIONS
 from paradigms.functional import make_neighbors
 from paradigms.neighborhood import NEIGHBORHOODS
@@ -59,7 +60,7 @@ def test_a_query_mixes_the_chunks_around_it(size: Size, exact: bool) -> None:
 
 @pytest.mark.parametrize(
     ("size", "exact", "normalization", "border"),
-    pairwise(SIZES, [False, True], NORMALIZATIONS, BORDERS["sliding_chunk"]),
+    pairwise(SIZES, [False, True], NORMALIZATIONS, FACTS["sliding_chunk"].borders),
 )
 def test_the_fast_path_equals_the_reference(size: Size, exact: bool, normalization: str, border: str) -> None:
     config = replace(CHUNKS, exact=exact, normalization=normalization, border=border, backend="torch")
