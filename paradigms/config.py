@@ -44,6 +44,7 @@ class KernelCase(NamedTuple):
         return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
 
 
+_FILTER = frozenset({"filtered"})
 _FILTERED = frozenset({"weighted_sum", "added", "filtered"})
 _COMPOSED = KernelCase(
     "sliding_window",
@@ -66,8 +67,8 @@ KERNEL_CASES = {
         KernelCase("local_window", _CENTRED, _SOFTMAX),
         _COMPOSED,
         KernelCase("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("sliding_chunk", frozenset({"mask"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("sliding_chunk", frozenset({"zero"}), _SOFTMAX),
+        KernelCase("sliding_chunk", frozenset({"zero", "mask"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelCase("local_window", _CENTRED, aggregations=_FILTER, scores=_TERMS),
     ),
     "triton": (_COMPOSED, _CLAMPED),
 }

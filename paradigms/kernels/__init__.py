@@ -80,6 +80,7 @@ _SHIFT, _NO_BIAS = frozenset({"shift"}), frozenset({"zero", "mask"})
 _TERMS = frozenset({"terms", "shared_terms"})
 
 
+_SUM, _FILTER = frozenset({"weighted_sum"}), frozenset({"filtered"})
 _FILTERED = frozenset({"weighted_sum", "filtered"})
 """Without what is added, which `_add_filters` sees to."""
 
@@ -110,7 +111,8 @@ _WEIGHTED = (
     Kernel("cpu", _attend_fused("cpu"), _CHUNK, _NO_BIAS, _SOFTMAX, runs_on=_has_library),
     Kernel("cpu", _attend_composed("cpu"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_library),
     Kernel("cpu", moving.attend, _SLIDING, _SHIFT, None, _FILTERED, _TERMS, runs_on=_has_library),
-    Kernel("cpu", moving.attend, _CHUNK, frozenset({"mask"}), None, _FILTERED, _TERMS, runs_on=_has_library),
+    Kernel("cpu", moving.attend, _CHUNK, _NO_BIAS, None, _FILTERED, _TERMS, runs_on=_has_library),
+    Kernel("cpu", local_window.attend_filtered, _WINDOW, _CENTRED, None, _FILTER, _TERMS, runs_on=_has_library),
     Kernel("torch", local_window.attend, _WINDOW, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
     Kernel("torch", sliding_chunk.attend, _CHUNK, _CENTRED, aggregations=_FILTERED, exports_to_onnx=True),
     Kernel("torch", _attend_fused("torch"), _SLIDING, _FUSED, _SOFTMAX),
@@ -138,12 +140,13 @@ def _add_filters(kernel: Kernel) -> list[Kernel]:
     """A kernel for weights, or weights times a filter, plus a filter; for each case that something convolves."""
     if kernel.kinds is None or kernel.borders is None or kernel.aggregations is None:
         return []
+    weighs = {"added"} if "weighted_sum" in kernel.aggregations else set()
     return [
         replace(
             kernel,
             attend=partial(added.attend, weigh=kernel.attend, convolve=convolve),
             borders=kernel.borders & borders,
-            aggregations=kernel.aggregations - {"weighted_sum"} | {"added"},
+            aggregations=kernel.aggregations - {"weighted_sum"} | weighs,
         )
         for kinds, borders, convolve, backends in _CONVOLUTIONS
         if kernel.kinds <= kinds and kernel.borders & borders and (backends is None or kernel.backend in backends)
@@ -151,7 +154,7 @@ def _add_filters(kernel: Kernel) -> list[Kernel]:
 
 
 KERNELS = (
-    *(replace(kernel, aggregations=frozenset({"weighted_sum"})) for kernel in _WEIGHTED),
+    *(replace(kernel, aggregations=(kernel.aggregations or _SUM) & _SUM) for kernel in _WEIGHTED),
     *(found for kernel in _WEIGHTED for found in _add_filters(kernel)),
     Kernel("reference", reference.attend, aggregations=None, scores=None, exports_to_onnx=True),
 )

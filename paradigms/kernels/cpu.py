@@ -79,8 +79,9 @@ class _WindowCase(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("row_at", "column_at", "row_region", "column_region")),
         *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb", "outside_k", "outside_v")),
-        *((name, _Map) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")),
+        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
         *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "doutside_k", "doutside_v")),
+        ("dfilters", ctypes.c_void_p),
     )
 
 
@@ -317,6 +318,8 @@ def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands
 
 def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
     """Outside the map all is zero, whatever the border."""
+    if geometry.kind == "window":
+        return _make_windows(geometry, shape, dtype)
     moving = geometry.offset_span != geometry.kernel_size
     return _make_sliding(geometry if moving else replace(geometry, border="zero"), shape, dtype)
 
@@ -365,9 +368,12 @@ def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tens
     if a.numel():
         problem = _make_primitive(geometry, a.shape, filters.dtype)
         problem.give(taps=weights, q=a, v=b)
+        if geometry.kind == "window":
+            num_sums = -(-problem.c.count[0] * problem.c.count[1] // WINDOWS_OF_AN_ITEM)
+            filters = filters.new_empty(len(a), num_sums, *filters.shape[1:])
         problem.point("dfilters", filters)
         problem.run(_Task.CORRELATE)
-    return filters.to(a.dtype)
+    return (filters.sum(dim=1) if filters.ndim > MAP_DIMS - 1 else filters).to(a.dtype)
 
 
 def reverse(weights: Tensor, geometry: Geometry) -> Tensor:

@@ -6,6 +6,9 @@ are held at a time, so that memory beyond the operands does not grow with the ma
 
 A dilated kernel is an undilated one on each phase of the map: the pixels that a step of the dilation connects. A
 clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, of which it counts k.
+
+A dense product multiplies pairs that are no taps by zero, and zero times NaN or infinity is NaN. So products read
+vectors with zeros in the place of what is not finite, and the results of the taps that such a vector meets become NaN.
 """
 
 import math
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from paradigms.constants import load_constants
 from paradigms.functional import Array, Geometry
@@ -73,6 +77,7 @@ class _Layout(NamedTuple):
     rb: Float[Tensor, "heads taps"] | None
     scale: float | None
     uncounted: Bool[Tensor, "rows columns queries taps"] | None
+    counts_all_inside: bool  # whether what is not counted lies outside the map
 
     def parts(self) -> Iterator[Part]:
         """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
@@ -102,7 +107,8 @@ def _lay_out(case: Case) -> _Layout:
     rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
     q = None if terms.q is None else to_blocks(terms.q, cut)
     k = None if terms.k is None else to_keys(terms.k, cut)
-    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, _find_uncounted(geometry, cut.size, v.device))
+    uncounted = _find_uncounted(geometry, cut.size, v.device)
+    return _Layout(cut, q, k, to_keys(v, cut), rk, rq, rb, terms.scale, uncounted, geometry.border != "shift")
 
 
 def _list_uncounted(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "rows columns queries taps"]]:
@@ -172,6 +178,39 @@ class _Dropped:
         return weights * (draws >= self.p) / (1 - self.p)
 
 
+def _drop_infinite(x: Tensor) -> Tensor:
+    """Zeros in the place of what is not finite."""
+    return x.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _flag_infinite(x: Float[Tensor, "*vectors channels"]) -> Float[Tensor, "*vectors"]:
+    """NaN for each vector that is not finite, zero for the others."""
+    return (x * 0).sum(dim=-1)
+
+
+def _clear_uncounted(layout: _Layout, part: Part, taps: Taps) -> Taps:
+    """Zero, where NaN may be, at keys inside the map that a query does not count."""
+    if layout.uncounted is not None and not layout.counts_all_inside:
+        uncounted = layout.uncounted[part.rows]
+        taps.view(-1, *uncounted.shape).masked_fill_(uncounted, 0.0)
+    return taps
+
+
+def _collect_flags(v: Map, geometry: Geometry) -> Float[Tensor, "batch height width heads"]:
+    """NaN for each query that counts a vector which is not finite, zero for the others; undilated."""
+    found = _flag_infinite(v).permute(0, 3, 1, 2)
+    for dim in range(2):
+        length, size = v.shape[dim + 1], geometry.kernel_size[dim]
+        halo = 0 if geometry.border == "shift" else size // 2
+        window = [1, 1]
+        window[dim] = min(size, length) if geometry.border == "shift" else size
+        found = max_pool2d(found, window, stride=1, padding=[halo * (axis == dim) for axis in range(2)])
+        if geometry.border == "shift":
+            first = torch.arange(length, device=v.device) - size // 2
+            found = found.index_select(dim + 2, first.clamp(0, found.shape[dim + 2] - 1))
+    return found.permute(0, 2, 3, 1)
+
+
 class _Spread:
     """Weights as matrices of a block's queries and its halo's keys; one buffer, zero where there is no tap."""
 
@@ -210,6 +249,7 @@ def _attend(case: Case, dropped: _Dropped, out: Map, normalizer: Normalizer) -> 
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks = layout.v.new_zeros(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
     normalizers = blocks.new_empty(*blocks.shape[:-1], 2)
+    values = _drop_infinite(layout.v)
     for part in layout.parts():
         halos = layout.halos(part)
         weights = _make_logits(layout, part, halos)
@@ -217,9 +257,10 @@ def _attend(case: Case, dropped: _Dropped, out: Map, normalizer: Normalizer) -> 
         total = weights.sub_(top).exp_().sum(dim=-1, keepdim=True)
         normalizers[part] = torch.cat([top, total], dim=-1).view(normalizers[part].shape)
         mixed = blocks[part].flatten(0, 3)
-        _add_product(mixed, spread(dropped(weights)), gather_halos(layout.v, cut, part))
+        _add_product(mixed, spread(dropped(weights)), gather_halos(values, cut, part))
         mixed /= total
     write_blocks(out, blocks, cut)
+    out += _collect_flags(case.v, case.geometry)[..., None]
     write_blocks(normalizer, normalizers, cut)
 
 
@@ -228,6 +269,7 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, normalizer: Norma
     layout = _lay_out(case)
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks, normalizers = to_blocks(grad, cut), to_blocks(normalizer, cut, filler=math.inf)  # what fills up weighs 0
+    blocks, flags = _drop_infinite(blocks), _flag_infinite(blocks)[..., None]
     to = layout._replace(
         q=None if layout.q is None else torch.zeros_like(layout.q),
         k=None if layout.k is None else torch.zeros_like(layout.k),
@@ -239,14 +281,16 @@ def _attend_backward(case: Case, dropped: _Dropped, grad: Map, normalizer: Norma
     for part in layout.parts():
         halos = layout.halos(part)
         top, total = normalizers[part].flatten(0, 3).split(1, dim=-1)
-        weights = _make_logits(layout, part, halos).sub_(top).exp_().div_(total)
+        total = total + flags[part].flatten(0, 3)  # a query's weights are NaN where its gradient is
+        weights = _clear_uncounted(layout, part, _make_logits(layout, part, halos).sub_(top).exp_().div_(total))
         said = blocks[part].flatten(0, 3)
         kept = dropped(weights)
         add_halos(to.v, _multiply(spread(kept).mT, said), cut, part)
         heard = skew(torch.bmm(said, gather_halos(layout.v, cut, part).mT), cut)
         # the softmax's w (h - Σ w h), where h is already times what dropout made of a weight
-        change = torch.mul(kept.view(heard.shape), heard).view_as(weights)
+        change = _clear_uncounted(layout, part, torch.mul(kept.view(heard.shape), heard).view_as(weights))
         change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+        change = _clear_uncounted(layout, part, change)
         _pass_to_tables(layout, to, part, change)
         if halos is not None and layout.scale is not None:
             _pass_to_products(layout, to, part, spread(change, layout.scale), halos)
@@ -278,8 +322,8 @@ def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> N
 def _pass_to_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
     """From the change of the logits to q and k of q·k."""
     assert to.q is not None and to.k is not None
-    _add_product(to.q[part].flatten(0, 3), dense, halos)
-    add_halos(to.k, _multiply(dense.mT, layout.queries(part)), layout.cut, part)
+    _add_product(to.q[part].flatten(0, 3), dense, _drop_infinite(halos))
+    add_halos(to.k, _multiply(dense.mT, _drop_infinite(layout.queries(part))), layout.cut, part)
 
 
 def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:

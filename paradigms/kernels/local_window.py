@@ -18,12 +18,15 @@ from paradigms.functional import (
     list_taps,
     make_neighbors,
 )
+from paradigms.kernels import moving
 from paradigms.kernels.case import Map
 from paradigms.kernels.partition import (
+    MixFiltered,
     WindowKinds,
     attend_within,
     convolve_within,
     merge,
+    mix_within,
     partition,
     partition_taps,
     sort_windows,
@@ -58,7 +61,7 @@ def _valid_taps(
     return valid  # type: ignore[no-any-return]
 
 
-def attend(
+def attend(  # noqa: PLR0913 - the seam's arguments and how filters are applied
     scores: Scores,
     v: Map,
     geometry: Geometry,
@@ -66,6 +69,8 @@ def attend(
     aggregation: Aggregation,
     outside: Outside,
     dropout_p: float,
+    *,
+    mix_filtered: MixFiltered = mix_within,
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 in (shifted) windows."""
     assert isinstance(scores, Terms)
@@ -74,8 +79,34 @@ def attend(
     k = None if scores.k is None else partition(scores.k, geometry, outside.k)
     values = partition(v, geometry, outside.v)
     offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
-    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, aggregation, dropout_p)
+    out = attend_within(
+        scores._replace(q=q, k=k),
+        values,
+        offset,
+        valid,
+        normalization,
+        aggregation,
+        dropout_p,
+        mix_filtered=mix_filtered,
+    )
     return merge(out, geometry, height, width)
+
+
+def attend_filtered(
+    scores: Scores,
+    v: Map,
+    geometry: Geometry,
+    normalization: Normalization,
+    aggregation: Aggregation,
+    outside: Outside,
+    dropout_p: float,
+) -> Map:
+    """Likewise; compiled kernels compute what weights times a filter make of the values."""
+
+    def mix(weights: Tensor, values: Tensor, aggregation: Aggregation, _: Tensor) -> Tensor:
+        return moving.mix_windows(weights, values, aggregation, geometry.kernel_size)
+
+    return attend(scores, v, geometry, normalization, aggregation, outside, dropout_p, mix_filtered=mix)
 
 
 def _list_kinds(geometry: Geometry, height: int, width: int) -> tuple[Any, ...]:

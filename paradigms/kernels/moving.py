@@ -1,4 +1,4 @@
-"""Compiled kernels for taps whose offset depends on their query: the border `shift`, and whole chunks.
+"""Compiled kernels for taps whose offset depends on their query: the border `shift`, whole chunks, filters in windows.
 
 Four products carry them, as three do those of `primitive`. With filters m, a row for each offset, and c(i, o) the key
 of tap o of query i, at offset δ(i, o):
@@ -10,17 +10,18 @@ All are derivatives of Σ w m a b, so that each is differentiated by the others,
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, pad
 from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels import cpu, reference
 from paradigms.kernels.case import Map
+from paradigms.kernels.factors import register_derivatives
 from paradigms.kernels.fused import Shape, read_geometry, write_geometry
 from paradigms.kernels.transforms import register_composition
 
@@ -74,48 +75,15 @@ WIDTH = 32
 """Channels that the kernels compute together when heads share their weights: few fill no vector, many no cache."""
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
-    """Each of the three is kept where a gradient by one of the others is asked for."""
-    *operands, ctx.geometry = inputs
-    needed = ctx.needs_input_grad[:3]
-    others = (needed[1] or needed[2], needed[0] or needed[2], needed[0] or needed[1])
-    ctx.save_for_backward(*(x if used else None for x, used in zip(operands, others, strict=True)))
+_PRODUCTS = {
+    "weights": _OPERATORS.moving_dot,
+    "a": _OPERATORS.moving_mix,
+    "b": _OPERATORS.moving_spread,
+    "filters": _OPERATORS.moving_correlate,
+}
 
-
-def _backward_of_dot(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (a, b, filters), (of_a, of_b, of_filters, _) = ctx.saved_tensors, ctx.needs_input_grad
-    to_a = _OPERATORS.moving_mix(grad, b, filters, ctx.geometry) if of_a else None
-    to_b = _OPERATORS.moving_spread(grad, a, filters, ctx.geometry) if of_b else None
-    return to_a, to_b, _OPERATORS.moving_correlate(grad, a, b, ctx.geometry) if of_filters else None, None
-
-
-def _backward_of_mix(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (weights, v, filters), (of_weights, of_v, of_filters, _) = ctx.saved_tensors, ctx.needs_input_grad
-    to_weights = _OPERATORS.moving_dot(grad, v, filters, ctx.geometry) if of_weights else None
-    to_v = _OPERATORS.moving_spread(weights, grad, filters, ctx.geometry) if of_v else None
-    to_filters = _OPERATORS.moving_correlate(weights, grad, v, ctx.geometry) if of_filters else None
-    return to_weights, to_v, to_filters, None
-
-
-def _backward_of_spread(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (weights, a, filters), (of_weights, of_a, of_filters, _) = ctx.saved_tensors, ctx.needs_input_grad
-    to_weights = _OPERATORS.moving_dot(a, grad, filters, ctx.geometry) if of_weights else None
-    to_a = _OPERATORS.moving_mix(weights, grad, filters, ctx.geometry) if of_a else None
-    to_filters = _OPERATORS.moving_correlate(weights, a, grad, ctx.geometry) if of_filters else None
-    return to_weights, to_a, to_filters, None
-
-
-def _backward_of_correlate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (weights, a, b), (of_weights, of_a, of_b, _) = ctx.saved_tensors, ctx.needs_input_grad
-    to_weights = _OPERATORS.moving_dot(a, b, grad, ctx.geometry) if of_weights else None
-    to_a = _OPERATORS.moving_mix(weights, b, grad, ctx.geometry) if of_a else None
-    return to_weights, to_a, _OPERATORS.moving_spread(weights, a, grad, ctx.geometry) if of_b else None, None
-
-
-_dot.register_autograd(_backward_of_dot, setup_context=_keep)
-_mix.register_autograd(_backward_of_mix, setup_context=_keep)
-_spread.register_autograd(_backward_of_spread, setup_context=_keep)
-_correlate.register_autograd(_backward_of_correlate, setup_context=_keep)
+for _operator, _made in zip((_dot, _mix, _spread, _correlate), _PRODUCTS, strict=True):
+    register_derivatives(_operator, _made, _PRODUCTS)
 
 
 def _compose(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -142,19 +110,26 @@ def _expand(table: Tensor, batch: int) -> Filters:
     return table.expand(batch, -1, -1, -1)
 
 
-def _make_logits(terms: Terms, v: Map, geometry: str) -> Float[Tensor, "#batch height width heads taps"]:
+def _share(x: Map, table: Float[Tensor, "table_heads offsets head_dim"]) -> tuple[Tensor, Tensor]:
+    """Queries or keys and a table with as many heads, where one of them has one for all."""
+    heads = max(x.shape[3], len(table))
+    return x.expand(-1, -1, -1, heads, -1), _expand(table[None].expand(-1, heads, -1, -1), len(x))
+
+
+def _make_logits(terms: Terms, v: Map, geometry: str) -> Float[Tensor, "#batch height width #heads taps"]:
     """Eq. 4's terms. Each table is a filter: with ones in the place of keys, of queries or of both."""
-    q, k = (None if x is None else x.expand(-1, -1, -1, v.shape[3], -1) for x in (terms.q, terms.k))
     parts: list[Tensor] = []
     if terms.scale is not None:
-        assert q is not None and k is not None
-        parts.append(_OPERATORS.moving_dot(q * terms.scale, k, None, geometry))
-    if terms.rk is not None and q is not None:
-        parts.append(_OPERATORS.moving_dot(q, torch.ones_like(q), _expand(terms.rk[None], len(q)), geometry))
-    if terms.rq is not None and k is not None:
-        parts.append(_OPERATORS.moving_dot(torch.ones_like(k), k, _expand(terms.rq[None], len(k)), geometry))
+        assert terms.q is not None and terms.k is not None
+        parts.append(_OPERATORS.moving_dot(terms.q * terms.scale, terms.k, None, geometry))
+    if terms.rk is not None and terms.q is not None:
+        q, rk = _share(terms.q, terms.rk)
+        parts.append(_OPERATORS.moving_dot(q, torch.ones_like(q), rk, geometry))
+    if terms.rq is not None and terms.k is not None:
+        k, rq = _share(terms.k, terms.rq)
+        parts.append(_OPERATORS.moving_dot(torch.ones_like(k), k, rq, geometry))
     if terms.rb is not None:
-        ones = v.new_ones(1, *v.shape[1:4], 1)
+        ones = v.new_ones(1, *v.shape[1:3], len(terms.rb), 1)
         parts.append(_OPERATORS.moving_dot(ones, ones, terms.rb[None, :, :, None].to(v.dtype), geometry))
     assert len(parts) > 0  # torch.compile cannot trace the truth of a list
     return sum(parts[1:], start=parts[0])
@@ -184,12 +159,53 @@ def attend(
 ) -> Map:
     """Eq. 4 of arXiv:2112.12786 by any normalization; the border `shift`, and chunks under `zero` and `mask`."""
     assert isinstance(scores, Terms)
+    if geometry.kind == "chunk" and geometry.border == "zero":
+        return _attend_framed(scores, v, geometry, normalization, aggregation, dropout_p)
     how = write_geometry(geometry)
     weights = normalization(_make_logits(scores, v, how), _valid_taps(geometry, v))
     weights = dropout(weights.expand(*v.shape[:-1], -1), dropout_p)
-    if aggregation.mul is None:
-        return _OPERATORS.moving_mix(weights, v, None, how)  # type: ignore[no-any-return]
-    return _OPERATORS.moving_mix(weights, v, _to_filters(aggregation.mul, v), how)  # type: ignore[no-any-return]
+    return _mix_filtered(weights, v, aggregation, how)
+
+
+def _mix_filtered(weights: Taps, v: Map, aggregation: Aggregation, geometry: str) -> Map:
+    filters = None if aggregation.mul is None else _to_filters(aggregation.mul, v)
+    return _OPERATORS.moving_mix(weights, v, filters, geometry)  # type: ignore[no-any-return]
+
+
+def _attend_framed(
+    terms: Terms, v: Map, geometry: Geometry, normalization: Normalization, aggregation: Aggregation, dropout_p: float
+) -> Map:
+    """Chunks that count the zeros outside the map, as those inside a map with a frame of zeros."""
+    (height, width), lengths = v.shape[1:3], [size // 3 for size in geometry.kernel_size]
+    after = [length + -size % length for size, length in zip((height, width), lengths, strict=True)]
+    how = write_geometry(replace(geometry, border="mask"))
+
+    def frame(x: Tensor) -> Tensor:
+        return pad(x, (0, 0, 0, 0, lengths[1], after[1], lengths[0], after[0]))
+
+    def crop(x: Tensor) -> Tensor:
+        return x[:, lengths[0] : lengths[0] + height, lengths[1] : lengths[1] + width]
+
+    framed, (q, k) = frame(v), (None if x is None else frame(x) for x in (terms.q, terms.k))
+    logits = _make_logits(terms._replace(q=q, k=k), framed, how)
+    weights = dropout(normalization(crop(logits), None).expand(*v.shape[:-1], -1), dropout_p)
+    return crop(_mix_filtered(frame(weights), framed, aggregation, how))
+
+
+def mix_windows(
+    weights: Float[Tensor, "batch windows #heads queries taps"],
+    values: Float[Tensor, "batch windows taps heads head_dim"],
+    aggregation: Aggregation,
+    window: tuple[int, int],
+) -> Float[Tensor, "batch windows queries heads head_dim"]:
+    """Weights times a filter meet the values of windows; those of all images together where they share filters."""
+    assert aggregation.mul is not None
+    rows, columns = window
+    images = len(aggregation.mul)
+    v = values.reshape(images, -1, columns, *values.shape[-2:])
+    taps = weights.expand(-1, -1, v.shape[3], -1, -1).transpose(2, 3).reshape(*v.shape[:-1], rows * columns)
+    mixed = _mix_filtered(taps, v, aggregation, write_geometry(Geometry("window", window)))
+    return mixed.view(values.shape)
 
 
 def _to_filters(table: Float[Tensor, "#batch ghosts offsets"], v: Map) -> Filters:

@@ -1,5 +1,6 @@
 """A map cut into windows, and attention within them by dense products."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,9 @@ def sort_windows(
     order = kind_of.argsort(kind="stable")
     return kinds, tuple(np.bincount(kind_of).tolist()), order, order.argsort()
 
+
+MixFiltered = Callable[[Tensor, Tensor, Aggregation, Tensor], Tensor]
+"""Weights, values, the filter, and the row of the filter for each query and tap."""
 
 LAYOUT = Layout(query="bwihd", key="bwjhd", table="hijd", logits="bwhij")
 
@@ -85,7 +89,7 @@ def merge(x: Float[Tensor, "batch windows taps heads head_dim"], geometry: Geome
     return x.roll(geometry.shift, dims=(1, 2)) if any(geometry.shift) else x
 
 
-def attend_within(
+def attend_within(  # noqa: PLR0913 - the parts of Eq. 4 and how filters are applied
     terms: Terms,
     values: Float[Tensor, "batch windows taps heads head_dim"],
     offset: Int[Tensor, "queries taps"],
@@ -93,6 +97,8 @@ def attend_within(
     normalization: Normalization,
     aggregation: Aggregation,
     dropout_p: float,
+    *,
+    mix_filtered: MixFiltered,
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
     """Eq. 4 of arXiv:2112.12786 where all queries of a window have the same taps.
 
@@ -104,12 +110,24 @@ def attend_within(
         normalization: logits to weights.
         aggregation: the weighted sum, or weights times a filter.
         dropout_p: probability of dropping a weight.
+        mix_filtered: `mix_within`, or what computes the same.
     """
     rk, rq, rb = (None if x is None else take_rows(x, offset) for x in (terms.rk, terms.rq, terms.rb))
     logits = join_terms(terms._replace(rk=rk, rq=rq, rb=None if rb is None else rb[None, None]), LAYOUT)
     weights = dropout(normalization(logits, valid).expand(*values.shape[:2], -1, -1, -1), dropout_p)
     if aggregation.mul is None:
         return torch.einsum("bwhij,bwjhd->bwihd", weights, values)
+    return mix_filtered(weights, values, aggregation, offset)
+
+
+def mix_within(
+    weights: Float[Tensor, "batch windows #heads queries taps"],
+    values: Float[Tensor, "batch windows taps heads head_dim"],
+    aggregation: Aggregation,
+    offset: Int[Tensor, "queries taps"],
+) -> Float[Tensor, "batch windows queries heads head_dim"]:
+    """Weights times a filter meet values."""
+    assert aggregation.mul is not None
     filters = aggregation.mul.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
     heads, ghosts = weights.shape[2], filters.shape[1]
     filtered = weights.repeat_interleave(ghosts // heads, dim=2) * filters[:, None]

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry
 from paradigms.kernels import cpu, offset, reference
+from paradigms.kernels.factors import Product, register_derivatives
 from paradigms.kernels.transforms import register_composition
 
 Map = Float[Tensor, "batch height width heads head_dim"]
@@ -118,71 +119,31 @@ def _(weights: Tensor, *_: object) -> Tensor:
     return weights.new_empty(weights.shape)
 
 
-def _keep_operands(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
-    """Each of the three is kept where a gradient by one of the others is asked for."""
-    *operands, ctx.kernel_size, ctx.dilation, ctx.backend = inputs
-    needed = ctx.needs_input_grad[:3]
-    others = (needed[1] or needed[2], needed[0] or needed[2], needed[0] or needed[1])
-    ctx.save_for_backward(*(x if used else None for x, used in zip(operands, others, strict=True)))
-
-
 def _keep_how(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
     _, *ctx.how = inputs
 
 
-class _Products:
-    """The products as a context asks for them; None where its gradient is not needed."""
-
-    def __init__(self, ctx: Any) -> None:
-        self.how = ctx.kernel_size, ctx.dilation, ctx.backend
-
-    def dot(self, a: Tensor, b: Tensor, filters: Tensor | None) -> Tensor:
-        return torch.ops.paradigms.dot(a, b, filters, *self.how)  # type: ignore[no-any-return]
-
-    def mix(self, weights: Tensor, v: Tensor, filters: Tensor | None) -> Tensor:
-        return torch.ops.paradigms.mix(weights, v, filters, *self.how)  # type: ignore[no-any-return]
-
-    def mix_back(self, weights: Tensor, grad: Tensor, filters: Tensor | None) -> Tensor:
-        """The transpose of `mix`: what queries say, gathered by keys."""
-        opposite = None if filters is None else filters.flip(2)
-        return self.mix(torch.ops.paradigms.reverse(weights, *self.how), grad, opposite)
-
-    def correlate(self, weights: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return torch.ops.paradigms.correlate(weights, a, b, *self.how)  # type: ignore[no-any-return]
+def _mix_back(weights: Tensor, a: Tensor, filters: Tensor | None, *how: Any) -> Tensor:
+    """The transpose of `mix`: what queries say, gathered by keys."""
+    opposite = None if filters is None else filters.flip(2)
+    return torch.ops.paradigms.mix(torch.ops.paradigms.reverse(weights, *how), a, opposite, *how)  # type: ignore[no-any-return]
 
 
-def _backward_of_dot(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (a, b, filters), products, (of_a, of_b, of_filters, *_) = ctx.saved_tensors, _Products(ctx), ctx.needs_input_grad
-    to_a = products.mix(grad, b, filters) if of_a else None
-    to_b = products.mix_back(grad, a, filters) if of_b else None
-    return to_a, to_b, products.correlate(grad, a, b) if of_filters else None, None, None, None
-
-
-def _backward_of_mix(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (weights, v, filters), products, (of_weights, of_v, of_filters, *_) = (
-        ctx.saved_tensors,
-        _Products(ctx),
-        ctx.needs_input_grad,
-    )
-    to_weights = products.dot(grad, v, filters) if of_weights else None
-    to_v = products.mix_back(weights, grad, filters) if of_v else None
-    return to_weights, to_v, products.correlate(weights, grad, v) if of_filters else None, None, None, None
-
-
-def _backward_of_correlate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (weights, a, b), products, (of_weights, of_a, of_b, *_) = ctx.saved_tensors, _Products(ctx), ctx.needs_input_grad
-    to_weights = products.dot(a, b, grad) if of_weights else None
-    to_a = products.mix(weights, b, grad) if of_a else None
-    return to_weights, to_a, products.mix_back(weights, a, grad) if of_b else None, None, None, None
+_PRODUCTS: dict[str, Product] = {
+    "weights": torch.ops.paradigms.dot,
+    "a": torch.ops.paradigms.mix,
+    "b": _mix_back,
+    "filters": torch.ops.paradigms.correlate,
+}
 
 
 def _backward_of_reverse(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return torch.ops.paradigms.reverse(grad, *ctx.how), None, None, None
 
 
-_dot.register_autograd(_backward_of_dot, setup_context=_keep_operands)
-_mix.register_autograd(_backward_of_mix, setup_context=_keep_operands)
-_correlate.register_autograd(_backward_of_correlate, setup_context=_keep_operands)
+register_derivatives(_dot, "weights", _PRODUCTS)
+register_derivatives(_mix, "a", _PRODUCTS)
+register_derivatives(_correlate, "filters", _PRODUCTS)
 _reverse.register_autograd(_backward_of_reverse, setup_context=_keep_how)
 
 

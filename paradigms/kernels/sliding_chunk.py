@@ -11,6 +11,7 @@ from paradigms.kernels.partition import (
     attend_within,
     convolve_within,
     merge,
+    mix_within,
     pad_map,
     partition,
     partition_taps,
@@ -76,7 +77,9 @@ def attend(
     k = None if scores.k is None else _gather_nine(scores.k, geometry, outside.k)
     values = _gather_nine(v, geometry, outside.v)
     offset, valid = _tap_offsets(geometry, v.device), _valid_taps(geometry, height, width, v.device)
-    out = attend_within(scores._replace(q=q, k=k), values, offset, valid, normalization, aggregation, dropout_p)
+    out = attend_within(
+        scores._replace(q=q, k=k), values, offset, valid, normalization, aggregation, dropout_p, mix_filtered=mix_within
+    )
     return merge(out, chunk, height, width)
 
 

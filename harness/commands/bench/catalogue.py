@@ -1,6 +1,7 @@
 """Every case of a report, and those that a user names."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from harness.commands.bench.case import S1, S3, Case, Setting, Shape, Workload
 from harness.commands.bench.models import (
@@ -21,6 +22,7 @@ from harness.commands.bench.peers import (
     build_unfold_mix,
     build_window,
 )
+from harness.commands.bench.siblings import NEAREST, SIBLINGS, build_sibling
 from harness.errors import SpecError
 from paradigms.config import BACKENDS
 from paradigms.facts import unknown_name
@@ -39,7 +41,7 @@ SHAPES = (S1, S3)
 
 
 def list_cases(setting: Setting, shapes: Sequence[Shape] = SHAPES) -> tuple[Case, ...]:
-    """Ours, what it is measured against, peers, whole models; side by side what is compared.
+    """Ours, what it is measured against, peers, siblings, whole models; side by side what is compared.
 
     What is slow takes gigabytes, and what comes after it is given new pages by the system: it comes last.
     """
@@ -47,7 +49,7 @@ def list_cases(setting: Setting, shapes: Sequence[Shape] = SHAPES) -> tuple[Case
     for shape in shapes:
         listed = [*_list_ours(shape, setting), *_list_denominators(shape), *_list_peers(shape)]
         cases += sorted(listed, key=lambda case: case.is_slow)
-    return (*cases, *_list_models(setting))
+    return (*cases, *_list_siblings(shapes[:1]), *_list_models(setting))
 
 
 def _list_ours(shape: Shape, setting: Setting) -> Iterator[Case]:
@@ -82,6 +84,11 @@ def _list_denominators(shape: Shape) -> Iterator[Case]:
 def _list_peers(shape: Shape) -> Iterator[Case]:
     yield Case("query_key", "natten", shape, build_natten, is_slow=True)
     yield Case("query_key", "flex", shape, build_flex, is_slow=True)
+
+
+def _list_siblings(shapes: Sequence[Shape]) -> Iterator[Case]:
+    for shape, name, variant in product(shapes, SIBLINGS, ("", NEAREST)):
+        yield Case(name, "auto", shape, build_sibling, variant=variant, is_slow=True)
 
 
 def _list_models(setting: Setting) -> Iterator[Case]:

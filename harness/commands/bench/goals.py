@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.commands.bench.result import Result, to_median
+from harness.commands.bench.siblings import NEAREST, SIBLINGS
 
 
 class Verdict(StrEnum):
@@ -123,6 +124,7 @@ def _same(must: float | None, aim: float | None) -> dict[str, Bounds]:
 _NET7_N = "net7_n/cpu/{}"
 _EAGER_WINDOW = "net7/frozen/{}"
 _UNFOLD = "net7_n/unfold/{}"
+_SIBLING = {"s1": Bounds(1.5, 1.1)}
 _TIME, _WALL = Quantity.TRAIN_TIME, Quantity.WALL_TIME
 _LESS, _MORE = Sense.AT_MOST, Sense.AT_LEAST
 
@@ -159,6 +161,13 @@ GOALS = (
     ),
     Goal("`mix` alone, times faster than unfold", _TIME, _MORE, "mix/unfold/{}", "mix/cpu/{}", _same(18, 30)),
     Goal("AVX2 build / eager window Net7", _TIME, _LESS, f"{_NET7_N}/avx2", _EAGER_WINDOW, {"s1": Bounds(1.5, 1.0)}),
+    *(
+        Goal(
+            f"`{name}` / its nearest equivalent",
+            _TIME, _LESS, f"{name}/auto/{{}}", f"{name}/auto/{{}}/{NEAREST}", _SIBLING,
+        )
+        for name in SIBLINGS
+    ),
     Goal("2 threads, times faster than 1 (wall)", _WALL, _MORE, _NET7_N, f"{_NET7_N}/2-threads", _same(1.8, 1.9)),
     Goal(
         "our window attention (q·k + r^b, shifted) / timm's core",

@@ -36,8 +36,8 @@ struct SlidingCase {
     void* dfilters;         // (batch, heads, taps, head_dim)
 };
 
-// Softmax attention in windows: the map, moved and filled up, is cut into windows of `window` pixels. Tables are
-// (heads, offsets, head_dim) with 2 * window - 1 offsets along each axis.
+// Softmax attention in windows, and its primitives DOT, MIX, SPREAD and CORRELATE: the map, moved and filled up, is cut
+// into windows of `window` pixels. Tables are (heads, offsets, head_dim) with 2 * window - 1 offsets along each axis.
 struct WindowCase {
     int64_t batch, height, width, heads, head_dim;
     int64_t window[2], count[2];  // count: windows along each axis
@@ -50,8 +50,10 @@ struct WindowCase {
     const int32_t *row_at, *column_at;          // the pixel that stands at each place of the cut map; -1: outside
     const int32_t *row_region, *column_region;  // places see each other in one region only; null: everywhere
     const void *rk, *rq, *rb;
-    const void *outside_k, *outside_v;  // (heads, head_dim): what a place outside the map carries; null: zeros
-    Map q, k, v, grad, out, dq, dk, dv;
+    const void *outside_k, *outside_v;         // (heads, head_dim): what a place outside the map carries; null: zeros
+    Map q, k, v, grad, taps, out, dq, dk, dv;  // taps: weights, `window` numbers a head
+    Map filters;                               // of the primitives: a map of as many rows as offsets and one column
     void* normalizer;  // (batch, height, width, heads, 2): the largest logit m, and Σ e^(logit - m)
     void *drk, *drq, *drb, *doutside_k, *doutside_v;  // (items, ...): one partial sum an item, heads innermost
+    void* dfilters;                                   // likewise
 };

@@ -16,8 +16,7 @@ static int32_t run_sliding(const SlidingCase* problem, Task task) {
 
 template <class T>
 static int32_t run_windows(const WindowCase* problem, Task task) {
-    const int64_t num_windows = problem->batch * problem->count[0] * problem->count[1];
-    return isa::run<isa::Windows<T>>(problem, isa::divide_up(num_windows, problem->group) * problem->heads, task);
+    return isa::run<isa::Windows<T>>(problem, isa::Windows<T>::count_items(*problem, task), task);
 }
 
 EXPORT(paradigms_sliding_f32_)(const SlidingCase* problem, int32_t task) {

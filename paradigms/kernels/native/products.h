@@ -98,11 +98,13 @@ INLINE void project_block(typename S::Scalar* const* into, const typename S::Sca
         for (int t = 0; t < T; t++) store<S>(into[c] + t * S::count, sum[c][t]);
 }
 
-// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves with the tap.
-template <class S, int FIRST, int LAST, Table TABLE>
+// sum[r][j] += Σ_t weights_r[t] (v[j] with table_r[t][j]) for rows FIRST to LAST, excluded; v moves with the tap. What
+// is not finite there counts only where the mask has all bits set: weights are zero elsewhere.
+template <class S, int FIRST, int LAST, Table TABLE, bool MASKED = false>
 INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Scalar* const* weights,
                      int64_t weight_step, const typename S::Scalar* v, int64_t v_stride, int64_t v_step,
-                     const typename S::Scalar* const* table, int64_t table_step, int64_t taps) {
+                     const typename S::Scalar* const* table, int64_t table_step, int64_t taps,
+                     const typename S::Scalar* mask = nullptr, int64_t mask_step = 0) {
     for (int64_t t = 0; t < taps; t++) {
         typename S::V weight[BAND];
         UNROLL
@@ -110,7 +112,8 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
             weight[r] = load<S>(weights[r] + t * weight_step);
         UNROLL
         for (int j = 0; j < CHANNELS; j++) {
-            const typename S::V value = load<S>(v + j * v_stride + t * v_step);
+            typename S::V value = load<S>(v + j * v_stride + t * v_step);
+            if constexpr (MASKED) value = choose<S>(value, load<S>(mask + t * mask_step));
             UNROLL
             for (int r = FIRST; r < LAST; r++)
                 sum[r][j] += weight[r] * meet<TABLE>(value, table[r] + t * table_step + j);

@@ -22,14 +22,23 @@ struct Sliding {
     const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
     Plane<T> q, k, v, grad, weights, dlogits;
-    Plane<T> narrow;  // weights of the taps of a window, where these are fewer than the offsets of a kernel
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;              // one head's tables, channels filled up to `depth`
     T* filters = nullptr;                                       // likewise
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;  // of three rows of queries and one vector
     T *drk = nullptr, *drq = nullptr, *drb = nullptr;           // sums, a vector each; zeros where nothing is added
     T* dfilters = nullptr;                                      // likewise
     T *first_key = nullptr, *last_key = nullptr;
-    int64_t band_stride;
+    T* wide = nullptr;  // a vector of queries with a number for each tap of the kernel
+    T* own = nullptr;   // (columns of the kernel, columns of queries): all bits set where the tap is the query's
+    int64_t band_stride, own_stride = 0;
+
+    // The columns of the kernel that a vector meets.
+    struct Reach {
+        int64_t first, count;  // that some query has and that can reach the map
+        int64_t start, stop;   // that some query has
+        bool mixed;            // whether not every query has all of them
+    };
+    Reach *of_queries = nullptr, *of_keys = nullptr;  // a vector each
 
     Sliding(const SlidingCase& of, Task asked, Arena* memory)
         : c(of), arena(memory), height(of.height), width(of.width), head_dim(of.head_dim),
@@ -58,7 +67,13 @@ struct Sliding {
         if (c.filters.data) enough = enough && (filters = allocate<T>(arena, offsets * depth));
         if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, offsets * depth * L));
         if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
-        if (!attends && c.column_base) enough = enough && narrow.create(arena, height, rows * c.window[1], vectors, 0);
+        if (c.column_base) {
+            own_stride = round_up(2 * halo + vectors, L);
+            enough =
+                enough && (wide = allocate<T>(arena, taps * L)) && (own = allocate<T>(arena, columns * own_stride)) &&
+                (of_queries = allocate<Reach>(arena, vectors / L)) && (of_keys = allocate<Reach>(arena, vectors / L));
+            if (enough) find_own();
+        }
         if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
         if (task == BACKWARD)
             enough = enough && grad.create(arena, height, depth, vectors, halo) &&
@@ -73,6 +88,54 @@ struct Sliding {
         return enough;
     }
 
+    // Which columns of the kernel are whose, where they depend on the query.
+    void find_own() {
+        own += halo;
+        for (int64_t x = 0; x < width; x++)
+            for (int64_t t = 0; t < c.window[1]; t++)
+                memset(own + (t + c.column_base[x]) * own_stride + x, 0xff, sizeof(T));
+        for (int64_t x = 0; x < vectors; x += L) {
+            of_queries[x / L] = find_reach(x, 0);
+            of_keys[x / L] = find_reach(x, across);
+        }
+    }
+    // Of the queries that stand `step` before the pixels of a vector for each column after the centre's.
+    Reach find_reach(int64_t x, int64_t step) const {
+        const int64_t lanes = width - x < L ? width - x : L;
+        Reach reach{0, 0, columns, 0, false};
+        int64_t num_own = 0;
+        for (int64_t t = 0; t < columns; t++)
+            for (int64_t i = 0; i < lanes; i++) {
+                const int64_t query = x + i - (t - columns / 2) * step;
+                if (query < 0 || query >= width || own[t * own_stride + query] == 0) continue;
+                reach.start = t < reach.start ? t : reach.start, reach.stop = t + 1, num_own++;
+            }
+        const int64_t end = reach.stop < first_tap + num_taps ? reach.stop : first_tap + num_taps;
+        reach.first = reach.start < first_tap ? first_tap : reach.start, reach.count = end - reach.first;
+        reach.mixed = num_own < lanes * (reach.stop - reach.start);
+        return reach;
+    }
+    INLINE Reach reach_of(int64_t x, bool reversed) const {
+        if (!own) return {first_tap, num_taps, 0, columns, false};
+        return reversed ? of_keys[x / L] : of_queries[x / L];
+    }
+
+    // Calls f for each tap that a query of a vector has.
+    template <class F>
+    INLINE void over_taps(const Reach& reach, F f) const {
+        for (int64_t s = 0; s < rows; s++)
+            for (int64_t t = reach.start; t < reach.stop; t++) f(s * columns + t);
+    }
+
+    // Zeros in the place of what is not of a query's own taps.
+    template <class S>
+    OUTLINE void clear_foreign(T* numbers, const Reach& reach, int64_t x) const {
+        over_taps(reach, [&](int64_t o) {
+            T* to = numbers + o * S::count;
+            store<S>(to, choose<S>(load<S>(to), load<S>(own + o % columns * own_stride + x)));
+        });
+    }
+
     // Calls f with the lanes and the column of each vector; half a vector where this is enough for the rest.
     template <class F>
     INLINE void over_columns(F f) {
@@ -83,11 +146,11 @@ struct Sliding {
 
     // Calls f with lanes, a first column and how many of them; half a vector where it holds the rest.
     template <class F>
-    INLINE void over_width(F f) {
-        const int64_t whole = width - width % L, rest = width - whole;
-        if (rest > Half::count) return f(Full{}, 0, width);
-        if (whole) f(Full{}, 0, whole);
-        if (rest) f(Half{}, whole, rest);
+    INLINE void over_width(int64_t first, int64_t stop, F f) {
+        const int64_t whole = (stop - first) / L * L, rest = stop - first - whole;
+        if (rest > Half::count) return f(Full{}, first, stop - first);
+        if (whole) f(Full{}, first, whole);
+        if (rest) f(Half{}, first + whole, rest);
     }
 
     void load_plane(int64_t image, int64_t head) {
@@ -156,6 +219,8 @@ struct Sliding {
     template <class S, Table TABLE>
     OUTLINE void dot(T* into, const Plane<T>& a, bool a_is_zero, const Plane<T>& b, int64_t x, int64_t y0,
                      int64_t count, const T* table) {
+        const Reach reach = reach_of(x, false);
+        const int64_t edge = halo - (reach.first - first_tap) * across;  // from the first key of a query back to it
         for (int64_t m = 0, last = num_keys(y0, count); m < last; m++) {
             const Meeting meeting = meet_keys(y0, m, count);
             if (!is_inside(meeting.y)) continue;
@@ -165,18 +230,21 @@ struct Sliding {
             UNROLL
             for (int i = 0; i < n; i++) {
                 const int r = meeting.first + i;
-                const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
+                const int64_t tap = meeting.kernel_row[r] * columns + reach.first;
                 out[i] = into + (r * taps + tap) * S::count;
                 left[i] = a.row(a_is_zero ? -1 : y0 + r * down) + x;
                 tables[i] = TABLE != ABSENT ? table + (tap + base_of(y0 + r * down) * columns) * depth : nullptr;
             }
-            const T* right = b.row(meeting.y) + x - halo;
+            const T* right = b.row(meeting.y) + x - edge;
             if (n == 3)
-                dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+                dot_taps<S, 3, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim,
+                                      reach.count);
             if (n == 2)
-                dot_taps<S, 2, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+                dot_taps<S, 2, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim,
+                                      reach.count);
             if (n == 1)
-                dot_taps<S, 1, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim, num_taps);
+                dot_taps<S, 1, TABLE>(out, left, a.stride, right, b.stride, across, tables, depth, head_dim,
+                                      reach.count);
         }
     }
 
@@ -227,7 +295,8 @@ struct Sliding {
         V position = all<S>(x);
         for (int i = 0; i < S::count; i++) position[i] += i;
         const V first = load<S>(first_key + x), last = load<S>(last_key + x);
-        for (int64_t t = 0; t < columns; t++) {
+        const Reach reach = reach_of(x, false);
+        for (int64_t t = reach.start; t < reach.stop; t++) {
             const V key = position + static_cast<T>((t - columns / 2) * across);
             const typename S::I out = (key < first) | (key > last);
             for (int r = 0; r < count; r++)
@@ -255,6 +324,10 @@ struct Sliding {
                      const T* table) {
         typedef typename S::V V;
         const int64_t sign = reversed ? -1 : 1;
+        const Reach reach = reach_of(x, reversed);
+        const int64_t edge = halo - (reach.first - first_tap) * across, step = reversed ? w_step - across : w_step;
+        const T* mask = reach.mixed ? own + reach.first * own_stride + x + (reversed ? edge : 0) : nullptr;
+        const int64_t mask_step = own_stride - (reversed ? across : 0);
         for (int64_t d = 0; d < depth; d += CHANNELS) {
             V sum[BAND][CHANNELS] = {};
             for (int64_t m = 0, last = reversed ? num_queries() : num_keys(y0, count); m < last; m++) {
@@ -264,17 +337,21 @@ struct Sliding {
                 const T *weight[BAND] = {}, *tables[BAND] = {};
                 const int64_t seeing = reversed ? base_of(meeting.y) : 0;
                 for (int r = meeting.first; r < meeting.last; r++) {
-                    const int64_t tap = meeting.kernel_row[r] * columns + first_tap;
+                    const int64_t tap = meeting.kernel_row[r] * columns + reach.first;
                     weight[r] =
-                        reversed ? w + meeting.y * w_row + tap * w_step + halo + x : w + r * w_row + tap * w_step;
+                        reversed ? w + meeting.y * w_row + tap * w_step + edge + x : w + r * w_row + tap * w_step;
                     const int64_t entry = tap + (reversed ? seeing : base_of(y0 + r * down)) * columns;
                     tables[r] = TABLE != ABSENT ? table + entry * depth + d : nullptr;
                 }
-                const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * halo;
-                const int64_t step = reversed ? w_step - across : w_step;
+                const T* value = b.row(inside && !b_is_zero ? meeting.y : -1) + d * b.stride + x - sign * edge;
 #define PARADIGMS_ROWS(A, B)                                                                                       \
-    if (meeting.first == A && meeting.last == B)                                                                   \
-        mix_rows<S, A, B, TABLE>(sum, weight, step, value, b.stride, sign * across, tables, depth, num_taps);
+    if (meeting.first == A && meeting.last == B) {                                                                 \
+        if (mask)                                                                                                  \
+            mix_rows<S, A, B, TABLE, true>(sum, weight, step, value, b.stride, sign * across, tables, depth,       \
+                                           reach.count, mask, mask_step);                                          \
+        else                                                                                                       \
+            mix_rows<S, A, B, TABLE>(sum, weight, step, value, b.stride, sign * across, tables, depth, reach.count); \
+    }
                 PARADIGMS_ROWS(0, 3)
                 PARADIGMS_ROWS(0, 2)
                 PARADIGMS_ROWS(1, 3)
@@ -284,7 +361,7 @@ struct Sliding {
 #undef PARADIGMS_ROWS
             }
             if constexpr (TABLE == ADDED)
-                if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, y0, count);
+                if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, x, y0, count);
             for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
         }
@@ -293,15 +370,15 @@ struct Sliding {
     // The table's part of the columns of the kernel that lie outside the map for every query.
     template <class S>
     INLINE void add_unseen(typename S::V (&sum)[BAND][CHANNELS], const T* w, int64_t w_row, int64_t w_step,
-                           const T* table, int64_t y0, int64_t count) {
-        for (int64_t o = 0; o < taps; o++) {
+                           const T* table, int64_t x, int64_t y0, int64_t count) {
+        over_taps(reach_of(x, false), [&](int64_t o) {
             const int64_t t = o % columns;
-            if (t >= first_tap && t < first_tap + num_taps) continue;
+            if (t >= first_tap && t < first_tap + num_taps) return;
             for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++)
                     sum[r][j] +=
                         load<S>(w + r * w_row + o * w_step) * table[(o + base_of(y0 + r * down) * columns) * depth + j];
-        }
+        });
     }
 
     // How many rows the band has that starts with a row; they are a dilation apart.
@@ -345,43 +422,62 @@ struct Sliding {
         load_table<Full>(filters, from, c.filters.row, offsets, head_dim, depth, T(1));
     }
 
-    // Calls f(plane of weights, plane of a window's taps) for each tap of a row, which stand at its offset, in runs of
-    // columns for which this is the same.
+    // Calls f(tap of the kernel, tap of the window, how many) for each row of the taps of a query.
     template <class F>
-    INLINE void over_window(int64_t y, F f) {
-        for (int64_t first = 0, stop; first < width; first = stop) {
-            const int64_t base = c.column_base[first];
-            for (stop = first + 1; stop < width && c.column_base[stop] == base;) stop++;
-            for (int64_t s = 0; s < rows; s++)
-                for (int64_t t = 0; t < c.window[1]; t++)
-                    f(weights.row(y) + (s * columns + t + base) * weights.stride + first,
-                      narrow.row(y) + (s * c.window[1] + t) * narrow.stride + first, stop - first);
-        }
+    INLINE void over_window(int64_t x, F f) const {
+        for (int64_t s = 0; s < rows; s++) f(s * columns + c.column_base[x], s * c.window[1], c.window[1]);
+    }
+    INLINE static void copy(T* to, const T* from, int64_t n) {
+        for (int64_t i = 0; i < n; i++) to[i] = from[i];
+    }
+    INLINE T* taps_of(int64_t image, int64_t head, int64_t y, int64_t x) const {
+        const Map& map = c.taps;
+        return static_cast<T*>(map.data) + image * map.batch + head * map.head + y * map.row + x * map.column;
     }
 
+    // The weights of a head of an image, each at its offset.
     void load_weights(int64_t image, int64_t head) {
-        if (!c.column_base) return pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
-        pack<Full, T>(narrow, c.taps, image, head, width, rows * c.window[1], 1);
-        for (int64_t y = 0; y < height; y++) {
-            for (int64_t o = 0; o < taps; o++) memset(weights.row(y) + o * weights.stride, 0, width * sizeof(T));
-            over_window(y, [](T* wide, const T* own, int64_t n) { copy(wide, own, n); });
-        }
+        if (!own) return pack<Full, T>(weights, c.taps, image, head, width, taps, 1);
+        for (int64_t y = 0; y < height; y++)
+            for (int64_t x = 0; x < width; x += L) {
+                memset(wide, 0, L * taps * sizeof(T));
+                for (int64_t i = 0; i < L && x + i < width; i++) {
+                    T* const to = wide + i * taps;
+                    const T* const from = taps_of(image, head, y, x + i);
+                    over_window(x + i, [&](int64_t o, int64_t at, int64_t n) { copy(to + o, from + at, n); });
+                }
+                for (int64_t o = 0; o < taps; o += L) {
+                    typename Full::V tile[L];
+                    load_tile<Full, T>(tile, wide + o, taps, L, taps - o);
+                    transpose<Full>(tile);
+                    for (int64_t j = 0; j < L && o + j < taps; j++)
+                        store<Full>(weights.row(y) + (o + j) * weights.stride + x, tile[j]);
+                }
+            }
     }
 
     void write_weights(int64_t image, int64_t head) {
-        const Plane<T>& from = c.column_base ? narrow : weights;
-        const int64_t own = c.column_base ? rows * c.window[1] : taps;
         for (int64_t y = 0; y < height; y++) {
-            if (c.column_base) over_window(y, [](const T* wide, T* own, int64_t n) { copy(own, wide, n); });
-            unpack_row<Full, T>(from.row(y), from.stride, c.taps, image, head, y, width, own, own, 1);
+            if (!own) {
+                unpack_row<Full, T>(weights.row(y), weights.stride, c.taps, image, head, y, width, taps, taps, 1);
+                continue;
+            }
+            for (int64_t x = 0; x < width; x += L) {
+                for (int64_t o = 0; o < taps; o += L) {
+                    typename Full::V tile[L];
+                    for (int64_t j = 0; j < L; j++)
+                        tile[j] = o + j < taps ? load<Full>(weights.row(y) + (o + j) * weights.stride + x)
+                                               : typename Full::V{};
+                    transpose<Full>(tile);
+                    store_tile<Full, T>(tile, wide + o, taps, L, taps - o);
+                }
+                for (int64_t i = 0; i < L && x + i < width; i++) {
+                    const T* const from = wide + i * taps;
+                    T* const to = taps_of(image, head, y, x + i);
+                    over_window(x + i, [&](int64_t o, int64_t at, int64_t n) { copy(to + at, from + o, n); });
+                }
+            }
         }
-    }
-
-    INLINE static void copy(T* to, const T* from, int64_t n) {
-        if (n == 1)
-            *to = *from;
-        else
-            memcpy(to, from, n * sizeof(T));
     }
 
     void run_dot(int64_t image, int64_t head) {
@@ -397,9 +493,10 @@ struct Sliding {
                 else
                     this->dot<S, ABSENT>(logits, q, false, v, x, y0, count, nullptr);
                 for (int64_t r = 0; r < count; r++)
-                    for (int64_t o = 0; o < taps; o++)
+                    over_taps(reach_of(x, false), [&](int64_t o) {
                         store<S>(weights.row(y0 + r * down) + o * weights.stride + x,
                                  load<S>(logits + (r * taps + o) * S::count));
+                    });
             });
         });
         write_weights(image, head);
@@ -479,12 +576,31 @@ struct Sliding {
         write_sums<Full, T>(static_cast<T*>(c.dfilters) + at, dfilters, offsets, head_dim, depth, 1);
     }
 
+    // The columns of the queries that have a tap, from the start of a vector on.
+    struct Run {
+        int64_t first, stop;
+        INLINE bool operator==(const Run& other) const { return first == other.first && stop == other.stop; }
+    };
+    INLINE Run find_run(int64_t t) const {
+        if (!own) return {0, width};
+        Run run{width, 0};
+        for (int64_t x = 0; x < width; x += L)
+            if (t >= of_queries[x / L].start && t < of_queries[x / L].stop) {
+                run.first = x < run.first ? x : run.first;
+                run.stop = x + L < width ? x + L : width;
+            }
+        return run;
+    }
+
     // dfilters[o] += Σ weights a b_{i+o} for the taps of one row of the kernel, over `count` rows of queries from `y`.
     INLINE void correlate_row(int64_t kernel_row, int64_t base, int64_t y, int64_t move, int64_t count) {
         const int64_t step = depth * L, w_row = taps * weights.stride, row = depth * v.stride;
         for (int64_t t = 0; t < num_taps;) {
-            const int64_t block = num_taps - t < 4 ? num_taps - t : 4, tap = kernel_row * columns + first_tap + t;
-            for (int64_t d = 0; d < depth; d += 4) {
+            const Run columns_of = find_run(first_tap + t);
+            int64_t block = 1;
+            while (block < 4 && t + block < num_taps && find_run(first_tap + t + block) == columns_of) block++;
+            const int64_t tap = kernel_row * columns + first_tap + t;
+            for (int64_t d = 0; columns_of.first < columns_of.stop && d < depth; d += 4) {
                 T* into = dfilters + (tap + base * columns) * step + d * L;
                 const T* w = weights.row(y) + tap * weights.stride;
                 const T *a = q.row(y) + d * q.stride, *b = v.row(y + move) + d * v.stride + t * across - halo;
@@ -499,7 +615,7 @@ struct Sliding {
                     PARADIGMS_TAPS(1)
 #undef PARADIGMS_TAPS
                 };
-                over_width(run);
+                over_width(columns_of.first, columns_of.stop, run);
             }
             t += block;
         }
@@ -519,18 +635,19 @@ struct Sliding {
     OUTLINE void forward_block(int64_t image, int64_t head, int64_t x, int64_t y0, int64_t count) {
         typedef typename S::V V;
         make_logits<S>(x, y0, count);
+        const Reach reach = reach_of(x, false);
         V inverse[BAND];
         for (int r = 0; r < count; r++) {
             T* logit = logits + r * taps * S::count;
-            V top = load<S>(logit);
-            for (int64_t o = 1; o < taps; o++) top = larger<S>(top, load<S>(logit + o * S::count));
+            V top = load<S>(logit + reach.start * S::count);
+            over_taps(reach, [&](int64_t o) { top = larger<S>(top, load<S>(logit + o * S::count)); });
             V total = {};
-            for (int64_t o = 0; o < taps; o++) {
+            over_taps(reach, [&](int64_t o) {
                 V weight = exponential<S>(load<S>(logit + o * S::count) - top);
                 total += weight;
                 if (c.keep < 1) weight *= dropped<S>(image * c.heads + head, y0 + r * down, x, o);
                 store<S>(logit + o * S::count, weight);
-            }
+            });
             inverse[r] = 1 / total;
             for (int i = 0; i < S::count && x + i < width; i++) {
                 T* to = normalizer_of(image, head, y0 + r * down, x + i);
@@ -582,6 +699,7 @@ struct Sliding {
         make_logits<S>(x, y0, count);
         memset(dweights, 0, BAND * taps * S::count * sizeof(T));
         dot<S, ABSENT>(dweights, grad, false, v, x, y0, count, nullptr);
+        const Reach reach = reach_of(x, false);
         for (int r = 0; r < count; r++) {
             const int64_t y = y0 + r * down;
             T *weight = logits + r * taps * S::count, *dweight = dweights + r * taps * S::count;
@@ -591,9 +709,13 @@ struct Sliding {
                 top[i] = from[0], total[i] = from[1];
             }
             const V inverse = 1 / total;
+            over_taps(reach, [&](int64_t o) {
+                store<S>(weight + o * S::count, exponential<S>(load<S>(weight + o * S::count) - top) * inverse);
+            });
+            if (reach.mixed) clear_foreign<S>(weight, reach, x), clear_foreign<S>(dweight, reach, x);
             V delta = {};
-            for (int64_t o = 0; o < taps; o++) {
-                const V p = exponential<S>(load<S>(weight + o * S::count) - top) * inverse;
+            over_taps(reach, [&](int64_t o) {
+                const V p = load<S>(weight + o * S::count);
                 V shown = p;
                 if (c.keep < 1) {
                     const V factor = dropped<S>(image * c.heads + head, y, x, o);
@@ -601,16 +723,16 @@ struct Sliding {
                     store<S>(dweight + o * S::count, load<S>(dweight + o * S::count) * factor);
                 }
                 delta += p * load<S>(dweight + o * S::count);
-                store<S>(weight + o * S::count, p);
                 store<S>(weights.row(y) + o * weights.stride + x, shown);
-            }
+            });
             T* biases = drb + base_of(y) * columns * L;
-            for (int64_t o = 0; o < taps; o++) {
-                const V gradient = load<S>(weight + o * S::count) * (load<S>(dweight + o * S::count) - delta);
+            over_taps(reach, [&](int64_t o) {
+                V gradient = load<S>(weight + o * S::count) * (load<S>(dweight + o * S::count) - delta);
+                if (reach.mixed) gradient = choose<S>(gradient, load<S>(own + o % columns * own_stride + x));
                 store<S>(weight + o * S::count, gradient);
                 store<S>(dlogits.row(y) + o * dlogits.stride + x, gradient);
                 if (c.drb) store<S>(biases + o * L, load<S>(biases + o * L) + gradient);
-            }
+            });
         }
         if (!c.dq.data) return;
         if (c.rk)
@@ -656,7 +778,7 @@ struct Sliding {
                     PARADIGMS_TAPS(1)
 #undef PARADIGMS_TAPS
                 };
-                over_width(run);
+                over_width(0, width, run);
             }
             t += block;
         }

@@ -79,6 +79,12 @@ INLINE typename S::V larger(typename S::V a, typename S::V b) {
     return a > b ? a : b;
 }
 
+// The elements whose mask has all bits set, zeros in the place of the others, whatever they are.
+template <class S>
+INLINE typename S::V choose(typename S::V x, typename S::V mask) {
+    return (typename S::V)((typename S::I)x & (typename S::I)mask);
+}
+
 // e^x for x <= 88; exactly zero below -87.3, -inf included. Cephes' polynomial, two units in the last place.
 template <int N>
 INLINE typename Lanes<float, N>::V exponential(typename Lanes<float, N>::V x) {

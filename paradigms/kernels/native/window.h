@@ -1,4 +1,5 @@
-// Softmax attention with every term of Eq. 4 (arXiv:2112.12786) in windows, forward and backward.
+// Softmax attention with every term of Eq. 4 (arXiv:2112.12786) in windows, forward and backward, and the products of
+// weights, values and a filter of which any other attention in windows is made.
 //
 // Lanes are windows: every place of a window is a vector of as many windows, so that no window is too small to fill
 // one, a softmax is vertical, and entries of a table are broadcast.
@@ -19,8 +20,8 @@ struct LogitOperands {
     int64_t table_row, head_dim;
 };
 
-// into[c][t] = rb_c[t] + Σ_d (left_c[d] + rq_c[t][d]) k_t[d] + q_c[d] rk_c[t][d]
-template <class S, int C, int T, bool DOT, bool RK, bool RQ>
+// into[c][t] = rb_c[t] + Σ_d (left_c[d] with rq_c[t][d]) k_t[d] + q_c[d] rk_c[t][d]
+template <class S, int C, int T, bool DOT, bool RK, Table RQ>
 INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of,
                          int64_t key) {
     typename S::V sum[C][T];
@@ -37,7 +38,7 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
                     sum[c][t] += query * of.rk[c][(key + t) * of.table_row + d];
             }
         }
-        if constexpr (DOT || RQ) {
+        if constexpr (DOT || RQ != ABSENT) {
             typename S::V left[C];
             UNROLL
             for (int c = 0; c < C; c++)
@@ -47,7 +48,7 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
                 const typename S::V right = load<S>(of.k + (key + t) * of.k_row + d * S::count);
                 UNROLL
                 for (int c = 0; c < C; c++)
-                    sum[c][t] += (RQ ? left[c] + of.rq[c][(key + t) * of.table_row + d] : left[c]) * right;
+                    sum[c][t] += meet<RQ>(left[c], of.rq[c] + (key + t) * of.table_row + d) * right;
             }
         }
     }
@@ -56,7 +57,7 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
         for (int t = 0; t < T; t++) store<S>(into + c * into_row + (key + t) * S::count, sum[c][t]);
 }
 
-template <class S, int C, bool DOT, bool RK, bool RQ>
+template <class S, int C, bool DOT, bool RK, Table RQ>
 OUTLINE void logits_row(typename S::Scalar* into, int64_t into_row, const LogitOperands<typename S::Scalar>& of,
                         int64_t keys) {
     constexpr int wide = PARADIGMS_VECTOR_BYTES == 64 ? 7 : 4;
@@ -75,7 +76,8 @@ struct Windows {
 
     const WindowCase& c;
     Arena* const arena;
-    const bool backward;
+    const Task task;
+    const bool backward, attends;
     const int64_t rows, columns, places, head_dim, depth, span, offsets, num_windows;
     int64_t head = 0, first = 0, lanes = 0;  // the windows at work
     bool masked = false;
@@ -90,13 +92,15 @@ struct Windows {
     T *zeros = nullptr, *none = nullptr;                                            // a vector, a bias for every place
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;                                  // one head's tables
     T *weights = nullptr, *dlogits = nullptr;                                       // (places, places)
-    T *region = nullptr, *regions = nullptr;  // of the windows at work, of all of an image
+    T *region = nullptr, *regions = nullptr;    // of the windows at work, of all of an image
+    T *filters = nullptr, *dfilters = nullptr;  // one head's; sums, a vector each
     T *drk = nullptr, *drq = nullptr, *drb = nullptr, *doutside_k = nullptr, *doutside_v = nullptr;
 
-    Windows(const WindowCase& of, Task task, Arena* memory)
-        : c(of), arena(memory), backward(task == BACKWARD), rows(of.window[0]), columns(of.window[1]),
-          places(rows * columns), head_dim(of.head_dim), depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1),
-          offsets((2 * rows - 1) * span), num_windows(of.batch * of.count[0] * of.count[1]) {}
+    Windows(const WindowCase& of, Task asked, Arena* memory)
+        : c(of), arena(memory), task(asked), backward(asked == BACKWARD), attends(asked == FORWARD || backward),
+          rows(of.window[0]), columns(of.window[1]), places(rows * columns), head_dim(of.head_dim),
+          depth(round_up(of.head_dim, CHANNELS)), span(2 * columns - 1), offsets((2 * rows - 1) * span),
+          num_windows(of.batch * of.count[0] * of.count[1]) {}
 
     bool create() {
         const int64_t map = places * depth * L, table = offsets * depth;
@@ -107,7 +111,9 @@ struct Windows {
                       (none = allocate<T>(arena, places)) && (rk = allocate<T>(arena, table)) &&
                       (rq = allocate<T>(arena, table)) && (rb = allocate<T>(arena, offsets)) &&
                       (region = allocate<T>(arena, places * L)) &&
-                      (weights = allocate<T>(arena, (backward ? places : QUERIES) * places * L));
+                      (weights = allocate<T>(arena, (task == FORWARD ? QUERIES : places) * places * L));
+        if (!attends && task != CORRELATE) enough = enough && (filters = allocate<T>(arena, table));
+        if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, table * L));
         if (backward)
             enough = enough && (grad = allocate<T>(arena, map)) &&
                      (dlogits = allocate<T>(arena, places * places * L)) && (drk = allocate<T>(arena, table * L)) &&
@@ -157,19 +163,19 @@ struct Windows {
     // Squares of lanes by channels, as large as the channels can fill. One wider than the vectors at work spills over
     // into what is written after it: its lanes beyond them hold zeros.
     template <class F>
-    INLINE void over_tiles(F f) {
-        if (head_dim % L)
+    INLINE void over_tiles(int64_t channels, F f) {
+        if (channels % L)
             f(Half{});
         else
             f(Full{});
     }
 
     template <class S>
-    OUTLINE void gather(T* to, const Map& map, const T* outside, T factor) {
+    OUTLINE void gather(T* to, const Map& map, const T* outside, T factor, int64_t channels, int64_t depth) {
         const int64_t* at = locate(map);
         constexpr int64_t line = 64 / sizeof(T);
-        const T *data = static_cast<const T*>(map.data), *filler = outside ? outside + head * head_dim : zeros;
-        over_tiles([&](auto square) {
+        const T *data = static_cast<const T*>(map.data), *filler = outside ? outside + head * channels : zeros;
+        over_tiles(channels, [&](auto square) {
             typedef decltype(square) Q;
             constexpr int n = Q::count;
             for (int64_t place = 0; place < places; place++)
@@ -179,17 +185,17 @@ struct Windows {
                         const int64_t here = at[place * L + lane + i];
                         from[i] = here >= 0 ? data + here : lane + i < lanes ? filler : zeros;
                         if (place + 2 < places)
-                            for (int64_t d = 0; d < head_dim; d += line)
+                            for (int64_t d = 0; d < channels; d += line)
                                 __builtin_prefetch(data + at[(place + 2) * L + lane + i] + d);
                     }
-                    for (int64_t d = 0; d < head_dim; d += n) {
+                    for (int64_t d = 0; d < channels; d += n) {
                         typename Q::V tile[n];
-                        if (head_dim - d >= n) {
+                        if (channels - d >= n) {
                             UNROLL
                             for (int i = 0; i < n; i++)
                                 tile[i] = load<Q>(from[i] + d);
                         } else {
-                            for (int i = 0; i < n; i++) tile[i] = load_some<Q>(from[i] + d, head_dim - d);
+                            for (int i = 0; i < n; i++) tile[i] = load_some<Q>(from[i] + d, channels - d);
                         }
                         transpose<Q>(tile);
                         UNROLL
@@ -201,16 +207,21 @@ struct Windows {
         });
     }
 
+    template <class S>
+    INLINE void gather(T* to, const Map& map, const T* outside = nullptr, T factor = 1) {
+        gather<S>(to, map, outside, factor, head_dim, depth);
+    }
+
     // The inverse of `gather`; what stands outside the map is added to `outside`.
     template <class S>
-    OUTLINE void scatter(const T* from, const Map& map, T* outside, T factor) {
+    OUTLINE void scatter(const T* from, const Map& map, T* outside, T factor, int64_t channels, int64_t depth) {
         const int64_t* at = locate(map);
-        over_tiles([&](auto square) {
+        over_tiles(channels, [&](auto square) {
             typedef decltype(square) Q;
             constexpr int n = Q::count;
             for (int64_t place = 0; place < places; place++)
                 for (int64_t lane = 0; lane < lanes; lane += n)
-                    for (int64_t d = 0; d < head_dim; d += n) {
+                    for (int64_t d = 0; d < channels; d += n) {
                         typename Q::V tile[n];
                         UNROLL
                         for (int j = 0; j < n; j++)
@@ -220,12 +231,17 @@ struct Windows {
                         for (int i = 0; i < n && lane + i < lanes; i++) {
                             const int64_t here = at[place * L + lane + i];
                             if (here >= 0)
-                                store_some<Q>(static_cast<T*>(map.data) + here + d, tile[i], head_dim - d);
+                                store_some<Q>(static_cast<T*>(map.data) + here + d, tile[i], channels - d);
                             else if (outside)
-                                for (int j = 0; j < n && d + j < head_dim; j++) outside[d + j] += tile[i][j];
+                                for (int j = 0; j < n && d + j < channels; j++) outside[d + j] += tile[i][j];
                         }
                     }
         });
+    }
+
+    template <class S>
+    INLINE void scatter(const T* from, const Map& map, T* outside = nullptr, T factor = 1) {
+        scatter<S>(from, map, outside, factor, head_dim, depth);
     }
 
     // The regions of the places of every window of an image, (windows, places).
@@ -288,12 +304,12 @@ struct Windows {
             }
             of.table_row = depth, of.head_dim = head_dim;
             T* to = into + key * S::count;
-            if (c.rk && c.rq) logits_row<S, C, true, true, true>(to, row, of, columns);
-            if (c.rk && !c.rq && c.has_dot) logits_row<S, C, true, true, false>(to, row, of, columns);
-            if (c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, true, false>(to, row, of, columns);
-            if (!c.rk && c.rq) logits_row<S, C, true, false, true>(to, row, of, columns);
-            if (!c.rk && !c.rq && c.has_dot) logits_row<S, C, true, false, false>(to, row, of, columns);
-            if (!c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, false, false>(to, row, of, columns);
+            if (c.rk && c.rq) logits_row<S, C, true, true, ADDED>(to, row, of, columns);
+            if (c.rk && !c.rq && c.has_dot) logits_row<S, C, true, true, ABSENT>(to, row, of, columns);
+            if (c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, true, ABSENT>(to, row, of, columns);
+            if (!c.rk && c.rq) logits_row<S, C, true, false, ADDED>(to, row, of, columns);
+            if (!c.rk && !c.rq && c.has_dot) logits_row<S, C, true, false, ABSENT>(to, row, of, columns);
+            if (!c.rk && !c.rq && !c.has_dot) logits_row<S, C, false, false, ABSENT>(to, row, of, columns);
         }
         if (masked)
             for (int i = 0; i < C; i++) exclude<S>(into + i * row, query + i);
@@ -328,28 +344,27 @@ struct Windows {
         static constexpr int value = N;
     };
 
-    // into[r] = Σ_t w_r[t] (b_t + table_r[t]) over all places t, for C places from `place` on. `w_step` leads from
+    // into[r] = Σ_t w_r[t] (b_t with table_r[t]) over all places t, for C places from `place` on. `w_step` leads from
     // w_r[t] to the next, `w_row` from row to row; tables go forward with the key, backward with the query.
-    template <class S, int C, bool TABLE>
+    template <class S, int C, Table TABLE>
     OUTLINE void mix(T* into, const T* w, int64_t w_row, int64_t w_step, const T* b, bool b_is_zero, int64_t place,
                      const T* table, bool table_of_keys) {
         for (int64_t d = 0; d < depth; d += CHANNELS) {
             typename S::V sum[BAND][CHANNELS] = {};
             const T *weight[BAND] = {}, *tables[BAND] = {};
-            const int64_t run = TABLE ? columns : places;
+            const int64_t run = TABLE != ABSENT ? columns : places;
             for (int64_t t = 0; t < places; t += run) {
                 for (int r = 0; r < C; r++) {
                     weight[r] = w + r * w_row + t * w_step;
-                    if (TABLE)
+                    if (TABLE != ABSENT)
                         tables[r] = table + (table_of_keys ? offset(place + r, t) : offset(t, place + r)) * depth + d;
                 }
                 const int64_t table_step = table_of_keys ? depth : -depth;
                 if (b_is_zero)
-                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, zeros, 0, 0, tables, table_step,
-                                                              run);
+                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, zeros, 0, 0, tables, table_step, run);
                 else
-                    mix_rows<S, 0, C, TABLE ? ADDED : ABSENT>(sum, weight, w_step, b + (t * depth + d) * S::count,
-                                                              S::count, depth * S::count, tables, table_step, run);
+                    mix_rows<S, 0, C, TABLE>(sum, weight, w_step, b + (t * depth + d) * S::count, S::count,
+                                             depth * S::count, tables, table_step, run);
             }
             for (int r = 0; r < C; r++)
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + ((place + r) * depth + d + j) * S::count, sum[r][j]);
@@ -386,7 +401,7 @@ struct Windows {
                 for (int64_t lane = 0; lane < lanes; lane++)
                     if (T* to = normalizer_of(lane, query + i)) to[0] = top[lane], to[1] = total[lane];
             }
-            mix<S, C, false>(mixed, weights, row, S::count, v, false, query, nullptr, true);
+            mix<S, C, ABSENT>(mixed, weights, row, S::count, v, false, query, nullptr, true);
             for (int i = 0; i < C; i++)
                 for (int64_t d = 0; d < depth; d++) {
                     T* value = mixed + ((query + i) * depth + d) * S::count;
@@ -408,14 +423,14 @@ struct Windows {
             of.left = grad + query * depth * S::count, of.left_row = depth * S::count, of.left_step = S::count;
             of.k = v, of.k_row = depth * S::count, of.head_dim = head_dim;
             for (int i = 0; i < C; i++) of.rb[i] = none;
-            logits_row<S, C, true, false, false>(dlogits + query * row, row, of, places);
+            logits_row<S, C, true, false, ABSENT>(dlogits + query * row, row, of, places);
             for (int i = 0; i < C; i++) differentiate<S>(query + i);
             if (!c.dq.data) return;
             const T* w = dlogits + query * row;
             if (c.rk)
-                mix<S, C, true>(mixed, w, row, S::count, k, !c.has_dot, query, rk, true);
+                mix<S, C, ADDED>(mixed, w, row, S::count, k, !c.has_dot, query, rk, true);
             else
-                mix<S, C, false>(mixed, w, row, S::count, k, false, query, nullptr, true);
+                mix<S, C, ABSENT>(mixed, w, row, S::count, k, false, query, nullptr, true);
         });
         if (c.dq.data) scatter<S>(mixed, c.dq, nullptr, scale);
         if (c.dk.data) {
@@ -423,19 +438,19 @@ struct Windows {
                 constexpr int C = decltype(which)::value;
                 const T* w = dlogits + key * S::count;
                 if (c.rq)
-                    mix<S, C, true>(mixed, w, S::count, row, q, !c.has_dot, key, rq, false);
+                    mix<S, C, ADDED>(mixed, w, S::count, row, q, !c.has_dot, key, rq, false);
                 else
-                    mix<S, C, false>(mixed, w, S::count, row, q, false, key, nullptr, false);
+                    mix<S, C, ABSENT>(mixed, w, S::count, row, q, false, key, nullptr, false);
             });
             scatter<S>(mixed, c.dk, doutside_k, 1);
         }
         over_queries([&](auto which, int64_t key) {
             constexpr int C = decltype(which)::value;
-            mix<S, C, false>(mixed, weights + key * S::count, S::count, row, grad, false, key, nullptr, false);
+            mix<S, C, ABSENT>(mixed, weights + key * S::count, S::count, row, grad, false, key, nullptr, false);
         });
         scatter<S>(mixed, c.dv, doutside_v, 1);
-        if (c.drk) add_to_table<S>(drk, q, true);
-        if (c.drq) add_to_table<S>(drq, k, false);
+        if (c.drk) add_to_table<S>(drk, dlogits, q, nullptr);
+        if (c.drq) add_to_table<S>(drq, dlogits, nullptr, k);
         if (c.drb) add_to_biases<S>();
     }
 
@@ -463,9 +478,10 @@ struct Windows {
         }
     }
 
-    // sums[o] += Σ dlogits[i][j] b over the pairs that are offset o apart, where b is the query's or the key's.
-    template <class S>
-    OUTLINE void add_to_table(T* sums, const T* b, bool of_queries) {
+    // sums[o] += Σ w[i][j] a_i over the pairs that are offset o apart, or Σ w[i][j] b_j where there is no a, or, of
+    // BOTH, Σ w[i][j] a_i b_j.
+    template <class S, bool BOTH = false>
+    OUTLINE void add_to_table(T* sums, const T* w, const T* a, const T* b) {
         for (int64_t down = 1 - rows; down < rows; down++)
             for (int64_t across = 1 - columns; across < columns; across++)
                 for (int64_t d = 0; d < depth; d += CHANNELS) {
@@ -479,11 +495,13 @@ struct Windows {
                     for (int64_t y = down < 0 ? -down : 0; y < last_row; y++)
                         for (int64_t x = across < 0 ? -across : 0; x < last_column; x++) {
                             const int64_t query = y * columns + x, key = query + down * columns + across;
-                            const typename S::V weight = load<S>(dlogits + (query * places + key) * S::count);
-                            const T* right = b + ((of_queries ? query : key) * depth + d) * S::count;
+                            const typename S::V weight = load<S>(w + (query * places + key) * S::count);
+                            const T* left = a ? a + (query * depth + d) * S::count : b + (key * depth + d) * S::count;
+                            const T* right = BOTH ? b + (key * depth + d) * S::count : nullptr;
                             UNROLL
                             for (int j = 0; j < CHANNELS; j++)
-                                sum[j] += weight * load<S>(right + j * S::count);
+                                sum[j] += BOTH ? weight * load<S>(left + j * S::count) * load<S>(right + j * S::count)
+                                               : weight * load<S>(left + j * S::count);
                         }
                     UNROLL
                     for (int j = 0; j < CHANNELS; j++)
@@ -502,21 +520,91 @@ struct Windows {
             }
     }
 
+    // logits[i][j] = a_i·(m b_j) with m the filter of their offset.
+    template <class S>
+    void do_dot() {
+        gather<S>(q, c.q), gather<S>(v, c.v);
+        const int64_t row = places * S::count, step = depth * S::count;
+        over_queries([&](auto which, int64_t query) {
+            constexpr int C = decltype(which)::value;
+            for (int64_t key = 0; key < places; key += columns) {
+                LogitOperands<T> of{};
+                of.left = q + query * step, of.left_row = step, of.left_step = S::count;
+                of.k = v + key * step, of.k_row = step, of.table_row = depth, of.head_dim = head_dim;
+                for (int i = 0; i < C; i++) of.rq[i] = filters + offset(query + i, key) * depth, of.rb[i] = none;
+                logits_row<S, C, true, false, MULTIPLIED>(weights + query * row + key * S::count, row, of, columns);
+            }
+        });
+        scatter<S>(weights, c.taps, nullptr, 1, places, places);
+    }
+
+    // What queries mix of their keys, or, `reversed`, keys of what queries send them.
+    template <class S>
+    void do_mix(bool reversed) {
+        gather<S>(weights, c.taps, nullptr, 1, places, places), gather<S>(v, c.v);
+        const int64_t row = places * S::count, w_row = reversed ? S::count : row, w_step = reversed ? row : S::count;
+        over_queries([&](auto which, int64_t place) {
+            constexpr int C = decltype(which)::value;
+            mix<S, C, MULTIPLIED>(mixed, weights + place * w_row, w_row, w_step, v, false, place, filters, !reversed);
+        });
+        scatter<S>(mixed, c.out);
+    }
+
+    template <class S>
+    void do_correlate() {
+        gather<S>(weights, c.taps, nullptr, 1, places, places), gather<S>(q, c.q), gather<S>(v, c.v);
+        add_to_table<S, true>(dfilters, weights, q, v);
+    }
+
+    template <class S>
+    void do_task() {
+        if (task == FORWARD) return forward<S>();
+        if (task == BACKWARD) return do_backward<S>();
+        find_places();
+        if (task == DOT) do_dot<S>();
+        if (task == MIX || task == SPREAD) do_mix<S>(task == SPREAD);
+        if (task == CORRELATE) do_correlate<S>();
+    }
+
+    // Windows of which an item takes a group: all, or, of primitives, whose filters may differ, those of one image.
+    static int64_t count_windows(const WindowCase& of, Task task) {
+        return of.count[0] * of.count[1] * (task == FORWARD || task == BACKWARD ? of.batch : 1);
+    }
+    static int64_t count_items(const WindowCase& of, Task task) {
+        const int64_t images = task == FORWARD || task == BACKWARD ? 1 : of.batch;
+        return images * divide_up(count_windows(of, task), of.group) * of.heads;
+    }
+
     // Item: `group` windows of one head; heads go fastest.
     void run(int64_t item) {
         head = item % c.heads;
-        const int64_t start = item / c.heads * c.group;
-        const int64_t stop = start + c.group < num_windows ? start + c.group : num_windows;
-        load_tables();
+        const int64_t together = count_windows(c, task), groups = divide_up(together, c.group);
+        const int64_t at = item / c.heads / groups, start = at * together + item / c.heads % groups * c.group;
+        const int64_t end = (at + 1) * together, stop = start + c.group < end ? start + c.group : end;
+        if (attends) load_tables();
         if (backward) clear_sums();
+        if (filters) load_filters(at);
+        if (task == CORRELATE) memset(dfilters, 0, offsets * depth * L * sizeof(T));
         for (first = start; first < stop; first += lanes) {
             lanes = stop - first < L ? stop - first : L;
             if (lanes > Half::count)
-                backward ? do_backward<Full>() : forward<Full>();
+                do_task<Full>();
             else
-                backward ? do_backward<Half>() : forward<Half>();
+                do_task<Half>();
         }
         if (backward) write_sums_of(item);
+        if (task == CORRELATE)
+            write_sums<Full, T>(static_cast<T*>(c.dfilters) + item * offsets * head_dim, dfilters, offsets, head_dim,
+                                depth, 1);
+    }
+
+    void load_filters(int64_t image) {
+        if (!c.filters.data) {
+            for (int64_t i = 0; i < offsets * depth; i++) filters[i] = 1;
+            return;
+        }
+        const T* from = static_cast<const T*>(c.filters.data) + image * c.filters.batch + head * c.filters.head;
+        load_table<Full>(filters, from, c.filters.row, offsets, head_dim, depth, T(1));
     }
 
     OUTLINE void clear_sums() {

@@ -1,4 +1,4 @@
-"""Compiled kernels for taps whose offset depends on their query: the border `shift`, and whole chunks."""
+"""Compiled kernels for taps whose offset depends on their query: border `shift`, whole chunks, filters in windows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Geometry
-from paradigms.kernels import choose_kernel, cpu, fused
+from paradigms.kernels import choose_kernel, cpu, fused, reference
 from paradigms.laws.operator import differentiate
 from paradigms.laws.specimen import make_input, make_operator
 from paradigms.normalization import FilterNorm, Identity, Softmax
@@ -21,6 +21,8 @@ NEIGHBORHOODS: dict[str, dict[str, Any]] = {
     "shift-dilated": {"neighborhood": "sliding_window", "border": "shift", "kernel_size": (3, 3), "dilation": (2, 3)},
     "chunk": {"neighborhood": "sliding_chunk", "border": "mask", "chunk_size": (2, 3)},
     "chunk-zero": {"neighborhood": "sliding_chunk", "border": "zero", "chunk_size": (2, 3)},
+    "window": {"neighborhood": "local_window", "border": "project", "window_size": (2, 3)},
+    "shifted": {"neighborhood": "local_window", "border": "mask", "window_size": (4, 3), "shift_size": (2, 1)},
 }
 LEVELS: dict[str, dict[str, Any]] = {
     "softmax": {},
@@ -59,7 +61,12 @@ def test_output_and_gradients_equal_the_reference(neighborhood: dict[str, Any], 
 @pytest.mark.parametrize("normalization", [Softmax(), FilterNorm(), Identity()], ids=lambda level: level.kind)
 @pytest.mark.parametrize("aggregation", ["weighted_sum", "added", "filtered"])
 @pytest.mark.parametrize(
-    "geometry", [Geometry("sliding", (7, 7), border="shift"), Geometry("chunk", (9, 9), border="mask")]
+    "geometry",
+    [
+        Geometry("sliding", (7, 7), border="shift"),
+        *(Geometry("chunk", (9, 9), border=name) for name in ("zero", "mask")),
+    ],
+    ids=str,
 )
 def test_compiled_kernels_are_chosen(geometry: Geometry, aggregation: str, normalization: Any) -> None:
     chosen = choose_kernel(geometry, normalization, aggregation, device=torch.device("cpu"))
@@ -68,7 +75,13 @@ def test_compiled_kernels_are_chosen(geometry: Geometry, aggregation: str, norma
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["plain", "filtered"])
 @pytest.mark.parametrize(
-    "geometry", [Geometry("sliding", (3, 3), (1, 2), "shift"), Geometry("chunk", (6, 3), border="mask")], ids=str
+    "geometry",
+    [
+        Geometry("sliding", (3, 3), (1, 2), "shift"),
+        Geometry("chunk", (6, 3), border="mask"),
+        Geometry("window", (2, 5)),
+    ],
+    ids=str,
 )
 def test_the_products_can_be_differentiated_twice(geometry: Geometry, filtered: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -92,6 +105,39 @@ def test_the_products_can_be_differentiated_twice(geometry: Geometry, filtered: 
         assert torch.autograd.gradcheck(call, operands, fast_mode=True)
         assert torch.autograd.gradgradcheck(call, operands, fast_mode=True)
         torch.library.opcheck(operator.default, (*operands, how), test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("normalization", [Softmax(), FilterNorm(), Identity()], ids=lambda level: level.kind)
+def test_filters_in_windows_are_compiled(normalization: Any) -> None:
+    geometry, device = Geometry("window", (7, 7), border="project", shift=(3, 3)), torch.device("cpu")
+    for scores in ("terms", "shared_terms"):
+        assert choose_kernel(geometry, normalization, "filtered", scores, device=device).backend == "cpu"
+
+
+@pytest.mark.parametrize("windows", [1, 8, 70])
+@pytest.mark.parametrize("head_dim", [1, 8, 19])
+@pytest.mark.usefixtures("instruction_set")
+def test_products_in_windows_equal_the_reference(head_dim: int, windows: int) -> None:
+    """Fewer windows than a vector has lanes, and more than an item takes; each image has its own filter."""
+    geometry = Geometry("window", (3, 2))
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    size = 2, 3 * windows, 2, 3
+    a, b, weights, filters = draw(*size, head_dim), draw(*size, head_dim), draw(*size, 6), draw(2, 3, 15, head_dim)
+    for name, operands in {
+        "dot": (a, b, filters),
+        "mix": (weights, b, filters),
+        "spread": (weights, a, filters),
+        "correlate": (weights, a, b),
+    }.items():
+        actual, expected = (getattr(module, name)(*operands, geometry) for module in (cpu, reference))
+        assert float((actual - expected).abs().max()) <= 1e-12 * max(1.0, float(expected.abs().max()))
+        if name != "correlate":
+            plain = [getattr(module, name)(*operands[:2], None, geometry) for module in (cpu, reference)]
+            assert float((plain[0] - plain[1]).abs().max()) <= 1e-12 * max(1.0, float(plain[1].abs().max()))
 
 
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS.values(), ids=NEIGHBORHOODS.keys())
