@@ -10,7 +10,7 @@ import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
@@ -82,6 +82,7 @@ class AnyPython(bdist_wheel):
 
 
 setup(
+    packages=[*find_packages(include=["harness*", "paradigms*"]), "harness.experiments"],  # the latter: experiments/
     ext_modules=[Extension("paradigms.kernels._native", sources=[str(NATIVE / "kernels.cpp")], optional=True)],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
 )

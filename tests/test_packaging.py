@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("harness", "paradigms", "experiments")
@@ -54,7 +55,8 @@ def list_tree() -> set[str]:
 def test_every_file_of_the_tree_is_code_or_data_of_a_package() -> None:
     """By what pyproject.toml says; the slow tests look into the wheel."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {name: ROOT / settings["package-dir"].get(name, name.replace(".", "/")) for name in settings["packages"]}
+    names = [*find_packages(str(ROOT), include=["harness*", "paradigms*"]), *settings["package-dir"]]
+    folders = {name: ROOT / settings["package-dir"].get(name, name.replace(".", "/")) for name in names}
     patterns = {name: ["*.py", *settings["package-data"].get(name, [])] for name in folders}
     found = (path for name, folder in folders.items() for pattern in patterns[name] for path in folder.glob(pattern))
     assert {path.relative_to(ROOT).as_posix() for path in found if path.is_file()} | {LIBRARY} == list_tree()

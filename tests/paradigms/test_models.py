@@ -84,7 +84,13 @@ def test_sizes_round_to_the_printed_digits(name: str, printed: tuple[int, float]
     assert (round(params), round(macs, 1)) == printed
 
 
-@pytest.mark.parametrize(("size", "printed"), IN_VOLO.items(), ids=IN_VOLO)
+@pytest.mark.parametrize(
+    ("size", "printed"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if number else (), id=case[0])
+        for number, case in enumerate(IN_VOLO.items())
+    ],
+)
 def test_elsa_in_volo_has_the_printed_parameters_and_adds_the_printed_multiply_adds(
     size: str, printed: tuple[int, float, float]
 ) -> None:

@@ -21,12 +21,14 @@ def describe(name: str, row: str | None = None, recipe: str | None = "smoke") ->
     return describe_row(*find_described(name, row, recipe=recipe))
 
 
+def marks_of(preset: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Some presets are quick tests, the others slow ones."""
+    return () if preset in ("swin", "elsa", "ddf", "dwconv") else (pytest.mark.slow,)
+
+
 @pytest.mark.parametrize(
     "preset",
-    [
-        pytest.param(name, marks=() if name in ("swin", "elsa", "ddf", "dwconv") else pytest.mark.slow)
-        for name in PRESETS
-    ],
+    [pytest.param(name, marks=marks_of(name)) for name in PRESETS],
 )
 def test_every_preset_has_its_equation_its_source_and_its_parts(preset: str) -> None:
     text, config = " ".join(describe(preset, recipe="smoke").split()), PRESETS[preset].config
@@ -39,7 +41,7 @@ def test_every_preset_has_its_equation_its_source_and_its_parts(preset: str) -> 
 @pytest.mark.parametrize(
     ("preset", "recipe"),
     [
-        *(pytest.param(preset, "smoke", id=preset) for preset in PRESETS),
+        *(pytest.param(preset, "smoke", marks=marks_of(preset), id=preset) for preset in PRESETS),
         *(
             pytest.param(preset, "imagenet", marks=pytest.mark.slow, id=f"{preset}-imagenet")
             for preset in ("net7", "swin_n", "elsa", "ddf", "involution")

@@ -220,7 +220,9 @@ def damage(tracker: MlflowTracker, statement: str) -> None:
     "statements",
     [
         pytest.param(
-            ["DELETE FROM params", "DELETE FROM tags WHERE key = 'params'"], id="created by an earlier version"
+            ["DELETE FROM params", "DELETE FROM tags WHERE key = 'params'"],
+            marks=pytest.mark.slow,
+            id="created by an earlier version",
         ),
         pytest.param(["DELETE FROM params"], marks=pytest.mark.slow, id="params were deleted"),
         *(

@@ -21,7 +21,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "dwconv" else pytest.mark.slow) for name in SIZES]
+)
 def test_swin_t_with_an_operator_has_exactly_its_size(name: str) -> None:
     heads, parameters, multiply_adds = SIZES[name]
     with torch.device("meta"):

@@ -344,7 +344,13 @@ def _run_reference(point: Point) -> Found:
     return _run(wide, point.route[2], "reference", layout=grad_layout)
 
 
-@pytest.mark.parametrize(("point", "backend"), _with_backends(GRID))
+@pytest.mark.parametrize(
+    ("point", "backend"),
+    [
+        pytest.param(*case.values, id=case.id, marks=pytest.mark.slow if number % 2 else ())
+        for number, case in enumerate(_with_backends(GRID))
+    ],
+)
 def test_every_pair_of_levels_equals_the_reference(point: Point, backend: str) -> None:
     case = _make(point)
     if _counts_too_few(point):

@@ -37,7 +37,12 @@ SIZES = [(9, 8), (1, 9), (2, 20), (17, 5)]
 """The last three are smaller than the kernel along one axis, or as wide as more than one vector."""
 
 
-@pytest.fixture(params=cpu.list_instruction_sets())
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name == cpu.list_instruction_sets()[-1] else pytest.mark.slow)
+        for name in cpu.list_instruction_sets()
+    ]
+)
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
     with cpu.use_instruction_set(request.param):
         yield

@@ -63,7 +63,13 @@ def _list_backends(levels: dict[str, Any]) -> Iterator[AttentionConfig]:
         yield config
 
 
-@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS.keys())
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pytest.param(levels, marks=pytest.mark.slow if number > 1 else (), id=name)
+        for number, (name, levels) in enumerate(LEVELS.items())
+    ],
+)
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS.values(), ids=NEIGHBORHOODS.keys())
 def test_a_pixel_that_is_not_finite_reaches_no_further_than_by_the_reference(
     neighborhood: dict[str, Any], levels: dict[str, Any]

@@ -42,7 +42,9 @@ def test_timms_volo_becomes_ours(use_aux_head: bool, tmp_path: Path) -> None:
     torch.testing.assert_close(ours(images), theirs(images))
 
 
-@pytest.mark.parametrize("model", ["d1", "d2", "d3", "d4", "d5"])
+@pytest.mark.parametrize(
+    "model", ["d1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("d2", "d3", "d4", "d5"))]
+)
 def test_every_published_volo_fits_ours_name_by_name(model: str) -> None:
     with torch.device("meta"):
         released = create_model(f"volo_{model}_224").state_dict()
