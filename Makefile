@@ -44,7 +44,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2
 
 test-browser: $(READY)
 	@test -x "$(CHROMIUM)" || { echo "Chromium is needed (Debian's: apt-get install chromium), or named: make test-browser CHROMIUM=/path" >&2; exit 1; }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.environment import is_mixed
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.rows import list_rows
@@ -25,7 +26,14 @@ from harness.statistics import (
     summarize,
 )
 from harness.table.reason import AT_CHANCE, describe_outcome, is_run_at_chance
-from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
+from harness.table.selection import (
+    Digests,
+    Replicates,
+    is_comparable,
+    is_paired_in_environments,
+    is_thinned,
+    select_replicates,
+)
 from paradigms.config import TERMS
 
 FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
@@ -118,7 +126,7 @@ def make_table(
             "macs": _get_size("macs", 1, row, sizes or {}),
             **_to_published(row.row.name, plan.spec),
             **_to_expectation(row),
-            "marks": "; ".join(_to_marks(row, plan.spec.recipe.data.test_images)),
+            "marks": "; ".join(_to_marks(row, baseline, plan.spec.recipe.data.test_images)),
             "skipped": "",
             **_to_origin(row, plan.spec),
         }
@@ -149,7 +157,7 @@ def _to_empty(name: str, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def _compare(row: Replicates, baseline: Replicates | None) -> Comparison | None:
-    """Seed by seed; not with itself, not for floors, not over two versions of the data or of the code."""
+    """Seed by seed; not with itself, not for floors, not over two versions of data or code, or two environments."""
     if baseline is None or row is baseline or row.row.is_floor or not is_comparable(row, baseline):
         return None
     return compare(row.top1, baseline.top1)
@@ -258,12 +266,14 @@ def to_curve_text(curve: Mapping[int, float]) -> str:
     return ", ".join(f"{epoch}: {top1:.2f}" for epoch, top1 in curve.items())
 
 
-def _to_marks(row: Replicates, test_images: int | None) -> list[str]:
+def _to_marks(row: Replicates, baseline: Replicates | None, test_images: int | None) -> list[str]:
     """What a reader has to know before believing the row."""
     if not row.records:
         return ["missing"]
     marks = {
         "stale": row.is_stale,
+        "other environment": baseline is not None and not is_paired_in_environments(row, baseline),
+        "mixed environments": is_mixed(record.provenance for record in row.records.values()),
         AT_CHANCE: any(map(is_run_at_chance, row.ok)),
         "partial": not row.is_complete,
         "under-trained": is_under_trained(average_curves(_get_curve(record) for record in row.ok)),

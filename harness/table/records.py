@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.environment import FIELDS, is_mixed
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.statistics import compare
@@ -90,7 +91,7 @@ def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> 
 def compare_records(records: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Every row of `make_records` but floors against one of them; what the table says of the same runs.
 
-    Rows of other code or data than the baseline's have no difference.
+    Rows of other code or data than the baseline's, or of another environment, have no difference.
 
     Raises:
         ValueError: no record is of the baseline.
@@ -121,7 +122,13 @@ def _get_top1(row: pd.DataFrame) -> dict[int, float]:
 def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:
     """As `is_comparable` of the records themselves."""
     both = pd.concat([row, other])
-    return len(set(zip(map(get_images, both["data_digest"]), both["stale"].astype(object), strict=True))) == 1
+    versions = set(zip(map(get_images, both["data_digest"]), both["stale"].astype(object), strict=True))
+    return len(versions) == 1 and not any(is_mixed(_list_environments(paired)) for _, paired in both.groupby("seed"))
+
+
+def _list_environments(records: pd.DataFrame) -> list[dict[str, str]]:
+    known = records.reindex(columns=list(FIELDS)).to_dict("records")
+    return [{str(name): value for name, value in line.items() if isinstance(value, str)} for line in known]
 
 
 def _is_thinned(row: pd.DataFrame) -> bool:

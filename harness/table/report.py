@@ -38,6 +38,10 @@ MARKS = {
     "missing": "no run of this row has ended yet.",
     "partial": "some of the planned replicates have no result yet.",
     "stale": "code or data have changed since these runs; `harness run` trains them again.",
+    "other environment": "made in another environment (versions, threads, device) than the baseline's run of its seed; "
+    "no difference is shown. The csv has these columns.",
+    "mixed environments": "its runs were made with different versions, threads or devices; each is compared with the "
+    "baseline's run of the same environment.",
     AT_CHANCE: "the last validation of a run looks like guessing (exact binomial test); nothing was learnt there.",
     "under-trained": "validation top-1 still climbed when training ended; more epochs may change this row.",
     "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",

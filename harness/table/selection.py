@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from harness.environment import is_same_environment
 from harness.plan import Plan, PlannedRow
 from harness.record import Record, RunStatus
 
@@ -52,8 +53,15 @@ def get_digests(record: Record) -> Digests:
 
 
 def is_comparable(row: Replicates, other: Replicates) -> bool:
-    """Whether two rows differ by what they are alone, not by the version of the images or of the code."""
-    return get_images(row.data_digest) == get_images(other.data_digest) and row.is_stale == other.is_stale
+    """Whether two rows differ by what they are alone: not by images, code, or the environment of paired seeds."""
+    is_alike = get_images(row.data_digest) == get_images(other.data_digest) and row.is_stale == other.is_stale
+    return is_alike and is_paired_in_environments(row, other)
+
+
+def is_paired_in_environments(row: Replicates, other: Replicates) -> bool:
+    """Whether each seed that both rows have was run in one environment."""
+    shared = row.records.keys() & other.records.keys()
+    return all(is_same_environment(row.records[seed].provenance, other.records[seed].provenance) for seed in shared)
 
 
 def get_images(data_digest: str | None) -> str | None:

@@ -101,6 +101,20 @@ def test_rows_of_different_data_are_not_compared(small_plan, records):
     assert frame.loc["Net1", "top1_mean"] == pytest.approx(83.2)
 
 
+def test_rows_of_two_environments_have_no_verdict_and_equal_mixes_are_marked(small_plan, records):
+    def move(record):
+        return replace(record, provenance={**record.provenance, "torch": "2.0.0"})
+
+    one = make_table(small_plan, [move(r) if r.row == "Net1" else r for r in records]).set_index("row")
+    assert pd.isna(one.loc["Net1", "delta"])
+    assert one.loc["Net1", "verdict"] == ""
+    assert {name for name, marks in one["marks"].items() if "other environment" in marks} == {"Net1"}
+
+    both = make_table(small_plan, [move(r) if r.seed == 0 else r for r in records]).set_index("row")
+    assert not pd.isna(both.loc["Net1", "delta"])
+    assert all("mixed environments" in marks for marks in both["marks"])
+
+
 def test_a_stale_row_is_marked(small_plan, records):
     current = {row.cell.id: ("c0de", "da7a") for row in small_plan.rows}
     current[small_plan.rows[1].cell.id] = ("changed", "da7a")

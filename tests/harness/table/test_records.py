@@ -46,6 +46,16 @@ def test_what_is_stale_is_told_where_it_is_known(small_plan: Plan, make_record: 
     assert make_records(small_plan, old, current={})["stale"].isna().all()
 
 
+def test_records_of_two_environments_are_not_compared(small_plan: Plan, make_record: MakeRecord) -> None:
+    def move(record: Record, device: str) -> Record:
+        return replace(record, provenance={**record.provenance, "device": device})
+
+    made = [move(make_record("Swin-T", seed), "a CPU") for seed in range(3)]
+    for device, pairs in (("a CPU", 3), ("a GPU", 0)):
+        rows = read(small_plan, [*made, *(move(make_record("Net1", seed), device) for seed in range(3))])
+        assert compare_records(rows, "Swin-T").set_index("row")["pairs"].fillna(0).to_dict() == {"Net1": pairs}
+
+
 NUMBERS = ["delta", "delta_low", "delta_high", "pairs", "t_p", "holm_p", "sign_flip_p", "verdict"]
 
 

@@ -1,5 +1,8 @@
 from dataclasses import replace
 
+import pytest
+
+from harness.environment import FIELDS, is_same_environment
 from harness.record import RunStatus
 from harness.table.selection import is_comparable, select_replicates
 
@@ -70,3 +73,22 @@ def test_rows_on_the_same_images_are_comparable_whatever_their_label_maps(small_
     images, with_maps, others, *_ = select_replicates(small_plan, records, {})
     assert is_comparable(images, with_maps)
     assert not is_comparable(with_maps, others)
+
+
+def test_seeds_of_two_environments_are_not_compared(small_plan, make_record):
+    def run(row, seed, device):
+        record = make_record(row, seed)
+        return replace(record, provenance={**record.provenance, "device": device})
+
+    baseline = [run("Swin-T", seed, "a CPU") for seed in range(3)]
+    one_elsewhere = [run("Net1", 0, "a GPU"), *(run("Net1", seed, "a CPU") for seed in (1, 2))]
+    first, other, *_ = select_replicates(small_plan, [*baseline, *one_elsewhere], {})
+    assert not is_comparable(other, first)
+    first, other, *_ = select_replicates(small_plan, [*baseline, *one_elsewhere[1:]], {})
+    assert is_comparable(other, first)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_part_of_an_environment_counts_where_both_runs_state_it(name):
+    assert not is_same_environment({name: "1"}, {name: "2"})
+    assert is_same_environment({name: "1"}, {})

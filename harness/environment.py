@@ -1,0 +1,20 @@
+"""What decides rounding: equal code trained in two environments gives numbers that differ from their last digits on.
+
+Which kernels computed a run is part of its provenance, but not of what two rows must share: it follows from the row.
+"""
+
+from collections.abc import Iterable, Mapping
+
+FIELDS = ("torch", "torchvision", "timm", "numpy", "device", "instructions", "threads")
+"""Of a run's provenance; precision is part of its cell."""
+
+
+def is_same_environment(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
+    """Whether two runs were made in one environment, as far as both of their provenances state it."""
+    return all(first[name] == second[name] for name in FIELDS if name in first and name in second)
+
+
+def is_mixed(provenances: Iterable[Mapping[str, str]]) -> bool:
+    """Whether some runs were made in another environment than the first."""
+    first, *others = list(provenances) or [{}]
+    return not all(is_same_environment(first, other) for other in others)
