@@ -11,6 +11,7 @@ from harness.floors import FLOORS
 from harness.plan import Cell
 from harness.seeding import seed_for
 from harness.spec import BackboneSpec
+from harness.tasks import TASKS
 from paradigms import kernels
 from paradigms.backbones import BACKBONES, OperatorStages
 from paradigms.functional import make_neighbors
@@ -42,7 +43,7 @@ class StageInfo:
 
 
 def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str = "cpu") -> nn.Module:
-    """Build the model of a cell: images (batch, channels, side, side) to logits (batch, num_classes).
+    """Build the model of a cell: images (batch, channels, side, side) to (batch, outputs), such as logits of classes.
 
     Args:
         cell: what to build.
@@ -61,16 +62,21 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
     return model if str(device) == "meta" else model.to(device)
 
 
+def count_outputs(cell: Cell) -> int:
+    """How many numbers the head of a cell's model has."""
+    return TASKS[cell.data.task].count_outputs(cell.data)
+
+
 def _build_floor(cell: Cell) -> nn.Module:
     shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
-    return FLOORS[cell.backbone](shape, cell.data.num_classes, **cell.sizes.model_dump())
+    return FLOORS[cell.backbone](shape, count_outputs(cell), **cell.sizes.model_dump())
 
 
 def _build_backbone(cell: Cell) -> nn.Module:
     return BACKBONES[cell.backbone](
         img_size=cell.data.image_size,
         in_chans=cell.data.channels,
-        num_classes=cell.data.num_classes,
+        num_classes=count_outputs(cell),
         attention=cell.attention,
         **{**cell.sizes.model_dump(exclude={"initialization"}), "num_heads": cell.num_heads},
     )

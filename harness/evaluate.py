@@ -1,61 +1,11 @@
-"""What a model scores and what it costs."""
+"""What a model costs: parameters, multiply-adds, memory."""
 
 import resource
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from harness.data.batch import LabelledBatch
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How a model did on a set of images.
-
-    Attributes:
-        top1: percent of the images whose most likely class is right.
-        top5: percent of the images with the right class among the five most likely.
-        loss: mean cross-entropy.
-        predictions: the most likely class of each image.
-        labels: the right one.
-    """
-
-    top1: float
-    top5: float
-    loss: float
-    predictions: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-
-@torch.inference_mode()
-def measure(model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Measurement:
-    """Evaluate `model`, which is left in eval mode."""
-    model.eval()
-    losses, ranked, truth = [], [], []
-    for images, labels in batches:
-        logits = model(images.to(device)).float()
-        losses.append(cross_entropy(logits, labels.to(device), reduction="none"))
-        ranked.append(logits.topk(min(5, logits.shape[-1])).indices)
-        truth.append(labels.to(device))
-    return _summarize(torch.cat(losses), torch.cat(ranked), torch.cat(truth))
-
-
-def _summarize(losses: Tensor, ranked: Tensor, labels: Tensor) -> Measurement:
-    correct = ranked == labels[:, None]
-    return Measurement(
-        top1=100 * correct[:, 0].double().mean().item(),
-        top5=100 * correct.any(-1).double().mean().item(),
-        loss=losses.double().mean().item(),
-        predictions=ranked[:, 0].cpu().numpy(),
-        labels=labels.cpu().numpy(),
-    )
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -23,6 +23,7 @@ SOURCE_SUFFIXES = (".py", ".c", ".cpp", ".cu", ".h", ".hpp")
 PACKAGES = ("torch", "torchvision", "timm", "mlflow", "numpy")
 
 TRAINING_MODULES = (
+    "harness.batch",
     "harness.build",
     "harness.data",
     "harness.evaluate",
@@ -30,7 +31,7 @@ TRAINING_MODULES = (
     "harness.optim",
     "harness.run.cell",
     "harness.seeding",
-    "harness.task",
+    "harness.tasks.task",
     "harness.train",
 )
 """What every run executes. Their own imports are not followed: what tracks, plans or prints changes no number."""
@@ -134,12 +135,12 @@ def _list_sources(folders: Iterable[str], root: Path) -> list[Path]:
 def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
     """The modules that the digest of a cell covers, sorted.
 
-    They are the modules of training, the files of the dataset and the backbone and, for a cell that starts from trained
-    weights, of who reads them; and what these import. A module
+    They are the modules of training, the files of the dataset, the task and the backbone and, for a cell that starts
+    from trained weights, of who reads them; and what these import. A module
     called like a level is not followed where the cell does not name that level: only cells with `sliding_window`
     reach `paradigms.kernels.sliding_window`. Of a level from outside it is what its code imports.
     """
-    named = [f"harness.data.{cell.data.name}"]
+    named = [f"harness.data.{cell.data.name}", f"harness.tasks.{cell.data.task}"]
     named += [f"paradigms.backbones.{cell.backbone}"] if cell.attention else []
     named += ["harness.weights"] if cell.init_from is not None else []
     starts = [module for module in named if _locate(module, root) is not None]
@@ -156,7 +157,7 @@ def reached_modules(cell: Cell, *, root: Path = ROOT) -> tuple[str, ...]:
 
 
 def _is_reached(module: str, cell: Cell) -> bool:
-    if not module.startswith(("harness.data.", "paradigms")) or module in CONFIGURATION:
+    if not module.startswith(("harness.data.", "harness.tasks.", "paradigms")) or module in CONFIGURATION:
         return False
     return _is_named(module.rpartition(".")[2], cell)
 

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from harness.document import Document, join_errors, parse_override, read_document, unknown_key
 from harness.errors import SpecError
 from harness.rows import list_rows
-from harness.spec import ExperimentSpec, RecipeSpec
+from harness.spec import ExperimentSpec, PublishedSpec, RecipeSpec
 from harness.spec.data import DATASETS
+from harness.spec.experiment import COLUMNS
+from harness.tasks import TASKS
 from paradigms.facts import shorten, unknown_name
 
 Kind = TypeVar("Kind", bound=ExperimentSpec)
@@ -65,6 +67,7 @@ def load_kind(
         derived["recipe"] = _load_recipe(experiment, recipe_pairs)
         del experiment.root["recipe"]
     spec = experiment.validate(kind, **derived)
+    _check_measures(experiment, spec)
     _check_row_names(experiment, spec)
     _check_recipe_names(experiment, spec)
     return spec
@@ -208,10 +211,16 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
     spec = recipe.validate(RecipeSpec, **derived)
     if spec.data.name not in DATASETS:
         raise recipe.error(unknown_name("dataset", spec.data.name, tuple(DATASETS)), "data", "name")
+    if spec.data.task not in TASKS:
+        raise recipe.error(unknown_name("task", spec.data.task, tuple(TASKS)), "data", "task")
     for place, training in ("training", spec.training), *spec.training_of.items():
         if training.ema_decay == 1:
             key = ("training",) if place == "training" else ("training_of", place)
             raise recipe.error("an average of decay 1 never moves; it must be less than 1", *key, "ema_decay")
+        try:
+            TASKS[spec.data.task].check_training(training)
+        except ValueError as error:
+            raise recipe.error(str(error), "data", "task") from None
     return spec
 
 
@@ -225,6 +234,29 @@ def load_recipe(name: str) -> RecipeSpec:
     if name not in paths:
         raise SpecError(unknown_name("recipe", name, tuple(paths)))
     return _make_recipe(read_document(paths[name]), paths)
+
+
+def _check_measures(experiment: Document, spec: ExperimentSpec) -> None:
+    """The deciding measure, columns and published scores are measures of the recipe's task."""
+    measures = tuple(measure.name for measure in TASKS[spec.recipe.data.task].measures)
+    errors = []
+    if spec.measure is not None and spec.measure not in measures:
+        errors.append(experiment.error(unknown_name("measure", spec.measure, measures), "measure"))
+    known = (*COLUMNS, *measures)
+    errors += [
+        experiment.error(unknown_name("column", column, known), "columns", number)
+        for number, column in enumerate(spec.columns)
+        if column not in known
+    ]
+    keys = (*PublishedSpec.model_fields, *measures)
+    errors += [
+        experiment.error(unknown_name("key", key, keys), "published", name, key)
+        for name, published in spec.published.items()
+        for key in published.scores
+        if key not in measures
+    ]
+    if errors:
+        raise join_errors(errors)
 
 
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.spec.data import DEFAULT_TASK
+
 
 class RunStatus(StrEnum):
     """How a run ended. All but `failed` (a bug) and `interrupted` are results."""
@@ -33,7 +35,8 @@ class EpochMetrics:
     Attributes:
         epoch: 1-based.
         step: optimizer steps done so far.
-        metrics: `split/metric`, in percent or seconds: `train/loss`, `val/top1`, `val/loss`, `train/images_per_second`.
+        metrics: `split/metric`, in the unit of the measure or in seconds: `train/loss`, `val/loss`,
+            `train/images_per_second` and, of every measure of the task, `val/MEASURE`.
     """
 
     epoch: int
@@ -46,9 +49,9 @@ class Record:
     """One (cell, replicate) executed.
 
     Attributes:
-        metrics: final values: `test/top1`, `test/top5`, `val/top1` in percent, `train/images_per_second`, `params`,
-            `macs` (per image), `seconds`, `peak_memory_gb`; `val/images` and `val/chance`, the number of validation
-            images and the percentage that guessing gets right. A run without a result has those it reached.
+        metrics: final values: `test/MEASURE` and `val/MEASURE`, `train/images_per_second`, `params`, `macs` (per
+            image), `seconds`, `peak_memory_gb`; `val/images` and `val/chance`, the number of validation images and
+            the value of the task's first measure that guessing gets. A run without a result has those it reached.
         curve: one entry an epoch.
         provenance: `commit`, `dirty`, `code_digest`, `data_digest`, `torch`, `timm`, `python`, `device`, `threads`,
             `kernels`, `instructions`; `init_from` where the weights did not start from scratch.
@@ -57,6 +60,7 @@ class Record:
         limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
         run_id: of the tracking store; None where it is not stored.
         end_time: seconds since the epoch.
+        task: what the model was trained and scored on.
     """
 
     cell_id: str
@@ -71,8 +75,9 @@ class Record:
     limits: Mapping[str, float] = field(default_factory=dict)
     run_id: str | None = None
     end_time: float = 0.0
+    task: str = DEFAULT_TASK
 
     @property
     def is_untested(self) -> bool:
         """Whether it succeeded without a look at the test set, as trials of a search do: no table may count it."""
-        return self.status == RunStatus.OK and "test/top1" not in self.metrics
+        return self.status == RunStatus.OK and not any(name.startswith("test/") for name in self.metrics)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import bdtr, bdtrc, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from harness.record import RunStatus
 
@@ -20,12 +20,6 @@ ALPHA = 0.05
 
 MAX_EXACT_SEEDS = 16
 """2^16 sign patterns are enumerated; for more seeds there is no sign-flip p-value."""
-
-RELEVANT_GAIN = 0.2
-"""Points of top-1: the noise between runs that the authors see (arXiv:2112.12786)."""
-
-SURE_ALPHA = 0.001
-"""How improbable a middling model must be before a run is called at chance, or a row at the ceiling."""
 
 LAST_PART = 0.2
 MIN_LAST_EPOCHS = 4
@@ -140,17 +134,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def decide(delta: float, holm_p: float | None) -> Verdict:
-    """`better` or `worse` where the corrected t-test rejects equality at 5 %; whatever is not proven is unresolved."""
+def decide(gain: float, holm_p: float | None) -> Verdict:
+    """`better` or `worse` where the corrected t-test rejects equality at 5 %; whatever is not proven is unresolved.
+
+    `gain` is the mean difference in the direction that is better.
+    """
     if holm_p is None or holm_p >= ALPHA:
         return Verdict.UNRESOLVED
-    return Verdict.BETTER if delta > 0 else Verdict.WORSE
+    return Verdict.BETTER if gain > 0 else Verdict.WORSE
 
 
-def judge_claim(delta: float, holm_p: float | None) -> ClaimVerdict:
-    """Of the claim that a difference is positive: what `decide` proves reproduces or contradicts it."""
+def judge_claim(gain: float, holm_p: float | None) -> ClaimVerdict:
+    """Of the claim that a gain is positive: what `decide` proves reproduces or contradicts it."""
     verdicts = {Verdict.BETTER: ClaimVerdict.REPRODUCED, Verdict.WORSE: ClaimVerdict.CONTRADICTED}
-    return verdicts.get(decide(delta, holm_p), ClaimVerdict.UNRESOLVED)
+    return verdicts.get(decide(gain, holm_p), ClaimVerdict.UNRESOLVED)
 
 
 def compare_expectation(expected: RunStatus, statuses: Iterable[RunStatus]) -> Agreement | None:
@@ -166,14 +163,14 @@ def average_curves(curves: Iterable[Sequence[float]]) -> list[float]:
     return [statistics.fmean(values) for values in zip(*curves, strict=False)]
 
 
-def is_under_trained(curve: Sequence[float]) -> bool:
-    """Whether a curve of validation top-1 (percent, one value an epoch) still climbs when training ends.
+def is_under_trained(curve: Sequence[float], relevant_gain: float) -> bool:
+    """Whether a curve of validation scores (one an epoch, higher is better) still climbs when training ends.
 
     A line is fitted to the last fifth of the epochs, at least four. The curve climbs where the slope exceeds twice its
-    standard error, and where as many epochs again would gain more than 0.2 points at that slope: less is within the
-    noise between runs that the authors see. A curve of fewer than four epochs has shown no plateau, so that it counts
-    as climbing. The schedule itself flattens a curve towards its end: the mark says that a row had surely not settled,
-    its absence does not say that more epochs would gain nothing.
+    standard error, and where as many epochs again would gain more than `relevant_gain` at that slope. A curve of fewer
+    than four epochs has shown no plateau, so that it counts as climbing. The schedule itself flattens a curve towards
+    its end: the mark says that a row had surely not settled, its absence does not say that more epochs would gain
+    nothing.
     """
     if len(curve) < MIN_LAST_EPOCHS:
         return len(curve) > 0
@@ -184,27 +181,4 @@ def is_under_trained(curve: Sequence[float]) -> bool:
     slope = float(epochs @ last / (epochs @ epochs))
     residuals = last - last.mean() - slope * epochs
     error = math.sqrt(float(residuals @ residuals) / (len(last) - 2) / float(epochs @ epochs))
-    return slope > 2 * error and slope * len(last) > RELEVANT_GAIN
-
-
-def is_at_chance(num_correct: int, num_images: int, chance: float) -> bool:
-    """Whether a model looks like one that guesses; `chance` is the share that guessing gets right.
-
-    Two exact binomial tests have to agree: guessing would get as many images right with a probability of 5 % or more,
-    and a model halfway between guessing and perfection so few with less than 0.1 %. A few images fulfil the second
-    for no result that is worth the name, so that they cannot condemn a run.
-    """
-    looks_like_guessing = bdtrc(num_correct - 1, num_images, chance) >= ALPHA
-    excludes_learning = bdtr(num_correct, num_images, (1 + chance) / 2) < SURE_ALPHA
-    return bool(looks_like_guessing and excludes_learning)
-
-
-def is_at_ceiling(top1: float, num_images: int, chance: float) -> bool:
-    """Whether top-1 (percent, of `num_images` images) is within three standard errors of 100 %.
-
-    A model halfway between guessing and perfection must be excluded besides, as in `is_at_chance`: of a few images
-    every share is within three standard errors of all.
-    """
-    share = top1 / 100
-    is_near = 1 - share <= 3 * math.sqrt(share * (1 - share) / num_images)
-    return is_near and bool(bdtrc(round(share * num_images) - 1, num_images, (1 + chance) / 2) < SURE_ALPHA)
+    return slope > 2 * error and slope * len(last) > relevant_gain

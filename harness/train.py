@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from harness.batch import Targets
 from harness.data import Data
-from harness.data.batch import Targets
 from harness.errors import Diverged
-from harness.evaluate import Measurement, measure
 from harness.optim import build_optimizer, build_scheduler, make_schedule
 from harness.record import EpochMetrics
 from harness.seeding import seed_for
 from harness.spec import TrainingSpec
-from harness.task import build_task
+from harness.tasks import Evaluation, Task
 
 EMA_SHARE = 9.0
 """After t steps the moving average reaches back over about t / 9 of them, until its decay is the recipe's: an average
@@ -53,13 +52,13 @@ class Training:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, training: TrainingSpec, *, replicate: int, device: torch.device
+        self, model: nn.Module, data: Data, training: TrainingSpec, *, task: Task, replicate: int, device: torch.device
     ) -> None:
-        self.data, self.spec, self.replicate, self.device = data, training, replicate, device
+        self.data, self.spec, self.task, self.replicate, self.device = data, training, task, replicate, device
         self.model = model.to(device)
-        self.task = build_task(self.model, training, device)
+        self.objective = task.build_objective(self.model, training, device)
         if training.ema_decay is not None:
-            self.task.setup_ema(
+            self.objective.setup_ema(
                 decay=training.ema_decay, use_warmup=training.ema_decay < 1, warmup_gamma=EMA_SHARE, warmup_power=1.0
             )
         self.schedule = make_schedule(training, data.steps_per_epoch)
@@ -67,12 +66,12 @@ class Training:
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
         self.step = 0
-        self.validated: Measurement | None = None
+        self.validated: Evaluation | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
         """The model that validation and test measure: the moving average where the recipe asks for one."""
-        return self.task.trainable_module_ema.module if self.task.has_ema() else self.model
+        return self.objective.trainable_module_ema.module if self.objective.has_ema() else self.model
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Train epoch by epoch."""
@@ -81,16 +80,14 @@ class Training:
             trained = self._train_epoch(epoch)
             self._check_weights()
             start = perf_counter()
-            validated = measure(self.evaluated_model, self.data.val_batches(), self.device)
+            validated = self.task.evaluate(self.evaluated_model, self.data.val_batches(), self.device)
             seconds = perf_counter() - start
             self._check_validation(validated)
             self.validated = validated
             metrics = {
                 **trained.to_metrics(),
                 "train/lr": self.optimizer.param_groups[0]["lr"],
-                "val/top1": validated.top1,
-                "val/top5": validated.top5,
-                "val/loss": validated.loss,
+                **{f"val/{name}": score for name, score in validated.scores.items()},
                 "val/seconds": seconds,
             }
             yield EpochMetrics(epoch, self.step, metrics)
@@ -106,7 +103,7 @@ class Training:
     def _train_step(self, images: Tensor, targets: Targets) -> float:
         half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         with torch.autocast(self.device.type, dtype=half, enabled=self.spec.amp):
-            loss = self.task(images, targets)["loss"]
+            loss = self.objective(images, targets)["loss"]
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -116,7 +113,7 @@ class Training:
         self.scaler.update()
         self.step += 1
         self.scheduler.step_update(self.schedule.place(self.step))
-        self.task.update_ema(self.step)
+        self.objective.update_ema(self.step)
         return value
 
     def _clip_gradients(self) -> Tensor:
@@ -144,11 +141,14 @@ class Training:
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise Diverged("a weight is not finite", step=self.step - 1)
 
-    def _check_validation(self, validated: Measurement) -> None:
-        if not math.isfinite(validated.loss):
-            raise Diverged(f"the validation loss is {validated.loss}", step=self.step - 1)
+    def _check_validation(self, validated: Evaluation) -> None:
+        for name, score in validated.scores.items():
+            if not math.isfinite(score):
+                raise Diverged(f"the validation {name} is {score}", step=self.step - 1)
 
 
-def train(model: nn.Module, data: Data, training: TrainingSpec, *, replicate: int, device: torch.device) -> Training:
+def train(
+    model: nn.Module, data: Data, training: TrainingSpec, *, task: Task, replicate: int, device: torch.device
+) -> Training:
     """Prepare the training of `model` in place; iterate over what is returned to train."""
-    return Training(model, data, training, replicate=replicate, device=device)
+    return Training(model, data, training, task=task, replicate=replicate, device=device)

@@ -22,6 +22,11 @@ def test_printing_is_left_to_the_command_line() -> None:
     assert printing and {path.parent for path in printing} == {ROOT / "harness" / "cli"}
 
 
+def test_measures_of_classification_are_known_to_its_task_alone() -> None:
+    knowing = {path.parent for path in SOURCES if "top1" in path.read_text() and path.is_relative_to(ROOT / "harness")}
+    assert knowing == {ROOT / "harness" / "tasks"}
+
+
 def test_every_name_that_a_module_exports_exists() -> None:
     exporting = [path for path in SOURCES if re.search(r"^__all__", path.read_text(), re.MULTILINE)]
     assert len(exporting) > 10

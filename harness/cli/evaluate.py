@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.cli.options import add_spec, load_plan
 from harness.cli.verb import echo
 
-HELP = "top-1 and top-5 of a row with weights from a file"
+HELP = "the scores of a row with weights from a file"
 EXAMPLE = "harness evaluate experiments/table1.yaml Swin-T --weights weights.pt"
 
 

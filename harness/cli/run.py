@@ -66,10 +66,11 @@ def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collecti
     from harness.commands.progress import Tally, open_progress
     from harness.run import TableWritten
     from harness.table import to_text
+    from harness.tasks import find_measure
 
     tally = Tally()
     try:
-        with open_progress(sys.stdout) as show, closing(events):
+        with open_progress(sys.stdout, find_measure(plan.spec)) as show, closing(events):
             try:
                 for event in events:
                     tally.add(event)

@@ -62,6 +62,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     from harness.engines import ENGINES
     from harness.run import PRELOAD
     from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
+    from harness.tasks import find_measure
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(spec.recipe.data, options.data):
@@ -70,7 +71,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     warn_of_stale_sources(make_plan(spec.to_experiment()), tracker, options)
     engine = ENGINES["local"](workers=options.workers or spec.recipe.workers, preload=PRELOAD)
     settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
-    count = Count()
+    count = Count(measure=find_measure(spec))
     try:
         ended = _follow(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
     except KeyboardInterrupt:
@@ -94,7 +95,7 @@ def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "Se
     from harness.commands.search import open_search
     from harness.search import SearchEnded
 
-    with open_search(sys.stdout) as show, closing(events):
+    with open_search(sys.stdout, count.measure) as show, closing(events):
         try:
             for event in events:
                 count.add(event)

@@ -1,18 +1,18 @@
-"""`harness evaluate`: a row's accuracy with weights from a file, without training."""
+"""`harness evaluate`: a row's scores with weights from a file, without training."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from harness.build import build_model
+from harness.build import build_model, count_outputs
 from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.errors import SpecError, WeightsError
-from harness.evaluate import measure
 from harness.plan import Cell, Plan, find_row, make_plan
 from harness.reading import list_recipes, load_spec
 from harness.run.cell import choose_device
+from harness.tasks import TASKS
 from harness.weights import find_misfit, load_weights, read
 
 
@@ -26,6 +26,7 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
         LoaderKilled: somebody has killed a process that loads them.
     """
     cell = find_row(plan, row).cell
+    task = TASKS[cell.data.task]
     device = choose_device(plan.spec)
     model = build_model(cell, replicate=None, device=device)
     try:
@@ -35,8 +36,9 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     training = cell.training.model_copy(update={"token_labels": None})  # nothing is trained: no label map is needed
     with watching_loaders():
         data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
-        found = measure(model, data.test_batches(), device)
-    told = f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of {len(found.labels):,} test images"
+        found = task.evaluate(model, data.test_batches(), device)
+    told = ", ".join(f"{measure.title} {measure.show(found.scores[measure.name])}" for measure in task.measures)
+    told = f"{row}: {told} of {found.num_images:,} test images"
     return told + (f"\nleft out of {weights}: {left_out}" if left_out else "")
 
 
@@ -68,6 +70,6 @@ def _list_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 
 def _fits(weights: Mapping[str, Tensor], cell: Cell) -> bool:
-    if cell.data.num_classes not in {len(tensor) for tensor in weights.values() if tensor.ndim == 1}:
+    if count_outputs(cell) not in {len(tensor) for tensor in weights.values() if tensor.ndim == 1}:
         return False  # the bias of the head: most models need not be built
     return find_misfit(weights, build_model(cell, replicate=None, device="meta"), resize=False) is None

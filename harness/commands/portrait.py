@@ -13,11 +13,11 @@ from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
 from harness.spec import split_overrides
+from harness.spec.data import DEFAULT_TASK
 from harness.table.display import NOTHING
 from harness.table.reason import describe_outcome, explain
+from harness.tasks import DEFAULT_MEASURE, TASKS
 
-ACCURACY = "val/top1"
-CURVE = ("train/loss", "val/loss", ACCURACY)
 NUM_EPOCHS = 12
 """Epochs that are shown; of longer curves evenly spaced ones, the last among them."""
 
@@ -32,7 +32,7 @@ def describe_shown(shown: Shown, *, store: str) -> str:
     sections = {
         "": _describe_runs(shown),
         "metrics": _list_metrics(shown.runs),
-        "curve": _draw_curve(shown.runs),
+        "curve": _draw_curve(shown.runs, _find_metric(shown.config)),
         "config, where it differs from the defaults": _list_config(shown.config),
         "provenance": _list_provenance(shown.runs),
         "artifacts": _list_artifacts(shown.runs),
@@ -117,21 +117,27 @@ def _to_columns(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(rows, headers, colalign=aligned, disable_numparse=True, tablefmt="simple")
 
 
-def _draw_curve(runs: Sequence[ShownRun]) -> str:
-    """Of one run three metrics, of several the validation accuracy; a bar for the latter, or its mean."""
-    accuracies = [_get_curve(run, ACCURACY) for run in runs]
-    columns = dict(zip(_name_seeds(runs), accuracies, strict=True))
+def _find_metric(config: Mapping[str, Any]) -> str:
+    """The validation metric of the first measure of a cell's task; the config may be without its defaults."""
+    task = TASKS.get(config.get("data", {}).get("task", DEFAULT_TASK))
+    return (DEFAULT_MEASURE if task is None else task.measures[0]).val
+
+
+def _draw_curve(runs: Sequence[ShownRun], metric: str) -> str:
+    """Of one run three metrics, of several the validation score; a bar for the latter, or its mean."""
+    scores = [_get_curve(run, metric) for run in runs]
+    columns = dict(zip(_name_seeds(runs), scores, strict=True))
     if len(runs) == 1:
-        columns = {metric: _get_curve(runs[0], metric) for metric in CURVE}
+        columns = {name: _get_curve(runs[0], name) for name in ("train/loss", "val/loss", metric)}
     epochs = sorted({epoch for column in columns.values() for epoch in column})
     step = max(1, math.ceil(len(epochs) / NUM_EPOCHS))
     shown = epochs[::-1][::step][::-1]
-    means = [fmean(values) if (values := [c[epoch] for c in accuracies if epoch in c]) else math.nan for epoch in shown]
+    means = [fmean(values) if (values := [c[epoch] for c in scores if epoch in c]) else math.nan for epoch in shown]
     rows = [
         [str(epoch), *(_to_number(column.get(epoch)) for column in columns.values()), bar]
         for epoch, bar in zip(shown, _draw_bars(means), strict=True)
     ]
-    headers = ["epoch", *columns, _tell_range(means, ACCURACY if len(runs) == 1 else f"mean {ACCURACY}")]
+    headers = ["epoch", *columns, _tell_range(means, metric if len(runs) == 1 else f"mean {metric}")]
     aligned = (*["right"] * (len(headers) - 1), "left")
     return tabulate(rows, headers, colalign=aligned, disable_numparse=True) if rows else ""
 

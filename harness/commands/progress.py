@@ -10,20 +10,23 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from harness.commands.view import open_view
+from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
 from harness.run.ledger import Standing
 from harness.table.display import count_noun
 from harness.table.reason import describe_outcome, explain
+from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_terminal
 
 Show = Callable[[Event], None]
 
 
-def open_progress(stream: TextIO) -> AbstractContextManager[Show]:
-    """See `open_view`."""
-    return open_view(stream, describe=_PlainProgress().describe, live=_LiveProgress)
+def open_progress(stream: TextIO, measure: Measure = DEFAULT_MEASURE) -> AbstractContextManager[Show]:
+    """See `open_view`; `measure` is what is shown of every epoch and run."""
+    plain = _PlainProgress(measure)
+    return open_view(stream, describe=plain.describe, live=lambda console: _LiveProgress(console, measure))
 
 
 @dataclass
@@ -73,19 +76,21 @@ def describe_start(event: Planned) -> list[str]:
     return lines
 
 
-def describe_end(record: Record) -> str:
+def describe_end(record: Record, measure: Measure) -> str:
     """A run's outcome in one line."""
     name, seconds = _name(record.row, record.seed), record.metrics.get("seconds", 0.0)
     if record.status != RunStatus.OK:
         return f"{name}: {describe_outcome(record)}, after {to_clock(seconds)}"
+    score = f"test {measure.title} {measure.show(record.metrics[measure.test])}"
     doubt = f"; {describe_outcome(record)}" if explain(record) else ""
-    return f"{name}: test top-1 {record.metrics['test/top1']:.2f} %, took {to_clock(seconds)}{doubt}"
+    return f"{name}: {score}, took {to_clock(seconds)}{doubt}"
 
 
-def describe_epoch(epoch: EpochMetrics) -> str:
+def describe_epoch(epoch: EpochMetrics, measure: Measure) -> str:
     """What an epoch measured in one line."""
     metrics = epoch.metrics
-    return f"val top-1 {metrics['val/top1']:5.2f} %, train loss {metrics['train/loss']:.3f}"
+    score = measure.show(metrics[measure.val], width=5)
+    return f"val {measure.title} {score}, train loss {metrics['train/loss']:.3f}"
 
 
 def _name(row: str, seed: int) -> str:
@@ -106,8 +111,8 @@ def to_clock(seconds: float) -> str:
 class _PlainProgress:
     """The lines of an event, for files and pipes."""
 
-    def __init__(self) -> None:
-        self._tally = Tally()
+    def __init__(self, measure: Measure = DEFAULT_MEASURE) -> None:
+        self._tally, self._measure = Tally(), measure
 
     def describe(self, event: Event) -> list[str]:
         self._tally.add(event)
@@ -116,10 +121,10 @@ class _PlainProgress:
                 return describe_start(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
-                return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch)}"]
+                return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"]
             case RunEnded():
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
-                return [f"{count} {describe_end(event.record)}"]
+                return [f"{count} {describe_end(event.record, self._measure)}"]
             case _:
                 return []
 
@@ -167,8 +172,8 @@ class Bars:
 class _LiveProgress:
     """A bar for the plan, below it a line for each running cell; runs that ended scroll by above."""
 
-    def __init__(self, console: Console) -> None:
-        self._bars = Bars(console)
+    def __init__(self, console: Console, measure: Measure = DEFAULT_MEASURE) -> None:
+        self._bars, self._measure = Bars(console), measure
         self._progress = self._bars.progress
         self._tally = Tally()
         self._lines: dict[tuple[str, int], TaskID] = {}
@@ -199,13 +204,13 @@ class _LiveProgress:
     def _show_epoch(self, event: EpochEnded) -> None:
         line = self._lines[event.run.row.name, event.run.seed]
         count = f"epoch {event.epoch.epoch}/{_count_epochs(event.run)}"
-        self._progress.update(line, count=count, metrics=describe_epoch(event.epoch))
+        self._progress.update(line, count=count, metrics=describe_epoch(event.epoch, self._measure))
         self._bars.advance(line, 1)
         self._bars.advance(self._overall, 1)
 
     def _show_end(self, event: RunEnded) -> None:
         self._progress.remove_task(self._lines.pop((event.run.row.name, event.run.seed)))
-        self._bars.print(describe_end(event.record))
+        self._bars.print(describe_end(event.record, self._measure))
         self._progress.update(self._overall, count=self._count_ended())
         self._bars.advance(self._overall, _count_epochs(event.run) - len(event.record.curve))
 

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from harness.commands.progress import Bars, describe_epoch
 from harness.commands.view import open_view
 from harness.errors import StoreError
+from harness.measure import Measure
 from harness.run import EpochEnded
 from harness.search.controls import WINNER
 from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
@@ -22,13 +23,15 @@ from harness.search.spec import SearchSpec
 from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
 from harness.table.display import count_noun
+from harness.tasks import DEFAULT_MEASURE, find_measure
 
 Show = Callable[[SearchEvent], None]
 
 
-def open_search(stream: TextIO) -> AbstractContextManager[Show]:
-    """See `open_view`."""
-    return open_view(stream, describe=_PlainSearch().describe, live=_LiveSearch)
+def open_search(stream: TextIO, measure: Measure = DEFAULT_MEASURE) -> AbstractContextManager[Show]:
+    """See `open_view`; `measure` is what is shown of every epoch and trial."""
+    plain = _PlainSearch(measure)
+    return open_view(stream, describe=plain.describe, live=lambda console: _LiveSearch(console, measure))
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Count:
         failed: those of this call that ended with a bug.
         interrupted: those of this call that were interrupted.
         best: the best of those that were measured.
+        measure: what they are compared by.
     """
 
     total: int = 0
@@ -48,6 +52,7 @@ class Count:
     failed: list[Outcome] = field(default_factory=list)
     interrupted: int = 0
     best: Outcome | None = None
+    measure: Measure = DEFAULT_MEASURE
 
     def add(self, event: SearchEvent) -> None:
         """Count an event."""
@@ -65,14 +70,18 @@ class Count:
 
     def _add_outcome(self, outcome: Outcome) -> None:
         self.ended += 1
-        is_measured = outcome.state == TrialState.COMPLETE
-        if is_measured and (self.best is None or outcome.objectives["val"] > self.best.objectives["val"]):
+        if outcome.state != TrialState.COMPLETE:
+            return
+        sign = self.measure.sign
+        if self.best is None or sign * outcome.objectives["val"] > sign * self.best.objectives["val"]:
             self.best = outcome
 
     def describe(self) -> str:
         """Trials and the best value."""
-        best = "" if self.best is None else f", best {self.best.objectives['val']:.2f} % (trial {self.best.number})"
-        return f"{self.ended}/{self.total} trials{best}"
+        count = f"{self.ended}/{self.total} trials"
+        if self.best is None:
+            return count
+        return f"{count}, best {self.measure.show(self.best.objectives['val'])} (trial {self.best.number})"
 
 
 def describe_opening(event: StudyOpened) -> list[str]:
@@ -90,12 +99,12 @@ def describe_start(event: TrialStarted) -> str:
     return f"trial {event.number}{again}: {describe_values(event.values)}"
 
 
-def describe_outcome(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome, measure: Measure) -> str:
     """A trial's outcome in one line."""
     stored = " (stored)" if outcome.is_reused else ""
     if outcome.state != TrialState.COMPLETE:
         return f"trial {outcome.number}: {outcome.reason}{stored}"
-    measured = [f"val top-1 {outcome.objectives['val']:.2f} %"]
+    measured = [f"val {measure.title} {measure.show(outcome.objectives['val'])}"]
     measured += [f"{name} {value:,.0f}" for name, value in outcome.objectives.items() if name != "val"]
     return f"trial {outcome.number}: {', '.join(measured)}{stored}"
 
@@ -122,9 +131,9 @@ def write_preset(spec: SearchSpec, storage: str) -> str:
     yaml.dump(_to_yaml(row.model_dump(exclude_unset=True)), text)
     stated = [(parameter, best.values[parameter.name]) for parameter in space.parameters]
     options = [f"{known.field}={value}" for known, value in (*stated, *space.fixed) if not known.is_operator]
-    lines = [
-        f"# trial {best.number} of study {space.spec.name}: {best.objectives['val']:.2f} % of the validation images"
-    ]
+    measure = find_measure(spec)
+    score = f"validation {measure.title} {measure.show(best.objectives['val'])}"
+    lines = [f"# trial {best.number} of study {space.spec.name}: {score}"]
     lines += [f"# under recipe {spec.recipe.name} with --set {' '.join(options)}"] if options else []
     return "\n".join([*lines, f"{WINNER}: {text.getvalue().strip()}"])
 
@@ -139,8 +148,8 @@ def _to_yaml(value: Any) -> Any:
 class _PlainSearch:
     """The lines of an event, for files and pipes."""
 
-    def __init__(self) -> None:
-        self._count, self._epochs = Count(), dict[str, int]()
+    def __init__(self, measure: Measure = DEFAULT_MEASURE) -> None:
+        self._count, self._epochs = Count(measure=measure), dict[str, int]()
 
     def describe(self, event: SearchEvent) -> list[str]:
         self._count.add(event)
@@ -151,10 +160,10 @@ class _PlainSearch:
                 self._epochs[f"trial {event.number}"] = event.epochs
                 return [describe_start(event)]
             case EpochEnded():
-                name = event.run.row.name
-                return [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {describe_epoch(event.epoch)}"]
+                name, told = event.run.row.name, describe_epoch(event.epoch, self._count.measure)
+                return [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {told}"]
             case TrialEnded():
-                return [f"[{self._count.describe()}] {describe_outcome(event.outcome)}"]
+                return [f"[{self._count.describe()}] {describe_outcome(event.outcome, self._count.measure)}"]
             case TrialInterrupted():
                 return [describe_interruption(event)]
             case _:
@@ -164,8 +173,8 @@ class _PlainSearch:
 class _LiveSearch:
     """A bar for the study, below it one for each trial that trains; those that ended scroll by above."""
 
-    def __init__(self, console: Console) -> None:
-        self._bars, self._count = Bars(console), Count()
+    def __init__(self, console: Console, measure: Measure = DEFAULT_MEASURE) -> None:
+        self._bars, self._count = Bars(console), Count(measure=measure)
         self._lines: dict[int, tuple[TaskID, int]] = {}
         self._all: TaskID | None = None
 
@@ -204,12 +213,12 @@ class _LiveSearch:
         number = int(event.run.row.name.removeprefix("trial "))
         line, epochs = self._lines[number]
         count = f"epoch {event.epoch.epoch}/{epochs}"
-        self._bars.progress.update(line, count=count, metrics=describe_epoch(event.epoch))
+        self._bars.progress.update(line, count=count, metrics=describe_epoch(event.epoch, self._count.measure))
         self._advance(line, 1)
 
     def _end(self, outcome: Outcome) -> None:
         line, epochs = self._lines.pop(outcome.number, (None, 0))
-        self._bars.print(describe_outcome(outcome))
+        self._bars.print(describe_outcome(outcome, self._count.measure))
         if line is None or self._all is None:
             return
         done = next(int(task.completed) for task in self._bars.progress.tasks if task.id == line)

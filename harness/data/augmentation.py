@@ -12,7 +12,6 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from harness.data.checks import mixes_images
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
 _CPU = torch.device("cpu")
@@ -97,7 +96,7 @@ def shift_images(
 def build_mixup(data: DataSpec, training: TrainingSpec) -> Mixup | None:
     """Mixup and cutmix of a batch, with the recipe's label smoothing; None where the recipe has neither."""
     augmentation = training.augmentation
-    if not mixes_images(augmentation):
+    if not augmentation.mixes_images:
         return None
     return Mixup(
         augmentation.mixup, augmentation.cutmix, label_smoothing=training.smoothing, num_classes=data.num_classes

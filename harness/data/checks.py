@@ -4,11 +4,6 @@ from harness.errors import DataError
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
 
-def mixes_images(augmentation: AugmentationSpec) -> bool:
-    """Whether targets are weights of classes instead of labels."""
-    return augmentation.mixup > 0 or augmentation.cutmix > 0
-
-
 def check_shape(spec: DataSpec, **expected: int) -> None:
     """The recipe's `num_classes`, `channels`, `image_size` must be those of the files."""
     for field, value in expected.items():
@@ -39,5 +34,5 @@ def check_augmentation(
             raise DataError(f"training.augmentation.{field}: the images of {spec.name} cannot be changed in this way")
     if training.token_labels is not None and not has_label_maps:
         raise DataError(f"training.token_labels: the images of {spec.name} have no label maps")
-    if mixes_images(training.augmentation) and training.batch_size % 2:
+    if training.augmentation.mixes_images and training.batch_size % 2:
         raise DataError(f"training.batch_size: must be even with mixup or cutmix, got {training.batch_size}")

@@ -12,7 +12,7 @@ from harness.spec import DataSpec, TrainingSpec
 if TYPE_CHECKING:
     import torch
 
-    from harness.data.batch import Batch, LabelledBatch
+    from harness.batch import Batch, LabelledBatch
 
 
 class Data(Protocol):

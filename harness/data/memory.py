@@ -10,8 +10,8 @@ from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.batch import Batch, Images, LabelledBatch
 from harness.data.augmentation import BatchAugmentation, build_erasing, build_mixup, normalize, order_generator, seeded
-from harness.data.batch import Batch, Images, LabelledBatch
 from harness.data.split import Indices, stratified_samples
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec

@@ -14,8 +14,8 @@ from timm.data import ImageDataset, create_loader
 from timm.data.loader import PrefetchLoader, fast_collate
 from torch.utils.data import Dataset, default_collate
 
+from harness.batch import Batch, LabelledBatch
 from harness.data.augmentation import build_erasing, build_mixup, order_generator, seeded
-from harness.data.batch import Batch, LabelledBatch
 from harness.data.decoding import naming_image, to_rgb
 from harness.data.loading import LoadingContext
 from harness.data.split import stratified_samples

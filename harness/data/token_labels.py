@@ -36,7 +36,7 @@ from torch.nn.functional import pad
 from torchvision.ops import roi_align
 from torchvision.transforms import RandomHorizontalFlip
 
-from harness.data.batch import Box, TokenTargets
+from harness.batch import Box, TokenTargets
 from harness.errors import DataError
 from harness.spec import DataSpec, TokenLabelsSpec, TrainingSpec
 

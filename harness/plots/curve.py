@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.measure import Measure
 from harness.plots.figure import COLORS, GRAY, make_figure, say_empty, styled, to_short_lines
 from harness.plots.results import Results, name_with_gap
 from harness.record import Record, RunStatus
@@ -15,8 +16,6 @@ from harness.statistics import average_curves
 from harness.table.display import Row, name_recipe
 from harness.table.selection import Replicates
 from harness.text import escape_figure
-
-METRIC = "val/top1"
 
 FLOOR_STYLES = ("--", "-.")
 
@@ -34,16 +33,16 @@ def draw_curves(results: Results) -> Figure:
     figure = make_figure(9.6 if published else 7.2, 4.2)
     panels = figure.subplots(1, 2 if published else 1, squeeze=False)[0]
     rows = [row for row in results.rows if row["row"] in results.replicates]
-    colors = _choose_colors(rows, results.plan.spec.baseline)
+    colors = _choose_colors(rows, results)
     for row in sorted(rows, key=lambda row: row["row"] in colors):
         _draw_row(panels[0], row, results.replicates[row["row"]], colors.get(row["row"]))
     for row, style in zip(results.floors, FLOOR_STYLES, strict=False):
         _draw_row(panels[0], row, results.replicates[row["row"]], GRAY, style)
     _settle_epochs(panels[0], [len(line.get_xdata()) for line in panels[0].lines])
-    panels[0].set_ylabel("validation top-1, %")
+    panels[0].set_ylabel(escape_figure(f"validation {results.measure.label}"))
     panels[0].set_title(escape_figure(f"recipe {name_recipe(results.plan.spec)}"))
     if published:
-        _draw_published(panels[1], published, colors)
+        _draw_published(panels[1], published, colors, results.measure.label)
     for panel in panels:
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -51,23 +50,23 @@ def draw_curves(results: Results) -> Figure:
     return figure
 
 
-def _choose_colors(rows: Sequence[Row], baseline: str) -> dict[str, str]:
+def _choose_colors(rows: Sequence[Row], results: Results) -> dict[str, str]:
     """The baseline and the best others have a color and a name, as many as can be told apart, in the table's order."""
-    ranked = sorted(rows, key=lambda row: _rank(row, baseline))
+    ranked = sorted(rows, key=lambda row: _rank(row, results))
     named = {row["row"] for row in ranked[: len(COLORS)]}
     return dict(zip((row["row"] for row in rows if row["row"] in named), COLORS, strict=False))
 
 
-def _rank(row: Row, baseline: str) -> tuple[bool, float]:
-    top1 = row["val_top1_mean"]
-    return row["row"] != baseline, math.inf if math.isnan(top1) else -top1
+def _rank(row: Row, results: Results) -> tuple[bool, float]:
+    score = row[results.score.val_mean]
+    return row["row"] != results.plan.spec.baseline, math.inf if math.isnan(score) else -results.measure.sign * score
 
 
 def _draw_row(panel: Axes, row: Row, replicates: Replicates, color: str | None, style: str = "-") -> None:
     """The mean over measured seeds, and of named rows every seed; a bad end is a dotted line and a cross."""
     for record in replicates.records.values() if color else ():
-        _draw_seed(panel, record, color or LIGHT)
-    mean = average_curves([*_get_curve(record).values()] for record in replicates.ok)
+        _draw_seed(panel, record, replicates.measure, color or LIGHT)
+    mean = average_curves([*_get_curve(record, replicates.measure).values()] for record in replicates.ok)
     label = None if color is None else to_short_lines(name_with_gap(row))
     width = 1.2 if row["is_floor"] or color is None else 2
     marker = "o" if len(mean) == 1 else None
@@ -83,29 +82,31 @@ def _settle_epochs(panel: Axes, lengths: Sequence[int]) -> None:
         panel.set_xlim(0, 2)
 
 
-def _draw_seed(panel: Axes, record: Record, color: str) -> None:
-    curve = _get_curve(record)
+def _draw_seed(panel: Axes, record: Record, measure: Measure, color: str) -> None:
+    curve = _get_curve(record, measure)
     bad = record.status != RunStatus.OK
     style = ":" if bad else "-"
     marker = "." if len(curve) == 1 else None
     panel.plot([*curve], [*curve.values()], style, marker=marker, color=color, linewidth=0.8, alpha=0.6, gid="seed")
-    finite = [epoch for epoch, top1 in curve.items() if math.isfinite(top1)]
+    finite = [epoch for epoch, score in curve.items() if math.isfinite(score)]
     if bad and finite:
         panel.plot(finite[-1:], [curve[finite[-1]]], "x", color=color, markersize=7, gid="bad end", zorder=4)
 
 
-def _get_curve(record: Record) -> dict[int, float]:
+def _get_curve(record: Record, measure: Measure) -> dict[int, float]:
     """By epoch; what is not finite is no number."""
-    points = {epoch.epoch: epoch.metrics.get(METRIC, math.nan) for epoch in record.curve}
-    return {epoch: top1 if math.isfinite(top1) else math.nan for epoch, top1 in points.items()}
+    points = {epoch.epoch: epoch.metrics.get(measure.val, math.nan) for epoch in record.curve}
+    return {epoch: score if math.isfinite(score) else math.nan for epoch, score in points.items()}
 
 
-def _draw_published(panel: Axes, published: Mapping[str, Mapping[int, float]], colors: Mapping[str, str]) -> None:
+def _draw_published(
+    panel: Axes, published: Mapping[str, Mapping[int, float]], colors: Mapping[str, str], label: str
+) -> None:
     for name, curve in published.items():
         color = colors.get(name, GRAY)
         panel.plot(list(curve), list(curve.values()), "-D", color=color, markersize=4, gid="published")
     panel.set_title("the paper, on its own data and schedule")
-    panel.set_ylabel("top-1, %")
+    panel.set_ylabel(escape_figure(label))
 
 
 def _add_legend(figure: Figure, panel: Axes, others: int) -> None:

@@ -41,7 +41,7 @@ def draw_deltas(results: Results) -> Figure:
     panel.set_yticks(range(len(rows)), [escape_figure(row["row"]) for row in rows])
     panel.tick_params(axis="y", length=0)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel(escape_figure(f"points of top-1 above {results.plan.spec.baseline}"))
+    panel.set_xlabel(escape_figure(f"{results.measure.difference} above {results.plan.spec.baseline}"))
     figure.legend(handles=_make_legend(rows), loc="outside upper right", ncols=5)
     return figure
 
@@ -51,7 +51,7 @@ def _get_differences(results: Results, row: Row) -> list[float]:
     mine, base = (results.replicates.get(name) for name in (row["row"], results.plan.spec.baseline))
     if mine is None or base is None or not is_comparable(mine, base):
         return []
-    return [mine.top1[seed] - base.top1[seed] for seed in sorted(mine.top1.keys() & base.top1.keys())]
+    return [mine.scores[seed] - base.scores[seed] for seed in sorted(mine.scores.keys() & base.scores.keys())]
 
 
 def _choose_limits(rows: list[Row], differences: list[list[float]]) -> Limits:

@@ -14,6 +14,7 @@ from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to
 from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows
 from harness.table.display import Row, name_recipe
+from harness.table.scores import ScoreColumns
 from harness.text import escape_figure
 
 MARKERS = "os^Dv*"
@@ -46,9 +47,10 @@ def draw_heads(results: Results) -> Figure:
     """Measured, and beside it the paper's, of other data; a row without a number is a cross at the foot."""
     lines, rows = _make_lines(results.plan.rows), {row["row"]: row for row in results.rows}
     heads = _name_heads(results.plan)
-    sources = {"top1_mean": f"recipe {name_recipe(results.plan.spec)}"}
-    if any(pd.notna(row["published_top1"]) for row in rows.values()):
-        sources["published_top1"] = "the paper, on its own data and schedule"
+    score = results.score
+    sources = {score.mean: f"recipe {name_recipe(results.plan.spec)}"}
+    if any(pd.notna(row[score.published]) for row in rows.values()):
+        sources[score.published] = "the paper, on its own data and schedule"
     figure = make_figure(1.8 + 3.8 * len(sources), max(3.9, 0.5 * len(lines)))
     panels = figure.subplots(1, len(sources), squeeze=False)[0]
     for panel, (column, title) in zip(panels, sources.items(), strict=True):
@@ -56,11 +58,13 @@ def draw_heads(results: Results) -> Figure:
         panel.set_xlabel("heads")
         panel.set_xticks(range(len(heads)), list(heads.values()))
         for line in lines:
-            _draw_line(panel, line, {[*heads].index(row.cell.num_heads): rows[row.name] for row in line.rows}, column)
+            _draw_line(
+                panel, line, {[*heads].index(row.cell.num_heads): rows[row.name] for row in line.rows}, column, score
+            )
         panel.margins(0.1, 0.12)
         if all(pd.isna(rows[row.name][column]) for line in lines for row in line.rows):
-            panel.set_ylim(0, 100)
-    panels[0].set_ylabel("top-1, %")
+            panel.set_ylim(0, results.measure.ceiling)
+    panels[0].set_ylabel(escape_figure(results.measure.label))
     panels[0].set_xlabel("heads, and how many these are in each stage")
     panels[0].set_xticks(
         range(len(heads)), [f"{name}\n{', '.join(map(str, numbers))}" for numbers, name in heads.items()]
@@ -97,16 +101,16 @@ def _name_line(group: Sequence[PlannedRow]) -> str:
     return " ".join(words[0] for words in shared).rstrip(" ,:-") or names[0]
 
 
-def _draw_line(panel: Axes, line: Line, rows: dict[int, Row], column: str) -> None:
+def _draw_line(panel: Axes, line: Line, rows: dict[int, Row], column: str, score: ScoreColumns) -> None:
     known = {place: row[column] for place, row in rows.items() if pd.notna(row[column])}
     label = to_short_lines(line.name)
     panel.plot(list(known), list(known.values()), f"{line.marker}-", color=line.color, label=label, gid="line")
     for place, row in rows.items():
-        if place in known and column == "top1_mean" and pd.notna(row["top1_std"]):
-            ends = known[place] - row["top1_std"], known[place] + row["top1_std"]
+        if place in known and column == score.mean and pd.notna(row[score.std]):
+            ends = known[place] - row[score.std], known[place] + row[score.std]
             panel.plot([place, place], ends, color=line.color, linewidth=1, alpha=0.6, gid="spread")
         if place not in known:
-            _draw_gap(panel, line, place, explain_gap(row) if column == "top1_mean" else row["expected"])
+            _draw_gap(panel, line, place, explain_gap(row) if column == score.mean else row["expected"])
 
 
 def _draw_gap(panel: Axes, line: Line, place: int, reason: str) -> None:

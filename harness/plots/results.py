@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record
 from harness.table.display import Row, to_rows
 from harness.table.findings import Findings, make_findings
 from harness.table.frame import make_table
+from harness.table.scores import ScoreColumns, name_scores
 from harness.table.selection import Digests, Replicates, select_replicates
+from harness.tasks import find_measure
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,16 @@ class Results:
     frame: pd.DataFrame
     findings: Findings
     replicates: Mapping[str, Replicates]
+
+    @property
+    def measure(self) -> Measure:
+        """The one that decides."""
+        return find_measure(self.plan.spec)
+
+    @property
+    def score(self) -> ScoreColumns:
+        """The columns of that measure."""
+        return name_scores(self.measure)
 
     @property
     def rows(self) -> list[Row]:

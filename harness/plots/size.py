@@ -12,6 +12,7 @@ from harness.plots.figure import COLORS, GRAY, add_note, make_figure, say_empty,
 from harness.plots.labels import Point, name_points
 from harness.plots.results import Results, list_gaps
 from harness.table.display import Row, name_recipe
+from harness.table.scores import ScoreColumns
 from harness.text import escape_figure
 
 WIDE = 20.0
@@ -25,35 +26,33 @@ MAX_NAMED = 20
 class Source:
     """Where accuracies and sizes come from: columns of the frame; sizes are in units of `macs_unit`, `params_unit`."""
 
-    top1: str
+    score: str
     macs: str
     params: str
     macs_unit: float = 1.0
     params_unit: float = 1.0
 
 
-MEASURED = Source("top1_mean", "macs", "params")
-PUBLISHED = Source("published_top1", "published_macs", "published_params", 1e9, 1e6)
-
-
 @styled
 def draw_sizes(results: Results) -> Figure:
     """Two panels side by side; below them the paper's, of other data, where it prints sizes. Floors are left out."""
     rows, baseline = results.rows, results.plan.spec.baseline
-    sources = {MEASURED: f"recipe {name_recipe(results.plan.spec)}"}
-    if any(_make_points(rows, PUBLISHED, baseline)):
-        sources[PUBLISHED] = "the paper, on its own data and schedule"
+    measured = Source(results.score.mean, "macs", "params")
+    published = Source(results.score.published, "published_macs", "published_params", 1e9, 1e6)
+    sources = {measured: f"recipe {name_recipe(results.plan.spec)}"}
+    if any(_make_points(rows, published, baseline)):
+        sources[published] = "the paper, on its own data and schedule"
     figure = make_figure(9.0, 0.4 + 3.4 * len(sources))
     panels = figure.subplots(len(sources), 2, squeeze=False, sharey="row")
     content = [(source, _make_points(rows, source, baseline)) for source in sources]
     for line, (source, points) in zip(panels, content, strict=True):
-        _draw_line(line, points)
+        _draw_line(line, points, results.measure.label)
         line[0].set_title(escape_figure(sources[source]))
-    _draw_spreads(panels[0], rows)
+    _draw_spreads(panels[0], rows, results.score)
     add_note(figure, list_gaps(rows))
     for line, (_, points) in zip(panels, content, strict=True):
         for panel, shown in zip(line, points, strict=True):
-            named = _choose_named(shown, baseline)
+            named = _choose_named(shown, baseline, results.measure.sign)
             name_points(panel, named, others=[point for point in shown if point not in named])
     return figure
 
@@ -63,16 +62,16 @@ def _make_points(rows: Sequence[Row], source: Source, baseline: str) -> tuple[li
     sizes = {source.macs: source.macs_unit, source.params: source.params_unit}
     macs, params = (
         [
-            Point(float(row[column]) * unit, row[source.top1], row["row"], COLORS[int(row["row"] == baseline)])
+            Point(float(row[column]) * unit, row[source.score], row["row"], COLORS[int(row["row"] == baseline)])
             for row in rows
-            if pd.notna(row[column]) and pd.notna(row[source.top1])
+            if pd.notna(row[column]) and pd.notna(row[source.score])
         ]
         for column, unit in sizes.items()
     )
     return macs, params
 
 
-def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]]) -> None:
+def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]], score: str) -> None:
     for panel, shown, label in zip(panels, points, ("multiply-adds an image", "parameters"), strict=True):
         colors = [point.color for point in shown]
         panel.scatter(
@@ -87,7 +86,7 @@ def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]]) 
         panel.xaxis.set_major_formatter(EngFormatter())
         if not shown:
             say_empty(panel, "nothing to show")
-    panels[0].set_ylabel("top-1, %")
+    panels[0].set_ylabel(escape_figure(score))
 
 
 def _is_wide(points: Sequence[Point]) -> bool:
@@ -96,17 +95,17 @@ def _is_wide(points: Sequence[Point]) -> bool:
     return bool(sizes) and 0 < WIDE * min(sizes) < max(sizes)
 
 
-def _draw_spreads(panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+def _draw_spreads(panels: Sequence[Axes], rows: Sequence[Row], score: ScoreColumns) -> None:
     """One standard deviation over seeds, up and down."""
-    for panel, column in zip(panels, (MEASURED.macs, MEASURED.params), strict=True):
+    for panel, column in zip(panels, ("macs", "params"), strict=True):
         for row in rows:
-            if pd.notna(row[column]) and pd.notna(row["top1_std"]):
-                ends = row["top1_mean"] - row["top1_std"], row["top1_mean"] + row["top1_std"]
+            if pd.notna(row[column]) and pd.notna(row[score.std]):
+                ends = row[score.mean] - row[score.std], row[score.mean] + row[score.std]
                 panel.plot([int(row[column])] * 2, ends, color=GRAY, linewidth=1, zorder=2, gid="spread")
 
 
-def _choose_named(points: list[Point], baseline: str) -> list[Point]:
+def _choose_named(points: list[Point], baseline: str, sign: int) -> list[Point]:
     if len(points) <= MAX_NAMED:
         return points
-    front = [p for p in points if not any(q.x <= p.x and q.y >= p.y and q != p for q in points)]
+    front = [p for p in points if not any(q.x <= p.x and sign * q.y >= sign * p.y and q != p for q in points)]
     return [point for point in points if point in front or point.name == baseline]

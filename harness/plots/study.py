@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from harness.measure import Measure
 from harness.plots.figure import STYLE, make_figure
 from harness.text import escape_figure
 
@@ -84,13 +85,14 @@ def _space_log(low: float, high: float) -> list[float]:
 
 
 @mpl.rc_context(STYLE)
-def draw_history(frame: pd.DataFrame, label: str) -> Figure:
+def draw_history(frame: pd.DataFrame, measure: Measure, label: str) -> Figure:
     """The first objective (column `value`, nothing where there is none) by trial, with the best so far."""
     figure = make_figure()
     axes = figure.subplots()
     measured = frame[frame["value"].notna()]
+    best = measure.sign * (measure.sign * measured["value"]).cummax()
     axes.scatter(measured["trial"], measured["value"], s=18, color=TRIAL, label="trial")
-    axes.step(measured["trial"], measured["value"].cummax(), where="post", color=BEST, label="best so far")
+    axes.step(measured["trial"], best, where="post", color=BEST, label="best so far")
     missing = frame[frame["value"].isna()]
     if len(missing):
         transform = axes.get_xaxis_transform()
@@ -118,7 +120,7 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def draw_surface(frame: pd.DataFrame, x: Scale, y: Scale, label: str) -> Figure:
+def draw_surface(frame: pd.DataFrame, x: Scale, y: Scale, measure: Measure, label: str) -> Figure:
     """Every measured trial in the plane of two parameters, and the surface between them (linear interpolation)."""
     figure = make_figure(height=4.8)
     axes = figure.subplots()
@@ -127,7 +129,7 @@ def draw_surface(frame: pd.DataFrame, x: Scale, y: Scale, label: str) -> Figure:
     if _spans_plane(places, heights):
         axes.tricontourf(places, heights, values, levels=12, cmap=COLORS, norm=norm, alpha=0.6)
     points = axes.scatter(places, heights, c=values, cmap=COLORS, norm=norm, s=28, edgecolors="white", linewidths=0.6)
-    best = int(values.argmax())
+    best = int((measure.sign * values).argmax())
     axes.scatter(places[best], heights[best], marker="*", s=170, color=BEST, zorder=3, label="best")
     axes.set_xticks(*x.ticks())
     axes.set_yticks(*y.ticks())
@@ -154,7 +156,7 @@ def draw_slice(frame: pd.DataFrame, x: Scale, label: str) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def draw_parallel(frame: pd.DataFrame, scales: Sequence[Scale], label: str) -> Figure:
+def draw_parallel(frame: pd.DataFrame, scales: Sequence[Scale], measure: Measure, label: str) -> Figure:
     """A line for each measured trial through its values; color, and height on the last axis, are the objective."""
     figure = make_figure(width=2 + 1.6 * (len(scales) + 1))
     axes = figure.subplots()
@@ -163,7 +165,7 @@ def draw_parallel(frame: pd.DataFrame, scales: Sequence[Scale], label: str) -> F
     heights = np.stack([_to_unit(scale.place(frame[scale.name]), scale.limits) for scale in columns])
     norm = Normalize(values.min(), values.max())
     colors = colormaps[COLORS]
-    for index in np.argsort(values):
+    for index in np.argsort(measure.sign * values):
         axes.plot(heights[:, index], color=colors(norm(values[index])), linewidth=1.2, alpha=0.8)
     for place, scale in enumerate(columns):
         _label_axis(axes, place, scale)

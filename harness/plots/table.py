@@ -56,7 +56,7 @@ def to_html(results: Results) -> str:
     plots = dict.fromkeys((*plan.spec.plots, *ON_EVERY_PAGE))
     sections = [
         Section("Table", f"<p>{to_inline(to_summary(frame, plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
-        *(Section(title, _to_grid(table)) for title, table in to_displays(results.findings).items()),
+        *(Section(title, _to_grid(table)) for title, table in to_displays(results.findings, results.plan.spec).items()),
         *(Section(PLOT_TITLES[plot], figures=[PLOTS[plot](results)]) for plot in plots),
         Section("How to read it", _to_list(to_notes(frame, plan, results.findings))),
         Section("Where it comes from", _to_facts(to_origin(frame, plan))),

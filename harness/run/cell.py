@@ -6,6 +6,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import DataError, Diverged, LoaderKilled, StoreError
-from harness.evaluate import Measurement, count_multiply_adds, count_parameters, measure, peak_memory_gb
+from harness.evaluate import count_multiply_adds, count_parameters, peak_memory_gb
 from harness.files import temporary_folder
 from harness.names import to_printable
 from harness.plan import Cell, PlannedRun
@@ -25,6 +26,7 @@ from harness.run.context import RunContext
 from harness.run.open_run import Measured, Note, Opened, OpenRun, classify_signal
 from harness.run.source import WEIGHTS, Source, find_source
 from harness.spec import ExperimentSpec
+from harness.tasks import TASKS, Evaluation
 from harness.tracking import Tracker
 from harness.train import train
 from harness.weights import start_from
@@ -94,6 +96,7 @@ def _execute(
     run: PlannedRun, context: RunContext, device: torch.device, run_id: str, source: Source | None
 ) -> Iterator[EpochMetrics | Measured]:
     cell = run.row.cell
+    task = TASKS[cell.data.task]
     yield Measured(measure_cost(cell))
     data = load_data(cell.data, cell.training, replicate=run.seed, data_dir=context.data_dir, device=device)
     if data.digest != context.provenance["data_digest"]:
@@ -101,14 +104,16 @@ def _execute(
     model = build_model(cell, replicate=run.seed, device=device)
     if source is not None:
         _start_from(source, context.tracker, model)
-    training = train(model, data, cell.training, replicate=run.seed, device=device)
+    training = train(model, data, cell.training, task=task, replicate=run.seed, device=device)
     yield from training
     if training.validated is not None:
-        yield Measured({"val/images": float(len(training.validated.labels)), "val/chance": 100 / data.num_classes})
+        chance = task.find_chance(task.measures[0], cell.data)
+        known = {} if chance is None else {"val/chance": chance}
+        yield Measured({"val/images": float(training.validated.num_images), **known})
     if context.tests:
-        tested = measure(training.evaluated_model, data.test_batches(), device)
-        yield Measured({"test/top1": tested.top1, "test/top5": tested.top5, "test/loss": tested.loss})
-        yield Measured({"test/images": float(len(tested.labels))})
+        tested = task.evaluate(training.evaluated_model, data.test_batches(), device)
+        yield Measured({f"test/{name}": score for name, score in tested.scores.items()})
+        yield Measured({"test/images": float(tested.num_images)})
         _keep_predictions(context.tracker, run_id, tested)
     _keep_weights(context.tracker, run_id, training.evaluated_model)
 
@@ -133,11 +138,12 @@ def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
         tracker.log_file(run_id, weights)
 
 
-def _keep_predictions(tracker: Tracker, run_id: str, tested: Measurement) -> None:
+def _keep_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
     """What was predicted for each test image becomes an artifact."""
     with temporary_folder() as folder:
         predictions = folder / "predictions.npz"
-        np.savez_compressed(predictions, predictions=tested.predictions, labels=tested.labels)
+        arrays: dict[str, Any] = dict(tested.per_image)
+        np.savez_compressed(predictions, **arrays)
         tracker.log_file(run_id, predictions)
 
 

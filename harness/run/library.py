@@ -21,6 +21,7 @@ from harness.run.plan import PRELOAD, RunOptions, run_plan
 from harness.run.source import list_stale
 from harness.spec import ExperimentSpec
 from harness.table import compare_records, make_records
+from harness.tasks import DEFAULT_MEASURE, TASKS, choose_measure, find_measure
 from harness.tracking import MlflowTracker, default_tracking_uri
 
 Experiment = ExperimentSpec | Path | str
@@ -52,8 +53,8 @@ def run(
         show: is called with every event of `harness.run`, as it happens.
 
     Returns:
-        The table as its csv file has it: one line a row, columns `harness.table.COLUMNS`. A run that failed is counted
-        there, in `outcomes`.
+        The table as its csv file has it: one line a row, columns `harness.table.list_columns`. A run that failed is
+        counted there, in `outcomes`.
 
     Raises:
         HarnessError: a mistake in the experiment, missing data, a store that cannot be used, or code of the project
@@ -81,7 +82,7 @@ def read_records(
     """Read the runs that stand in an experiment's table, one line a run; none are an empty frame.
 
     They are one a row and seed, all runs of a row made by the same code from the same data, the newest where no run is
-    of today's. Columns: `harness.table.RECORD_COLUMNS`.
+    of today's. Columns: `harness.table.list_record_columns`.
 
     Args:
         experiment: as in `run`.
@@ -97,13 +98,19 @@ def read_records(
     except DataError:
         current = {}
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
-    return make_records(plan, tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows]), current=current)
+    curves = [find_measure(plan.spec).val]
+    found = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=curves)
+    return make_records(plan, found, current=current)
 
 
 def compare(
-    records: pd.DataFrame | Experiment, *, baseline: str | None = None, tracking_uri: str | None = None
+    records: pd.DataFrame | Experiment,
+    *,
+    baseline: str | None = None,
+    measure: str | None = None,
+    tracking_uri: str | None = None,
 ) -> pd.DataFrame:
-    """Compare every row of an experiment with one of them, seed by seed, in percent of top-1.
+    """Compare every row of an experiment with one of them, seed by seed, by the measure that decides.
 
     A difference has its 95 % Student-t interval, the p-value of the paired t-test, the same after Holm's correction
     over all rows, the exact sign-flip p-value and a verdict, all as in a table. Floors are not compared.
@@ -111,21 +118,24 @@ def compare(
     Args:
         records: of `read_records`, or some lines of it, or an experiment.
         baseline: the row that others are compared with; None: the experiment's own.
+        measure: its name; None: the experiment's own, of records alone the first of `classification`.
         tracking_uri: as in `run`, where an experiment is given.
 
     Returns:
         One line a row but the baseline; columns: `harness.table.COMPARISON_COLUMNS`.
 
     Raises:
-        ValueError: records are given without a baseline, or have no such row.
+        ValueError: records are given without a baseline, or have no such row; or there is no such measure.
         HarnessError: as in `read_records`.
     """
     if isinstance(records, pd.DataFrame):
         if baseline is None:
             raise ValueError("records do not say what their baseline is; give baseline=")
-        return compare_records(records, baseline)
+        known = [each for task in TASKS.values() for each in task.measures]
+        return compare_records(records, baseline, measure=choose_measure([DEFAULT_MEASURE, *known], measure))
     spec = _to_spec(records)
-    return compare_records(read_records(spec, tracking_uri=tracking_uri), baseline or spec.baseline)
+    chosen = find_measure(spec if measure is None else spec.model_copy(update={"measure": measure}))
+    return compare_records(read_records(spec, tracking_uri=tracking_uri), baseline or spec.baseline, measure=chosen)
 
 
 def _check_code() -> None:

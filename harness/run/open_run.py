@@ -81,6 +81,7 @@ class OpenRun:
             limits=self.limits.model_dump(exclude_none=True),
             run_id=self.run_id,
             end_time=now,
+            task=self.run.row.cell.data.task,
         )
 
     def _summarize_curve(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ from harness.spec import DataSpec
 from harness.table.description import to_description
 from harness.table.report import find_folder
 from harness.table.selection import Digests
+from harness.tasks import find_measure
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
 
@@ -65,7 +66,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     check_plan(plan, data_dir=data_dir)
     digests = find_digests(plan, data_dir=data_dir)
     check_results(find_folder(spec, options.results), spec.name)
-    tracker.prepare(spec.name)
+    tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
     entries = read_ledger(select_rows(plan, options.rows), tracker, digests)
     to_do = _select_to_do(entries, options)
@@ -136,7 +137,7 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
             the files cannot be written.
     """
     spec = plan.spec
-    records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows])
+    records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
     from harness.plots.results import make_results  # not before: the memory of a run's process is measured

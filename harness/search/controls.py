@@ -42,8 +42,8 @@ def judge_controls(space: Space, plan: Plan, records: Iterable[Record]) -> pd.Da
     found = {replicates.row.name: replicates for replicates in select_replicates(plan, records, {})}
     winner = found[WINNER]
     controls = [found[name] for name in space.spec.controls if name in found and is_comparable(winner, found[name])]
-    comparisons = [compare(winner.top1, control.top1) for control in controls]
-    verdicts = to_verdicts(comparisons, [is_thinned(winner, control) for control in controls])
+    comparisons = [compare(winner.scores, control.scores) for control in controls]
+    verdicts = to_verdicts(winner.measure, comparisons, [is_thinned(winner, control) for control in controls])
     lines = [
         {"control": control.row.name, **verdict}
         for control, verdict in zip(controls, verdicts, strict=True)

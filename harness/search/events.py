@@ -59,7 +59,7 @@ class SearchEnded:
 
     Attributes:
         is_complete: whether the study has all its trials, none of them open.
-        best: the trial with the best validation accuracy, on the Pareto front where there are two objectives; None
+        best: the trial with the best validation score, on the Pareto front where there are two objectives; None
             without any that was measured.
     """
 

@@ -11,6 +11,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
+from harness.measure import Measure
 from harness.plan import SkippedRow
 from harness.plots.figure import write_figure
 from harness.plots.page import Section, to_grid, to_page
@@ -32,7 +33,6 @@ from harness.table.report import name_folder, write_atomically
 from harness.text import escape_html, escape_markdown, to_csv
 
 LABELS: dict[Objective, str] = {
-    "val": "validation top-1, %",
     "macs": "multiply-adds an image",
     "throughput": "training images/s",
 }
@@ -129,10 +129,17 @@ def _to_line(outcome: Outcome, is_best: bool) -> dict[str, Any]:
     }
 
 
+def name_first_objective(measure: Measure) -> str:
+    """Of the first objective, which is measured on the validation images."""
+    return f"validation {measure.label}"
+
+
 def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the trials so far can give, by the stem of its files."""
     measured = frame[frame["value"].notna()]
-    figures = {"history": draw_history(frame, LABELS["val"])}
+    measure = study.measure
+    label = name_first_objective(measure)
+    figures = {"history": draw_history(frame, measure, label)}
     if measured.empty:
         return figures
     scales = [_to_scale(parameter) for parameter in study.space.parameters]
@@ -140,27 +147,31 @@ def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, Figure]:
     if importances:
         figures["importances"] = draw_importances(importances)
     if len(scales) == 1:
-        figures["slice"] = draw_slice(measured, scales[0], LABELS["val"])
+        figures["slice"] = draw_slice(measured, scales[0], label)
     for x, y in combinations(scales, 2):
         stem = "surface" if len(scales) == 2 else f"surface_{x.name}_{y.name}"
-        figures[stem] = draw_surface(measured, x, y, LABELS["val"])
-    figures["parallel"] = draw_parallel(measured, scales, LABELS["val"])
+        figures[stem] = draw_surface(measured, x, y, measure, label)
+    figures["parallel"] = draw_parallel(measured, scales, measure, label)
     for other in study.spec.study.objectives[1:]:
-        figures["front"] = draw_front(measured, LABELS["val"], other, LABELS[other])
+        figures["front"] = draw_front(measured, label, other, LABELS[other])
     return figures
 
 
 def find_importances(study: Study) -> Mapping[str, float]:
-    """The share of each parameter in validation top-1 by PED-ANOVA (arXiv:2304.10255); empty with too few trials."""
+    """The share of each parameter in the validation score by PED-ANOVA (arXiv:2304.10255).
+
+    Empty where there are too few trials.
+    """
     complete = [outcome for outcome in study.ended() if outcome.state == TrialState.COMPLETE]
     if len(complete) < MIN_MEASURED or len({outcome.objectives["val"] for outcome in complete}) < 2:
         return {}
     if len(study.spec.study.objectives) == 1:
         with study.guarded():
             return optuna.importance.get_param_importances(study.optuna)
+    sign = study.measure.sign
     with study.guarded(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*low `target` values", UserWarning)  # so it is asked for
-        return optuna.importance.get_param_importances(study.optuna, target=lambda trial: -trial.values[0])
+        return optuna.importance.get_param_importances(study.optuna, target=lambda trial: -sign * trial.values[0])
 
 
 def _to_scale(parameter: Parameter) -> Scale:
@@ -198,9 +209,9 @@ def _describe_best(study: Study) -> str:
     if best is None:
         return "No trial was measured."
     return (
-        f"Trial {best.number}: {describe_values(best.values)}; {best.objectives['val']:.2f} % of the validation "
-        "images. It is the best of all trials by the very images that chose it: what it is worth, only other seeds and "
-        "the test set tell."
+        f"Trial {best.number}: {describe_values(best.values)}; validation {study.measure.title} "
+        f"{study.measure.show(best.objectives['val'])}. It is the best of all trials by the very images that chose it: "
+        "what it is worth, only other seeds and the test set tell."
     )
 
 
@@ -209,20 +220,21 @@ def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
         return
     seeds = count_noun(study.spec.seeds, "paired seed")
     note = (
-        f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; top-1 of the "
-        f"test set, which chose nothing. Δ is to {escape_html(study.spec.baseline)}, with its 95 % Student-t "
-        "interval.</p>"
+        f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; "
+        f"{escape_html(study.measure.title)} of the test set, which chose nothing. Δ is to "
+        f"{escape_html(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
     )
     yield Section("The winner on the test set", to_grid(comparison.table) + note)
     if study.spec.controls:
-        yield Section("Beyond rescaling", _describe_controls(comparison))
+        yield Section("Beyond rescaling", _describe_controls(comparison, study.measure))
 
 
-def _describe_controls(comparison: Comparison) -> str:
+def _describe_controls(comparison: Comparison, measure: Measure) -> str:
     note = (
         "<p class='note'>Each control is the winner with some values replaced. Δ is the winner less the control, seed "
-        "by seed, in points of top-1; better or worse only where the paired t-test rejects equality at 5 % after "
-        "Holm's correction over the controls. Unresolved: nothing shows that what the control takes away matters.</p>"
+        f"by seed, in {escape_html(measure.difference)}; better or worse only where the paired t-test rejects "
+        "equality at 5 % after Holm's correction over the controls. Unresolved: nothing shows that what the control "
+        "takes away matters.</p>"
     )
     lines = [
         f"<p>{escape_html(row.name)}: not possible with this winner: {escape_html(row.reason)}</p>"
@@ -256,7 +268,7 @@ def _shorten(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     shown = shown.assign(
         **{name: shown[name].map(lambda value: "" if value is pd.NA else show_choice(value)) for name in names}
     )
-    return shown.map(show_value).rename(columns={"value": LABELS["val"]})
+    return shown.map(show_value).rename(columns={"value": name_first_objective(study.measure)})
 
 
 def describe_values(values: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from harness.search.trial import Outcome
 from harness.table.display import to_display
 from harness.table.report import name_folder
 from harness.table.selection import Digests
+from harness.tasks import find_measure
 from harness.tracking import Tracker
 
 
@@ -62,7 +63,7 @@ def run_search(
     check_data(spec.recipe.data, spec.recipe.training, data_dir=options.data_dir)
     check_results(options.results / name_folder(experiment) / spec.name, "trials")
     check_files(spec.recipe.data, options.data_dir)
-    tracker.prepare(spec.name)
+    tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
     study = Study(space, options.storage)
     yield StudyOpened(study.name, show_storage(options.storage), spec.study.trials, study.ended(), len(closed))

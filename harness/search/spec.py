@@ -137,10 +137,11 @@ class StudySpec(Spec):
         row: the row whose fields the space replaces; None: the baseline.
         trials: how many the study shall have.
         sampler: chooses the next point; `grid` takes every combination once.
-        pruner: ends trials early by their validation accuracy after each epoch.
+        pruner: ends trials early by their validation score after each epoch.
         startup_trials: random trials before the sampler models, trials that must have ended before the pruner ends any.
-        objectives: `val` (top-1 of the last epoch, percent) and at most one more: `macs` (multiply-adds an image) or
-            `throughput` (training images a second, which depends on what else the machine does).
+        objectives: `val` (the deciding measure, validated after the last epoch) and at most one more: `macs`
+            (multiply-adds an image) or `throughput` (training images a second, which depends on what else the machine
+            does).
         seed: the replicate of every trial. Tables count theirs from 0, so that no seed of the final comparison has
             chosen the winner.
         first: points that are tried before the sampler chooses any.

@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as State
 
+from harness.measure import Measure
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search.space import Space
 from harness.search.spec import Objective, SearchSpec
@@ -25,18 +26,25 @@ from harness.search.trial import Outcome, TrialState
 from harness.seeding import seed_for
 from harness.table.reason import describe_outcome
 from harness.table.selection import get_digests
+from harness.tasks import find_measure
 from harness.tracking.process import ProcessIdentity
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-OBJECTIVES: dict[Objective, tuple[str, Literal["minimize", "maximize"]]] = {
-    "val": ("val/top1", "maximize"),
-    "macs": ("macs", "minimize"),
-    "throughput": ("train/images_per_second", "maximize"),
-}
-"""The metric of a record that an objective is, and which way is better."""
+Goal = Literal["minimize", "maximize"]
+
+
+def find_objective(objective: Objective, measure: Measure) -> tuple[str, Goal]:
+    """The metric of a record that an objective is, and which way is better."""
+    known: dict[Objective, tuple[str, Goal]] = {
+        "val": (measure.val, measure.goal),
+        "macs": ("macs", "minimize"),
+        "throughput": ("train/images_per_second", "maximize"),
+    }
+    return known[objective]
+
 
 STATES = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAIL: TrialState.FAILED}
 ENDED = tuple(STATES)
@@ -55,6 +63,7 @@ def name_study(space: Space) -> str:
         "start": start.cell.to_canonical(),
         "objectives": spec.study.objectives,
         "seed": spec.study.seed,
+        **({} if spec.measure is None else {"measure": spec.measure}),
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
     return f"{spec.name} {spec.recipe.name} {digest}"
@@ -83,7 +92,7 @@ class Study:
 
     def __init__(self, space: Space, storage: str) -> None:
         self.space, self.spec, self.storage = space, space.spec, storage
-        self.name = name_study(space)
+        self.name, self.measure = name_study(space), find_measure(space.spec)
         self._here = ProcessIdentity.current()
         self._mine: set[int] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -91,11 +100,16 @@ class Study:
             self.optuna = optuna.create_study(
                 storage=open_storage(storage),
                 study_name=self.name,
-                directions=[OBJECTIVES[name][1] for name in self.spec.study.objectives],
+                directions=[find_objective(name, self.measure)[1] for name in self.spec.study.objectives],
                 pruner=make_pruner(self.spec),
                 load_if_exists=True,
             )
             self._describe()
+
+    @property
+    def _metrics(self) -> list[str]:
+        """Of a record, one for each objective."""
+        return [find_objective(name, self.measure)[0] for name in self.spec.study.objectives]
 
     def ask(self) -> OpenTrial | None:
         """A trial that was left behind, or a new one; None when the study has all its trials or the grid is done."""
@@ -116,13 +130,13 @@ class Study:
             return OpenTrial(trial, values, is_resumed=left is not None)
 
     def report(self, open_trial: OpenTrial, epoch: EpochMetrics) -> bool:
-        """Remember an epoch's validation accuracy; whether the pruner wants the trial to end here."""
+        """Remember an epoch's validation score; whether the pruner wants the trial to end here."""
         if len(self.spec.study.objectives) > 1:  # Optuna knows no curve of two
             return False
         with self.guarded():
             trial = open_trial.trial
             if epoch.epoch not in self.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values:
-                trial.report(epoch.metrics["val/top1"], epoch.epoch)
+                trial.report(epoch.metrics[self.measure.val], epoch.epoch)
             return trial.should_prune()
 
     def tell(self, open_trial: OpenTrial, record: Record, *, is_reused: bool, is_pruned: bool = False) -> Outcome:
@@ -136,7 +150,7 @@ class Study:
             "digests": " ".join(get_digests(record)),
             "is_reused": is_reused,
         }
-        values = [record.metrics[OBJECTIVES[name][0]] for name in self.spec.study.objectives] if is_ok else None
+        values = [record.metrics[name] for name in self._metrics] if is_ok else None
         state = State.COMPLETE if is_ok else State.PRUNED if is_pruned else State.FAIL
         return self._end(open_trial, state, values, attributes)
 
@@ -158,9 +172,10 @@ class Study:
         return is_full and all(trial.state in ENDED for trial in trials)
 
     def find_best(self) -> Outcome | None:
-        """The trial with the best validation accuracy; where two objectives are, it lies on the front by that."""
+        """The trial with the best validation score; where two objectives are, it lies on the front by that."""
         measured = [outcome for outcome in self.ended() if outcome.state == TrialState.COMPLETE]
-        return max(measured, key=lambda outcome: (outcome.objectives["val"], -outcome.number), default=None)
+        sign = self.measure.sign
+        return max(measured, key=lambda outcome: (sign * outcome.objectives["val"], -outcome.number), default=None)
 
     def _create(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
         """A new trial that knows from the beginning whose it is; None after the last point of a grid."""

@@ -14,7 +14,6 @@ from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     CellSpec,
     ClaimSpec,
-    Column,
     Expectation,
     ExperimentSpec,
     FactorsSpec,
@@ -37,7 +36,6 @@ __all__ = [
     "BackbonesSpec",
     "CellSpec",
     "ClaimSpec",
-    "Column",
     "DataSpec",
     "DeitSpec",
     "Expectation",

@@ -10,6 +10,8 @@ from harness.spec.timm_names import INTERPOLATIONS, check_policy
 DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "timm"]
 """The names of the dataset families; a plug-in adds its own."""
 
+DEFAULT_TASK = "classification"
+
 
 def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     low, high = scale
@@ -45,12 +47,18 @@ class AugmentationSpec(Spec):
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether targets are weights of classes instead of labels."""
+        return self.mixup > 0 or self.cutmix > 0
+
 
 class DataSpec(Spec):
     """Which images. `train_images` and `val_images` are stratified, disjoint samples of the training set.
 
     Attributes:
         name: a dataset family, one of `DATASETS`.
+        task: what a model is trained and scored on, one of `harness.tasks.TASKS`.
         image_size: side in pixels of what the model sees.
         train_images: how many are trained on; None means all that validation leaves.
         val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
@@ -64,6 +72,7 @@ class DataSpec(Spec):
     """
 
     name: str
+    task: str = DEFAULT_TASK
     num_classes: Classes
     channels: Channels
     image_size: Side

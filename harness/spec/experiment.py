@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
 from harness.spec.backbone import Backbone
 from harness.spec.field import Line, Name, OneOrMore, Replicates, Side, Spec, described
@@ -16,9 +16,12 @@ Stages = Annotated[
     described("a stage's number (from 1), all, last or not_last"),
 ]
 Expectation = Literal["diverged", "out_of_memory", "timed_out"]
-Column = Literal[
-    "parameterization", "normalization", "neighborhood", "params", "macs", "throughput", "top1", "curve", "delta"
-]
+SCORE = "score"
+"""The column of the measure that decides."""
+
+COLUMNS = ("parameterization", "normalization", "neighborhood", "params", "macs", "throughput", SCORE, "curve", "delta")
+"""What `columns` may name, beside the measures of the task."""
+
 Plot = Literal["delta", "curve", "size", "heads"]
 
 
@@ -81,34 +84,43 @@ class FactorsSpec(Spec):
 
 
 class ClaimSpec(Spec):
-    """A sentence of the paper made checkable: the first row has a better top-1 than the second."""
+    """A sentence of the paper made checkable: the first row scores better than the second."""
 
     better: tuple[str, str]
     source: Line | None = None
 
 
 class PublishedSpec(Spec):
-    """What the paper prints for a row.
+    """What the paper prints for a row; further keys are the task's measures by their names.
 
     Attributes:
-        top1: percent.
         params: millions.
         macs: multiply-adds an image, 10⁹.
         throughput: images/s.
-        curve: top-1 in percent by epoch.
+        curve: the deciding measure by epoch.
         quoted: from another paper, not trained by the authors. A name that is no row can only be quoted.
     """
 
-    top1: float | None = None
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
     params: PositiveFloat | None = None
     macs: PositiveFloat | None = None
     throughput: PositiveFloat | None = None
     curve: dict[PositiveInt, float] = {}
     quoted: bool = False
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """What is printed of each measure, by its name."""
+        return self.__pydantic_extra__
+
 
 class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
+
+    `measure` is the score that decides: differences, verdicts and claims are of it. None: the first of the task's.
+    `columns` may name any measure of the task; `score` is the deciding one.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
     there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
@@ -125,7 +137,8 @@ class ExperimentSpec(Spec):
     rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
-    columns: Annotated[tuple[Column, ...], OneOrMore] = ("params", "macs", "throughput", "top1", "delta")
+    measure: str | None = None
+    columns: Annotated[tuple[str, ...], OneOrMore] = ("params", "macs", "throughput", SCORE, "delta")
     plots: Annotated[tuple[Plot, ...], OneOrMore] = ()
     published: dict[Name, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()

@@ -2,16 +2,16 @@
 
 from harness.table.document import to_plain
 from harness.table.findings import Findings, make_findings
-from harness.table.frame import COLUMNS, make_table
-from harness.table.records import COMPARISON_COLUMNS, RECORD_COLUMNS, compare_records, make_records
+from harness.table.frame import list_columns, make_table
+from harness.table.records import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records
 from harness.table.report import to_markdown, to_text, write_table
 
 __all__ = [
-    "COLUMNS",
     "COMPARISON_COLUMNS",
-    "RECORD_COLUMNS",
     "Findings",
     "compare_records",
+    "list_columns",
+    "list_record_columns",
     "make_findings",
     "make_records",
     "make_table",

@@ -6,10 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from harness.measure import Measure
 from harness.plan import ALL
-from harness.spec import Column, ExperimentSpec
+from harness.spec import ExperimentSpec
+from harness.spec.experiment import SCORE
 from harness.statistics import ClaimVerdict, Verdict
 from harness.table.findings import DIRECTIONS
+from harness.table.scores import name_scores
+from harness.tasks import find_measure, list_measures
 from paradigms.config import TERMS
 
 NOTHING = "—"
@@ -71,10 +75,12 @@ def to_rows(frame: pd.DataFrame) -> list[Row]:
 
 def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable[[Row], str]]:
     """Title and content of every column: score, difference, verdict, the paper's, then levels and sizes."""
-    groups: dict[Column, Cells] = {
-        "top1": {"top-1, %": _show_top1},
+    measure, *others = list_measures(spec)
+    names, shown = name_scores(measure), list_shown(spec)
+    groups: dict[str, Cells] = {
+        SCORE: {measure.label: lambda row: _show_score(row, measure)},
         "delta": {
-            f"Δ to {spec.baseline} [95 %]": _show_delta,
+            f"Δ to {spec.baseline} [95 %]": lambda row: _show_delta(row, measure),
             "verdict": lambda row: row["verdict"] or NOTHING,
         },
         "parameterization": _make_ticks(frame),
@@ -83,25 +89,27 @@ def _make_cells(frame: pd.DataFrame, spec: ExperimentSpec) -> dict[str, Callable
         "params": {"params": _show_params},
         "macs": {"multiply-adds": lambda row: show_count(row["macs"])},
         "throughput": {"images/s": lambda row: show_number(row["images_per_second"], ",.0f")},
-        "curve": {"val top-1 by epoch": lambda row: thin_out(row["val_curve"]) or NOTHING},
+        "curve": {f"val {measure.title} by epoch": lambda row: thin_out(row["val_curve"], measure) or NOTHING},
     }
     cells: dict[str, Callable[[Row], str]] = {"row": lambda row: row["row"]}
-    for column in ("top1", "delta"):
-        cells |= groups.pop(column) if column in spec.columns else {}
-    if "top1" in spec.columns:
+    for column in (SCORE, "delta"):
+        cells |= groups.pop(column) if column in shown else {}
+    if SCORE in shown:
         cells["n"] = _show_replicates
-    if frame["published_top1"].notna().any():
-        cells["paper"] = lambda row: show_number(row["published_top1"], ".1f") + QUOTED * row["published_quoted"]
-        cells["paper Δ"] = lambda row: show_number(row["published_delta"], "+.1f")
+    cells |= {other.label: _show_mean(other) for other in others if other.name in shown}
+    if frame[names.published].notna().any():
+        short = measure.short_format
+        cells["paper"] = lambda row: show_number(row[names.published], short) + QUOTED * row["published_quoted"]
+        cells["paper Δ"] = lambda row: show_number(row["published_delta"], f"+{short}")
     for column, group in groups.items():
-        cells |= group if column in spec.columns else {}
+        cells |= group if column in shown else {}
     if frame[["published_params", "published_macs"]].notna().any(axis=None):
         cells["paper size"] = _show_published_size
     if frame["published_throughput"].notna().any():
         cells["paper images/s"] = lambda row: show_number(row["published_throughput"], ",.0f")
     if frame["published_curve"].any():
-        cells["paper by epoch"] = lambda row: thin_out(row["published_curve"]) or NOTHING
-    if "delta" in spec.columns:
+        cells["paper by epoch"] = lambda row: thin_out(row["published_curve"], measure) or NOTHING
+    if "delta" in shown:
         cells["sign-flip p"] = lambda row: show_number(row["sign_flip_p"], ".2f")
     if any(_show_notes(row) for row in to_rows(frame)):
         cells["notes"] = _show_notes
@@ -145,12 +153,12 @@ def _show_published_size(row: Row) -> str:
     return ", ".join(f"{size:g} {unit}" for unit, size in sizes.items() if pd.notna(size)) or NOTHING
 
 
-def thin_out(curve: str) -> str:
-    """Of a curve as text, the last epoch and up to five before it, evenly spaced, with one digit."""
+def thin_out(curve: str, measure: Measure) -> str:
+    """Of a curve as text, the last epoch and up to five before it, evenly spaced, in the measure's short format."""
     points = curve.split(", ") if curve else []
     step = max(1, math.ceil(len(points) / CURVE_POINTS))
     shown = (point.split(": ") for point in points[::-1][::step][::-1])
-    return ", ".join(f"{epoch}: {float(top1):.1f}" for epoch, top1 in shown)
+    return ", ".join(f"{epoch}: {float(score):{measure.short_format}}" for epoch, score in shown)
 
 
 def _show_replicates(row: Row) -> str:
@@ -162,14 +170,27 @@ def _show_replicates(row: Row) -> str:
     return "; ".join(part for part in (f"{row['n']}/{row['seeds']}", row["outcomes"]) if part)
 
 
-def _show_top1(row: Row) -> str:
-    spread: str = "" if pd.isna(row["top1_std"]) else f" ± {row['top1_std']:.2f}"
-    return show_number(row["top1_mean"], ".2f") + spread
+def list_shown(spec: ExperimentSpec) -> tuple[str, ...]:
+    """The columns of an experiment; the deciding measure is `score`, however the file names it."""
+    deciding = find_measure(spec).name
+    return tuple(SCORE if column == deciding else column for column in spec.columns)
 
 
-def _show_delta(row: Row) -> str:
-    interval: str = "" if pd.isna(row["delta_low"]) else f" [{row['delta_low']:+.2f}, {row['delta_high']:+.2f}]"
-    return show_number(row["delta"], "+.2f") + interval
+def _show_score(row: Row, measure: Measure) -> str:
+    """Mean and standard deviation of the deciding measure."""
+    names = name_scores(measure)
+    spread: str = "" if pd.isna(row[names.std]) else f" ± {row[names.std]:{measure.format}}"
+    return show_number(row[names.mean], measure.format) + spread
+
+
+def _show_mean(measure: Measure) -> Callable[[Row], str]:
+    return lambda row: show_number(row[name_scores(measure).mean], measure.format)
+
+
+def _show_delta(row: Row, measure: Measure) -> str:
+    low, high, form = row["delta_low"], row["delta_high"], f"+{measure.format}"
+    interval: str = "" if pd.isna(low) else f" [{low:{form}}, {high:{form}}]"
+    return show_number(row["delta"], form) + interval
 
 
 def _show_notes(row: Row) -> str:
@@ -179,11 +200,11 @@ def _show_notes(row: Row) -> str:
     return "; ".join(part for part in (agreement, marks) if part)
 
 
-def to_claims(claims: pd.DataFrame) -> pd.DataFrame:
+def to_claims(claims: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """The verdict of each claim, as people read it."""
     cells: Cells = {
         "claim": lambda row: row["claim"],
-        "Δ [95 %]": _show_delta,
+        "Δ [95 %]": lambda row: _show_delta(row, measure),
         "verdict": lambda row: row["verdict"],
         "n": lambda row: str(row["pairs"]),
         "source": lambda row: row["source"] or NOTHING,
@@ -192,11 +213,11 @@ def to_claims(claims: pd.DataFrame) -> pd.DataFrame:
     return _to_strings(claims, cells)
 
 
-def to_effects(effects: pd.DataFrame) -> pd.DataFrame:
+def to_effects(effects: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Each effect, as people read it."""
     cells: Cells = {
         "effect": lambda row: row["effect"],
-        "points of top-1 [95 %]": _show_delta,
+        f"{measure.difference} [95 %]": lambda row: _show_delta(row, measure),
         "verdict": lambda row: row["verdict"] or NOTHING,
         "n": lambda row: str(row["pairs"]),
     }

@@ -14,6 +14,7 @@ from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
 from harness.statistics import Comparison, Verdict, compare, decide, holm, judge_claim
 from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
+from harness.tasks import find_measure
 from paradigms.config import TERMS
 
 _COMPARISON = ("pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p", "verdict")
@@ -24,7 +25,7 @@ EFFECT_COLUMNS = ("effect", "factors", *_COMPARISON)
 _FLOATS = tuple(name for name in _COMPARISON if name not in ("pairs", "verdict"))
 
 DIRECTIONS = {Verdict.BETTER: "raises", Verdict.WORSE: "lowers", Verdict.UNRESOLVED: "unresolved"}
-"""What is said of an effect."""
+"""What is said of an effect on the measure's value, whichever direction is better."""
 
 OFF, ON = "off", "on"
 
@@ -62,10 +63,10 @@ def _make_claims(plan: Plan, rows: Mapping[str, Replicates]) -> pd.DataFrame:
     pairs = [tuple(rows.get(name) for name in claim.better) for claim in plan.spec.claims]
     comparisons = [_compare(*pair) for pair in pairs]
     corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
-    content = []
+    content, sign = [], find_measure(plan.spec).sign
     for claim, comparison, holm_p in zip(plan.spec.claims, comparisons, corrected, strict=True):
         thinned = is_thinned(*(rows[name] for name in claim.better if name in rows))
-        verdict = judge_claim(0.0 if comparison is None else comparison.delta, None if thinned else holm_p)
+        verdict = judge_claim(0.0 if comparison is None else sign * comparison.delta, None if thinned else holm_p)
         better, worse = claim.better
         named = {"claim": f"{better} better than {worse}", "source": claim.source or ""}
         content.append({**named, **_to_numbers(comparison, holm_p), "verdict": verdict.value})
@@ -76,7 +77,7 @@ def _compare(row: Replicates | None, other: Replicates | None) -> Comparison | N
     """Seed by seed; None where a row is skipped, or was made with other code or data."""
     if row is None or other is None or not is_comparable(row, other):
         return None
-    return compare(row.top1, other.top1)
+    return compare(row.scores, other.scores)
 
 
 def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[str, Replicates]:
@@ -100,8 +101,8 @@ def _make_design(stated: FactorsSpec, rows: Iterable[str]) -> tuple[dict[str, tu
 def _make_effects(
     factors: Mapping[str, tuple[str, ...]], points: Sequence[Mapping[str, str]], rows: Sequence[Replicates]
 ) -> pd.DataFrame:
-    seeds = sorted(set.intersection(*(set(row.top1) for row in rows))) if rows else []
-    measured = np.array([[row.top1[seed] for seed in seeds] for row in rows]).reshape(len(rows), len(seeds))
+    seeds = sorted(set.intersection(*(set(row.scores) for row in rows))) if rows else []
+    measured = np.array([[row.scores[seed] for seed in seeds] for row in rows]).reshape(len(rows), len(seeds))
     effects = estimate_effects(factors, points, measured)
     comparisons = [_to_comparison(effect, seeds) for effect in effects]
     corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])

@@ -1,4 +1,4 @@
-"""From records to the DataFrame of plain numbers that csv holds; columns and their order are `COLUMNS`."""
+"""From records to the DataFrame of plain numbers that csv holds; `list_columns` has its columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.environment import is_mixed
+from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.rows import list_rows
@@ -21,11 +22,11 @@ from harness.statistics import (
     compare_expectation,
     decide,
     holm,
-    is_at_ceiling,
     is_under_trained,
     summarize,
 )
 from harness.table.reason import AT_CHANCE, describe_outcome, is_run_at_chance
+from harness.table.scores import name_scores
 from harness.table.selection import (
     Digests,
     Replicates,
@@ -34,6 +35,7 @@ from harness.table.selection import (
     is_thinned,
     select_replicates,
 )
+from harness.tasks import TASKS, find_measure, list_measures
 from paradigms.config import TERMS
 
 FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
@@ -58,30 +60,11 @@ PROVENANCE = (
 TERM_COLUMNS = (*TERMS, "other_parameterization")
 """Which stages have each term of Eq. 4, and what is no term; see `Cell.terms`."""
 
-COLUMNS = (
-    "row",
-    *("top1_mean", "top1_std", "delta", "delta_low", "delta_high", "verdict"),
-    *("n", "seeds", "outcomes", "reasons", "marks", "skipped"),
-    *("pairs", "t_p", "holm_p", "sign_flip_p", "top5_mean", "val_top1_mean"),
-    *("published_top1", "published_delta", "published_quoted", "expected", "agreement"),
-    "is_floor",
-    *FACTORS,
-    *TERM_COLUMNS,
-    *("params", "params_factor", "macs", "images_per_second", "seconds", "peak_memory_gb"),
-    *("published_params", "published_macs", "published_throughput"),
-    *("val_curve", "published_curve"),
-    *("experiment", "recipe", "overrides", "cell_id"),
-    *PROVENANCE,
-    "last_run",
-)
-"""What a table says comes first: row, score, difference, verdict; then sizes and origin."""
-
 _INTEGERS = ("seeds", "n", "pairs", "params", "macs")
 
 _FLOATS = (
-    *("top1_mean", "top1_std", "top5_mean", "val_top1_mean"),
     *("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"),
-    *("params_factor", "images_per_second", "seconds", "peak_memory_gb", "published_top1", "published_delta"),
+    *("params_factor", "images_per_second", "seconds", "peak_memory_gb", "published_delta"),
     *("published_params", "published_macs", "published_throughput"),
 )
 
@@ -89,6 +72,37 @@ _FLAGS = ("is_floor", "published_quoted")
 
 Sizes = Mapping[str, tuple[int, int]]
 """Parameters and multiply-adds of cells, by cell id."""
+
+
+def list_columns(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What a table says comes first: row, score, difference, verdict; then sizes and origin.
+
+    The columns of scores have the names of the task's measures in them; see `name_scores`.
+    """
+    measure, *others = list_measures(spec)
+    score = name_scores(measure)
+    return (
+        "row",
+        *(score.mean, score.std, "delta", "delta_low", "delta_high", "verdict"),
+        *("n", "seeds", "outcomes", "reasons", "marks", "skipped"),
+        *("pairs", "t_p", "holm_p", "sign_flip_p", *(name_scores(other).mean for other in others), score.val_mean),
+        *(score.published, "published_delta", "published_quoted", "expected", "agreement"),
+        "is_floor",
+        *FACTORS,
+        *TERM_COLUMNS,
+        *("params", "params_factor", "macs", "images_per_second", "seconds", "peak_memory_gb"),
+        *("published_params", "published_macs", "published_throughput"),
+        *("val_curve", "published_curve"),
+        *("experiment", "recipe", "overrides", "cell_id"),
+        *PROVENANCE,
+        "last_run",
+    )
+
+
+def _list_floats(spec: ExperimentSpec) -> tuple[str, ...]:
+    measure, *others = list_measures(spec)
+    score = name_scores(measure)
+    return (score.mean, score.std, score.val_mean, score.published, *(name_scores(m).mean for m in others), *_FLOATS)
 
 
 def make_table(
@@ -110,7 +124,8 @@ def make_table(
     rows = select_replicates(plan, records, current or {})
     baseline = next((row for row in rows if row.row.name == plan.spec.baseline), None)  # None: skipped
     comparisons = [_compare(row, baseline) for row in rows]
-    verdicts = to_verdicts(comparisons, [baseline is not None and is_thinned(row, baseline) for row in rows])
+    measure, *others = list_measures(plan.spec)
+    verdicts = to_verdicts(measure, comparisons, [baseline is not None and is_thinned(row, baseline) for row in rows])
     params = [_get_size("params", 0, row, sizes or {}) for row in rows]
     base_params = None if baseline is None else params[rows.index(baseline)]
     content = [
@@ -119,7 +134,7 @@ def make_table(
             "is_floor": row.row.is_floor,
             **row.row.cell.factors(),
             **dict(zip(TERM_COLUMNS, row.row.cell.terms().values(), strict=True)),
-            **_to_outcome(row),
+            **_to_outcome(row, others),
             **comparison,
             "params": count,
             "params_factor": count / base_params if count and base_params else None,
@@ -132,8 +147,8 @@ def make_table(
         }
         for row, comparison, count in zip(rows, verdicts, params, strict=True)
     ]
-    frame = pd.DataFrame(_add_rows_without_runs(content, plan), columns=list(COLUMNS))
-    return frame.astype({**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_FLOATS, "float64")})
+    frame = pd.DataFrame(_add_rows_without_runs(content, plan), columns=list(list_columns(plan.spec)))
+    return frame.astype({**dict.fromkeys(_INTEGERS, "Int64"), **dict.fromkeys(_list_floats(plan.spec), "float64")})
 
 
 def _add_rows_without_runs(content: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
@@ -151,7 +166,7 @@ def _add_rows_without_runs(content: list[dict[str, Any]], plan: Plan) -> list[di
 
 def _to_empty(name: str, spec: ExperimentSpec) -> dict[str, Any]:
     """A row without any run: what is no number is an empty text."""
-    texts = dict.fromkeys(set(COLUMNS) - {*_INTEGERS, *_FLOATS, *_FLAGS}, "")
+    texts = dict.fromkeys(set(list_columns(spec)) - {*_INTEGERS, *_list_floats(spec), *_FLAGS}, "")
     origin = {"experiment": spec.name, "recipe": spec.recipe.name, "overrides": spec.shown_overrides}
     return {**texts, "row": name, "is_floor": False, "seeds": 0, "n": 0, **_to_published(name, spec), **origin}
 
@@ -160,20 +175,23 @@ def _compare(row: Replicates, baseline: Replicates | None) -> Comparison | None:
     """Seed by seed; not with itself, not for floors, not over two versions of data or code, or two environments."""
     if baseline is None or row is baseline or row.row.is_floor or not is_comparable(row, baseline):
         return None
-    return compare(row.top1, baseline.top1)
+    return compare(row.scores, baseline.scores)
 
 
-def to_verdicts(comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[dict[str, Any]]:
+def to_verdicts(
+    measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]
+) -> list[dict[str, Any]]:
     """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
     corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
     return [
-        {"verdict": ""} if comparison is None else _to_verdict(comparison, holm_p, is_thinned=is_thinned)
+        {"verdict": ""} if comparison is None else _to_verdict(measure, comparison, holm_p, is_thinned=is_thinned)
         for comparison, holm_p, is_thinned in zip(comparisons, corrected, thinned, strict=True)
     ]
 
 
-def _to_verdict(comparison: Comparison, holm_p: float | None, *, is_thinned: bool) -> dict[str, Any]:
+def _to_verdict(measure: Measure, comparison: Comparison, holm_p: float | None, *, is_thinned: bool) -> dict[str, Any]:
     values = asdict(comparison)
+    verdict = Verdict.UNRESOLVED if is_thinned else decide(measure.sign * comparison.delta, holm_p)
     return {
         "delta": values["delta"],
         "delta_low": values["low"],
@@ -182,22 +200,23 @@ def _to_verdict(comparison: Comparison, holm_p: float | None, *, is_thinned: boo
         "t_p": values["t_p"],
         "holm_p": holm_p,
         "sign_flip_p": values["sign_flip_p"],
-        "verdict": (Verdict.UNRESOLVED if is_thinned else decide(comparison.delta, holm_p)).value,
+        "verdict": verdict.value,
     }
 
 
-def _to_outcome(row: Replicates) -> dict[str, Any]:
-    top1 = summarize(list(row.top1.values()))
+def _to_outcome(row: Replicates, others: Sequence[Measure]) -> dict[str, Any]:
+    summary, names = summarize(list(row.scores.values())), name_scores(row.measure)
+    curve = dict(enumerate(average_curves(_get_curve(record, row.measure) for record in row.ok), start=1))
     return {
         "seeds": len(row.seeds),
-        "n": top1.n,
+        "n": summary.n,
         "outcomes": _describe_outcomes([record for record in row.records.values() if record.status != RunStatus.OK]),
         "reasons": _list_reasons(row),
-        "top1_mean": top1.mean,
-        "top1_std": top1.std,
-        "val_curve": to_curve_text(dict(enumerate(average_curves(_get_curve(record) for record in row.ok), start=1))),
-        "top5_mean": _average(row.ok, "test/top5"),
-        "val_top1_mean": _average(row.ok, "val/top1"),
+        names.mean: summary.mean,
+        names.std: summary.std,
+        "val_curve": to_curve_text(curve, row.measure),
+        **{name_scores(other).mean: _average(row.ok, other.test) for other in others},
+        names.val_mean: _average(row.ok, row.measure.val),
         "images_per_second": _average(row.ok, "train/images_per_second"),
         "seconds": _average(row.ok, "seconds"),
         "peak_memory_gb": _average(row.ok, "peak_memory_gb"),
@@ -248,49 +267,55 @@ def _to_published(name: str, spec: ExperimentSpec) -> dict[str, Any]:
     published, baseline = spec.published.get(name), spec.published.get(spec.baseline)
     if published is None:
         return {"published_quoted": False, "published_curve": ""}
+    measure = find_measure(spec)
+    score = published.scores.get(measure.name)
     values: dict[str, Any] = {
-        "published_top1": published.top1,
+        name_scores(measure).published: score,
         "published_params": published.params,
         "published_macs": published.macs,
         "published_throughput": published.throughput,
-        "published_curve": to_curve_text(published.curve),
+        "published_curve": to_curve_text(published.curve, measure),
         "published_quoted": published.quoted,
     }
-    if published.top1 is not None and baseline is not None and baseline.top1 is not None and name != spec.baseline:
-        values["published_delta"] = round(published.top1 - baseline.top1, 6)
+    base = None if baseline is None else baseline.scores.get(measure.name)
+    if score is not None and base is not None and name != spec.baseline:
+        values["published_delta"] = round(score - base, 6)
     return values
 
 
-def to_curve_text(curve: Mapping[int, float]) -> str:
-    """Top-1 by epoch as a text: `50: 71.50, 100: 74.90`."""
-    return ", ".join(f"{epoch}: {top1:.2f}" for epoch, top1 in curve.items())
+def to_curve_text(curve: Mapping[int, float], measure: Measure) -> str:
+    """A measure by epoch as a text: `50: 71.50, 100: 74.90`."""
+    return ", ".join(f"{epoch}: {score:{measure.format}}" for epoch, score in curve.items())
 
 
 def _to_marks(row: Replicates, baseline: Replicates | None, test_images: int | None) -> list[str]:
     """What a reader has to know before believing the row."""
     if not row.records:
         return ["missing"]
+    curve = average_curves(_get_curve(record, row.measure) for record in row.ok)
+    climbing = [row.measure.sign * score for score in curve]
     marks = {
         "stale": row.is_stale,
         "other environment": baseline is not None and not is_paired_in_environments(row, baseline),
         "mixed environments": is_mixed(record.provenance for record in row.records.values()),
         AT_CHANCE: any(map(is_run_at_chance, row.ok)),
         "partial": not row.is_complete,
-        "under-trained": is_under_trained(average_curves(_get_curve(record) for record in row.ok)),
+        "under-trained": is_under_trained(climbing, row.measure.relevant_gain),
         "at the ceiling": _is_at_ceiling(row, test_images),
     }
     return [mark for mark, applies in marks.items() if applies]
 
 
-def _get_curve(record: Record) -> list[float]:
-    return [epoch.metrics["val/top1"] for epoch in record.curve if "val/top1" in epoch.metrics]
+def _get_curve(record: Record, measure: Measure) -> list[float]:
+    return [epoch.metrics[measure.val] for epoch in record.curve if measure.val in epoch.metrics]
 
 
 def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:
     num_images = _average(row.ok, "test/images") or test_images
     if num_images is None or not row.ok:
         return False
-    return is_at_ceiling(fmean(row.top1.values()), round(num_images), 1 / row.row.cell.data.num_classes)
+    task = TASKS[row.row.cell.data.task]
+    return task.is_at_ceiling(row.measure, fmean(row.scores.values()), round(num_images))
 
 
 def _to_origin(row: Replicates, spec: ExperimentSpec) -> dict[str, Any]:

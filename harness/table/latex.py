@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.measure import Measure
 from harness.plan import ALL
-from harness.spec import Column, ExperimentSpec
+from harness.spec import ExperimentSpec
+from harness.spec.experiment import SCORE
 from harness.table.display import (
     FLOORS_TITLE,
     NOTHING,
@@ -14,12 +16,15 @@ from harness.table.display import (
     TERM_TITLES,
     Row,
     count_noun,
+    list_shown,
     name_recipe,
     show_count,
     show_number,
     thin_out,
     to_rows,
 )
+from harness.table.scores import name_scores
+from harness.tasks import find_measure, list_measures
 from harness.text import escape_latex
 
 MAX_NAME_LENGTH = 30
@@ -83,10 +88,12 @@ def to_latex(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
 
 def _make_parts(frame: pd.DataFrame, spec: ExperimentSpec) -> list[Part]:
     """In the order of every table; how many replicates a row has is a column only where not all have the same."""
-    groups: dict[Column, list[Part]] = {
-        "top1": [Part(r"top-1, \%", "r@{}l", _show_top1)],
+    measure, *others = list_measures(spec)
+    shown = list_shown(spec)
+    groups: dict[str, list[Part]] = {
+        SCORE: [Part(escape_latex(measure.label), "r@{}l", lambda row: _show_score(row, measure))],
         "delta": [
-            Part(r"$\Delta$ [95\,\%]", "r@{ }l", _show_delta),
+            Part(r"$\Delta$ [95\,\%]", "r@{ }l", lambda row: _show_delta(row, measure)),
             Part("verdict", "l", lambda row: [_show_verdict(row["verdict"])]),
         ],
         "parameterization": _make_ticks(frame),
@@ -95,13 +102,21 @@ def _make_parts(frame: pd.DataFrame, spec: ExperimentSpec) -> list[Part]:
         "params": [Part("params", "r", lambda row: [escape_latex(show_count(row["params"]))])],
         "macs": [Part("MAdds", "r", lambda row: [escape_latex(show_count(row["macs"]))])],
         "throughput": [Part("images/s", "r", lambda row: [_show(row["images_per_second"], ",.0f")])],
-        "curve": [Part("val top-1 by epoch", "l", lambda row: [escape_latex(thin_out(row["val_curve"]) or NOTHING)])],
+        "curve": [
+            Part(
+                escape_latex(f"val {measure.title} by epoch"),
+                "l",
+                lambda row: [escape_latex(thin_out(row["val_curve"], measure) or NOTHING)],
+            )
+        ],
     }
+    for other in others:
+        groups[other.name] = [Part(escape_latex(other.label), "r", _show_mean(other))]
     parts = [Part("row", r"p{0.3\linewidth}", lambda row: [_break(row["row"])])]
     if frame["row"].str.len().max() <= MAX_NAME_LENGTH:
         parts = [Part("row", "l", lambda row: [escape_latex(row["row"])])]
     for column, group in groups.items():
-        parts += group if column in spec.columns else []
+        parts += group if column in shown else []
         if column == "delta" and not _is_complete(frame):
             parts.append(Part("$n$", "r", lambda row: [f"{row['n']}/{row['seeds']}" if row["seeds"] else "---"]))
     return parts
@@ -121,7 +136,7 @@ def _to_caption(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
     """Title, recipe, and a sentence on replicates, interval and test."""
     parts = [f"{spec.title}, recipe {name_recipe(spec)}."]
     counted = f"n = {spec.seeds}" if _is_complete(frame) else f"n of {spec.seeds}"
-    told = [f"Top-1 on the test set is the mean ± standard deviation over {counted} seeds"]
+    told = [f"{find_measure(spec).heading} on the test set is the mean ± standard deviation over {counted} seeds"]
     tests = int(frame["holm_p"].notna().sum())
     if "delta" in spec.columns and tests:
         told.append(
@@ -139,15 +154,20 @@ def _is_complete(frame: pd.DataFrame) -> bool:
     return bool((planned["n"] == planned["seeds"]).all())
 
 
-def _show_top1(row: Row) -> Sequence[str]:
-    spread: str = "" if pd.isna(row["top1_std"]) else rf" $\pm$ {row['top1_std']:.2f}"
-    return [_show(row["top1_mean"], ".2f"), spread]
+def _show_score(row: Row, measure: Measure) -> Sequence[str]:
+    names = name_scores(measure)
+    spread: str = "" if pd.isna(row[names.std]) else rf" $\pm$ {row[names.std]:{measure.format}}"
+    return [_show(row[names.mean], measure.format), spread]
 
 
-def _show_delta(row: Row) -> Sequence[str]:
-    known = pd.notna(row["delta_low"])
-    interval: str = f"[{_show(row['delta_low'], '+.2f')}, {_show(row['delta_high'], '+.2f')}]" if known else ""
-    return [_show(row["delta"], "+.2f"), interval]
+def _show_mean(measure: Measure) -> Callable[[Row], Sequence[str]]:
+    return lambda row: [_show(row[name_scores(measure).mean], measure.format)]
+
+
+def _show_delta(row: Row, measure: Measure) -> Sequence[str]:
+    low, high, form = row["delta_low"], row["delta_high"], f"+{measure.format}"
+    interval: str = f"[{_show(low, form)}, {_show(high, form)}]" if pd.notna(low) else ""
+    return [_show(row["delta"], form), interval]
 
 
 def _break(text: str) -> str:

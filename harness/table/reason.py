@@ -1,7 +1,9 @@
 """Why a run has no measurement, or what is doubtful about the one that it has: one wording for every output."""
 
+from dataclasses import replace
+
 from harness.record import Record, RunStatus
-from harness.statistics import is_at_chance
+from harness.tasks import TASKS
 
 AT_CHANCE = "at chance"
 
@@ -19,9 +21,9 @@ def name_outcome(record: Record) -> str:
 
 def explain(record: Record) -> str:
     """The reason in one line; empty for a good run, and where nothing more is known than the outcome's name."""
-    if is_run_at_chance(record):
-        top1, images, chance = (record.metrics[name] for name in ("val/top1", "val/images", "val/chance"))
-        return f"{top1:.1f} % of {images:,.0f} validation images are right, guessing gets {chance:.3g} %"
+    guessing = _explain_chance(record)
+    if guessing:
+        return guessing
     if record.status_detail:
         return record.status_detail.splitlines()[0]
     limit = LIMIT_OF.get(record.status, "")
@@ -34,9 +36,16 @@ def describe_outcome(record: Record) -> str:
 
 
 def is_run_at_chance(record: Record) -> bool:
-    """Whether a run was measured and its last validation looks like guessing; see `is_at_chance`."""
-    if record.status != RunStatus.OK or not {"val/top1", "val/images", "val/chance"} <= record.metrics.keys():
-        return False
-    num_images = round(record.metrics["val/images"])
-    num_correct = round(record.metrics["val/top1"] / 100 * num_images)
-    return is_at_chance(num_correct, num_images, record.metrics["val/chance"] / 100)
+    """Whether a run was measured and its last validation looks like guessing, by its task's first measure."""
+    return bool(_explain_chance(record))
+
+
+def _explain_chance(record: Record) -> str:
+    """Why a run looks like guessing; empty where it does not, or where its task or its chance level is not known."""
+    task = TASKS.get(record.task)
+    if task is None or record.status != RunStatus.OK or not {"val/images", "val/chance"} <= record.metrics.keys():
+        return ""
+    measure = replace(task.measures[0], chance=record.metrics["val/chance"])
+    if measure.val not in record.metrics:
+        return ""
+    return task.explain_chance(measure, record.metrics[measure.val], round(record.metrics["val/images"]))

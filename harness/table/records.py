@@ -7,17 +7,17 @@ from typing import Any
 import pandas as pd
 
 from harness.environment import FIELDS, is_mixed
+from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
+from harness.spec import ExperimentSpec
 from harness.statistics import compare
 from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
 from harness.table.selection import Digests, Replicates, get_images, select_replicates
+from harness.tasks import DEFAULT_MEASURE, list_measures
 from paradigms.facts import unknown_name
 
 _METRICS = {
-    "top1": "test/top1",
-    "top5": "test/top5",
-    "val_top1": "val/top1",
     "params": "params",
     "macs": "macs",
     "images_per_second": "train/images_per_second",
@@ -25,30 +25,45 @@ _METRICS = {
     "peak_memory_gb": "peak_memory_gb",
 }
 
-RECORD_COLUMNS = (
-    *("row", "is_floor", "seed", "status", "status_detail", "stale"),
-    *_METRICS,
-    "val_curve",
-    *FACTORS,
-    *("experiment", "recipe", "overrides", "cell_id"),
-    *PROVENANCE,
-    *("run_id", "ended"),
-)
-"""`val_curve` is a tuple of validation top-1, one number an epoch; `stale` is NA where it is not known."""
-
 COMPARISON_COLUMNS = (
     *("row", "baseline", "pairs", "delta", "delta_low", "delta_high"),
     *("t_p", "holm_p", "sign_flip_p", "verdict"),
 )
 
 _RECORD_TYPES = {
-    **{"is_floor": "bool", "seed": "int64", "stale": "boolean", "ended": "datetime64[us, UTC]"},
-    **dict.fromkeys(_METRICS, "float64"),
+    "is_floor": "bool",
+    "seed": "int64",
+    "stale": "boolean",
+    "ended": "datetime64[us, UTC]",
 }
 _COMPARISON_TYPES = {
     "pairs": "Int64",
     **dict.fromkeys(("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"), "float64"),
 }
+
+
+def list_record_columns(spec: ExperimentSpec) -> tuple[str, ...]:
+    """Columns of `make_records`; the measures of the task come first among the metrics.
+
+    `val_curve` is a tuple of the deciding measure's validation, one number an epoch; `stale` is NA where it is not
+    known.
+    """
+    return (
+        *("row", "is_floor", "seed", "status", "status_detail", "stale"),
+        *_name_metrics(spec),
+        "val_curve",
+        *FACTORS,
+        *("experiment", "recipe", "overrides", "cell_id"),
+        *PROVENANCE,
+        *("run_id", "ended"),
+    )
+
+
+def _name_metrics(spec: ExperimentSpec) -> dict[str, str]:
+    """The metric of a record by column: the test set, then the last validation of the deciding measure."""
+    measures = list_measures(spec)
+    tested = {measure.name: measure.test for measure in measures}
+    return {**tested, f"val_{measures[0].name}": measures[0].val, **_METRICS}
 
 
 def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str, Digests]) -> pd.DataFrame:
@@ -64,7 +79,8 @@ def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str,
         for row in select_replicates(plan, records, current)
         for record in row.records.values()
     ]
-    return pd.DataFrame(content, columns=list(RECORD_COLUMNS)).astype(_RECORD_TYPES)
+    types = {**_RECORD_TYPES, **dict.fromkeys(_name_metrics(plan.spec), "float64")}
+    return pd.DataFrame(content, columns=list(list_record_columns(plan.spec))).astype(types)
 
 
 def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> dict[str, Any]:
@@ -75,8 +91,12 @@ def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> 
         "status": record.status.value,
         "status_detail": record.status_detail,
         "stale": row.is_stale if is_known else None,
-        **{name: record.metrics[metric] for name, metric in _METRICS.items() if metric in record.metrics},
-        "val_curve": tuple(epoch.metrics["val/top1"] for epoch in record.curve),
+        **{
+            name: record.metrics[metric]
+            for name, metric in _name_metrics(plan.spec).items()
+            if metric in record.metrics
+        },
+        "val_curve": tuple(epoch.metrics[row.measure.val] for epoch in record.curve),
         **row.row.cell.factors(),
         "experiment": plan.spec.name,
         "recipe": plan.spec.recipe.name,
@@ -88,10 +108,11 @@ def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> 
     }
 
 
-def compare_records(records: pd.DataFrame, baseline: str) -> pd.DataFrame:
+def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = DEFAULT_MEASURE) -> pd.DataFrame:
     """Every row of `make_records` but floors against one of them; what the table says of the same runs.
 
-    Rows of other code or data than the baseline's, or of another environment, have no difference.
+    Rows of other code or data than the baseline's, or of another environment, have no difference. `measure` is a column
+    of the records.
 
     Raises:
         ValueError: no record is of the baseline.
@@ -102,9 +123,12 @@ def compare_records(records: pd.DataFrame, baseline: str) -> pd.DataFrame:
     if baseline not in rows:
         raise ValueError(unknown_name("row", baseline, tuple(map(str, rows))))
     base = rows.pop(baseline)
-    comparisons = [compare(_get_top1(row), _get_top1(base)) if _is_alike(row, base) else None for row in rows.values()]
+    comparisons = [
+        compare(_get_scores(row, measure), _get_scores(base, measure)) if _is_alike(row, base) else None
+        for row in rows.values()
+    ]
     thinned = [_is_thinned(row) or _is_thinned(base) for row in rows.values()]
-    verdicts = to_verdicts(comparisons, thinned)
+    verdicts = to_verdicts(measure, comparisons, thinned)
     return _to_comparisons(
         [{"row": name, "baseline": baseline, **verdict} for name, verdict in zip(rows, verdicts, strict=True)]
     )
@@ -114,9 +138,9 @@ def _to_comparisons(content: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(content, columns=list(COMPARISON_COLUMNS)).astype(_COMPARISON_TYPES)
 
 
-def _get_top1(row: pd.DataFrame) -> dict[int, float]:
+def _get_scores(row: pd.DataFrame, measure: Measure) -> dict[int, float]:
     done = row[row["status"] == RunStatus.OK.value]
-    return dict(zip(done["seed"], done["top1"], strict=True))
+    return dict(zip(done["seed"], done[measure.name], strict=True))
 
 
 def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from harness.plan import Plan, PlannedRow
 from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Plot, RecipeSpec
+from harness.spec.experiment import SCORE
 from harness.statistics import MAX_EXACT_SEEDS
 from harness.table.display import (
     NOTHING,
@@ -21,6 +22,7 @@ from harness.table.display import (
     TICK,
     count_noun,
     emphasize,
+    list_shown,
     name_recipe,
     show_count,
     to_claims,
@@ -31,7 +33,9 @@ from harness.table.findings import Findings
 from harness.table.frame import FACTORS
 from harness.table.latex import to_latex
 from harness.table.reason import AT_CHANCE
+from harness.table.scores import name_scores
 from harness.table.training import to_training_notes
+from harness.tasks import TASKS, find_measure
 from harness.text import escape_cell, escape_code, escape_markdown, to_csv, to_line
 
 MARKS = {
@@ -42,9 +46,9 @@ MARKS = {
     "no difference is shown. The csv has these columns.",
     "mixed environments": "its runs were made with different versions, threads or devices; each is compared with the "
     "baseline's run of the same environment.",
-    AT_CHANCE: "the last validation of a run looks like guessing (exact binomial test); nothing was learnt there.",
-    "under-trained": "validation top-1 still climbed when training ended; more epochs may change this row.",
-    "at the ceiling": "within three standard errors of 100 %; differences cannot show here.",
+    AT_CHANCE: "the last validation of a run looks like guessing ({chance_rule}); nothing was learnt there.",
+    "under-trained": "validation {title} still climbed when training ended; more epochs may change this row.",
+    "at the ceiling": "{ceiling_rule}; differences cannot show here.",
     "quoted": "the paper's number alone; no row of this experiment.",
 }
 
@@ -88,7 +92,7 @@ def find_folder(spec: ExperimentSpec, results: Path) -> Path:
 
 def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
     """The tables as plain lines, narrow enough for a terminal; what is left out stands in the files."""
-    displays = [to_display(frame, plan.spec), *to_displays(findings).values()]
+    displays = [to_display(frame, plan.spec), *to_displays(findings, plan.spec).values()]
     narrow = [table.drop(columns=[name for name in LEFT_TO_THE_FILES if name in table.columns]) for table in displays]
     lines = [table.map(to_line).rename(columns=to_line) for table in narrow]
     return "\n\n".join(
@@ -98,7 +102,7 @@ def to_text(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -
 
 def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) -> str:
     """Title, what is compared, the table, its plots, claims, effects, how to read it, where it comes from."""
-    further = to_displays(findings)
+    further = to_displays(findings, plan.spec)
     parts = [
         f"# {escape_markdown(to_title(plan.spec))}",
         to_summary(frame, plan),
@@ -123,11 +127,12 @@ def name_plot(spec: ExperimentSpec, plot: Plot) -> str:
     return f"{spec.name}-{plot}"
 
 
-def to_displays(findings: Findings | None) -> dict[str, pd.DataFrame]:
+def to_displays(findings: Findings | None, spec: ExperimentSpec) -> dict[str, pd.DataFrame]:
     """What there is beside the table, by title."""
     if findings is None:
         return {}
-    displays = {"Claims": to_claims(findings.claims), "Effects": to_effects(findings.effects)}
+    measure = find_measure(spec)
+    displays = {"Claims": to_claims(findings.claims, measure), "Effects": to_effects(findings.effects, measure)}
     return {title: table for title, table in displays.items() if not table.empty}
 
 
@@ -170,7 +175,8 @@ def to_summary(frame: pd.DataFrame, plan: Plan) -> str:
     return (
         f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
         f"{escape_code(name_recipe(plan.spec))}: {_to_budget(recipe)}.{_to_sizes(frame, plan)} "
-        f"Top-1 in percent on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
+        f"{find_measure(plan.spec).phrase} on {_to_test_set(recipe.data)}, measured once with the weights of the last "
+        "epoch."
     )
 
 
@@ -217,17 +223,17 @@ def to_notes(frame: pd.DataFrame, plan: Plan, findings: Findings | None = None) 
 
 
 def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
-    spec = plan.spec
-    if "top1" in spec.columns:
-        yield "**top-1** is the mean ± the standard deviation over the n measured replicates."
-    if "throughput" in spec.columns:
+    spec, measure, shown = plan.spec, find_measure(plan.spec), list_shown(plan.spec)
+    if SCORE in shown:
+        yield f"**{measure.title}** is the mean ± the standard deviation over the n measured replicates."
+    if "throughput" in shown:
         yield "**images/s** is the speed of training beside the other workers; it is no benchmark."
-    if "delta" in spec.columns:
+    if "delta" in shown:
         yield from _to_delta_notes(frame, spec)
     yield from _to_outcome_notes(frame)
-    if "curve" in spec.columns:
-        yield "**val top-1 by epoch** is the mean over the replicates; the csv has every epoch."
-    published = ["published_top1", "published_params", "published_macs", "published_throughput"]
+    if "curve" in shown:
+        yield f"**val {measure.title} by epoch** is the mean over the replicates; the csv has every epoch."
+    published = [name_scores(measure).published, "published_params", "published_macs", "published_throughput"]
     if frame[published].notna().any(axis=None) or frame["published_curve"].any():
         yield from _to_paper_notes(frame, spec)
     if frame["is_floor"].any():
@@ -237,8 +243,10 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
     if frame["expected"].any():
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
-    yield from (f"`{mark}`: {meaning}" for mark, meaning in MARKS.items() if mark in present)
-    if "parameterization" in spec.columns:
+    task = TASKS[spec.recipe.data.task]
+    words = {"title": measure.title, "chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
+    yield from (f"`{mark}`: {meaning.format(**words)}" for mark, meaning in MARKS.items() if mark in present)
+    if "parameterization" in shown:
         titles = ", ".join(f"{title} {term}" for term, title in TERM_TITLES.items())
         yield f"Terms of Eq. 4: {titles}; {TICK} in every stage, a number in that stage alone."
     yield from map(escape_markdown, to_training_notes(plan))
@@ -286,8 +294,9 @@ def _to_sign_flip_note(pairs: int) -> str:
 
 def _to_floor_note(frame: pd.DataFrame, spec: ExperimentSpec) -> str:
     """A warning where the baseline is not above every floor."""
-    baseline = frame.loc[frame["row"] == spec.baseline, "top1_mean"].max()
-    is_above = not baseline <= frame.loc[frame["is_floor"], "top1_mean"].max()
+    measure = find_measure(spec)
+    scores = measure.sign * frame[name_scores(measure).mean]
+    is_above = not scores[frame["row"] == spec.baseline].max() <= scores[frame["is_floor"]].max()
     return (
         ""
         if is_above

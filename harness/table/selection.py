@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.environment import is_same_environment
+from harness.measure import Measure
 from harness.plan import Plan, PlannedRow
 from harness.record import Record, RunStatus
+from harness.tasks import find_measure
 
 Digests = tuple[str, str]
 """Of the code that a cell reaches and of its data."""
@@ -13,11 +15,15 @@ Digests = tuple[str, str]
 
 @dataclass(frozen=True)
 class Replicates:
-    """A row of the plan with its records by seed; `is_stale` where code or data are not those of today."""
+    """A row of the plan with its records by seed; `is_stale` where code or data are not those of today.
+
+    `measure` is the one that decides in the experiment.
+    """
 
     row: PlannedRow
     seeds: tuple[int, ...]
     records: Mapping[int, Record]
+    measure: Measure
     is_stale: bool = False
 
     @property
@@ -26,9 +32,9 @@ class Replicates:
         return [record for record in self.records.values() if record.status == RunStatus.OK]
 
     @property
-    def top1(self) -> dict[int, float]:
-        """Top-1 on the test set in percent, by seed."""
-        return {record.seed: record.metrics["test/top1"] for record in self.ok}
+    def scores(self) -> dict[int, float]:
+        """The deciding measure on the test set, by seed."""
+        return {record.seed: record.metrics[self.measure.test] for record in self.ok}
 
     @property
     def is_complete(self) -> bool:
@@ -43,8 +49,9 @@ class Replicates:
 
 def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[str, Digests]) -> list[Replicates]:
     """One `Replicates` a planned row, in the plan's order."""
-    known = list(records)
-    return [_select(row, tuple(run.seed for run in plan.runs if run.row == row), known, current) for row in plan.rows]
+    known, measure = list(records), find_measure(plan.spec)
+    seeds = {row.name: tuple(run.seed for run in plan.runs if run.row == row) for row in plan.rows}
+    return [_select(row, seeds[row.name], known, current, measure) for row in plan.rows]
 
 
 def get_digests(record: Record) -> Digests:
@@ -75,20 +82,25 @@ def is_thinned(*rows: Replicates) -> bool:
 
 
 def _select(
-    row: PlannedRow, seeds: tuple[int, ...], records: list[Record], current: Mapping[str, Digests]
+    row: PlannedRow,
+    seeds: tuple[int, ...],
+    records: list[Record],
+    current: Mapping[str, Digests],
+    measure: Measure,
 ) -> Replicates:
     """The results of today's digests; where there are none, those of the newest. What is no result decides nothing."""
     own = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
     mine = [record for record in own if not record.is_untested]
     if not mine:
-        return Replicates(row, seeds, {})
+        return Replicates(row, seeds, {}, measure)
     results = [record for record in mine if record.status.is_result] or mine
     newest = get_digests(max(results, key=lambda record: record.end_time))
     today = current.get(row.cell.id, newest)
     chosen = today if any(get_digests(record) == today for record in results) else newest
     group = [record for record in mine if get_digests(record) == chosen]
     best = {record.seed: record for record in sorted(group, key=_rank)}
-    return Replicates(row, seeds, {seed: best[seed] for seed in seeds if seed in best}, is_stale=chosen != today)
+    chosen_records = {seed: best[seed] for seed in seeds if seed in best}
+    return Replicates(row, seeds, chosen_records, measure, is_stale=chosen != today)
 
 
 def _rank(record: Record) -> tuple[bool, float]:

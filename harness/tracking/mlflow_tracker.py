@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from harness.credentials import hide_credentials
 from harness.errors import StoreError
+from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_markdown
 from harness.tracking.artifacts import CONFIG, Artifacts
 from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
@@ -50,7 +52,7 @@ from harness.tracking.translation import (
     to_status,
     to_stored_run,
 )
-from harness.tracking.view import VIEW_TAG, make_view, to_path
+from harness.tracking.view import MEASURE_TAG, VIEW_TAG, make_view, to_path
 from paradigms.facts import unknown_name
 
 if TYPE_CHECKING:
@@ -145,13 +147,16 @@ class MlflowTracker:
         self._patience.hurry()
 
     @_guarded
-    def prepare(self, experiment: str) -> None:
+    def prepare(self, experiment: str, *, measure: Measure = DEFAULT_MEASURE) -> None:
         """Create the database and the experiment, before any worker starts: MLflow breaks when workers do it."""
         self.store.create()
         self.store.relocate()
         if self._find_experiment(experiment) is None:
             self._create_experiment(experiment)
-        self._publish_view(self._require_experiment(experiment))
+        experiment_id = self._require_experiment(experiment)
+        if self._find_measure(experiment_id) != measure.name:
+            self._client.set_experiment_tag(experiment_id, MEASURE_TAG, measure.name)
+        self._publish_view(experiment_id)
 
     @_guarded
     def find_page(self, experiment: str | None = None) -> str:
@@ -175,8 +180,11 @@ class MlflowTracker:
         runs = self._client.search_runs([experiment.experiment_id], max_results=1)  # the newest is first
         return int(runs[0].info.start_time) if runs else 0
 
+    def _find_measure(self, experiment_id: str) -> str:
+        return self._client.get_experiment(experiment_id).tags.get(MEASURE_TAG, DEFAULT_MEASURE.name)
+
     def _publish_view(self, experiment_id: str) -> None:
-        view = make_view()
+        view = make_view(self._find_measure(experiment_id))
         if self._client.get_experiment(experiment_id).tags.get(VIEW_TAG) != view:
             self._client.set_experiment_tag(experiment_id, VIEW_TAG, view)
 
@@ -312,7 +320,7 @@ class MlflowTracker:
 
     @_guarded
     def read_records(
-        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = ("val/top1",)
+        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = (DEFAULT_MEASURE.val,)
     ) -> list[Record]:
         """Every ended run of these cells in one experiment, newest first, copies included."""
         experiment_id = None if self.store.is_new else self._find_experiment(experiment)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.tasks import DEFAULT_MEASURE
 from harness.tracking.process import ProcessIdentity
 
 
@@ -81,8 +83,8 @@ class Tracker(Protocol):
     def hurry(self) -> None:
         """Wait for a store that does not answer no longer: somebody has interrupted this process."""
 
-    def prepare(self, experiment: str) -> None:
-        """Create the store and the experiment where they do not exist yet."""
+    def prepare(self, experiment: str, *, measure: Measure = DEFAULT_MEASURE) -> None:
+        """Create the store and the experiment where they do not exist yet; its page shows `measure`."""
 
     def start_invocation(self, spec: ExperimentSpec, *, command: str, provenance: Mapping[str, str]) -> str:
         """Open the parent run of one call of `harness run`; returns its id."""
@@ -148,7 +150,7 @@ class Tracker(Protocol):
         ...
 
     def read_records(
-        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = ("val/top1",)
+        self, experiment: str, cell_ids: Iterable[str], *, curves: Sequence[str] = (DEFAULT_MEASURE.val,)
     ) -> list[Record]:
         """Every ended run of these cells in one experiment, newest first, copies included."""
         ...

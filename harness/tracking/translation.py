@@ -19,6 +19,7 @@ from harness.credentials import hide_credentials
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
+from harness.spec.data import DEFAULT_TASK
 from harness.tracking.process import UNKNOWN, ProcessIdentity
 from harness.tracking.system import PREFIX
 from harness.tracking.tracker import LiveRun, StoredRun
@@ -170,6 +171,7 @@ def to_outcome_tags(record: Record) -> dict[str, str]:
         "status": record.status.value,
         "status_detail": record.status_detail[:MAX_TAG_LENGTH],
         **({} if record.step is None else {"status_step": str(record.step)}),
+        **({} if record.task == DEFAULT_TASK else {"task": record.task}),
         **to_json_tag("provenance", record.provenance),
         **to_json_tag("limits", record.limits),
     }
@@ -256,6 +258,7 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
         limits={name: float(value) for name, value in read_json_tag("limits", tags).items()},
         run_id=run.info.run_id,
         end_time=(run.info.end_time or 0) / 1000,
+        task=tags.get("task", DEFAULT_TASK),
     )
 
 

@@ -13,35 +13,40 @@ VIEW = "harness"
 
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
-_COLUMNS = {
-    "params.`row`": 130,
-    "params.`seed`": 50,
-    "tags.`status`": 70,
-    "metrics.`test/top1`": 140,
-    "metrics.`val/top1`": 140,
-    "params.`recipe`": 80,
-}
-"""Columns and their width in pixels: all are visible in a window of 1,366."""
-
-_CHARTS = (("LINE", "val/top1"), ("BAR", "test/top1"))
+MEASURE_TAG = "measure"
+"""The tag of an experiment that names what its page shows; the default measure has none."""
 
 
-def make_view() -> str:
+def _list_columns(measure: str) -> dict[str, int]:
+    """Columns and their width in pixels: all are visible in a window of 1,366."""
+    return {
+        "params.`row`": 130,
+        "params.`seed`": 50,
+        "tags.`status`": 70,
+        f"metrics.`test/{measure}`": 140,
+        f"metrics.`val/{measure}`": 140,
+        "params.`recipe`": 80,
+    }
+
+
+def make_view(measure: str) -> str:
     """Runs by row, with seed, status, scores and recipe; the first charts are the scores by row.
 
     Calls of `harness run` are left out by the filter of the page: without it they appear above their runs.
     """
     section = {"uuid": "scores", "name": "scores", "display": True, "isReordered": True}
+    columns = _list_columns(measure)
+    charts = (("LINE", f"val/{measure}"), ("BAR", f"test/{measure}"))
     view = {
-        "selectedColumns": list(_COLUMNS),
-        "columnOrder": list(_COLUMNS),
-        "columnWidths": _COLUMNS,
+        "selectedColumns": list(columns),
+        "columnOrder": list(columns),
+        "columnWidths": columns,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "row"}]},
         "searchFilter": "tags.kind != 'invocation'",
         "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,
         "compareRunSections": [section],
-        "compareRunCharts": [_make_chart(kind, metric) for kind, metric in _CHARTS],
+        "compareRunCharts": [_make_chart(kind, metric) for kind, metric in charts],
     }
     return json.dumps(view)
 

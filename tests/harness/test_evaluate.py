@@ -4,37 +4,9 @@ import timm
 import torch
 from torch import nn
 
-from harness.evaluate import count_multiply_adds, count_parameters, measure, peak_memory_gb
+from harness.evaluate import count_multiply_adds, count_parameters, peak_memory_gb
 
 CPU = torch.device("cpu")
-LOGITS = torch.tensor(
-    [
-        [9.0, 5.0, 4.0, 3.0, 2.0, 1.0],  # label 0: first
-        [5.0, 9.0, 4.0, 3.0, 2.0, 1.0],  # label 0: second
-        [1.0, 9.0, 5.0, 4.0, 3.0, 2.0],  # label 0: last
-    ]
-)
-LABELS = torch.zeros(3, dtype=torch.long)
-
-
-def test_top1_top5_and_loss_are_means_over_images_not_batches() -> None:
-    batches = [(LOGITS[:2], LABELS[:2]), (LOGITS[2:], LABELS[2:])]
-    measured = measure(nn.Identity(), batches, CPU)
-    assert (measured.top1, measured.top5) == pytest.approx((100 / 3, 200 / 3))
-    assert measured.loss == pytest.approx(nn.functional.cross_entropy(LOGITS, LABELS).item())
-    assert measured.predictions.tolist() == [0, 1, 1]
-    assert measured.labels.tolist() == [0, 0, 0]
-
-
-def test_fewer_than_five_classes_are_all_among_the_first_five() -> None:
-    assert measure(nn.Identity(), [(LOGITS[:, :3], LABELS)], CPU).top5 == 100
-
-
-def test_a_model_is_measured_in_eval_mode_without_gradients() -> None:
-    model = nn.Sequential(nn.Dropout(0.9), nn.Linear(6, 6))
-    first, second = (measure(model.train(), [(LOGITS, LABELS)], CPU) for _ in range(2))
-    assert first.loss == second.loss
-    assert not model.training
 
 
 def test_frozen_numbers_are_not_counted() -> None:

@@ -552,6 +552,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 RECIPE_CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "image_folder",
+        "task": "regression",
         "num_classes": 5,
         "channels": 3,
         "image_size": 56,

@@ -178,7 +178,7 @@ def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Pat
         pytest.param(
             "baseline: A",
             "columns: [params, delat]\nbaseline: A",
-            "mine.yaml:4: columns.1: unknown value 'delat'; did you mean 'delta'?",
+            "mine.yaml:4: columns.1: unknown column 'delat'; did you mean 'delta'?",
             id="unknown column",
         ),
         pytest.param("title: Two rows\n", "", "mine.yaml: title: this key is missing", id="missing key"),

@@ -16,11 +16,11 @@ from harness.build import build_model
 from harness.data import load_data
 from harness.data.memory import ImageSet, MemoryData, Splits
 from harness.errors import Diverged
-from harness.evaluate import measure
 from harness.floors import build_mlp
 from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
+from harness.tasks.classification import CLASSIFICATION
 from harness.train import Training, train
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def _start(model: nn.Module | None = None, **values: object) -> Training:
     spec = DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100)
     splits = Splits(_bars(200, seed=0), _bars(100, seed=1), _bars(100, seed=2), mean=0.4, std=0.25)
     data = MemoryData(spec, training, splits, digest="0", replicate=0, device=CPU)
-    return train(model or _with_dropout(), data, training, replicate=0, device=CPU)
+    return train(model or _with_dropout(), data, training, task=CLASSIFICATION, replicate=0, device=CPU)
 
 
 def _with_dropout() -> nn.Module:
@@ -87,7 +87,8 @@ def test_a_model_learns_and_says_how_it_goes() -> None:
     }
     assert curve[-1].metrics["val/top1"] > 90
     assert curve[-1].metrics["train/lr"] == pytest.approx(0, abs=1e-9)
-    assert measure(training.evaluated_model, training.data.test_batches(), CPU).top1 > 90
+    tested = CLASSIFICATION.evaluate(training.evaluated_model, training.data.test_batches(), CPU)
+    assert tested.scores["top1"] > 90
 
 
 @pytest.mark.slow
@@ -165,7 +166,7 @@ def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> Non
     cell = plan.rows[0].cell
     assert cell.training.amp
     data = load_data(cell.data, cell.training, replicate=0, data_dir=tmp_path, device=CPU)
-    training = train(build_model(cell, replicate=0), data, cell.training, replicate=0, device=CPU)
+    training = train(build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU)
     epoch = next(iter(training))
     assert epoch.step == 1
     assert epoch.metrics["train/loss"] == pytest.approx(math.log(2), abs=0.2)
@@ -242,7 +243,7 @@ def test_a_model_that_learns_nothing_is_trained_to_its_end() -> None:
     training = _start(_Constant())
     assert [epoch.metrics["val/top1"] for epoch in training] == [25.0] * 4
     assert training.validated is not None
-    assert len(training.validated.labels) == 100
+    assert training.validated.num_images == 100
 
 
 def test_a_gradient_that_only_the_loss_scale_made_infinite_is_skipped() -> None:
@@ -274,4 +275,7 @@ def test_a_model_trains_on_cuda_with_automatic_mixed_precision() -> None:
         replicate=0,
         device=cuda,
     )
-    assert list(train(_with_dropout(), data, spec, replicate=0, device=cuda))[-1].metrics["val/top1"] > 90
+    assert (
+        list(train(_with_dropout(), data, spec, task=CLASSIFICATION, replicate=0, device=cuda))[-1].metrics["val/top1"]
+        > 90
+    )

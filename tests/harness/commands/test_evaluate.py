@@ -11,9 +11,9 @@ from torch import nn
 from harness.build import build_model
 from harness.cli import main
 from harness.data import load_data
-from harness.evaluate import measure
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
+from harness.tasks.classification import CLASSIFICATION
 from paradigms import load_released
 
 from ...paradigms.released_elsa import draw, model_shapes
@@ -56,8 +56,8 @@ def describe(model: nn.Module, plan: Plan, row: str) -> str:
     """What must be printed of a model that was evaluated by hand."""
     recipe, device = plan.spec.recipe, torch.device("cpu")
     data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=device)
-    found = measure(model, data.test_batches(), device)
-    return f"{row}: top-1 {found.top1:.2f} %, top-5 {found.top5:.2f} % of 200 test images"
+    scores = CLASSIFICATION.evaluate(model, data.test_batches(), device).scores
+    return f"{row}: top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % of 200 test images"
 
 
 @pytest.mark.parametrize(

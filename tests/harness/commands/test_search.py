@@ -101,7 +101,7 @@ def test_the_winner_is_a_row_to_paste(path: Path, tmp_path: Path) -> None:
     assert trial is not None
     study.tell(trial, Record("c3", "trial 0", 1000, RunStatus.OK, {"val/top1": 81.5}), is_reused=False)
     text = write_preset(spec, storage)
-    assert "81.50 % of the validation images" in text
+    assert "validation top-1 81.50 %" in text
     assert "--set training.lr=0.5" in text
     (row,) = YAML(typ="safe").load(text).values()
     assert RowSpec.model_validate(row).model_dump(exclude_unset=True) == {

@@ -8,9 +8,9 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import RandAugment
 
+from harness.batch import TokenTargets
 from harness.data import check_data, data_digest, image_folder
 from harness.data.augmentation import seeded
-from harness.data.batch import TokenTargets
 from harness.data.streaming import StreamedData
 from harness.data.token_labels import (
     MOVES,

@@ -6,7 +6,7 @@ import pytest
 
 from harness.plan import Plan, make_plan
 from harness.record import Record, RunStatus
-from harness.table import COMPARISON_COLUMNS, RECORD_COLUMNS, compare_records, make_records, make_table
+from harness.table import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records, make_table
 
 MakeRecord = Callable[..., Record]
 
@@ -19,7 +19,7 @@ def read(plan: Plan, records: list[Record]) -> pd.DataFrame:
 
 def test_a_run_is_one_line_in_the_order_of_rows_and_seeds(small_plan: Plan, records: list[Record]) -> None:
     frame = read(small_plan, records[::-1])
-    assert tuple(frame.columns) == RECORD_COLUMNS
+    assert tuple(frame.columns) == list_record_columns(small_plan.spec)
     assert list(zip(frame["row"], frame["seed"], strict=True))[:4] == [
         ("Swin-T", 0),
         ("Swin-T", 1),
@@ -33,7 +33,7 @@ def test_a_run_is_one_line_in_the_order_of_rows_and_seeds(small_plan: Plan, reco
 
 def test_without_any_run_there_are_columns_of_the_same_types(small_plan: Plan, records: list[Record]) -> None:
     empty, full = read(small_plan, []), read(small_plan, records)
-    assert tuple(empty.columns) == RECORD_COLUMNS
+    assert tuple(empty.columns) == list_record_columns(small_plan.spec)
     assert len(empty) == 0
     numbers = ["is_floor", "seed", "stale", "top1", "params", "seconds", "ended"]
     assert (empty[numbers].dtypes == full[numbers].dtypes).all()

@@ -5,9 +5,10 @@ import torch
 from timm.task import ClassificationTask
 from torch import Tensor, nn
 
-from harness.data.batch import Box, TokenTargets
+from harness.batch import Box, TokenTargets
 from harness.spec import TokenLabelsSpec, TrainingSpec
-from harness.task import TokenLabelingTask, build_task
+from harness.tasks.classification import CLASSIFICATION
+from harness.tasks.token_labeling import TokenLabelingTask
 
 CPU = torch.device("cpu")
 
@@ -41,8 +42,8 @@ def test_the_loss_is_that_of_the_image_and_a_part_of_the_mean_of_its_tokens() ->
         torch.rand(2, 2, 4, 3, generator=generator).softmax(-1),
         (0, 1, 2, 3),
     )
-    task = build_task(model, _training(TokenLabelsSpec(grid=4, weight=0.3)), CPU)
-    result = task(torch.zeros(2, 3, 8, 8), targets)
+    objective = CLASSIFICATION.build_objective(model, _training(TokenLabelsSpec(grid=4, weight=0.3)), CPU)
+    result = objective(torch.zeros(2, 3, 8, 8), targets)
     of_images = [_cross_entropy(*pair) for pair in zip(model.logits.tolist(), targets.image.tolist(), strict=True)]
     tokens = model.token_logits.reshape(-1, 3).tolist(), targets.tokens.reshape(-1, 3).tolist()
     of_tokens = [_cross_entropy(*pair) for pair in zip(*tokens, strict=True)]
@@ -54,5 +55,5 @@ def test_the_loss_is_that_of_the_image_and_a_part_of_the_mean_of_its_tokens() ->
 
 def test_a_recipe_without_token_labels_is_timms_task() -> None:
     model = nn.Linear(2, 2)
-    assert isinstance(build_task(model, _training(None), CPU), ClassificationTask)
-    assert isinstance(build_task(model, _training(TokenLabelsSpec(grid=4)), CPU), TokenLabelingTask)
+    assert isinstance(CLASSIFICATION.build_objective(model, _training(None), CPU), ClassificationTask)
+    assert isinstance(CLASSIFICATION.build_objective(model, _training(TokenLabelsSpec(grid=4)), CPU), TokenLabelingTask)

@@ -1,15 +1,13 @@
-"""What a batch is trained on: the forward pass and its loss, as one of timm's tasks."""
+"""Token labeling (arXiv:2104.10858): the loss of an image and of its tokens, as one of timm's tasks."""
 
 from typing import Protocol, cast
 
 import torch
-from timm.task import ClassificationTask, TrainingTask
+from timm.task import TrainingTask
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.data.batch import Box, Targets, TokenTargets
-from harness.data.checks import mixes_images
-from harness.spec import TrainingSpec
+from harness.batch import Box, Targets, TokenTargets
 
 
 class TokenClassifier(Protocol):
@@ -33,15 +31,3 @@ class TokenLabelingTask(TrainingTask):
         logits, token_logits = cast("TokenClassifier", self.trainable_module).classify_tokens(images, targets.box)
         of_tokens = cross_entropy(token_logits.flatten(0, 2), targets.tokens.flatten(0, 2))
         return {"loss": cross_entropy(logits, targets.image) + self.weight * of_tokens, "output": logits}
-
-
-def build_task(model: nn.Module, training: TrainingSpec, device: torch.device) -> TrainingTask:
-    """The task that a recipe asks for."""
-    if training.token_labels is not None:
-        return TokenLabelingTask(model, weight=training.token_labels.weight, device=device)
-    return ClassificationTask(
-        model,
-        criterion_kwargs={"smoothing": training.smoothing, "soft_targets": mixes_images(training.augmentation)},
-        device=device,
-        verbose=False,
-    )

@@ -1,0 +1,101 @@
+"""What a task is: the head, the loss, the scores and the measures of a model. Imports no torch: plans read measures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.measure import Measure
+from harness.spec import DataSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
+    from timm.task import TrainingTask
+    from torch import nn
+
+    from harness.batch import LabelledBatch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model on a set of images.
+
+    Attributes:
+        scores: by name: every measure of the task, and what else is worth a metric (`loss`).
+        per_image: arrays with one entry per image, which a run keeps in `predictions.npz`.
+    """
+
+    scores: Mapping[str, float]
+    per_image: Mapping[str, NDArray[np.generic]]
+
+    @property
+    def num_images(self) -> int:
+        """How many images were evaluated."""
+        return len(next(iter(self.per_image.values())))
+
+
+class Task(ABC):
+    """What a model is trained and scored on; a subclass imports torch where it is needed, not before.
+
+    The defaults suit a task without classes. `measures` lists the task's measures; the first one decides unless an
+    experiment names another.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]]
+
+    chance_rule: ClassVar[str] = "no better than the chance level"
+    ceiling_rule: ClassVar[str] = "the best possible score"
+    """What the marks of a table say of both tests."""
+
+    @abstractmethod
+    def count_outputs(self, data: DataSpec) -> int:
+        """How many numbers the head of a model has."""
+
+    @abstractmethod
+    def build_objective(self, model: nn.Module, training: TrainingSpec, device: torch.device) -> TrainingTask:
+        """The forward pass of `model` with its loss: called with images and targets, it returns `loss`."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Evaluation:
+        """Score `model`, which is left in eval mode."""
+
+    def check_training(self, training: TrainingSpec) -> None:
+        """Refuse what the loss would ignore.
+
+        Raises:
+            ValueError: the message names the field.
+        """
+        fields: dict[str, Any] = {
+            "smoothing": training.smoothing,
+            "token_labels": training.token_labels,
+            "augmentation.mixup": training.augmentation.mixup,
+            "augmentation.cutmix": training.augmentation.cutmix,
+        }
+        for name, value in fields.items():
+            if value:
+                raise ValueError(f"training.{name} needs a task with classes, got {value!r}")
+
+    def find_chance(self, measure: Measure, _data: DataSpec) -> float | None:
+        """The value of a model that guesses on these images."""
+        return measure.chance
+
+    def explain_chance(self, measure: Measure, value: float, num_images: int) -> str:
+        """Why a validation looks like guessing, in words; empty where something was learned.
+
+        `measure.chance` is not None.
+        """
+        assert measure.chance is not None
+        if measure.sign * value > measure.sign * measure.chance:
+            return ""
+        return (
+            f"{measure.show(value)} on {num_images:,} validation images, guessing gets {measure.show(measure.chance)}"
+        )
+
+    def is_at_ceiling(self, measure: Measure, value: float, _num_images: int) -> bool:
+        """Whether a score on the test images is so close to the best possible one that differences cannot show."""
+        return measure.ceiling is not None and measure.sign * value >= measure.sign * measure.ceiling
