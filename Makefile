@@ -3,7 +3,7 @@
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make test-browser   the pages of `harness ui`, in Chromium
 # make docs     the guide and the reference as pages, in build/site
-# make check    formatting, lint, types, arrows between modules
+# make check    formatting, lint, types, the compiler's warnings, arrows between modules
 #
 # All of them first create .venv where it is missing or older than pyproject.toml,
 # constraints.txt, setup.py or the C++ sources.
@@ -36,6 +36,7 @@ docs: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror paradigms/kernels/native/*.h paradigms/kernels/native/*.cpp
+	$(BIN)/python setup.py --quiet build_ext --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
