@@ -21,7 +21,7 @@ SOURCES = runpy.run_path("paradigms/kernels/sources.py")["digest_sources"]()
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-ignored-attributes"]
 COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", *WARNINGS]
 STRICT = ["-Werror", "-fsyntax-only"]
-SANITIZERS = ["-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZERS = ["-O0", "-g1", "-fno-wrapv", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 OPENMP = ["-fopenmp"]
 X86_64 = {
     "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
