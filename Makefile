@@ -1,9 +1,10 @@
 # make table1   the study: Table 1 on real images, about a quarter of an hour on 2 cores
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
+# make sanitize the C++ kernels' tests under the sanitizers of GCC or Clang; part of test-slow
 # make test-browser   the pages of `harness ui`, in Chromium
 # make docs     the guide and the reference as pages, in build/site
-# make check    formatting, lint, types, arrows between modules
+# make check    formatting, lint, types, the compiler's warnings, arrows between modules
 #
 # All of them first create .venv where it is missing or older than pyproject.toml,
 # constraints.txt, setup.py or the C++ sources.
@@ -14,7 +15,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup table1 bench docs check test test-slow test-browser clean
+.PHONY: setup table1 bench docs check test test-slow sanitize test-browser clean
 
 setup: $(READY)
 
@@ -36,6 +37,7 @@ docs: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror paradigms/kernels/native/*.h paradigms/kernels/native/*.cpp
+	$(BIN)/python setup.py --quiet build_ext --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
@@ -45,6 +47,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --numprocesses 2
+
+sanitize: $(READY)
+	$(BIN)/python -m pytest -m slow tests/paradigms/kernels/test_sanitizers.py
 
 test-browser: $(READY)
 	@test -x "$(CHROMIUM)" || { echo "Chromium is needed (Debian's: apt-get install chromium), or named: make test-browser CHROMIUM=/path" >&2; exit 1; }

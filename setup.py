@@ -9,6 +9,7 @@ import platform
 import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -17,7 +18,10 @@ from setuptools.errors import CompileError
 
 NATIVE = Path("paradigms/kernels/native")
 SOURCES = runpy.run_path("paradigms/kernels/sources.py")["digest_sources"]()
-COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-ignored-attributes"]
+COMMON = ["-O2", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", *WARNINGS]
+STRICT = ["-Werror", "-fsyntax-only"]
+SANITIZERS = ["-O0", "-g1", "-fno-wrapv", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 OPENMP = ["-fopenmp"]
 X86_64 = {
     "avx512": (64, "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512"),
@@ -36,18 +40,34 @@ if not {"baseline"} <= set(WANTED) <= set(INSTRUCTION_SETS):
 class BuildKernels(build_ext):
     """Compiles the same source once for each instruction set and links the objects."""
 
+    user_options: ClassVar = [
+        *build_ext.user_options,
+        ("strict", None, "report the compiler's warnings as errors, build nothing"),
+        ("sanitize", None, "build with the sanitizers of addresses and of undefined behaviour"),
+    ]
+    boolean_options: ClassVar = [*build_ext.boolean_options, "strict", "sanitize"]
+
+    def initialize_options(self) -> None:
+        """As `pip install` builds."""
+        super().initialize_options()
+        self.strict = self.sanitize = False
+
     def get_ext_filename(self, fullname: str) -> str:
         """No tag of a Python: the library is called through ctypes."""
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
         """Called for the one extension that there is."""
+        ext.optional = not (self.strict or self.sanitize)
         objects, threads = self._compile_library()
         with ThreadPoolExecutor() as pool:  # each waits for a process of the compiler
             objects += [made for part in pool.map(self._compile_kernels, WANTED) for made in part]
+        if self.strict:
+            return
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.link_shared_object(objects, target, extra_postargs=threads, target_lang="c++")
+        flags = threads + (SANITIZERS if self.sanitize else [])
+        self.compiler.link_shared_object(objects, target, extra_postargs=flags, target_lang="c++")
 
     def _compile_library(self) -> tuple[list[str], list[str]]:
         """And how to link it: with OpenMP, whose threads are torch's own, or without where the compiler has none."""
@@ -65,11 +85,12 @@ class BuildKernels(build_ext):
     def _compile(
         self, source: str, folder: str, macros: list[tuple[str, str]] | None = None, flags: list[str] | None = None
     ) -> list[str]:
+        asked = STRICT if self.strict else SANITIZERS if self.sanitize else []
         return self.compiler.compile(
             [str(NATIVE / source)],
             output_dir=str(Path(self.build_temp) / folder),
             macros=macros,
-            extra_postargs=COMMON + (flags or []),
+            extra_postargs=COMMON + (flags or []) + asked,
         )
 
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from paradigms.constants import load_constants
 from paradigms.functional import CPU, Array, Geometry, Terms, cut_axis, list_axis_taps
 from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
 from paradigms.kernels.sources import digest_sources
+from paradigms.kernels.structures import Map, SlidingCase, Task, WindowCase, list_mirrored_places, list_places
 
 logger = logging.getLogger(__name__)
 
@@ -38,56 +38,9 @@ MAP_DIMS = 5
 _chosen: str | None = None
 
 
-class _Map(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("batch", "row", "column", "head")),
-    )
-
-
-class _SlidingCase(ctypes.Structure):
-    """Mirrors `SlidingCase` in native/case.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("batch", "height", "width", "heads", "head_dim")),
-        ("kernel", ctypes.c_int64 * 2),
-        ("dilation", ctypes.c_int64 * 2),
-        ("window", ctypes.c_int64 * 2),
-        ("threads", ctypes.c_int64),
-        ("has_dot", ctypes.c_int64),
-        ("scale", ctypes.c_double),
-        ("keep", ctypes.c_double),
-        ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_void_p) for name in ("first_row", "last_row", "first_column", "last_column")),
-        *((name, ctypes.c_void_p) for name in ("row_base", "column_base")),
-        *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb")),
-        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
-        *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "dfilters")),
-    )
-
-
-class _WindowCase(ctypes.Structure):
-    """Mirrors `WindowCase` in native/case.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("batch", "height", "width", "heads", "head_dim")),
-        ("window", ctypes.c_int64 * 2),
-        ("count", ctypes.c_int64 * 2),
-        *((name, ctypes.c_int64) for name in ("threads", "group", "has_dot")),
-        ("scale", ctypes.c_double),
-        ("keep", ctypes.c_double),
-        ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_void_p) for name in ("row_at", "column_at", "row_region", "column_region")),
-        *((name, ctypes.c_void_p) for name in ("rk", "rq", "rb", "outside_k", "outside_v")),
-        *((name, _Map) for name in ("q", "k", "v", "grad", "taps", "out", "dq", "dk", "dv", "filters")),
-        *((name, ctypes.c_void_p) for name in ("normalizer", "drk", "drq", "drb", "doutside_k", "doutside_v")),
-        ("dfilters", ctypes.c_void_p),
-    )
-
-
 @cache
 def _load() -> ctypes.CDLL | None:
-    """The library; None, with one line in the log, where it was not built, or of other sources than these."""
+    """The library; None, with one line in the log, where it was not built, or does not fit these sources."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
         library.paradigms_sources.restype = ctypes.c_char_p
@@ -95,9 +48,12 @@ def _load() -> ctypes.CDLL | None:
     except (OSError, AttributeError) as error:
         reason = str(error)
     else:
-        if made_of == digest_sources():
+        if made_of != digest_sources():
+            reason = f"{LIBRARY.name} is older than its sources; install the package again"
+        elif differing := list_places(library).items() ^ list_mirrored_places().items():
+            reason = f"structures.py lays out {min(differing)[0]} differently than the compiler does"
+        else:
             return library
-        reason = f"{LIBRARY.name} is older than its sources; install the package again"
     logger.warning("attention on the CPU runs in torch, slower: no compiled kernels (%s)", reason)
     return None
 
@@ -138,18 +94,6 @@ def use_instruction_set(name: str) -> Iterator[None]:
         yield
     finally:
         _chosen = before
-
-
-class _Task(IntEnum):
-    """Mirrors `Task` in native/case.h."""
-
-    FORWARD = 0
-    BACKWARD = 1
-    DOT = 2
-    MIX = 3
-    REVERSE = 4
-    CORRELATE = 5
-    SPREAD = 6
 
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -196,7 +140,7 @@ class _Problem:
         self.name = name
         self.dtype = dtype
         self.tensors: list[Tensor] = []
-        self.maps = {field for field, kind, *_ in structure._fields_ if kind is _Map}
+        self.maps = {field for field, kind, *_ in structure._fields_ if kind is Map}
         self.c = structure(*shape)
         self.c.threads = torch.get_num_threads()
 
@@ -204,7 +148,7 @@ class _Problem:
         """Let a field of the structure point to a tensor, which is kept alive."""
         self.tensors.append(tensor)
         data = tensor.data_ptr()
-        setattr(self.c, name, _Map(data, *tensor.stride()[:-1]) if name in self.maps else data)
+        setattr(self.c, name, Map(data, *tensor.stride()[:-1]) if name in self.maps else data)
 
     def give(self, **tensors: Tensor | None) -> None:
         """Point to inputs, in the dtype that is computed in."""
@@ -212,7 +156,7 @@ class _Problem:
             if tensor is not None:
                 self.point(name, _prepare(tensor, self.dtype))
 
-    def run(self, task: _Task) -> None:
+    def run(self, task: Task) -> None:
         """Call the library.
 
         Raises:
@@ -227,7 +171,7 @@ class _Problem:
 
 
 def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
-    problem = _Problem("sliding", _SlidingCase, shape, dtype)
+    problem = _Problem("sliding", SlidingCase, shape, dtype)
     problem.c.kernel[:] = problem.c.window[:] = geometry.offset_span
     problem.c.dilation[:] = geometry.dilation
     if geometry.offset_span != geometry.kernel_size:
@@ -243,7 +187,7 @@ def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> 
 
 
 def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
-    problem = _Problem("window", _WindowCase, shape, dtype)
+    problem = _Problem("window", WindowCase, shape, dtype)
     problem.c.window[:] = geometry.kernel_size
     problem.c.group = WINDOWS_OF_AN_ITEM
     for dim, axis in enumerate(("row", "column")):
@@ -290,7 +234,7 @@ def attention(case: Case) -> tuple[Tensor, Tensor]:
         problem, _ = _make_problem(case)
         problem.point("out", out)
         problem.point("normalizer", normalizer)
-        problem.run(_Task.FORWARD)
+        problem.run(Task.FORWARD)
     return out.to(v.dtype), normalizer
 
 
@@ -311,7 +255,7 @@ def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands
                 problem.point(f"d{name}", gradients[name])
             else:
                 gradients[name].zero_()
-    problem.run(_Task.BACKWARD)
+    problem.run(Task.BACKWARD)
     added = {name: x if name in ("q", "k", "v") else x.sum(0) for name, x in gradients.items()}
     return Operands(*(None if x is None else added[name].to(x.dtype) for name, x in operands._asdict().items()))
 
@@ -331,7 +275,7 @@ def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Ten
         problem = _make_primitive(geometry, a.shape, taps.dtype)
         problem.give(q=a, v=b, filters=_to_map(filters))
         problem.point("taps", taps)
-        problem.run(_Task.DOT)
+        problem.run(Task.DOT)
     return taps.to(a.dtype)
 
 
@@ -342,7 +286,7 @@ def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) 
         problem = _make_primitive(geometry, v.shape, out.dtype)
         problem.give(taps=weights, v=v, filters=_to_map(filters))
         problem.point("out", out)
-        problem.run(_Task.MIX)
+        problem.run(Task.MIX)
     return out.to(v.dtype)
 
 
@@ -353,7 +297,7 @@ def spread(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometr
         problem = _make_primitive(geometry, v.shape, out.dtype)
         problem.give(taps=weights, v=v, filters=_to_map(filters))
         problem.point("out", out)
-        problem.run(_Task.SPREAD)
+        problem.run(Task.SPREAD)
     return out.to(v.dtype)
 
 
@@ -372,7 +316,7 @@ def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tens
             num_sums = -(-problem.c.count[0] * problem.c.count[1] // WINDOWS_OF_AN_ITEM)
             filters = filters.new_empty(len(a), num_sums, *filters.shape[1:])
         problem.point("dfilters", filters)
-        problem.run(_Task.CORRELATE)
+        problem.run(Task.CORRELATE)
     return (filters.sum(dim=1) if filters.ndim > MAP_DIMS - 1 else filters).to(a.dtype)
 
 
@@ -383,5 +327,5 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
         problem = _make_primitive(geometry, weights.shape, out.dtype)
         problem.give(taps=weights)
         problem.point("out", out)
-        problem.run(_Task.REVERSE)
+        problem.run(Task.REVERSE)
     return out.to(weights.dtype)

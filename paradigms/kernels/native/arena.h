@@ -8,6 +8,16 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+// Under AddressSanitizer only blocks are addressable, and there is a gap between them.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+constexpr size_t GAP = 64;
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes)
+constexpr size_t GAP = 0;
+#endif
+
 struct Arena {
     static constexpr size_t ALIGNMENT = 64;           // of every block
     static constexpr size_t PAGE = size_t(1) << 21;   // a huge one, where the system has them
@@ -24,12 +34,13 @@ struct Arena {
 
     // A block, null where there is no memory; it lives until `clear`.
     void* allocate(size_t bytes) {
-        bytes = round_up(bytes, ALIGNMENT);
+        const size_t whole = round_up(bytes, ALIGNMENT) + GAP;
         Chunk* chunk = chunks;
-        while (chunk && chunk->size - chunk->used < bytes) chunk = chunk->next;
-        if (!chunk && !(chunk = grow(bytes + sizeof(Chunk)))) return nullptr;
+        while (chunk && chunk->size - chunk->used < whole) chunk = chunk->next;
+        if (!chunk && !(chunk = grow(whole + sizeof(Chunk)))) return nullptr;
         char* const block = reinterpret_cast<char*>(chunk) + chunk->used;
-        chunk->used += bytes;
+        chunk->used += whole;
+        ASAN_UNPOISON_MEMORY_REGION(block, bytes);
         return block;
     }
 
@@ -43,11 +54,16 @@ struct Arena {
             }
             chunks = nullptr, size = 0;
         }
-        for (Chunk* chunk = chunks; chunk; chunk = chunk->next) chunk->used = sizeof(Chunk);
+        for (Chunk* chunk = chunks; chunk; chunk = chunk->next) empty(chunk);
     }
 
   private:
     static size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+    static void empty(Chunk* chunk) {
+        chunk->used = sizeof(Chunk);
+        ASAN_POISON_MEMORY_REGION(chunk + 1, chunk->size - sizeof(Chunk));
+    }
 
     Chunk* grow(size_t bytes) {
         const size_t wanted = round_up(bytes, PAGE);
@@ -56,7 +72,8 @@ struct Arena {
 #if defined(MADV_HUGEPAGE)
         madvise(memory, wanted, MADV_HUGEPAGE);
 #endif
-        chunks = new (memory) Chunk{chunks, wanted, sizeof(Chunk)};
+        chunks = new (memory) Chunk{chunks, wanted, 0};
+        empty(chunks);
         size += wanted;
         return chunks;
     }

@@ -1,4 +1,4 @@
-// What Python hands over, mirrored field by field by ctypes.Structure in cpu.py.
+// What Python hands over, mirrored field by field by ctypes.Structure in structures.py.
 #pragma once
 
 #include <stdint.h>

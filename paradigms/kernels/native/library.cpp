@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "arena.h"
+#include "case.h"
 
 struct Queue {
     std::atomic<int64_t> next{0};
@@ -75,3 +76,38 @@ EXPORT int32_t paradigms_best_instruction_set(void) {
 
 // Of which sources it was made, so that nobody calls a library older than they are.
 EXPORT const char* paradigms_sources(void) { return PARADIGMS_SOURCES; }
+
+// Where the compiler has put a field of a structure of case.h, in bytes; of a structure itself where there is no field.
+struct Place {
+    const char *structure, *field;
+    int64_t offset, size;
+};
+
+// Every structure and field, by which Python checks its mirrors; the last place names nothing.
+EXPORT const Place* paradigms_places(void) {
+#define STRUCTURE(S) {#S, nullptr, 0, sizeof(S)}
+#define FIELD(S, name) {#S, #name, offsetof(S, name), sizeof(S::name)}
+#define MAP(name) FIELD(Map, name)
+#define SLIDING(name) FIELD(SlidingCase, name)
+#define WINDOW(name) FIELD(WindowCase, name)
+    // clang-format off
+    static const Place places[] = {
+        STRUCTURE(Map), MAP(data), MAP(batch), MAP(row), MAP(column), MAP(head),
+        STRUCTURE(SlidingCase), SLIDING(batch), SLIDING(height), SLIDING(width), SLIDING(heads), SLIDING(head_dim),
+        SLIDING(kernel), SLIDING(dilation), SLIDING(window), SLIDING(threads), SLIDING(has_dot), SLIDING(scale),
+        SLIDING(keep), SLIDING(seed), SLIDING(first_row), SLIDING(last_row), SLIDING(first_column),
+        SLIDING(last_column), SLIDING(row_base), SLIDING(column_base), SLIDING(rk), SLIDING(rq), SLIDING(rb),
+        SLIDING(q), SLIDING(k), SLIDING(v), SLIDING(grad), SLIDING(taps), SLIDING(out), SLIDING(dq), SLIDING(dk),
+        SLIDING(dv), SLIDING(filters), SLIDING(normalizer), SLIDING(drk), SLIDING(drq), SLIDING(drb),
+        SLIDING(dfilters),
+        STRUCTURE(WindowCase), WINDOW(batch), WINDOW(height), WINDOW(width), WINDOW(heads), WINDOW(head_dim),
+        WINDOW(window), WINDOW(count), WINDOW(threads), WINDOW(group), WINDOW(has_dot), WINDOW(scale), WINDOW(keep),
+        WINDOW(seed), WINDOW(row_at), WINDOW(column_at), WINDOW(row_region), WINDOW(column_region), WINDOW(rk),
+        WINDOW(rq), WINDOW(rb), WINDOW(outside_k), WINDOW(outside_v), WINDOW(q), WINDOW(k), WINDOW(v), WINDOW(grad),
+        WINDOW(taps), WINDOW(out), WINDOW(dq), WINDOW(dk), WINDOW(dv), WINDOW(filters), WINDOW(normalizer),
+        WINDOW(drk), WINDOW(drq), WINDOW(drb), WINDOW(doutside_k), WINDOW(doutside_v), WINDOW(dfilters),
+        {nullptr, nullptr, 0, 0}
+    };
+    // clang-format on
+    return places;
+}

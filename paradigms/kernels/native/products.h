@@ -5,13 +5,13 @@
 
 namespace PARADIGMS_ISA {
 
-// How an entry of a table meets a value: not at all, (value + entry), value * entry.
+// How an entry of a table meets a value: not at all, and there is no table, or (value + entry), or value * entry.
 enum Table { ABSENT, ADDED, MULTIPLIED };
 
 template <Table TABLE, class V, class T>
-INLINE V meet(V value, const T* entry) {
-    if constexpr (TABLE == ADDED) return value + *entry;
-    if constexpr (TABLE == MULTIPLIED) return value * *entry;
+INLINE V meet(V value, const T* table, int64_t entry) {
+    if constexpr (TABLE == ADDED) return value + table[entry];
+    if constexpr (TABLE == MULTIPLIED) return value * table[entry];
     return value;
 }
 
@@ -37,7 +37,7 @@ INLINE void dot_block(typename S::Scalar* const* into, const typename S::Scalar*
             const typename S::V right = load<S>(b + d * b_stride + t * step);
             UNROLL
             for (int c = 0; c < C; c++)
-                sum[c][t] += meet<TABLE>(left[c], table[c] + t * table_step + d) * right;
+                sum[c][t] += meet<TABLE>(left[c], table[c], t * table_step + d) * right;
         }
     }
     UNROLL
@@ -116,7 +116,7 @@ INLINE void mix_rows(typename S::V (&sum)[BAND][CHANNELS], const typename S::Sca
             if constexpr (MASKED) value = choose<S>(value, load<S>(mask + t * mask_step));
             UNROLL
             for (int r = FIRST; r < LAST; r++)
-                sum[r][j] += weight[r] * meet<TABLE>(value, table[r] + t * table_step + j);
+                sum[r][j] += weight[r] * meet<TABLE>(value, table[r], t * table_step + j);
         }
     }
 }

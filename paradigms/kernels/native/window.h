@@ -48,7 +48,7 @@ INLINE void logits_block(typename S::Scalar* into, int64_t into_row, const Logit
                 const typename S::V right = load<S>(of.k + (key + t) * of.k_row + d * S::count);
                 UNROLL
                 for (int c = 0; c < C; c++)
-                    sum[c][t] += meet<RQ>(left[c], of.rq[c] + (key + t) * of.table_row + d) * right;
+                    sum[c][t] += meet<RQ>(left[c], of.rq[c], (key + t) * of.table_row + d) * right;
             }
         }
     }

@@ -1,5 +1,6 @@
 """The compiled kernels: every instruction set, any number of threads, 16 bits, dropout, and their absence."""
 
+import ctypes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch.nn.functional import pad
 from paradigms import kernels
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Aggregation, Geometry, make_neighbors
-from paradigms.kernels import cpu, fused, offset, reference
+from paradigms.kernels import cpu, fused, offset, reference, structures
 from paradigms.kernels.case import Case, Dropout
 from paradigms.normalization import Softmax
 
@@ -321,6 +322,33 @@ def test_a_library_older_than_its_sources_is_not_called(
         assert not cpu.is_available()
     cpu._load.cache_clear()
     assert ["older than its sources" in line for line in caplog.messages] == [True]
+
+
+@needs_library
+def test_structures_are_laid_out_as_the_compiler_has_them() -> None:
+    library = cpu._load()
+    assert library is not None
+    places = structures.list_places(library)
+    assert places == structures.list_mirrored_places()
+    assert places["Map"] == (0, sum(size for name, (_, size) in places.items() if name.startswith("Map.")))
+
+
+class WindowCase(ctypes.Structure):
+    """The first field has half its size, which the alignment of the second makes up for."""
+
+    _fields_ = (("batch", ctypes.c_int32), *structures.WindowCase._fields_[1:])
+
+
+@needs_library
+def test_a_library_whose_structures_are_laid_out_differently_is_not_called(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu._load.cache_clear()
+    with monkeypatch.context() as patch, caplog.at_level(logging.DEBUG, logger="paradigms"):
+        patch.setattr(structures, "MIRRORS", (*structures.MIRRORS[:2], WindowCase))
+        assert not cpu.is_available()
+    cpu._load.cache_clear()
+    assert ["lays out WindowCase.batch differently" in line for line in caplog.messages] == [True]
 
 
 @needs_library
