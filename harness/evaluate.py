@@ -1,4 +1,4 @@
-"""What a model scores and what it costs."""
+"""Measures a model: accuracy, parameters, multiply-adds and memory."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""What a batch is trained on: the forward pass and its loss, as one of timm's tasks."""
+"""The training loss of a batch, for labels and for labels of tokens, as one of timm's tasks."""
 
 from typing import Protocol, cast
 

@@ -1,4 +1,4 @@
-"""`harness evaluate`: a row's accuracy with weights from a file, without training."""
+"""`harness evaluate`: the accuracy of a row with weights from a file, without training."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

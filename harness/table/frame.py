@@ -1,4 +1,4 @@
-"""From records to the DataFrame of plain numbers that csv holds; columns and their order are `COLUMNS`."""
+"""From records to a DataFrame of plain numbers, for csv; `COLUMNS` gives the columns in order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
