@@ -247,7 +247,7 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> None:
-    text = "".join((ROOT / name).read_text() for name in ("README.md", "docs/guide/commands.md"))
+    text = "".join((ROOT / name).read_text() for name in ("docs/guide/commands.md", "README.md"))
     commands = re.findall(r"^(?:    \.venv/bin/)?harness (.+?)(?: +#.*)?$", text, re.MULTILINE)
     shutil.copytree(ROOT / "docs" / "examples", fresh_desk.folder / "docs" / "examples")
     assert {command.split()[0] for command in commands} == {
