@@ -6,24 +6,38 @@
 # make docs     the guide and the reference as pages, in build/site
 # make check    formatting, lint, types, the compiler's warnings, arrows between modules
 #
-# All of them first create .venv where it is missing or older than pyproject.toml,
-# constraints.txt, setup.py or the C++ sources.
+# All of them first create .venv where it is missing or older than pyproject.toml, constraints.txt, setup.py or the
+# C++ sources. `make setup`, table1 and bench install what running needs; the others, and `make setup-dev`, add the
+# tools of development.
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 BIN := .venv/bin
 READY := .venv/.ready
+READY_DEV := .venv/.ready-dev
+INSTALLED := pyproject.toml constraints.txt setup.py $(wildcard paradigms/kernels/native/*)
 
-.PHONY: setup table1 bench docs check test test-slow sanitize test-browser clean
+.PHONY: setup setup-dev table1 bench docs check test test-slow sanitize test-browser clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt setup.py $(wildcard paradigms/kernels/native/*)
+setup-dev: $(READY_DEV)
+
+define install
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '$(1)' --constraint constraints.txt
+endef
+
+$(READY): $(INSTALLED)
+	$(call install,.)
 	@touch $@
+
+# Installs the package too, so that a change of the sources compiles them once.
+$(READY_DEV): $(INSTALLED)
+	$(call install,.[dev])
+	@touch $(READY) $@
 
 table1: $(READY)
 	$(BIN)/harness run experiments/table1.yaml
@@ -31,10 +45,12 @@ table1: $(READY)
 bench: $(READY)
 	$(BIN)/harness bench
 
-docs: $(READY)
+docs: $(READY_DEV)
+	$(BIN)/python docs/generate_architecture.py
+	$(BIN)/python docs/generate_images.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-check: $(READY)
+check: $(READY_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror paradigms/kernels/native/*.h paradigms/kernels/native/*.cpp
 	$(BIN)/python setup.py --quiet build_ext --strict
@@ -42,16 +58,16 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY)
+test: $(READY_DEV)
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-slow: $(READY)
+test-slow: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow --numprocesses 2
 
-sanitize: $(READY)
+sanitize: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow tests/paradigms/kernels/test_sanitizers.py
 
-test-browser: $(READY)
+test-browser: $(READY_DEV)
 	@test -x "$(CHROMIUM)" || { echo "Chromium is needed (Debian's: apt-get install chromium), or named: make test-browser CHROMIUM=/path" >&2; exit 1; }
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m browser tests/browser
 

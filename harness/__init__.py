@@ -1,4 +1,4 @@
-"""The machine: from an experiment file to a table, one way (spec, plan, run, record, table).
+"""The experiment runner: spec → plan → run → record → table.
 
 What a script or a notebook uses stands here and is loaded when it is first used, so that `import harness` costs
 nothing: `load_spec` reads an experiment, `run` trains what is missing of it and returns its table, `read_records` its

@@ -1,4 +1,4 @@
-"""The types of what a model is fed with."""
+"""Types of a batch: images and targets."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""From a cell to torch modules: the only place of the harness that builds them from paradigms."""
+"""Builds torch modules from cells. The only module that builds operators of `paradigms` for training."""
 
 from dataclasses import dataclass
 from typing import cast

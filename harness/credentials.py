@@ -1,4 +1,4 @@
-"""Passwords within addresses: nothing that is stored, printed or logged shows one."""
+"""Removes passwords from addresses before they are stored, printed or logged."""
 
 import base64
 import re

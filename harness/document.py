@@ -1,4 +1,4 @@
-"""A YAML file with source positions: the error for a mistake in it gives file, line and key path."""
+"""A YAML document with source positions: an error reports file, line and key path."""
 
 import json
 import re

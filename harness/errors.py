@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The exceptions of the harness, in one hierarchy.
 
 HarnessError                a user's mistake or a bad outcome: one message, no traceback
 ├── SpecError               an experiment, a recipe or an option: file, line, key path

@@ -1,4 +1,4 @@
-"""What each factor of a factorial experiment does: main effects and interactions of two factors, seed by seed.
+"""Main effects and two-factor interactions of a factorial experiment, one value per seed.
 
 A linear model with effect coding: every factor and every pair of factors. A main effect is then what a level adds
 over the factor's first level on average over all levels of the other factors, each weighing the same, and an

@@ -1,4 +1,4 @@
-"""Temporary folders that are there when they are needed."""
+"""Temporary folders, created when they are needed."""
 
 import tempfile
 from collections.abc import Iterator

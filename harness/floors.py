@@ -1,4 +1,4 @@
-"""Models without attention, trained on the same images: what a table's rows have to beat."""
+"""Floors: models without attention, trained on the same images, that a table's rows should beat."""
 
 from collections.abc import Callable
 from math import prod

@@ -1,4 +1,4 @@
-"""Where a cell's weights start, if not from scratch: in a run of another cell, or in a file."""
+"""Where a cell's initial weights come from: a run of another cell, or a file."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Names that come from a file system, for people and for databases."""
+"""File names as printable text, for people and for databases."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule; every duration becomes optimizer steps here."""
+"""Optimizer and learning-rate schedule. Durations are converted to optimizer steps here."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""YAML text to mappings and lists with source positions, within limits that keep every file quick to read.
+"""Parses YAML text into mappings and lists with source positions, within limits on size and depth.
 
 YAML 1.2 by ruamel.yaml: `1e-3` is a number, `off` and `2024-05-01` are texts, a duplicate key is an error. Anchors,
 aliases and merge keys are allowed, tags and directives are not.

@@ -1,4 +1,4 @@
-"""From a spec to the ordered, finite list of (cell, replicate)."""
+"""From a spec to the ordered, finite list of (cell, replicate); cell ids."""
 
 import hashlib
 import json

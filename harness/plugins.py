@@ -1,4 +1,4 @@
-"""Levels and datasets of one's own: found as entry points of installed packages, or in a module or file that is named.
+"""Loads plug-ins: levels and datasets from entry points, modules or files.
 
 An entry point is of the group `elsa_ablation.<room>` and called like its level. A module lists its levels as the rooms
 do: `NORMALIZATIONS = {"mine": Mine}`. Torch is imported where there is something to load, not before.

@@ -1,4 +1,4 @@
-"""Processes of this machine: groups that end as a whole, children that end with their parent."""
+"""Process groups that end as a whole, and children that end with their parent."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The project that somebody works in: its root, and what the file `harness.yaml` there states."""
+"""Finds the root of the user's project and reads its `harness.yaml`."""
 
 import tomllib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a number comes from: the code that a cell reaches, the checkout, versions, the machine. Imports no torch."""
+"""Provenance of a run: code digests of a cell, commit, versions and device. Imports no torch."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""From files and options to an `ExperimentSpec`: every mistake is a `SpecError` with its place."""
+"""From files and options to an `ExperimentSpec`; every mistake is a `SpecError` with its position."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What of an experiment has no effect: fields that no stage of a row reads, rows that are the same cell."""
+"""Finds parts of an experiment without effect: unused fields, and rows that are the same cell."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby

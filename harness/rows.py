@@ -1,4 +1,4 @@
-"""All rows of an experiment: those it states, then every combination of the levels of its factors."""
+"""All rows of an experiment: the stated ones, then the combinations of its factors."""
 
 from itertools import combinations, product
 from typing import Any

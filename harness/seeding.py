@@ -1,4 +1,4 @@
-"""Seeds derived from names, never from order: whatever two runs share by name, they draw alike."""
+"""Seeds derived from names, never from order of execution."""
 
 import hashlib
 

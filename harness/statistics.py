@@ -1,4 +1,4 @@
-"""What a few seeds can prove: paired comparisons over replicates, verdicts over a table, marks on a row.
+"""Paired comparisons over replicates, verdicts over a table, and marks on a row.
 
 Replicate s of two rows shares data order, augmentation and initial values, so that differences are taken seed by seed.
 The paired t-test decides, after Holm's correction over the table; the exact sign-flip p-value stands beside it.

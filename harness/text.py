@@ -1,4 +1,4 @@
-r"""Text from outside, as each format of output prints it: one function a format, used wherever that format is written.
+r"""Escapes text from outside for each output format, one function per format.
 
 Names of rows, titles, notes, names of files and messages of errors may have any character. Every format has it on one
 line, and control characters as their escapes (`\x1b`): they would move a terminal's cursor, break a csv or an SVG.

@@ -1,4 +1,4 @@
-"""The training loop: plain torch on timm's parts."""
+"""The training loop, in plain torch with timm's parts."""
 
 import math
 from collections.abc import Iterator

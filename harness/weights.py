@@ -1,4 +1,4 @@
-"""Weights from files into models: what a run has kept, or a checkpoint that others released."""
+"""Loads weights from files into models: of a run, or of a released checkpoint."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

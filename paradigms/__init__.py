@@ -1,4 +1,4 @@
-"""One paradigm for depthwise convolution, dynamic filters and local self-attention: Eq. 4 of arXiv:2112.12786.
+"""Depthwise convolution, dynamic filters and local self-attention as one operator: Eq. 4 of arXiv:2112.12786.
 
 The names below are loaded when they are first used, so that `import paradigms` costs nothing.
 """

@@ -1,4 +1,4 @@
-"""The operator: Eq. 4 of arXiv:2112.12786 assembled from one part of each room."""
+"""`LocalAttention`: Eq. 4 of arXiv:2112.12786 assembled from one level of each room."""
 
 import torch
 from jaxtyping import Bool, Float

@@ -1,4 +1,4 @@
-"""Batch normalization of maps whose channels come last."""
+"""Batch normalization of channels-last maps."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The frozen description of one operator, and the names of all levels. Imports no torch, no timm.
+"""The frozen config of one operator. Imports no torch and no timm.
 
 The operator is Eq. 4 of arXiv:2112.12786: logits from a set of terms, a normalization, a neighborhood, an aggregation.
 """

@@ -1,4 +1,4 @@
-"""Tensors that depend on a geometry and sizes alone, such as the index of every tap: made once and kept.
+"""Cached tensors that depend on a geometry and sizes alone, such as the index of every tap.
 
 They are made in NumPy, which torch's modes do not see: what is kept is never a fake tensor, nor one of a transform or
 of inference mode. While such a mode is active, it gets tensors of its own, made of the arrays, which are not kept.

@@ -1,4 +1,4 @@
-"""What every level declares of itself: its own fields, and what it goes with. Imports no torch, no timm.
+"""Facts that every level declares: its own fields and what it can be combined with. Imports no torch.
 
 A field of a level is a key of `AttentionConfig` and, by the same name, of an experiment's YAML; it is part of a cell's
 id where the level is used and the value is not the default.

@@ -1,4 +1,4 @@
-"""The plain types that the rooms share, and the reference mathematics: as one reads it, no state, float64-clean.
+"""Types that the rooms share, and the reference mathematics: stateless, exact in float64.
 
 Notation: N = height x width queries, K taps of a neighborhood, `offsets` rows of a position table.
 """

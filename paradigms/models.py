@@ -1,4 +1,4 @@
-"""Models by name for users of timm: `import paradigms.models`, then `timm.create_model("net7_swin_tiny")`.
+"""Names for timm: after `import paradigms.models`, `timm.create_model("net7_swin_tiny")` works.
 
 Importing this module registers them; nothing else in this package does anything when it is imported. A model is one row
 of `MODELS`: sizes, and an operator for each stage. `attention_swin`, `attention_volo` and `attention_deit` are for

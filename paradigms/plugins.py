@@ -1,4 +1,4 @@
-"""Levels of one's own: how they enter the rooms, and what they must have.
+"""Adds custom levels to the rooms and checks what they must have.
 
 A level from outside is what a level in a room's own mapping is: a class that keeps the room's protocol. Nothing happens
 when this module is imported.

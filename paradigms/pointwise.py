@@ -1,4 +1,4 @@
-"""Layers that project every pixel of a map, and how they start."""
+"""Linear layers that project every pixel of a map, and their initialization."""
 
 import math
 from collections.abc import Mapping

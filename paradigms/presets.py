@@ -1,4 +1,4 @@
-"""Named, published points of Eq. 4 (arXiv:2112.12786). Imports no torch, no timm."""
+"""Named, published points of Eq. 4 (arXiv:2112.12786). Imports no torch and no timm."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What stands around the four rooms: pixels to what all of them see, to values, and aggregated values to the output."""
+"""The layers before and after the four rooms: input, value and output projections."""
 
 from collections.abc import Callable
 from typing import NamedTuple

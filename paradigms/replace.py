@@ -1,4 +1,4 @@
-"""Any operator in place of the attention of a model that timm has built."""
+"""Replaces the attention of a timm model by any operator."""
 
 from collections.abc import Iterable
 from typing import Any

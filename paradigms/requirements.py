@@ -1,4 +1,4 @@
-"""What an operator requires of its place in a backbone: width, heads, map and batch. Imports no torch.
+"""What an operator requires of width, heads, map and batch. Imports no torch.
 
 `AttentionConfig` refuses what is impossible everywhere, this module what is impossible in one place. So a plan can
 refuse it before anything is built.

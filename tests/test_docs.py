@@ -1,12 +1,16 @@
 """What the guide and the README show works: commands parse, experiments load, Python runs, links lead somewhere."""
 
+import hashlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -23,7 +27,11 @@ from paradigms.facts import BORDERS, NEIGHBORHOODS, NORMALIZATIONS, ROOMS
 from .dead_links import find_dead_links
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / "index.md", ROOT / "docs" / "findings.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
+]
 
 BACKENDS = ("cpu", "torch", "triton", "dense")
 
@@ -37,7 +45,7 @@ def list_blocks(path: Path, language: str) -> Iterator[str]:
 
 def list_commands(path: Path) -> list[str]:
     """Lines that begin with `harness`, fenced or indented, without their comments."""
-    return re.findall(r"^(?: {4})?(harness [a-z].*?)(?: +#.*)?$", path.read_text(), re.MULTILINE)
+    return re.findall(r"^(?: {4})?(?:\.venv/bin/)?(harness [a-z].*?)(?: +#.*)?$", path.read_text(), re.MULTILINE)
 
 
 def test_there_is_something_to_check() -> None:
@@ -54,7 +62,7 @@ def test_every_command_is_one_that_harness_takes(path: Path) -> None:
 
 VERBS = next(action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
 OPTIONS = {verb: set(parser._option_string_actions) for verb, parser in VERBS.items()}
-OF_OTHERS = {"--editable"}
+OF_OTHERS = {"--editable", "--no-deps"}
 """Options in the guide that are pip's."""
 
 
@@ -80,27 +88,59 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_the_tree_of_the_readme_is_the_source_tree() -> None:
-    (tree,) = re.findall(r"^## What is where\n\n```\n(.+?)^```", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
-    entries = [re.split(r"  +", line.strip())[0] for line in tree.splitlines()]
-    shown = {name for entry in entries for name in re.findall(r"[\w/-]+(?:\.\w+|/)", entry)}
-    folders = ("harness", "paradigms", "experiments", "results", "docs", "tests")
-    inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
-    paths = [*inside, *(ROOT / folder for folder in folders), ROOT / "setup.py"]
-    known = {f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in paths}
-    assert [name for name in shown if not any(path.endswith(f"/{name}") for path in known)] == []
-    modules = [
-        path for path in inside if path.suffix == ".py" and path.parts[len(ROOT.parts)] in ("harness", "paradigms")
-    ]
-    listed = {name.rpartition("/")[2] for name in shown} | {"__init__.py", "__main__.py"}
-    unlisted = [path.name for path in modules if path.name not in listed]
-    summed_up = {"cli", "triton_kernels"}
-    assert [path for path in modules if path.name in unlisted and path.parent.name not in summed_up] == []
+def test_the_readme_is_short_and_its_tree_names_folders_that_exist() -> None:
+    text = PAGES[0].read_text()
+    assert len(text.splitlines()) <= 150
+    (tree,) = re.findall(r"^## Where things are\n\n```\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+    top, missing = ROOT, []
+    for indent, names in re.findall(r"^( *)(\S+(?:, \S+)*)  ", tree, re.MULTILINE):
+        top = top if indent else ROOT / names
+        folders = [top / name for name in names.split(", ")] if indent else [top]
+        missing += [folder for folder in folders if not folder.is_dir()]
+    assert missing == []
 
 
-def test_the_readme_lists_every_level() -> None:
+def run_generator(name: str) -> dict[str, Any]:
+    """The functions of a script in `docs`; `make docs` executes it."""
+    return runpy.run_path(str(ROOT / "docs" / f"{name}.py"))
+
+
+def test_the_page_of_the_architecture_is_what_the_docstrings_say() -> None:
+    page = run_generator("generate_architecture")["make_page"]()
+    assert (ROOT / "docs" / "architecture.md").read_text() == page, "make docs"
+    modules = [path for top in ("harness", "paradigms") for path in (ROOT / top).rglob("*.py")]
+    assert page.count(".py`: ") == sum(path.name != "__init__.py" for path in modules) > 100
+
+
+def test_the_figures_of_the_readme_show_all_levels_and_the_results_of_today() -> None:
+    images = ROOT / "docs" / "images"
+    assert (images / "equation.svg").read_text() == run_generator("generate_images")["draw_equation"](), "make docs"
+    digest = hashlib.sha256((ROOT / "results" / "laptop" / "table1.csv").read_bytes()).hexdigest()
+    assert digest in (images / "table1.svg").read_text(), "make docs"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/findings.md", "docs/guide/start.md"])
+def test_every_interval_that_is_shown_is_in_a_results_file(name: str) -> None:
+    """But for those of the recipe `smoke`, whose results are not kept."""
+    text = (ROOT / name).read_text().partition("--recipe smoke\n\n    row")
+    _, _, rest = text[2].partition("\n\n")
+    shown = re.findall(r"[+-]\d+\.\d+ \[[+-].+?\]", " ".join((text[0] + rest).split()))
+    results = " ".join(path.read_text() for path in (ROOT / "results" / "laptop").glob("*.md"))
+    assert len(shown) >= 3
+    assert [interval for interval in shown if interval not in results] == []
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    assert citation["version"] == version
+    assert f"\n## {version} ({citation['date-released']})\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_guide_lists_every_level() -> None:
     for room in ("parameterization", "normalization", "neighborhood", "aggregation"):
-        (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", PAGES[0].read_text(), re.MULTILINE)
+        text = (ROOT / "docs" / "guide" / "operator.md").read_text()
+        (row,) = re.findall(rf"^\| {room}: .+\| (.+) \|$", text, re.MULTILINE)
         assert re.findall(r"`(\w+)`", row) == list(ROOMS[room])
 
 
@@ -111,7 +151,7 @@ def list_table(path: Path, head: str) -> list[list[str]]:
 
 
 def test_the_guide_says_what_each_backend_computes() -> None:
-    rows = list_table(PAGES[1].parent / "guide" / "operator.md", "| neighborhood and border |")
+    rows = list_table(ROOT / "docs" / "guide" / "operator.md", "| neighborhood and border |")
     shown = {}
     for place, *cells in rows:
         neighborhood, *borders = re.findall(r"`(\w+)`", place)
@@ -197,7 +237,7 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
     assert found == [f"index.html: {address}" for address in [*dead, "large.png", "chart.png", "https://example.org/y"]]
 
 
-MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_link_between_files_of_the_source_tree_leads_to_one() -> None:

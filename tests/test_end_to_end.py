@@ -246,8 +246,10 @@ def test_what_one_experiment_has_trained_is_shown_in_another(desk: Desk) -> None
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
-    commands = re.findall(r"^    harness (.+?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> None:
+    text = "".join((ROOT / name).read_text() for name in ("docs/guide/commands.md", "README.md"))
+    commands = re.findall(r"^(?:    \.venv/bin/)?harness (.+?)(?: +#.*)?$", text, re.MULTILINE)
+    shutil.copytree(ROOT / "docs" / "examples", fresh_desk.folder / "docs" / "examples")
     assert {command.split()[0] for command in commands} == {
         *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
         *("status", "show", "ui", "doctor", "data", "bench", "export"),
@@ -260,6 +262,7 @@ def test_the_commands_of_the_readme_run(fresh_desk: Desk) -> None:
             continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
+        small += ["--seeds", "1", "--set", "floor_width=null"] if "docs/examples/" in command else []
         small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
         if "RUN" in command:
             command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901

@@ -7,9 +7,12 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +129,49 @@ def test_an_installed_wheel_starts_a_study_in_an_empty_folder(
     run(str(installed / "harness"), "run", "experiments/table6.yaml", *small, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert (tmp_path / "mlflow.db").is_file()
     assert list((tmp_path / "results").rglob("table6.csv"))
+
+
+def list_required(*names: str) -> set[str]:
+    """These distributions and all that they require, by canonical name; what is not installed is left out."""
+    found, left = set[str](), [canonicalize_name(name) for name in names]
+    while left:
+        name = left.pop()
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+        needed = [
+            requirement
+            for requirement in map(Requirement, lines)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        ]
+        left += [
+            canonicalize_name(requirement.name)
+            for requirement in needed
+            if canonicalize_name(requirement.name) not in found
+        ]
+    return found
+
+
+OPERATOR_ALONE = """
+import sys
+sys.modules.update(dict.fromkeys({missing}))  # importing them fails
+import timm, torch
+import paradigms, paradigms.laws, paradigms.models, paradigms.plugins
+attention = paradigms.build_attention("elsa", dim=32, num_heads=2)
+assert attention(torch.ones(1, 8, 8, 32)).shape == (1, 8, 8, 32)
+timm.create_model("net7_swin_tiny")
+"""
+
+
+@pytest.mark.slow
+def test_paradigms_needs_torch_timm_and_jaxtyping_alone(tmp_path: Path) -> None:
+    """Every module of another distribution is made impossible to import, those of the harness included."""
+    present = list_required("torch", "timm", "jaxtyping")
+    assert "mlflow" not in present
+    modules = metadata.packages_distributions().items()
+    missing = [name for name, owners in modules if present.isdisjoint(map(canonicalize_name, owners))]
+    missing = sorted({*missing, "harness"} - {"paradigms", *sys.stdlib_module_names})
+    assert {"mlflow", "pandas", "scipy", "harness"} <= set(missing)
+    run(sys.executable, "-c", OPERATOR_ALONE.format(missing=missing), cwd=tmp_path, PYTHONPATH=str(ROOT))

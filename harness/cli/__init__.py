@@ -1,4 +1,4 @@
-"""The verbs: parse, call, print. Everything heavy is imported inside a verb, so that `--help` is quick."""
+"""The command line: parses arguments, calls one function for each verb, and prints. Imports no torch."""
 
 import argparse
 import io

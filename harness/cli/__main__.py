@@ -1,4 +1,4 @@
-"""`python -m harness.cli` is `harness`."""
+"""Makes `python -m harness.cli` the same as `harness`."""
 
 import sys
 

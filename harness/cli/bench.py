@@ -1,4 +1,4 @@
-"""`harness bench`: times and memory of every operator, against others' and the goals."""
+"""`harness bench`: measures time and memory of every operator and compares them with the goals."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`harness completion`: a script that teaches a shell the verbs, options and names."""
+"""`harness completion`: prints a script for shell completion of verbs, options and names."""
 
 import argparse
 

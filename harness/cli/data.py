@@ -1,4 +1,4 @@
-"""`harness data`: what is there and where."""
+"""`harness data`: lists the datasets that are available, and where."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`harness describe`: what an operator or a row is."""
+"""`harness describe`: describes an operator or a row."""
 
 import argparse
 

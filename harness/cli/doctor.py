@@ -1,4 +1,4 @@
-"""`harness doctor`: what is wrong, and what to do."""
+"""`harness doctor`: checks the installation and says what to do."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`harness evaluate`: what a row scores with weights from a file."""
+"""`harness evaluate`: scores a row with weights from a file."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`harness export`: the model of a run for timm."""
+"""`harness export`: writes the model of a run for timm."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`harness init`: experiments and recipes to start from, in a folder of one's own."""
+"""`harness init`: copies the shipped experiments and recipes into a new project."""
 
 import argparse
 import shlex

@@ -1,4 +1,4 @@
-"""`harness list`: what there is."""
+"""`harness list`: lists experiments, recipes, presets, operators and data."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What several verbs take, and what they make of it."""
+"""Options that several verbs share, and how they are parsed."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`harness plan`: what an experiment would train."""
+"""`harness plan`: shows what an experiment would train."""
 
 import argparse
 

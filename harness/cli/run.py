@@ -1,4 +1,4 @@
-"""`harness run`: train what is missing, then print the table."""
+"""`harness run`: trains what is missing, then prints the table."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`harness search`: an Optuna study whose trials are runs, then its winner on the test set."""
+"""`harness search`: runs an Optuna study whose trials are runs, then tests its winner."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`harness show`: all about one run, or one cell."""
+"""`harness show`: shows everything about one run or one cell."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`harness status`: how far every experiment has come."""
+"""`harness status`: shows the progress of every experiment."""
 
 import argparse
 from pathlib import Path

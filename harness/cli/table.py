@@ -1,4 +1,4 @@
-"""`harness table`: the table of what the store has."""
+"""`harness table`: writes the table again from the runs in the store."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`harness ui`: the runs, or a search, in the browser."""
+"""`harness ui`: opens the runs, or a search, in the browser."""
 
 import argparse
 import os

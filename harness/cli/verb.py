@@ -1,4 +1,4 @@
-"""What every verb is: a module of this folder."""
+"""The protocol that every verb follows, and its exit codes."""
 
 import argparse
 import os

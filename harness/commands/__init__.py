@@ -1,1 +1,1 @@
-"""What the verbs of the command line do beyond running a plan and making its table: texts for people."""
+"""The verbs beyond run, search and table, one module for each, and their output as text."""

@@ -1,4 +1,4 @@
-"""`harness completion`: what a shell offers after TAB, made from the parser itself by shtab."""
+"""`harness completion`: the completion script, generated from the parser by shtab."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The server of `harness ui --search`: optuna-dashboard, for pages of its own address alone.
+"""The server of `harness ui --search`: optuna-dashboard, restricted to requests from its own pages.
 
 optuna-dashboard answers requests for any host. A web page whose domain name is made to point to this machine (DNS
 rebinding) could read studies and delete them.

@@ -1,4 +1,4 @@
-"""`harness describe`: an operator's equation, source and parts, and what a model with it costs, stage by stage."""
+"""`harness describe`: equation, source and parts of an operator, and the cost of a model by stage."""
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How long runs will take, judged by those that have been measured."""
+"""Estimates the duration of runs from runs that have been measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How much memory a training step holds, from shapes alone: fake tensors compute nothing and store nothing.
+"""Forecasts the memory of a training step from shapes alone, by fake tensors.
 
 The forward pass is gone through once at the batch size that is asked for. What autograd keeps for the backward pass is
 counted once a storage, so that a fused operator counts with what it keeps and an unfused one with all its maps. In the

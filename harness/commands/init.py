@@ -1,4 +1,4 @@
-"""`harness init`: the shipped experiments and recipes as files of one's own."""
+"""`harness init`: copies of the shipped experiments and recipes."""
 
 from collections.abc import Iterator
 from pathlib import Path

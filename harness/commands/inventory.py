@@ -1,4 +1,4 @@
-"""`harness data`: which datasets are there, and where."""
+"""`harness data`: the datasets that are available, and where."""
 
 from collections.abc import Iterable
 

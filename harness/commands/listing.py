@@ -1,4 +1,4 @@
-"""`harness list`: what there is."""
+"""`harness list`: names of experiments, recipes, presets, operators and data."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`harness plan`: every cell of an experiment, what it costs, what its stages see, what is done."""
+"""`harness plan`: every cell of an experiment, its cost, its stages and its progress."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What `harness show` has found, as text for a terminal."""
+"""The output of `harness show` as text."""
 
 import math
 import shlex

@@ -1,4 +1,4 @@
-"""What `harness run` shows while it goes on: a live display on a terminal, plain lines elsewhere."""
+"""The progress display of `harness run`: live on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What `harness search` shows while it goes on, and its winner as a row."""
+"""The progress display of `harness search`, and the winner as a row."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""`harness show`: all that is known of one run, or of one cell with all its seeds."""
+"""`harness show`: finds one run, or one cell with all its seeds, and all that is known about it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`harness status`: how far every experiment has come."""
+"""`harness status`: the progress of every experiment."""
 
 import time
 from collections import Counter

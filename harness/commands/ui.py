@@ -1,4 +1,4 @@
-"""`harness ui`: the web page of MLflow, or of optuna-dashboard, on this machine alone, as long as somebody looks."""
+"""`harness ui`: serves MLflow's page, or optuna-dashboard, on this machine until Ctrl-C."""
 
 import os
 import signal

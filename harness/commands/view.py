@@ -1,4 +1,4 @@
-"""How a command shows what goes on: a live display on a terminal, plain lines elsewhere."""
+"""The common part of progress displays: live on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,4 +1,4 @@
-"""Datasets and their loaders, one file a family. Torch is imported when images are loaded, not before."""
+"""Datasets and their loaders, one file per family. Torch is imported only when images are loaded."""
 
 from __future__ import annotations
 

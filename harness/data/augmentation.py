@@ -1,4 +1,4 @@
-"""Random changes of whole batches in memory, and the random streams that they draw from."""
+"""Random augmentation of whole batches in memory, and its random streams."""
 
 import random
 from collections.abc import Iterator

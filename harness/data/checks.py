@@ -1,4 +1,4 @@
-"""What every dataset family asks of a recipe before it reads an image. Imports no torch."""
+"""Checks of a recipe's data fields that every dataset family shares. Imports no torch."""
 
 from harness.errors import DataError
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec

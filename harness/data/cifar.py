@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 have in common: 60,000 small colour images, in memory.
+"""What CIFAR-10 and CIFAR-100 share: 60,000 small colour images, found or fetched, kept in memory.
 
 They come from the files of the Python version, as torchvision stores and checks them, or from a package that holds the
 same images. Without `--data DIR` they lie in a cache of the user's, where `harness run` fetches them to.

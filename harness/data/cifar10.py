@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009): ten kinds of things.
+"""CIFAR-10 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009): ten classes.
 
 No licence is stated for it: the images are fetched and cached, never shipped.
 """

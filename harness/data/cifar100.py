@@ -1,4 +1,4 @@
-"""CIFAR-100 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009): the hundred fine labels.
+"""CIFAR-100 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009): a hundred classes.
 
 No licence is stated for it: the images are never shipped.
 """

@@ -1,4 +1,4 @@
-"""From an image file to eight bits of red, green and blue, without silent loss.
+"""Decodes an image file to 8-bit RGB without silent loss.
 
 Pillow's `convert("RGB")` clips what has more than eight bits and forgets transparency. Here:
 

@@ -1,4 +1,4 @@
-"""What a dataset family is, and what it gives a run. Imports no torch: `harness plan` reads digests."""
+"""The protocol of a dataset family, and the dataset that it loads. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files lie below a folder of a dataset. Imports no torch.
+"""Lists the files below a folder of a dataset. Imports no torch.
 
 One rule for what is not a plain file or folder: links are followed; a link that leads nowhere, or to a folder that it
 lies in, is refused by its name, and so are folders that cannot be read and names of images that are no files (pipes,

@@ -1,4 +1,4 @@
-"""Image files in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, as ImageNet-1K is usually stored.
+"""Image files in folders, `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, as ImageNet-1K is usually stored.
 
 The folder `val/` is the test set. Images may lie deeper than in `CLASS/`. Training images get timm's augmentation of
 single images (random crop, flip, color, RandAugment, random erasing); `scale: null` is timm's default crop, 8 to 100 %

@@ -1,4 +1,4 @@
-"""Files of token labels, one for each training image: where they lie and whether all are there. Imports no torch.
+"""Finds and checks the files of token labels, one per training image. Imports no torch.
 
 They have the form of the authors of arXiv:2104.10858: `label_maps/CLASS/NAME.pt` for `train/CLASS/NAME.jpg`, whose
 content `harness.data.token_labels` reads.

@@ -1,4 +1,4 @@
-"""The processes that decode images for a run: one that is killed ends the run, and says by which signal."""
+"""The worker processes that decode images; a killed worker ends the run and reports the signal."""
 
 import signal
 from collections.abc import Iterator

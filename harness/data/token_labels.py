@@ -1,4 +1,4 @@
-"""Token labeling (arXiv:2104.10858): label maps that follow their images, and what tokens are trained on.
+"""Token labeling (arXiv:2104.10858): label maps that follow their image's augmentation, and the targets.
 
 A label map is a tensor of (2, k, rows, columns) in a file: the k largest logits of a trained classifier at each place
 of the whole image, then their classes. It is cropped as its image by RoI-align, flipped and moved with it, and becomes

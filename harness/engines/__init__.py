@@ -1,4 +1,4 @@
-"""Where runs execute; a new engine is one file, one row here, and one subclass of the contract test."""
+"""Where runs execute. A new engine is one file, one entry here and one subclass of the contract test."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What every engine promises: tasks in, events out, one process a task.
+"""The protocol of an engine: tasks in, events out, one process per task.
 
 An engine pulls a task when it has room for one, starts tasks in their order, and ends every one that it started with
 exactly one outcome, unless the caller closes the iterator first. Nothing that a task does (raise, crash, hang, eat the

@@ -1,4 +1,4 @@
-"""What a process imports, so that a worker executes the code that its caller has digested, and nothing else."""
+"""Checks that a worker imports the code that its caller has digested."""
 
 import importlib.util
 import os

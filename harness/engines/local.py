@@ -1,4 +1,4 @@
-"""Processes of this machine, forked from a server that has the slow imports behind it."""
+"""The engine `local`: processes of this machine, forked from a server that has imported torch."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Evidence that memory ran out where a process was killed: SIGKILL alone proves nothing, people send it too."""
+"""Decides whether the kernel killed a process because memory ran out."""
 
 from collections.abc import Iterator
 from pathlib import Path

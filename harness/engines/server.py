@@ -1,4 +1,4 @@
-"""What the fork server does besides forking; it alone imports this module, as the first of its preloaded modules.
+"""The fork server's own code; it is the first of the modules that the server preloads.
 
 The server ends when the process that started it has ended, even by SIGKILL. The kernel then kills the workers, but not
 what they have started. A worker that holds the interpreter's lock cannot do so either: the server ends their groups.

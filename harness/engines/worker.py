@@ -1,4 +1,4 @@
-"""The process of one task: it leads a group, ends with the process that asked for it, and reports through a pipe."""
+"""The process of one task: leads a process group, reports through a pipe, ends with its caller."""
 
 import multiprocessing
 import os

@@ -1,1 +1,1 @@
-"""Figures, and the page that holds them: from the frames that tables are written from. Matplotlib alone, no display."""
+"""Figures of tables and searches, and the HTML page that contains them. Needs matplotlib and no display."""

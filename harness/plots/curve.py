@@ -1,4 +1,4 @@
-"""Validation accuracy by epoch: the mean of each row, its seeds as thin lines; the paper's curves beside them."""
+"""Figure `curve`: validation accuracy by epoch, the mean of each row and its seeds, beside the paper's."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What each row adds to the baseline: mean, 95 % interval, a dot a seed, the paper's difference."""
+"""Figure `delta`: each row's difference to the baseline, with 95 % interval, seeds and the paper's value."""
 
 import pandas as pd
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""How every figure is drawn and kept: as a picture for documents and as one for the web, the same each time."""
+"""The style of every figure, and how figures are written as PNG and SVG."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,4 +1,4 @@
-"""Accuracy by the number of heads: rows that differ by their heads alone are one line."""
+"""Figure `heads`: accuracy by number of heads; rows that differ in heads alone form one line."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Names beside points, where they cover neither each other nor a point."""
+"""Places labels beside points without overlaps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One HTML page with figures in it, that needs no other file and no network."""
+"""A self-contained HTML page with figures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All that a table's figures are drawn from: its plan, its frame, and the records behind each row."""
+"""The data of a table's figures: its plan, its frame and the records of each row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

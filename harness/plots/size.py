@@ -1,4 +1,4 @@
-"""Accuracy against multiply-adds and against parameters, as measured and, where it is printed, as in the paper."""
+"""Figure `size`: accuracy against multiply-adds and parameters, measured and as printed in the paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

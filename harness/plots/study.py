@@ -1,4 +1,4 @@
-"""Figures of a search: what its trials measured, and where in the space."""
+"""Figures of a search: objectives of its trials, and where in the space they lie."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A table with its figures: one HTML page that needs nothing else, and the plots that an experiment asks for."""
+"""Writes a table's files, its HTML page and the figures that the experiment asks for."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""From a plan to records: what is missing is trained, one process a run. Torch is imported in those processes alone.
+"""From a plan to records: trains what is missing, one process per run.
 
 `from harness import run` means the library's function, and Python would give it this package instead, as soon as
 anything has imported that: so the package can be called, and is that function.

@@ -1,4 +1,4 @@
-"""One run, inside the process that it has for itself."""
+"""Executes one run in its own process."""
 
 import errno
 import gc

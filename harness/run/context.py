@@ -1,4 +1,4 @@
-"""What travels from the parent to a run's process. Imports no torch: the parent needs none."""
+"""The settings that a run's process gets from its parent. Imports no torch."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What `run_plan` tells while it goes on."""
+"""The events that `run_plan` yields."""
 
 from dataclasses import dataclass
 from pathlib import Path

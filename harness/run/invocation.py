@@ -1,4 +1,4 @@
-"""One call of `harness run` in the store: its parent run, its children, and their ends."""
+"""One call of `harness run` in the store: a parent run and its child runs."""
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping

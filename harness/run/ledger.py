@@ -1,4 +1,4 @@
-"""What of a plan is done, what has gone stale, what is missing: the plan held against the store's records."""
+"""Compares a plan with the store: what is done, stale or missing."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

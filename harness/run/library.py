@@ -1,4 +1,4 @@
-"""What `harness` offers to scripts and notebooks."""
+"""The Python interface for scripts and notebooks: `run`, `read_records`, `compare`."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is known of a run while it is open; both the run's process and its parent keep it, so that either can end it."""
+"""The state of an unfinished run, kept by its process and its parent so that either can close it."""
 
 import time
 from collections.abc import Mapping

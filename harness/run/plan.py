@@ -1,4 +1,4 @@
-"""A plan from beginning to end: trains what is missing or stale, survives every failure, leaves a table."""
+"""Executes a plan: trains what is missing or stale, survives every failure and writes the table."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: known before anything is trained, fetched by the run. Imports no torch."""
+"""Finds and fetches the weights that a run starts from. Imports no torch."""
 
 from __future__ import annotations
 

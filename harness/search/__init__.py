@@ -1,4 +1,4 @@
-"""Searches: an Optuna study whose trials are runs. Optuna is imported when a study is opened."""
+"""Searches: Optuna studies whose trials are runs. Optuna is imported when a study is opened."""
 
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialStarted
 from harness.search.spec import SearchSpec, load_search

@@ -1,4 +1,4 @@
-"""Does what was searched matter beyond what a control leaves of it? The winner against rows made from it."""
+"""Compares a search's winner with controls, to see whether the searched values matter."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a search tells while it goes on."""
+"""The events that a search yields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

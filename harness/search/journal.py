@@ -1,4 +1,4 @@
-"""Optuna's journal file after a crash: its end is repaired, other damage is reported.
+"""Repairs the incomplete end of Optuna's journal file after a crash; reports other damage.
 
 Each line of a journal is one operation. Optuna skips an incomplete last line while it reads, and appends to that very
 line while it writes; from then on it cannot read the file.

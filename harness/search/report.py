@@ -1,4 +1,4 @@
-"""What a search found: a csv of its trials, figures, and one HTML page with all of it."""
+"""The report of a search: a csv of its trials, figures and one HTML page."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

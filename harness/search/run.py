@@ -1,4 +1,4 @@
-"""A search from beginning to end: trials are runs of one invocation, then the winner is retrained beside other rows."""
+"""Executes a search: trials as runs of one invocation, then the winner retrained beside other rows."""
 
 import time
 from collections.abc import Generator, Iterator

@@ -1,4 +1,4 @@
-"""The space of a search: from the numbers of a trial to a row and a recipe, and so to a cell."""
+"""The search space: converts a trial's values to a row, a recipe and a cell."""
 
 import math
 from collections.abc import Mapping

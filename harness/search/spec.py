@@ -1,4 +1,4 @@
-"""What a search's file states beside an experiment's keys: the space, and how it is searched."""
+"""The keys that a search's file adds to an experiment: the space, and how it is searched."""
 
 import json
 from collections.abc import Mapping, Sequence

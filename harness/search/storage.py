@@ -1,4 +1,4 @@
-"""Where studies are kept: Optuna's journal file beside the tracking store, or any storage that Optuna opens."""
+"""Where studies are stored: Optuna's journal file, or any storage that Optuna opens."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""An Optuna study that survives every kill: who works on which trial stands in the study itself.
+"""An Optuna study that continues after it was killed; the study itself records who works on a trial.
 
 A trial that a process left behind is taken up again under its own number, so that none is lost or counted twice. The
 sampler of trial n is seeded by the study's name and n alone: with one worker an interruption changes nothing.

@@ -1,4 +1,4 @@
-"""The outcome of a trial: what a study has of it."""
+"""The outcome of a trial, as a study stores it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

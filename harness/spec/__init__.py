@@ -1,4 +1,4 @@
-"""What a user writes, frozen: an experiment, its rows, its recipe.
+"""Frozen models of the user's files: experiment, rows, recipe.
 
 The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
 """

@@ -1,4 +1,4 @@
-"""Sizes of the backbones and of the floors."""
+"""Sizes of backbones and floors."""
 
 from typing import Annotated, ClassVar, Literal, Self
 

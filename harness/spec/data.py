@@ -1,4 +1,4 @@
-"""Which images, and what is done to them."""
+"""The data of a recipe: dataset, splits and image size."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""An experiment: its rows, and what its paper says of them."""
+"""The model of an experiment: its rows, factors, claims and published numbers."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the models of a file are made of: their base, and types that several share."""
+"""The base class of all models, and field types that several models share."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""A recipe: what every row of a table shares."""
+"""The model of a recipe: data, model sizes and schedule that all rows of a table share."""
 
 from collections.abc import Mapping
 from pathlib import Path

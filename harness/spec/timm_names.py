@@ -1,4 +1,4 @@
-"""Names that timm looks up when a run begins, checked where they are stated. Imports timm only for a rare optimizer."""
+"""Checks names of timm's optimizers, interpolations and policies when a spec is read."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How a run is trained, and what it may use."""
+"""The training of a recipe: optimizer, schedule, augmentation and limits."""
 
 from typing import Annotated, Literal, Self
 

@@ -1,4 +1,4 @@
-"""Records → DataFrame → files: one row of plain numbers a row of the experiment, and what people read of it."""
+"""Records → DataFrame → files: one row of plain numbers per row of the experiment, and its texts."""
 
 from harness.table.document import to_plain
 from harness.table.findings import Findings, make_findings

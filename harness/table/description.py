@@ -1,4 +1,4 @@
-"""The table as a short text, for a store that shows it beside the runs."""
+"""The table as a short text, shown in the store beside the runs."""
 
 from collections.abc import Iterable
 

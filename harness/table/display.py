@@ -1,4 +1,4 @@
-"""Numbers as people read them: the DataFrame of strings that stands in Markdown and in the terminal."""
+"""Numbers formatted for people: the DataFrame of strings behind Markdown and the terminal."""
 
 import math
 from collections.abc import Callable, Mapping

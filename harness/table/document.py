@@ -1,4 +1,4 @@
-"""A table as plain values, for scripts."""
+"""A table as plain values, for `--json`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a table proves beyond its rows: claims of the paper, and the effects of factors. Plain numbers, for csv."""
+"""Claims of the paper and effects of factors, as plain numbers for csv."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""The table for a paper: the columns that the experiment asks for, as a `table` of the package booktabs."""
+"""The table in LaTeX: a `table` environment for the package booktabs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

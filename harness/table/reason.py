@@ -1,4 +1,4 @@
-"""Why a run has no measurement, or what is doubtful about the one that it has: one wording for every output."""
+"""Why a run has no measurement, or a doubtful one, in one wording for every output."""
 
 from dataclasses import replace
 

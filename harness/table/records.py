@@ -1,4 +1,4 @@
-"""The runs behind a table as a DataFrame, one line a run, and the comparisons between its rows."""
+"""The runs behind a table, one per line, and comparisons between its rows, as DataFrames."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The files of a table: csv for machines, Markdown for people, and the same for a terminal and for LaTeX."""
+"""Writes a table's files: csv, Markdown and LaTeX; formats it for the terminal."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Which records stand in a row: one a seed, and all of one version of the code and the data."""
+"""Selects the records of a row: one per seed, all of one version of code and data."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which rows are trained otherwise than the recipe says of all: what a table has to tell under it."""
+"""Finds rows whose training differs from the recipe's common part, for the notes below a table."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where runs are remembered: the `Tracker` protocol, and MLflow behind it. MLflow is imported when it is used."""
+"""The store of runs: the `Tracker` protocol and MLflow behind it. MLflow is imported when it is used."""
 
 from harness.tracking.mlflow_tracker import PRELOAD, MlflowTracker
 from harness.tracking.store import default_tracking_uri

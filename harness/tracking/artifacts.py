@@ -1,4 +1,4 @@
-"""The files of runs.
+"""Reads and writes the artifact files of runs.
 
 Beside a database of ours they are found from the database: MLflow stores absolute paths, which are wrong as soon as the
 folder is moved, copied or mounted elsewhere.

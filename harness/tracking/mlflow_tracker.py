@@ -1,4 +1,4 @@
-"""The tracker that writes to MLflow: an experiment a YAML file, a parent run an invocation, a child run a run.
+"""The MLflow tracker: one MLflow experiment per YAML file, a parent run per call, a child run per run.
 
 The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a light copy that the ledger leaves out.
 MLflow's step is the epoch.

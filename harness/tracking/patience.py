@@ -1,4 +1,4 @@
-"""Calls to a server that may be gone for a while: reported, made again after a pause, given up after some minutes.
+"""Retries calls to an unreachable server for some minutes, and reports each failure.
 
 MLflow's own repetitions say nothing for seven minutes, and ignore that somebody wants to stop.
 """

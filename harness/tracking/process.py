@@ -1,4 +1,4 @@
-"""Who runs: enough to know later whether that process still exists."""
+"""Identifies the process of a run, to find out later whether it still exists."""
 
 import socket
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Runs that are incomplete: an interruption, an earlier version or somebody's hand has left them without their params.
+"""Repairs incomplete runs that an interruption or an earlier version has left without params.
 
 Everything that identifies a run is kept more than once: in its params, in the tag `params`, in the artifact
 `config.json`, in its name, in the run that it is a copy of, and in the call that it belongs to.

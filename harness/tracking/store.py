@@ -1,4 +1,4 @@
-"""The place behind a tracking URI: what it is, whether it can be used, how it comes to be."""
+"""The store at a tracking URI: its kind, whether it is usable, and how it is created."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""What the machine does while a run is open: processor, memory, disk, network, GPU; MLflow measures it."""
+"""System metrics of the machine while a run is open, measured by MLflow."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What the harness asks of a store of runs."""
+"""The protocol that the harness requires of a store of runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the harness's plain values are called in MLflow: pure functions, there and back.
+"""Converts the harness's values to MLflow's names and back: pure functions.
 
 Params are what people group by: row, seed, recipe, levels. Tags are what they search for: `status`, `cell_id`. All that
 is only read is in few tags, each a JSON object: `provenance` (digests, versions, device), `limits`, `process`. Earlier

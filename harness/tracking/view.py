@@ -1,4 +1,4 @@
-"""How MLflow's page shows an experiment: a shared view, kept as a tag of the experiment, and its address.
+"""The default columns and charts of MLflow's page, stored as a shared view of the experiment.
 
 MLflow's page starts on its assistant for language models and lists runs without their parameters. A shared view states
 columns and charts; MLflow reads it from the tag `mlflow.sharedViewState.<key>`.

@@ -1,4 +1,4 @@
-"""The room of aggregations: how weights meet values."""
+"""The room of aggregations: how weights and values are combined."""
 
 from paradigms.aggregation.channel_filter import ChannelFilter
 from paradigms.aggregation.ghost_head import GhostHead

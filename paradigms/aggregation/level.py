@@ -1,4 +1,4 @@
-"""What every aggregation says of itself."""
+"""The protocol of an aggregation."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""The room of backbones: timm's models with the operator in their blocks."""
+"""Backbones: timm's models with operators in their blocks."""
 
 from paradigms.backbones.deit import DeiT
 from paradigms.backbones.stages import ChannelsFirst, OperatorStages, Place

@@ -1,4 +1,4 @@
-"""Weights that were trained on images of one size, for a model that takes another."""
+"""Adapts weights trained at one image size to a model for another."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How operators take the place of attention or convolution in a backbone's stages, and keep it when the map changes."""
+"""Puts operators in place of attention or convolution in a backbone's stages; follows changes of map size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

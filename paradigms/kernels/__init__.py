@@ -1,4 +1,4 @@
-"""The one seam between the operator and speed: `attend` picks a kernel that supports the case.
+"""Fast paths of the operator: `attend` chooses a backend that supports the case.
 
 A kernel is a fast path of the same function as `reference.attend`, equal to it in output and in every gradient.
 """

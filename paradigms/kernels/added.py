@@ -1,4 +1,4 @@
-"""Weights plus a static filter: what weights make plus a convolution of the values, each by what computes it best.
+"""Generated weights plus a static filter: the weighted sum and a convolution, each by its fastest path.
 
 Σ_j (m_{j-i} w_ij + s_{j-i}) v_j = Σ_j m_{j-i} w_ij v_j + Σ_j s_{j-i} v_j. The ghost head is this, with
 m = 1 at λ = 0 (Eq. 8 of arXiv:2112.12786).

@@ -1,4 +1,4 @@
-"""A map cut into blocks of queries, each with its halo: the keys that the taps of its queries reach.
+"""Splits a map into blocks of queries, each with the halo of keys that its taps reach.
 
 Tap o of query a of a block is the key a + o of its halo. So among the products of all queries of a block with all keys
 of its halo, the taps are a strided view, `skew`: its entries are affine in (a_y, a_x, o_y, o_x).

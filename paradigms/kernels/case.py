@@ -1,4 +1,4 @@
-"""What fused attention is computed from and what its backends answer."""
+"""The operands of fused attention, and the protocol of its backends."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 

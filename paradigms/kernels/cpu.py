@@ -1,4 +1,4 @@
-"""The compiled kernels of the CPU, called through a plain C interface.
+"""Calls the compiled CPU kernels through their C interface.
 
 The library is built with the package where there is a compiler, for several instruction sets; the best one that the
 machine has is chosen when it is loaded. Sums run in an order that does not depend on the number of threads. float32 and

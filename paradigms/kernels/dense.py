@@ -1,4 +1,4 @@
-"""The backend `dense`: K copies of the keys and of the values, as the experiments of arXiv:2112.12786 kept them.
+"""The backend `dense`: K copies of keys and values, as in the experiments of arXiv:2112.12786.
 
 Here to be compared with: `unfold` copies each channel K times, products read the copies, autograd keeps them.
 """

@@ -1,4 +1,4 @@
-"""The derivatives of Σ w m a b: each of its four factors is differentiated by a product of the other three.
+"""Derivatives of Σ w m a b with respect to each of the four factors.
 
 `primitive` and `moving` have an operator for each: `dot` makes weights, `mix` what the queries a get, its transpose
 what the keys b get, `correlate` filters.

@@ -1,4 +1,4 @@
-"""Softmax attention with every term of Eq. 4 (arXiv:2112.12786) as one operator of torch.
+"""Softmax attention with every term of Eq. 4 (arXiv:2112.12786) as one custom operator of torch.
 
 It keeps its inputs and two numbers per query and head, `case.Normalizer`, and recomputes the weights in the backward
 pass. A backend is a module with two functions, `attention` and `attention_backward`.

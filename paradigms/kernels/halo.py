@@ -1,4 +1,4 @@
-"""The backend `torch` of fused attention over sliding windows: dense products of blocks of queries with their halos.
+"""The backend `torch` of fused sliding windows: dense products of query blocks with their halos.
 
 Such a product holds 3.4 times the pairs that are taps (7x7, blocks of 7x7), and is still the fastest that plain torch
 offers. Logits are read from it, and weights written to it, through the strided view `skew`. Only the blocks of one part

@@ -1,4 +1,4 @@
-"""Windows by partition and dense matrix products."""
+"""The backend `torch` of local windows: partition and dense matrix products."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The terms of Eq. 4 (arXiv:2112.12786) as products of whole tensors, joined in the layout of a kernel.
+"""The terms of Eq. 4 (arXiv:2112.12786) as products of whole tensors, in a kernel's layout.
 
 The reference has its own form of this sum: what a kernel is compared with must not be what it computes with.
 """

@@ -1,4 +1,4 @@
-"""Compiled kernels for taps whose offset depends on their query: the border `shift`, whole chunks, filters in windows.
+"""Compiled kernels for taps whose offset depends on the query: border `shift`, chunks, filters in windows.
 
 Four products carry them, as three do those of `primitive`. With filters m, a row for each offset, and c(i, o) the key
 of tap o of query i, at offset δ(i, o):

@@ -1,4 +1,4 @@
-"""A loop over offsets: views of the map, never K copies of its channels.
+"""Sliding windows by a loop over offsets, which needs the least memory.
 
 `dot`, `mix` and `reverse`; and fused attention, which holds no weights: each loop makes the logits of one tap at a
 time, the forward pass in two loops and the backward pass in two more.

@@ -1,4 +1,4 @@
-"""A map cut into windows, and attention within them by dense products."""
+"""Partitions a map into windows and computes attention within them by dense products."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The products and the map that carry every sliding neighborhood, as operators of torch.
+"""The products `dot`, `mix` and `reverse` of sliding windows, as custom operators of torch.
 
 `dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`; what lies
 outside the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g, b), ∂dot/∂b = mix(reverse(g), a),

@@ -1,4 +1,4 @@
-"""The reference: every query's K neighbours gathered, then the mathematics as one reads it. The oracle of every law.
+"""The backend `reference`: gathers K keys for every query. All other backends are compared with it.
 
 `attention`, `dot`, `mix`, `spread`, `correlate` and `reverse` are the operators of `fused`, `primitive` and
 `moving` as operations of torch, which have every derivative.

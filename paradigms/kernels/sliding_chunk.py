@@ -1,4 +1,4 @@
-"""Chunks and the eight around them by dense matrix products: nine copies of keys and values instead of one a tap."""
+"""The backend `torch` of sliding chunks: dense products of each chunk with itself and the eight around it."""
 
 import torch
 from jaxtyping import Bool, Float, Int

@@ -1,4 +1,4 @@
-"""Sliding windows as dot → norm → mix: the composed path, for any normalization, as often differentiable as it is.
+"""Sliding windows composed of dot, any normalization and mix; differentiable any number of times.
 
 Beyond the map everything is zero to `dot` and `mix`. A border that carries something there, b̄ (`project`), is an exact
 rewriting: dot(a, b) = dot(a, b - b̄) + a·b̄ and mix(w, v) = mix(w, v - v̄) + v̄ Σ_o w_o, as what is left beyond the map is

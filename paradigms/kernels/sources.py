@@ -1,4 +1,4 @@
-"""Which sources a compiled library was made of. Imports nothing of the package: the build runs it by its path."""
+"""Digests the sources of the compiled library. Imports nothing of the package; the build runs it by path."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Our operators under torch.func (`jvp`, `vmap`, `grad`, ...) and forward-mode differentiation.
+"""Our custom operators under `torch.func` (`jvp`, `vmap`, `grad`, ...) and forward-mode differentiation.
 
 An operator of torch's library knows backward differentiation alone: `jvp` would take its result for a constant. Under
 a transform each of ours is therefore computed by operations of torch, which have every rule. That is slower: a copy of

@@ -1,4 +1,4 @@
-"""The laws that every level keeps; its own declarations are the oracle.
+"""Laws that every level satisfies; the level's own declarations are the oracle.
 
 A law is a function of one operator's config that raises `LawBroken`. `LAWS` are those that every operator keeps,
 `check_level` checks all of them on a level of one's own, `list_configs` gives the operators it does so on, for tests

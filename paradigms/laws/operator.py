@@ -1,4 +1,4 @@
-"""What every operator keeps."""
+"""Laws of whole operators."""
 
 import torch
 from torch import Tensor, nn

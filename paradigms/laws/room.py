@@ -1,4 +1,4 @@
-"""What the levels of one room keep, seen by themselves."""
+"""Laws of the levels of one room by themselves."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the laws are checked on: small operators and images, never square, and how a broken law is told."""
+"""Small operators and non-square images that the laws are checked on, and the report of a broken law."""
 
 from collections.abc import Sequence
 from typing import Any

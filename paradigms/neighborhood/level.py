@@ -1,4 +1,4 @@
-"""What every neighborhood says of itself."""
+"""The protocol of a neighborhood."""
 
 from typing import Protocol, runtime_checkable
 

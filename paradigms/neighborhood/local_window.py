@@ -1,4 +1,4 @@
-"""Ω: the map is cut into windows."""
+"""Local windows (Ω): the map is partitioned into windows, shifted or not."""
 
 from dataclasses import dataclass
 

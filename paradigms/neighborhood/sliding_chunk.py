@@ -1,4 +1,4 @@
-"""Θ in chunks: a query sees its own chunk of the map and the eight around it."""
+"""Sliding chunks (Θ): a query sees its own chunk of the map and the eight around it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Θ: the area around the query."""
+"""Sliding windows (Θ): a query sees the area around itself."""
 
 from dataclasses import dataclass
 

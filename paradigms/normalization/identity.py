@@ -1,4 +1,4 @@
-"""No normalization: weights are the logits, as of dynamic filters and static convolutions."""
+"""No normalization: the logits are the weights, as in dynamic filters and static convolutions."""
 
 from typing import ClassVar
 

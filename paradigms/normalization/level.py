@@ -1,4 +1,4 @@
-"""What every normalization declares."""
+"""The protocol of a normalization."""
 
 from typing import ClassVar, Protocol, runtime_checkable
 

@@ -1,4 +1,4 @@
-"""The room of parameterizations: how logits are made.
+"""The room of parameterizations: how logits are computed.
 
 A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be chosen, or one of the others by itself.
 """

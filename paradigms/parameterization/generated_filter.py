@@ -1,4 +1,4 @@
-"""What parameterizations have in common that make a number for each tap directly, without keys."""
+"""What parameterizations without keys share: they generate one number per tap directly."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Hadamard attention as it is printed (Eq. 7 of arXiv:2112.12786)."""
+"""Hadamard attention as printed in arXiv:2112.12786 (Eq. 7)."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Hadamard attention as it was released with arXiv:2112.12786: the form behind every ELSA number."""
+"""Hadamard attention as released with arXiv:2112.12786; all printed ELSA numbers use this form."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

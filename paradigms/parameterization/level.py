@@ -1,4 +1,4 @@
-"""What every parameterization says of itself."""
+"""The protocol of a parameterization."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Weights that others released, under the names of our models; one file a family of models.
+"""Released weights of others under the names of our models, one file per model family.
 
 A row of `FAMILIES` is a naming of checkpoints; its rules take every tensor exactly once. What was read for each, and
 what is left out, stands in its file. No released file was at hand: names and shapes are those of the code.

@@ -1,4 +1,4 @@
-"""Files of weights, as tensors by name.
+"""Reads files of weights as tensors by name.
 
 What a file is follows from its first bytes, not from its name. Damage is found where the format allows it: torch's
 files have a checksum for each tensor, files of safetensors a header that must cover every byte. A flipped byte inside a

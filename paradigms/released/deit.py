@@ -1,4 +1,4 @@
-"""DeiT (arXiv:2012.12877) with a class token, for our DeiT, which has none.
+"""Released weights of DeiT (arXiv:2012.12877), for our DeiT without class token.
 
 Read: timm 1.0.31's `models/deit.py` and `models/vision_transformer.py` (`deit_tiny_patch16_224` and larger ones).
 Patch embedding, blocks, last norm and head are taken as they are, the position embedding without its first entry, which

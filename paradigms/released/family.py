@@ -1,4 +1,4 @@
-"""What a family of checkpoints is: its names, and what becomes of each tensor."""
+"""The protocol of a checkpoint family: its names, and the mapping of each tensor."""
 
 import re
 from collections.abc import Callable, Mapping

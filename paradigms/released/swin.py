@@ -1,4 +1,4 @@
-"""Swin (arXiv:2103.14030) and ELSA-Swin (arXiv:2112.12786).
+"""Released weights of Swin (arXiv:2103.14030) and ELSA-Swin (arXiv:2112.12786).
 
 Read: `cls/models/elsa/elsa.py` and `cls/models/elsa_swin.py` of github.com/damo-cv/ELSA, and timm's
 `models/swin_transformer.py`, before 0.9 (as in Microsoft's code) and after it. Indices and masks, which follow from

@@ -1,4 +1,4 @@
-"""VOLO (arXiv:2106.13112), whose names are ours too: our model keeps timm's modules where it has no operator.
+"""Released weights of VOLO (arXiv:2106.13112); most names are the same in our model.
 
 Read: timm 1.0.31's `models/volo.py`, and `models/volo.py` of github.com/sail-sg/volo, which have the same names. Every
 tensor is taken: stem and its batch norms, Outlookers, downsampling, transformer blocks, class token and class attention

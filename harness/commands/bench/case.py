@@ -1,4 +1,4 @@
-"""What is measured: an operator by one implementation on one shape, and the calls that a case is built into."""
+"""A benchmark case: one operator by one implementation on one shape."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

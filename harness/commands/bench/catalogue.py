@@ -1,4 +1,4 @@
-"""Every case of a report, and those that a user names."""
+"""All cases of a benchmark, and the selection by name."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product

@@ -1,4 +1,4 @@
-"""What the machine can do at most on one thread: matrix products and copies, measured like everything else."""
+"""The machine's limits on one thread: matrix products and copies, measured like every case."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Figures as people read them: the rows of strings that stand in Markdown and in the terminal."""
+"""Benchmark results as rows of text, for Markdown and the terminal."""
 
 from collections.abc import Iterable, Sequence
 

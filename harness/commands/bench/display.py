@@ -1,4 +1,4 @@
-"""What `harness bench` shows while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""The progress display of `harness bench`: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

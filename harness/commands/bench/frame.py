@@ -1,4 +1,4 @@
-"""From results to the DataFrame of plain numbers that csv holds; columns and their order are `COLUMNS`."""
+"""Benchmark results as a DataFrame of plain numbers, for csv; `COLUMNS` gives the columns in order."""
 
 from typing import Any
 

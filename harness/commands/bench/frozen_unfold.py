@@ -1,4 +1,4 @@
-"""Frozen: sliding attention by unfolding, as published code has it. A measure for others, never to be made faster.
+"""Frozen: sliding attention by unfolding, as in published code. A yardstick that is never optimized.
 
 Every key and value is copied once for each of the k x k queries that see it, then batched matrix products do the rest
 (as in stand-alone self-attention, arXiv:1906.05909, and the fallback of ELSA's released code). Taps outside the map are

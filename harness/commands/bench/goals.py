@@ -1,4 +1,4 @@
-"""What the kernels are meant to reach, as data, and how a measurement is judged."""
+"""The goals of the kernels, as data, and the verdict on a measurement."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Is the machine idle enough to time anything? What others compute meanwhile, in cores."""
+"""Measures how many cores other processes use, to decide whether the machine is idle."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whole models in training: Swin-T, and the small Swin of the recipe `laptop`, ours and timm's own."""
+"""Cases that train whole models: Swin-T and the Swin of the recipe `laptop`, ours and timm's."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the columns of a benchmark mean, in plain sentences."""
+"""Notes of the benchmark report that explain its columns."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Our operators as cases: presets, and `mix` alone, by any backend."""
+"""Cases of our operators: presets, and `mix` alone, by every backend."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""What ours is measured against: frozen forms, timm's windows, torch's depthwise convolution, NATTEN, FlexAttention."""
+"""Cases of others' code: frozen forms, timm's windows, torch's convolution, NATTEN, FlexAttention."""
 
 from importlib import import_module
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""One run of a case in a process of its own: does it run, what does it keep, how far does memory grow?"""
+"""Runs a case once in a process of its own, to measure its memory and to see whether it runs at all."""
 
 import ctypes
 import resource

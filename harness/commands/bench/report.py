@@ -1,4 +1,4 @@
-"""The files of a benchmark: csv for machines, Markdown and a plot for people; and the same for a terminal."""
+"""Writes the files of a benchmark: csv, Markdown and a plot."""
 
 import re
 from collections.abc import Iterable

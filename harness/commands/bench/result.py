@@ -1,4 +1,4 @@
-"""What was measured of a case."""
+"""The measured result of one case."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The plot: how fast each case computes, beneath what the machine could do at most."""
+"""The roofline plot: the speed of each case below the machine's limits."""
 
 from pathlib import Path
 

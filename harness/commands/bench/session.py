@@ -1,4 +1,4 @@
-"""One benchmark from the first look at the machine to the judged figures, as a stream of events."""
+"""One benchmark from the check of the machine to the judged results, as a stream of events."""
 
 import platform
 from collections.abc import Generator, Iterable

@@ -1,4 +1,4 @@
-"""Operators beside their nearest equivalent: the same under the border `zero`, or a sliding window of as many taps.
+"""Ratios between an operator and its nearest equivalent, such as the same one under the border `zero`.
 
 A level that is slower than its sibling for no reason of its own has no kernel yet; `goals` bounds the ratio.
 """

@@ -1,4 +1,4 @@
-"""How long `make table1` trained, from the results that it wrote: the benchmark does not train for minutes."""
+"""The training time of `make table1`, read from its results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Times cases in turn, round after round, in this process; `torch.utils.benchmark` does the timing."""
+"""Times all cases in turn, round after round, by `torch.utils.benchmark`."""
 
 import time
 from collections.abc import Callable, Generator, Sequence

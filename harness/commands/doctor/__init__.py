@@ -1,4 +1,4 @@
-"""`harness doctor`: what of the installation, the machine, the store and the data is wrong, and what to do."""
+"""`harness doctor`: checks of the installation, the machine, the store and the data."""
 
 from harness.commands.doctor.session import describe_findings, examine
 

@@ -1,4 +1,4 @@
-"""What an examination finds."""
+"""The finding of a check: ok, warning or problem, with advice."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""The device, its threads, the kernels that it uses, the disk."""
+"""Checks of the device, its threads, the kernels and the disk."""
 
 import logging
 import os

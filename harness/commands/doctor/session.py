@@ -1,4 +1,4 @@
-"""The whole examination, and what is told of it."""
+"""Runs all checks in order and formats their findings."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

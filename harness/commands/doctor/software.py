@@ -1,4 +1,4 @@
-"""Python, the packages, and how this package is installed."""
+"""Checks of Python, the packages and the installation of this package."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""The store of runs, the journal of searches, and the images of each recipe."""
+"""Checks of the store of runs, the journal of searches and the images of each recipe."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sliding windows in Triton, for GPUs: fused softmax attention, and the primitives `dot`, `mix` and `reverse`.
+"""Sliding windows in Triton, for GPUs: fused softmax attention and `dot`, `mix`, `reverse`.
 
 Checked against the reference in Triton's interpreter, and compiled for one GPU target; a test compares them on a GPU
 where there is one. Nobody has measured their speed. Importing this package does not import triton.

@@ -1,4 +1,4 @@
-"""Fused softmax attention over sliding windows: one pass forward, gathers backward, no atomics.
+"""Fused softmax attention over sliding windows: one forward pass, backward by gathers without atomics.
 
 Forward, a program keeps a block of queries and goes through their taps with an online softmax. Backward there are three
 kernels: queries go through their taps again; keys go through the queries that see them; and each row of the position

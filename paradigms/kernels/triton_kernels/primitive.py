@@ -1,4 +1,4 @@
-"""`dot`, `mix`, `correlate` and `reverse` in Triton: what lies outside the map is zero."""
+"""`dot`, `mix`, `correlate` and `reverse` in Triton; taps outside the map are zero."""
 
 from typing import no_type_check
 

@@ -1,4 +1,4 @@
-"""What the kernels share: blocks of pixels, their taps, and how maps are read and written.
+"""Tiling that the Triton kernels share: blocks of pixels, their taps, loads and stores.
 
 A program works on one block of pixels of one map and head, or on one offset of many maps. It computes in float64 for
 float64 inputs and in float32 for all others, and rounds once, when it stores. What triton compiles is not Python's to
