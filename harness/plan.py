@@ -104,8 +104,9 @@ class Cell:
         }
 
     def levels(self) -> frozenset[str]:
-        """Every level that the cell names: of its operators, its backbone, its dataset."""
-        return frozenset({self.backbone, self.data.name}).union(*(config.levels() for config in self.operators()))
+        """Every level that the cell names: of its operators, its backbone, its dataset, its task."""
+        named = frozenset({self.backbone, self.data.name, self.data.task})
+        return named.union(*(config.levels() for config in self.operators()))
 
     def operators(self) -> tuple[AttentionConfig, ...]:
         """The operators of the stages that have one."""

@@ -1,4 +1,4 @@
-"""Loads plug-ins: levels and datasets from entry points, modules or files.
+"""Loads plug-ins: levels, datasets and tasks from entry points, modules or files.
 
 An entry point is of the group `elsa_ablation.<room>` and called like its level. A module lists its levels as the rooms
 do: `NORMALIZATIONS = {"mine": Mine}`. Torch is imported where there is something to load, not before.
@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 from harness.data import DATASETS
 from harness.data.family import Family
 from harness.errors import PluginError
+from harness.measure import Measure
 from harness.project import read_project
 from harness.provenance import FOREIGN
-from harness.spec import BackboneSpec, BackbonesSpec, add_backbone, add_level_fields
+from harness.spec import BackboneSpec, BackbonesSpec, PublishedSpec, add_backbone, add_level_fields
 from harness.spec.data import DATASETS as DATASET_NAMES
+from harness.spec.experiment import COLUMNS
+from harness.tasks import TASKS, Task
 from paradigms.config import LEVELS
 from paradigms.facts import ROOMS
 
@@ -33,6 +36,7 @@ MAPPINGS = {
     "aggregation": "AGGREGATIONS",
     "backbone": "BACKBONES",
     "dataset": "DATASETS",
+    "task": "TASKS",
 }
 """What a module calls its levels of each room."""
 
@@ -122,10 +126,12 @@ def _add(room: str, name: str, level: Any, module: ModuleType) -> None:
     from paradigms.plugins import add_level
 
     try:
-        if name not in FOREIGN and (name in LEVELS or name in DATASETS):
+        if name not in FOREIGN and (name in LEVELS or name in DATASETS or name in TASKS):
             raise ValueError(f"{room} {name!r}: a level or dataset of this name exists already; choose another name")
         if room == "dataset":
             _add_dataset(name, level)
+        elif room == "task":
+            _add_task(name, level)
         elif room == "backbone":
             _add_backbone(name, level)
         else:
@@ -144,6 +150,21 @@ def _add_dataset(name: str, family: Family) -> None:
         raise ValueError(f"dataset {name!r} exists already; choose another name")
     if name not in DATASET_NAMES:
         DATASET_NAMES.append(name)
+
+
+def _add_task(name: str, task: Any) -> None:
+    """A task lists measures whose names are free to be columns of a table."""
+    if not isinstance(task, Task):
+        raise ValueError(f"task {name!r} must be an instance of a subclass of harness.tasks.Task, got {task!r}")
+    measures = getattr(task, "measures", ())
+    if not measures or not all(isinstance(measure, Measure) for measure in measures):
+        raise ValueError(f"task {name!r} must have `measures`, one harness.measure.Measure or more, got {measures!r}")
+    names = [measure.name for measure in measures]
+    taken = [each for each in names if each in (*COLUMNS, *PublishedSpec.model_fields) or not each.isidentifier()]
+    if taken or len(set(names)) < len(names):
+        raise ValueError(f"task {name!r}: each measure needs a name that no other column has, got {names}")
+    if TASKS.setdefault(name, task) is not task:
+        raise ValueError(f"task {name!r} exists already; choose another name")
 
 
 def _add_backbone(name: str, backbone: Any) -> None:

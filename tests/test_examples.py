@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.tracking import MlflowTracker
@@ -48,6 +49,52 @@ def test_the_page_shows_every_example() -> None:
 @pytest.mark.slow
 def test_every_example_of_a_level_satisfies_the_laws() -> None:
     start("-c", LAWS)
+
+
+TASK = """\
+title: The brightness of images
+recipe: bright
+baseline: Swin-T
+rows:
+  Swin-T: {}
+  Net7: {preset: net7}
+claims: [{better: [Net7, Swin-T]}]
+published: {Net7: {error: 0.25}}
+columns: [params, error, delta, curve]
+plots: [delta, curve, size]
+seeds: 1
+"""
+
+SEARCH = """\
+search:
+  training.lr: {choices: [0.0001, 0.02]}
+study: {trials: 2, sampler: grid, pruner: median}
+"""
+
+
+@pytest.mark.slow
+def test_a_task_with_an_error_to_minimize_goes_from_yaml_to_table_and_search(tmp_path: Path) -> None:
+    store, plugin = f"sqlite:///{tmp_path / 'mlflow.db'}", ["--plugin", str(EXAMPLES / "brightness.py")]
+    smoke = (ROOT / "experiments" / "recipes" / "smoke.yaml").read_text()
+    (tmp_path / "recipes").mkdir()
+    bright = smoke.replace("  name: fashion", "  task: brightness\n  name: fashion")
+    (tmp_path / "recipes" / "bright.yaml").write_text(re.sub("floor_width: .*", "floor_width: null", bright))
+    (tmp_path / "bright_search.yaml").write_text(TASK + SEARCH)
+    (tmp_path / "bright.yaml").write_text(TASK)
+    shown = start("-m", "harness.cli", "search", "bright_search.yaml", *plugin, folder=tmp_path, store=store)
+    folder = tmp_path / "results" / "bright"
+    trials = pd.read_csv(folder / "bright_search" / "trials.csv").set_index("training.lr")
+    assert list(trials.index[trials["is_best"]]) == [0.02]
+    assert trials.loc[0.02, "value"] < trials.loc[0.0001, "value"]
+    assert f"best {trials.loc[0.02, 'value']:.4f} (trial 1)" in shown
+
+    start("-m", "harness.cli", "run", "bright.yaml", *plugin, folder=tmp_path, store=store)
+    table = pd.read_csv(folder / "bright.csv").set_index("row")
+    assert table.loc["Net7", "delta"] == table.loc["Net7", "error_mean"] - table.loc["Swin-T", "error_mean"]
+    assert (table["error_mean"] < 0.2).all()
+    assert table.loc["Net7", "published_error"] == 0.25
+    assert not any("top" in column for column in table.columns)
+    assert "Error on 200 test images" in (folder / "bright.md").read_text()
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ from harness.plots.size import draw_sizes
 from harness.spec import Plot
 from harness.table.display import emphasize, to_display
 from harness.table.report import (
-    PLOT_TITLES,
     find_folder,
+    name_figure,
     name_plot,
     to_displays,
     to_notes,
@@ -57,7 +57,7 @@ def to_html(results: Results) -> str:
     sections = [
         Section("Table", f"<p>{to_inline(to_summary(frame, plan))}</p>\n{_to_grid(to_display(frame, plan.spec))}"),
         *(Section(title, _to_grid(table)) for title, table in to_displays(results.findings, results.plan.spec).items()),
-        *(Section(PLOT_TITLES[plot], figures=[PLOTS[plot](results)]) for plot in plots),
+        *(Section(name_figure(results.plan.spec, plot), figures=[PLOTS[plot](results)]) for plot in plots),
         Section("How to read it", _to_list(to_notes(frame, plan, results.findings))),
         Section("Where it comes from", _to_facts(to_origin(frame, plan))),
     ]

@@ -47,7 +47,7 @@ MARKS = {
     "mixed environments": "its runs were made with different versions, threads or devices; each is compared with the "
     "baseline's run of the same environment.",
     AT_CHANCE: "the last validation of a run looks like guessing ({chance_rule}); nothing was learnt there.",
-    "under-trained": "validation {title} still climbed when training ended; more epochs may change this row.",
+    "under-trained": "validation {title} still {climbed} when training ended; more epochs may change this row.",
     "at the ceiling": "{ceiling_rule}; differences cannot show here.",
     "quoted": "the paper's number alone; no row of this experiment.",
 }
@@ -58,9 +58,9 @@ MAX_NAME_LENGTH = 100
 
 PLOT_TITLES: dict[Plot, str] = {
     "delta": "Differences to the baseline, seed by seed",
-    "curve": "Validation accuracy by epoch",
-    "size": "Accuracy against size",
-    "heads": "Accuracy by heads",
+    "curve": "Validation {quality} by epoch",
+    "size": "{quality} against size",
+    "heads": "{quality} by heads",
 }
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
@@ -107,7 +107,7 @@ def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = Non
         f"# {escape_markdown(to_title(plan.spec))}",
         to_summary(frame, plan),
         _to_grid(to_display(frame, plan.spec)),
-        *(f"![{PLOT_TITLES[plot]}]({quote(name_plot(plan.spec, plot))}.png)" for plot in plan.spec.plots),
+        *(f"![{name_figure(plan.spec, plot)}]({quote(name_plot(plan.spec, plot))}.png)" for plot in plan.spec.plots),
         *(f"## {title}\n\n{_to_grid(table)}" for title, table in further.items()),
         "## How to read it",
         "\n".join(f"* {note}" for note in to_notes(frame, plan, findings)),
@@ -120,6 +120,12 @@ def to_markdown(frame: pd.DataFrame, plan: Plan, findings: Findings | None = Non
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def name_figure(spec: ExperimentSpec, plot: Plot) -> str:
+    """The title of a figure."""
+    title = PLOT_TITLES[plot].format(quality=TASKS[spec.recipe.data.task].quality)
+    return title[:1].upper() + title[1:]
 
 
 def name_plot(spec: ExperimentSpec, plot: Plot) -> str:
@@ -244,7 +250,9 @@ def _to_table_notes(frame: pd.DataFrame, plan: Plan) -> Iterable[str]:
         yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
     present = {mark for marks in frame["marks"] for mark in marks.split("; ")}
     task = TASKS[spec.recipe.data.task]
-    words = {"title": measure.title, "chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
+    climbed = "climbed" if measure.direction == "higher" else "fell"
+    words = {"title": measure.title, "climbed": climbed}
+    words |= {"chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
     yield from (f"`{mark}`: {meaning.format(**words)}" for mark, meaning in MARKS.items() if mark in present)
     if "parameterization" in shown:
         titles = ", ".join(f"{title} {term}" for term, title in TERM_TITLES.items())

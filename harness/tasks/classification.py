@@ -36,6 +36,7 @@ class Classification(Task):
     """Cross-entropy on the class of an image, or token labeling where the recipe asks for it."""
 
     measures = (TOP1, TOP5)
+    quality = "accuracy"
     chance_rule = "exact binomial test"
     ceiling_rule = "within three standard errors of 100 %"
 

@@ -48,6 +48,9 @@ class Task(ABC):
 
     measures: ClassVar[tuple[Measure, ...]]
 
+    quality: ClassVar[str] = "score"
+    """What titles of figures call the measure: `Validation score by epoch`."""
+
     chance_rule: ClassVar[str] = "no better than the chance level"
     ceiling_rule: ClassVar[str] = "the best possible score"
     """What the marks of a table say of both tests."""

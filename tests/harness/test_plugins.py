@@ -204,7 +204,7 @@ def test_a_field_of_a_plugin_is_a_key_of_experiments_and_can_be_searched(folder:
 def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:
     from paradigms.plugins import ROOMS
 
-    assert [*ROOMS, "dataset"] == list(MAPPINGS)
+    assert [*ROOMS, "dataset", "task"] == list(MAPPINGS)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,10 @@ def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:
          "class B(SwinSpec): family = 'b'\nclass A(OperatorStages): sizes = B\nBACKBONES = {'b': A}",
          "backbone 'b' has no operator_stages, num_stages, list_blocks, get_map_size"),
         ("half", "DATASETS = {'a': object()}", "dataset 'a' has no check_data, load_data, digest_files"),
+        ("idle", "TASKS = {'a': object()}", "task 'a' must be an instance of a subclass of harness.tasks.Task"),
+        ("shadowed", "from harness.tasks.classification import Classification, TOP1\nfrom dataclasses import replace\n"
+         "class A(Classification): measures = (replace(TOP1, name='delta'),)\nTASKS = {'a': A()}",
+         "task 'a': each measure needs a name that no other column has, got ['delta']"),
         ("json", "NORMALIZATIONS = {}", "there is another module 'json'"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
