@@ -1,6 +1,7 @@
 """The worker processes that decode images; a killed worker ends the run and reports the signal."""
 
 import signal
+from multiprocessing import connection
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkContext, ForkProcess
@@ -36,6 +37,9 @@ class LoadingContext(ForkContext):
 
 _started: list[LoadingProcess] = []
 
+SECONDS_TO_END = 5.0
+"""How long a process whose connection broke may take to be gone."""
+
 
 @contextmanager
 def watching_loaders() -> Iterator[None]:
@@ -49,7 +53,9 @@ def watching_loaders() -> Iterator[None]:
     _started.clear()
     try:
         yield
-    except (RuntimeError, StoreError) as error:
+    except (RuntimeError, StoreError, OSError, EOFError) as error:
+        if isinstance(error, ConnectionError | EOFError):  # heard before the system reports the end of the process
+            connection.wait([process.sentinel for process in _started], timeout=SECONDS_TO_END)
         number = _find_signal()
         if number is None:
             raise

@@ -213,7 +213,7 @@ def test_a_backbone_keeps_its_attention_where_no_operator_is_stated(
     assert set(cell.attention) == {None}
     assert cell.id == plan_cell(spec, {"backbone": backbone}).id
     assert cell.factors()["parameterization"] == cell.factors()["neighborhood"] == ""
-    assert cell.levels() == {backbone, "fashion_mnist"}
+    assert cell.levels() == {backbone, "fashion_mnist", "classification"}
 
 
 def test_an_operator_of_a_volo_stands_in_its_outlookers(spec: ExperimentSpec) -> None:
@@ -282,7 +282,7 @@ def test_a_list_of_heads_cannot_change_stages_that_keep_their_attention(spec: Ex
 def test_levels_name_operators_backbone_and_data(spec: ExperimentSpec) -> None:
     cell = plan_cell(spec, {"preset": "net1", "stages": {2: {"preset": "dwconv"}}})
     operators = {"query_key", "position_bias", "softmax", "identity", "local_window", "sliding_window", "weighted_sum"}
-    assert cell.levels() == operators | {"swin", "fashion_mnist"}
+    assert cell.levels() == operators | {"swin", "fashion_mnist", "classification"}
 
 
 def test_a_planned_run_can_be_pickled(spec: ExperimentSpec) -> None:

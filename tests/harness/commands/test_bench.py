@@ -43,8 +43,8 @@ def read_idle() -> Reading:
 
 def read_busy() -> Reading:
     """Others keep half a core busy."""
-    wall = time.perf_counter()
-    return Reading(wall, time.process_time() + wall / 2, time.process_time())
+    wall, own = time.perf_counter(), time.process_time()
+    return Reading(wall, own + wall / 2, own)
 
 
 def draw_operands(offsets: int) -> list[Tensor]:
