@@ -1,9 +1,9 @@
 """The worker processes that decode images; a killed worker ends the run and reports the signal."""
 
 import signal
-from multiprocessing import connection
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import connection
 from multiprocessing.context import ForkContext, ForkProcess
 
 from harness.errors import LoaderKilled, StoreError

@@ -1,8 +1,8 @@
-"""The protocol of an engine: tasks in, events out, one process per task.
+"""The protocol of an engine: jobs in, events out, one process per job.
 
-An engine pulls a task when it has room for one, starts tasks in their order, and ends every one that it started with
-exactly one outcome, unless the caller closes the iterator first. Nothing that a task does (raise, crash, hang, eat the
-memory) stops the others. All that a task has started ends with it.
+An engine pulls a job when it has room for one, starts jobs in their order, and ends every one that it started with
+exactly one outcome, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, eat the
+memory) stops the others. All that a job has started ends with it.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """A picklable call: `function(report, *args)`, where `report(payload)` sends a picklable message at once.
 
     Attributes:
-        name: comes back in every event of the task.
-        time_limit_seconds: after it the task is killed; None: no limit.
-        memory_limit_gb: what the task may allocate beyond what an idle worker has; an allocation above it fails inside
-            the task. None: no limit.
+        name: comes back in every event of the job.
+        time_limit_seconds: after it the job is killed; None: no limit.
+        memory_limit_gb: what the job may allocate beyond what an idle worker has; an allocation above it fails inside
+            the job. None: no limit.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Started:
-    """The task's process runs."""
+    """The job's process runs."""
 
     name: str
     pid: int
@@ -38,7 +38,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Message:
-    """What the task reported."""
+    """What the job reported."""
 
     name: str
     payload: Any
@@ -69,7 +69,7 @@ class Died:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """The task was killed at its time limit."""
+    """The job was killed at its time limit."""
 
     name: str
     output: str
@@ -77,7 +77,7 @@ class TimedOut:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The task was killed because its caller asked for it."""
+    """The job was killed because its caller asked for it."""
 
     name: str
     output: str
@@ -88,27 +88,27 @@ Event = Started | Message | Outcome
 
 
 class Engine(Protocol):
-    """Where tasks execute.
+    """Where jobs execute.
 
     Attributes:
-        workers: how many tasks execute at once.
+        workers: how many jobs execute at once.
         threads: CPU threads of each.
     """
 
     workers: int
     threads: int
 
-    def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
+    def execute(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
         """Yield events as they happen; closing the iterator kills what still runs."""
         ...
 
     def take_rest(self) -> list[Event]:
         """Return the events that had arrived when `execute` was closed, once.
 
-        They are messages, and the outcomes of tasks that had ended; a task that was killed by closing has no outcome.
+        They are messages, and the outcomes of jobs that had ended; a job that was killed by closing has no outcome.
         """
         ...
 
     def stop(self, name: str) -> None:
-        """Kill one task that runs; unless it has returned by then it ends as `Stopped`, and the others go on."""
+        """Kill one job that runs; unless it has returned by then it ends as `Stopped`, and the others go on."""
         ...

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import psutil
 
-from harness.engines.engine import Died, Event, Message, Outcome, Returned, Started, Stopped, Task, TimedOut
+from harness.engines.engine import Died, Event, Job, Message, Outcome, Returned, Started, Stopped, TimedOut
 from harness.engines.imports import Imports, list_import_path
 from harness.engines.memory import OutOfMemoryKills
 from harness.engines.worker import Part, work
@@ -30,7 +30,7 @@ BAD_ALLOC = "std::bad_alloc"  # the last words of C++ code at a memory limit
 
 
 class LocalEngine:
-    """`workers` processes at once, one a task, each with one thread: numbers depend neither on cores nor on `workers`.
+    """`workers` processes at once, one a job, each with one thread: numbers depend neither on cores nor on `workers`.
 
     The first engine of a process starts the server, with `preload` imported and the thread environment set: a worker
     then needs no imports. The server makes no tensor, opens no store and touches no GPU, so that forking it is safe.
@@ -54,20 +54,20 @@ class LocalEngine:
         with self._prepared():
             forkserver.ensure_running()
 
-    def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
+    def execute(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
         """Yield events as they happen; closing the iterator kills what still runs.
 
         Raises:
             EngineError: workers cannot be started, or would import other code than this process.
         """
-        waiting = iter(tasks)
+        waiting = iter(jobs)
         running: list[_Worker] = []
         with temporary_folder() as folder:
             try:
                 while True:
-                    for task in islice(waiting, self.workers - len(running)):
-                        running.append(self._start(task, folder))
-                        yield Started(task.name, running[-1].pid)
+                    for job in islice(waiting, self.workers - len(running)):
+                        running.append(self._start(job, folder))
+                        yield Started(job.name, running[-1].pid)
                     if not running:
                         return
                     _end(self._stop_unwanted(running))
@@ -84,10 +84,10 @@ class LocalEngine:
                 _end(running)
                 self._rest += [event for worker in running for event in worker.take_rest(self._kills)]
 
-    def _start(self, task: Task, folder: Path) -> "_Worker":
+    def _start(self, job: Job, folder: Path) -> "_Worker":
         try:
             with self._prepared(), _script_hidden():
-                return _Worker(self._context, task, folder, self._imports, self._checked_servers)
+                return _Worker(self._context, job, folder, self._imports, self._checked_servers)
         except (EOFError, ConnectionError) as error:
             raise EngineError("the server that starts workers has ended; its messages are above") from error
 
@@ -97,12 +97,12 @@ class LocalEngine:
         return rest
 
     def stop(self, name: str) -> None:
-        """Kill one task that runs, when the iterator is asked for its next event."""
+        """Kill one job that runs, when the iterator is asked for its next event."""
         self._unwanted.add(name)
 
     def _stop_unwanted(self, running: Sequence["_Worker"]) -> list["_Worker"]:
-        """The workers whose task is to be stopped, marked as such."""
-        unwanted = [worker for worker in running if worker.task.name in self._unwanted]
+        """The workers whose job is to be stopped, marked as such."""
+        unwanted = [worker for worker in running if worker.job.name in self._unwanted]
         for worker in unwanted:
             worker.is_unwanted = True
         self._unwanted.clear()
@@ -116,25 +116,25 @@ class LocalEngine:
 
 
 class _Worker:
-    """One task and its process, seen from the parent."""
+    """One job and its process, seen from the parent."""
 
     def __init__(
         self,
         context: multiprocessing.context.ForkServerContext,
-        task: Task,
+        job: Job,
         folder: Path,
         imports: Imports,
         checked_servers: set[int],
     ) -> None:
-        self.task = task
+        self.job = job
         self._checked_servers = checked_servers
         self._output = folder / f"{time.monotonic_ns()}.txt"
         self.receiver, sender = context.Pipe(duplex=False)
-        args = (sender, task, self._output, imports, frozenset(checked_servers))
+        args = (sender, job, self._output, imports, frozenset(checked_servers))
         self.process = context.Process(target=work, args=args, daemon=False)
         self.process.start()
         sender.close()
-        limit = task.time_limit_seconds
+        limit = job.time_limit_seconds
         self.deadline = float("inf") if limit is None else time.monotonic() + limit
         self.is_unwanted = False
         self.was_killed = False
@@ -170,7 +170,7 @@ class _Worker:
                     self.deadline = time.monotonic() + GRACE_SECONDS
             self._is_receiving = False
             if part == Part.MESSAGE:
-                yield Message(self.task.name, payload)
+                yield Message(self.job.name, payload)
 
     def is_over(self) -> bool:
         """Whether the process has ended and all it sent was taken; kills it at its deadline.
@@ -183,26 +183,26 @@ class _Worker:
         return not self.process.is_alive() and (self.receiver.closed or not self.receiver.poll())
 
     def outcome(self, kills: OutOfMemoryKills) -> Outcome:
-        """How the task ended; a value that arrived stands, whatever happened after it."""
-        signal_group(self.pid, signal.SIGKILL)  # what the task has left behind
+        """How the job ended; a value that arrived stands, whatever happened after it."""
+        signal_group(self.pid, signal.SIGKILL)  # what the job has left behind
         self.receiver.close()
         output = _read_end(self._output)
         if self._value:
-            return Returned(self.task.name, self._value[0], output)
+            return Returned(self.job.name, self._value[0], output)
         if self._is_late:
-            return TimedOut(self.task.name, output)
+            return TimedOut(self.job.name, output)
         if self.is_unwanted:
-            return Stopped(self.task.name, output)
+            return Stopped(self.job.name, output)
         if self._has_ended and self.was_killed:
-            return Died(self.task.name, 1, output)  # it had raised, and did not get as far as its exit code
+            return Died(self.job.name, 1, output)  # it had raised, and did not get as far as its exit code
         code = self.process.exitcode or 0
         if code == LOST and not self._has_ended:
             code = -signal.SIGKILL  # the server has died, and the kernel has killed its children
         ran_out = (code == -signal.SIGKILL and kills.claim()) or (code == -signal.SIGABRT and BAD_ALLOC in output)
-        return Died(self.task.name, code, output, ran_out)
+        return Died(self.job.name, code, output, ran_out)
 
     def take_rest(self, kills: OutOfMemoryKills) -> list[Event]:
-        """What had arrived of a task that was ended by closing; its outcome where it had one by then."""
+        """What had arrived of a job that was ended by closing; its outcome where it had one by then."""
         messages = list(self.take_messages())
         has_ended = self._value or self._has_ended or not self.was_killed
         return [*messages, self.outcome(kills)] if has_ended or self._is_late or self.is_unwanted else [*messages]

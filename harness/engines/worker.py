@@ -1,4 +1,4 @@
-"""The process of one task: leads a process group, reports through a pipe, ends with its caller."""
+"""The process of one job: leads a process group, reports through a pipe, ends with its caller."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
-from harness.engines.engine import Task
+from harness.engines.engine import Job
 from harness.engines.imports import Imports
 from harness.errors import EngineError
 from harness.processes import end_with_parent, lead_group, signal_group
@@ -30,7 +30,7 @@ class Part(Enum):
 
 
 def work(
-    sender: connection.Connection, task: Task, output: Path, imports: Imports, checked_servers: frozenset[int]
+    sender: connection.Connection, job: Job, output: Path, imports: Imports, checked_servers: frozenset[int]
 ) -> None:
     """Call the function; an exception ends the process by itself, with its traceback in `output`.
 
@@ -49,10 +49,10 @@ def work(
             sender.send((Part.REFUSED, error))
             return
         sender.send((Part.CHECKED, server))
-    if task.memory_limit_gb is not None:
-        _limit_memory(task.memory_limit_gb)
+    if job.memory_limit_gb is not None:
+        _limit_memory(job.memory_limit_gb)
     try:
-        value = task.function(lambda payload: sender.send((Part.MESSAGE, payload)), *task.args)
+        value = job.function(lambda payload: sender.send((Part.MESSAGE, payload)), *job.args)
         sender.send((Part.VALUE, value))
     finally:
         sender.send((Part.ENDED, None))

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.engines.engine import Died, Engine, Message, Outcome, Returned, Started, Stopped, Task
+from harness.engines.engine import Died, Engine, Job, Message, Outcome, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
 from harness.plan import PlannedRun
@@ -62,9 +62,9 @@ class Invocation:
 
         When this is broken off, outcomes that have arrived by then are taken.
         """
-        tasks = (self._to_task(str(number), run) for number, run in enumerate(runs))
+        jobs = (self._to_job(str(number), run) for number, run in enumerate(runs))
         try:
-            with closing(self.engine.execute(tasks)) as events:
+            with closing(self.engine.execute(jobs)) as events:
                 for event in events:
                     yield from self._follow(event)
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ class Invocation:
         self.tracker.finish_invocation(self._id, status, counts=counts, files=files, description=description)
         self._finished = True
 
-    def _to_task(self, name: str, run: PlannedRun) -> Task:
+    def _to_job(self, name: str, run: PlannedRun) -> Job:
         limits = self.spec.recipe.limits
         minutes = limits.time_limit_minutes
         code, data = self.digests[run.row.cell.id]
@@ -132,7 +132,7 @@ class Invocation:
             tests=self.tests,
         )
         self._open[name] = OpenRun(run, limits, context.provenance)
-        return Task(
+        return Job(
             name,
             execute_cell,
             (run, context),

@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from harness.commands.bench.case import Case, Setting, Workload
 from harness.commands.bench.result import Probe
 from harness.engines import ENGINES
-from harness.engines.engine import Died, Returned, Task, TimedOut
+from harness.engines.engine import Died, Job, Returned, TimedOut
 
 PRELOAD = ("harness.commands.bench.catalogue", "torch.utils.benchmark")
 TIME_LIMIT_SECONDS = 120.0
@@ -28,8 +28,8 @@ _RESET_PEAK = "5"
 def probe_cases(cases: Iterable[Case], setting: Setting) -> Generator[tuple[str, Probe | str], None, None]:
     """Each case's id with what was found, or with the reason why it does not run."""
     engine = ENGINES["local"](workers=1, preload=PRELOAD)
-    tasks = (Task(case.id, probe_case, (case, setting), TIME_LIMIT_SECONDS) for case in cases)
-    with closing(engine.execute(tasks)) as events:
+    jobs = (Job(case.id, probe_case, (case, setting), TIME_LIMIT_SECONDS) for case in cases)
+    with closing(engine.execute(jobs)) as events:
         for event in events:
             if isinstance(event, Returned | Died | TimedOut):
                 yield event.name, _to_finding(event)

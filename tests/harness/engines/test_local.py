@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from harness.engines import ENGINES
-from harness.engines.engine import Died, Engine, Event, Message, Returned, Started, Stopped, Task, TimedOut
+from harness.engines.engine import Died, Engine, Event, Job, Message, Returned, Started, Stopped, TimedOut
 from harness.engines.imports import Imports
 from harness.engines.local import LocalEngine
 from harness.errors import EngineError
@@ -147,43 +147,43 @@ class EngineContract:
     def make_engine(self, *, workers: int) -> Engine:
         raise NotImplementedError
 
-    def execute(self, *tasks: Task, workers: int = 1) -> list[Event]:
-        return list(self.make_engine(workers=workers).execute(tasks))
+    def execute(self, *jobs: Job, workers: int = 1) -> list[Event]:
+        return list(self.make_engine(workers=workers).execute(jobs))
 
-    def test_no_task_gives_no_event(self) -> None:
+    def test_no_job_gives_no_event(self) -> None:
         assert self.execute() == []
 
-    def test_a_task_starts_reports_and_returns_in_this_order(self) -> None:
-        started, *others = self.execute(Task("sum", add, (2, 3)))
+    def test_a_job_starts_reports_and_returns_in_this_order(self) -> None:
+        started, *others = self.execute(Job("sum", add, (2, 3)))
         assert isinstance(started, Started)
         assert others == [Message("sum", {"a": 2}), Message("sum", {"b": 3}), Returned("sum", 5, "")]
 
-    def test_tasks_start_in_their_order_and_every_one_has_one_outcome(self) -> None:
-        events = self.execute(*(Task(str(n), add, (n, n)) for n in range(5)), workers=2)
+    def test_jobs_start_in_their_order_and_every_one_has_one_outcome(self) -> None:
+        events = self.execute(*(Job(str(n), add, (n, n)) for n in range(5)), workers=2)
         assert [event.name for event in events if isinstance(event, Started)] == list("01234")
         values = {event.name: event.value for event in events if isinstance(event, Returned)}
         assert values == {str(n): 2 * n for n in range(5)}
 
-    def test_tasks_execute_at_once_in_processes_of_their_own(self, tmp_path: Path) -> None:
-        events = self.execute(*(Task(name, meet, (tmp_path, name, 1)) for name in "ab"), workers=2)
+    def test_jobs_execute_at_once_in_processes_of_their_own(self, tmp_path: Path) -> None:
+        events = self.execute(*(Job(name, meet, (tmp_path, name, 1)) for name in "ab"), workers=2)
         pids = {event.value for event in events if isinstance(event, Returned)}
         assert len(pids) == 2
         assert os.getpid() not in pids
 
-    def test_a_task_is_pulled_when_there_is_room_for_it(self) -> None:
+    def test_a_job_is_pulled_when_there_is_room_for_it(self) -> None:
         pulled: list[int] = []
 
-        def tasks() -> Iterator[Task]:
+        def jobs() -> Iterator[Job]:
             for n in range(3):
                 pulled.append(n)
-                yield Task(str(n), add, (n, n))
+                yield Job(str(n), add, (n, n))
 
-        with closing(self.make_engine(workers=1).execute(tasks())) as events:
+        with closing(self.make_engine(workers=1).execute(jobs())) as events:
             for event in events:
                 assert len(pulled) == int(event.name) + 1
 
-    def test_an_exception_ends_its_task_alone_and_leaves_its_traceback(self) -> None:
-        events = self.execute(Task("bad", write_and_fail), Task("good", add, (1, 1)))
+    def test_an_exception_ends_its_job_alone_and_leaves_its_traceback(self) -> None:
+        events = self.execute(Job("bad", write_and_fail), Job("good", add, (1, 1)))
         died = events[1]
         assert isinstance(died, Died)
         assert died.exit_code == 1
@@ -191,33 +191,33 @@ class EngineContract:
         assert "ZeroDivisionError: the reason" in died.output
         assert events[-1] == Returned("good", 2, "")
 
-    def test_a_value_that_cannot_be_sent_is_an_exception_of_the_task(self) -> None:
-        died = self.execute(Task("lambda", return_something_that_cannot_travel))[-1]
+    def test_a_value_that_cannot_be_sent_is_an_exception_of_the_job(self) -> None:
+        died = self.execute(Job("lambda", return_something_that_cannot_travel))[-1]
         assert isinstance(died, Died)
         assert "pickle" in died.output
 
     def test_a_killed_process_is_told_with_its_signal_after_what_it_sent(self) -> None:
-        _, message, died = self.execute(Task("victim", kill_itself))
+        _, message, died = self.execute(Job("victim", kill_itself))
         assert message == Message("victim", "last words")
         assert died == Died("victim", -signal.SIGKILL, "")
 
     def test_code_that_gets_no_memory_and_aborts_has_run_out_of_memory(self) -> None:
-        died = self.execute(Task("C++", abort_without_memory))[-1]
+        died = self.execute(Job("C++", abort_without_memory))[-1]
         assert isinstance(died, Died)
         assert (died.exit_code, died.is_out_of_memory) == (-signal.SIGABRT, True)
 
     @pytest.mark.parametrize("function", [hang, ignore_sigterm_and_hang])
-    def test_a_task_is_killed_at_its_time_limit(self, function: Callable[..., None]) -> None:
-        events = self.execute(Task("slow", function, time_limit_seconds=1), Task("next", add, (1, 1)))
+    def test_a_job_is_killed_at_its_time_limit(self, function: Callable[..., None]) -> None:
+        events = self.execute(Job("slow", function, time_limit_seconds=1), Job("next", add, (1, 1)))
         assert events[2] == TimedOut("slow", "")
         pid = events[1].payload if isinstance(events[1], Message) else -1
         assert not psutil.pid_exists(pid)
         assert events[-1] == Returned("next", 2, "")
 
     @pytest.mark.parametrize("function", [hang, ignore_sigterm_and_hang])
-    def test_a_task_that_is_not_wanted_any_more_is_stopped_alone(self, function: Callable[..., None]) -> None:
+    def test_a_job_that_is_not_wanted_any_more_is_stopped_alone(self, function: Callable[..., None]) -> None:
         engine, seen = self.make_engine(workers=1), []
-        for event in engine.execute([Task("unwanted", function), Task("next", add, (1, 1))]):
+        for event in engine.execute([Job("unwanted", function), Job("next", add, (1, 1))]):
             seen.append(event)
             if isinstance(event, Message) and event.name == "unwanted":
                 engine.stop("unwanted")
@@ -226,17 +226,17 @@ class EngineContract:
         assert seen[-1] == Returned("next", 2, "")
 
     @pytest.mark.parametrize(("megabytes", "expected"), [(10, f"got {10 * 2**20}"), (300, "refused")])
-    def test_an_allocation_above_the_memory_limit_fails_inside_the_task(self, megabytes: int, expected: str) -> None:
-        outcome = self.execute(Task("memory", allocate, (megabytes,), memory_limit_gb=0.1))[-1]
+    def test_an_allocation_above_the_memory_limit_fails_inside_the_job(self, megabytes: int, expected: str) -> None:
+        outcome = self.execute(Job("memory", allocate, (megabytes,), memory_limit_gb=0.1))[-1]
         assert outcome == Returned("memory", expected, "")
 
-    def test_ctrl_c_does_not_reach_a_task(self) -> None:
-        assert self.execute(Task("calm", interrupt_itself))[-1] == Returned("calm", "not disturbed", "")
+    def test_ctrl_c_does_not_reach_a_job(self) -> None:
+        assert self.execute(Job("calm", interrupt_itself))[-1] == Returned("calm", "not disturbed", "")
 
     def test_closing_the_events_loses_no_outcome_that_has_arrived(self, tmp_path: Path) -> None:
         engine = self.make_engine(workers=3)
-        tasks = [Task("ok", touch, (tmp_path / "ok",)), Task("bad", write_and_fail), Task("hangs", hang)]
-        with closing(engine.execute(tasks)) as events:
+        jobs = [Job("ok", touch, (tmp_path / "ok",)), Job("bad", write_and_fail), Job("hangs", hang)]
+        with closing(engine.execute(jobs)) as events:
             pids = [event.pid for event in islice(events, 3) if isinstance(event, Started)]
             psutil.wait_procs([psutil.Process(pid) for pid in pids[:2] if psutil.pid_exists(pid)], timeout=30)
         rest = {event.name: event for event in engine.take_rest() if not isinstance(event, Message)}
@@ -247,8 +247,8 @@ class EngineContract:
 
     @pytest.mark.parametrize("leave", [leave_a_thread, leave_a_process])
     @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
-    def test_what_a_task_leaves_behind_ends_with_it(self, leave: Callable[[], int], fails: bool) -> None:
-        events = self.execute(Task("untidy", leave_behind, (leave, fails)), Task("next", add, (1, 1)))
+    def test_what_a_job_leaves_behind_ends_with_it(self, leave: Callable[[], int], fails: bool) -> None:
+        events = self.execute(Job("untidy", leave_behind, (leave, fails)), Job("next", add, (1, 1)))
         assert isinstance(events[1], Message)
         outcome = events[2]
         if fails:
@@ -260,14 +260,14 @@ class EngineContract:
         assert_gone([events[1].payload])
         assert events[-1] == Returned("next", 2, "")
 
-    def test_what_a_task_has_started_ends_with_it_at_its_time_limit(self) -> None:
-        _, message, outcome = self.execute(Task("slow", hang_with_a_child, time_limit_seconds=1))
+    def test_what_a_job_has_started_ends_with_it_at_its_time_limit(self) -> None:
+        _, message, outcome = self.execute(Job("slow", hang_with_a_child, time_limit_seconds=1))
         assert outcome == TimedOut("slow", "")
         assert isinstance(message, Message)
         assert_gone(message.payload)
 
     def test_closing_the_events_kills_what_runs(self) -> None:
-        events = self.make_engine(workers=2).execute([Task("a", hang), Task("b", hang)])
+        events = self.make_engine(workers=2).execute([Job("a", hang), Job("b", hang)])
         with closing(events):
             pids = [event.pid for event, _ in zip(events, range(2), strict=False) if isinstance(event, Started)]
         assert len(pids) == 2
@@ -297,15 +297,15 @@ class TestLocalEngine(EngineContract):
 
 
 SCRIPT = """
-from harness.engines.engine import Task
+from harness.engines.engine import Job
 from harness.engines.local import LocalEngine
 from tests.harness.engines.test_local import environment, hang_with_the_lock, imported
 
 if __name__ == "__main__":
     engine = LocalEngine(workers=1000, preload=["wave"])
-    tasks = [Task("wave", imported, ("wave",)), Task("OMP", environment, ("OMP_NUM_THREADS",))]
-    tasks += [Task("hang", hang_with_the_lock)]
-    for event in engine.execute(tasks):
+    jobs = [Job("wave", imported, ("wave",)), Job("OMP", environment, ("OMP_NUM_THREADS",))]
+    jobs += [Job("hang", hang_with_the_lock)]
+    for event in engine.execute(jobs):
         told = [getattr(event, name, "") for name in ("value", "payload", "exit_code")]
         print(event.name, *filter(None, told), flush=True)
 """
@@ -313,7 +313,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A program with an engine whose last task hangs."""
+    """A program with an engine whose last job hangs."""
     path = tmp_path / "program.py"
     path.write_text(SCRIPT)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -327,7 +327,7 @@ def script(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def read_results(program: subprocess.Popen[str]) -> dict[str, str]:
-    """What each of the three tasks returned or reported."""
+    """What each of the three jobs returned or reported."""
     assert program.stdout is not None
     words = (line.split() for line in program.stdout)
     return dict(islice((pair for pair in words if len(pair) == 2), 3))
@@ -335,7 +335,7 @@ def read_results(program: subprocess.Popen[str]) -> dict[str, str]:
 
 IMPORTS = """
 import sys
-from harness.engines.engine import Task
+from harness.engines.engine import Job
 from harness.engines.imports import Imports
 from harness.engines.local import LocalEngine
 from harness.errors import HarnessError
@@ -347,7 +347,7 @@ if __name__ == "__main__":
         import timm
         sys.path.remove(sys.argv[1])
     try:
-        events = list(LocalEngine(workers=1, preload=["PIL"]).execute([Task("places", list_places)]))
+        events = list(LocalEngine(workers=1, preload=["PIL"]).execute([Job("places", list_places)]))
         print("same" if events[-1].value == Imports.here().places else events[-1])
     except HarnessError as error:
         print(error)
@@ -381,7 +381,7 @@ def test_workers_refuse_code_that_was_edited_while_they_started(monkeypatch: pyt
     engine = LocalEngine(workers=2)
     monkeypatch.setattr(engine, "_imports", replace(Imports.here(), sources="edited since"))
     with pytest.raises(EngineError, match="edited while the workers started"):
-        list(engine.execute([Task("a", add, (1, 1)), Task("b", hang)]))
+        list(engine.execute([Job("a", add, (1, 1)), Job("b", hang)]))
     assert engine.take_rest() == []
 
 

@@ -15,7 +15,7 @@ from harness.commands.overview import describe_plan
 from harness.commands.portrait import describe_shown
 from harness.commands.show import find_shown
 from harness.commands.status import read_status
-from harness.engines.engine import Event, Message, Returned, Started, Task
+from harness.engines.engine import Event, Job, Message, Returned, Started
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
 from harness.run import RunOptions, TableWritten, run_plan
@@ -86,10 +86,10 @@ class OwnProcess:
     workers = 1
     threads = 1
 
-    def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
-        for task in tasks:
-            run, context = task.args
-            yield Started(task.name, 1)
+    def execute(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            run, context = job.args
+            yield Started(job.name, 1)
             provenance, tracker = context.provenance, context.tracker
             run_id = tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
             open_run = OpenRun(run, context.spec.recipe.limits, provenance)
@@ -99,11 +99,11 @@ class OwnProcess:
                 open_run.add(note)
                 if isinstance(note, EpochMetrics):
                     tracker.log_epoch(run_id, note)
-                yield Message(task.name, note)
+                yield Message(job.name, note)
             tracker.log_text(run_id, "weights", "weights.pt")
             record = open_run.to_record(RunStatus.OK)
             tracker.finish_run(run_id, record)
-            yield Returned(task.name, record, "")
+            yield Returned(job.name, record, "")
 
     def take_rest(self) -> list[Event]:
         return []

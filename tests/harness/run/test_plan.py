@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from harness.engines.engine import Died, Message, Returned, Started, Task, TimedOut
+from harness.engines.engine import Died, Job, Message, Returned, Started, TimedOut
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import DataError, StoreError
 from harness.plan import Plan, PlannedRun, make_plan
@@ -51,12 +51,12 @@ class PlayedEngine:
         self.played: list[tuple[str, int]] = []
         self.rest: list[EngineEvent] = []
 
-    def execute(self, tasks: Iterable[Task]) -> Generator[EngineEvent, None, None]:
-        for task in tasks:
-            run, context = task.args
+    def execute(self, jobs: Iterable[Job]) -> Generator[EngineEvent, None, None]:
+        for job in jobs:
+            run, context = job.args
             self.played.append((run.row.name, run.seed))
-            yield Started(task.name, 1)
-            yield from self.play(task.name, run, context, self.script(run))
+            yield Started(job.name, 1)
+            yield from self.play(job.name, run, context, self.script(run))
 
     def take_rest(self) -> list[EngineEvent]:
         rest, self.rest = self.rest, []

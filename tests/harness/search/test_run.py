@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from harness.engines.engine import Event, Message, Returned, Started, Stopped, Task
+from harness.engines.engine import Event, Job, Message, Returned, Started, Stopped
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.run.open_run import Measured, Opened, OpenRun
@@ -71,14 +71,14 @@ class PlayedEngine:
     def take_rest(self) -> list[Event]:
         return []
 
-    def execute(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
-        for task in tasks:
-            self.played.append(task.args[0])
-            yield Started(task.name, 1)
-            yield from self._play(task)
+    def execute(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
+        for job in jobs:
+            self.played.append(job.args[0])
+            yield Started(job.name, 1)
+            yield from self._play(job)
 
-    def _play(self, task: Task) -> Generator[Event, None, None]:
-        run, context = task.args
+    def _play(self, job: Job) -> Generator[Event, None, None]:
+        run, context = job.args
         start: Callable[..., str] = context.tracker.start_run
         run_id = start(run, spec=context.spec, parent_id=context.parent_id, provenance=context.provenance)
         open_run = OpenRun(run, context.spec.recipe.limits, context.provenance)
@@ -88,15 +88,15 @@ class PlayedEngine:
             open_run.add(note)
             if isinstance(note, EpochMetrics):
                 context.tracker.log_epoch(run_id, note)
-            yield Message(task.name, note)
-            if task.name in self._unwanted:
-                yield Stopped(task.name, "")
+            yield Message(job.name, note)
+            if job.name in self._unwanted:
+                yield Stopped(job.name, "")
                 return
         if context.tests:
             open_run.add(Measured({"test/top1": top1 or 84.0, "test/top5": 100.0}))
         record = open_run.to_record(RunStatus.OK) if top1 else open_run.to_record(RunStatus.DIVERGED, step=17)
         context.tracker.finish_run(run_id, record)
-        yield Returned(task.name, record, "")
+        yield Returned(job.name, record, "")
 
 
 def measure(run: PlannedRun) -> float | None:
