@@ -5,13 +5,13 @@ Which kernels computed a run is part of its provenance, but not of what two rows
 
 from collections.abc import Iterable, Mapping
 
-FIELDS = ("torch", "torchvision", "timm", "numpy", "device", "instructions", "threads")
+ENVIRONMENT = ("torch", "torchvision", "timm", "numpy", "device", "instructions", "threads")
 """Of a run's provenance; precision is part of its cell."""
 
 
 def is_same_environment(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether two runs were made in one environment, as far as both of their provenances state it."""
-    return all(first[name] == second[name] for name in FIELDS if name in first and name in second)
+    return all(first[name] == second[name] for name in ENVIRONMENT if name in first and name in second)
 
 
 def is_mixed(provenances: Iterable[Mapping[str, str]]) -> bool:

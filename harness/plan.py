@@ -408,7 +408,7 @@ def _check_pairs(spec: ExperimentSpec, name: str, attention: Sequence[AttentionC
     for config in attention:
         if config is None:
             continue
-        facts = config.around
+        facts = config.neighborhood_facts
         rows, columns = (facts.span * size for size in to_pair(getattr(config, facts.size)))
         pairs = side**2 * rows * columns
         if pairs > MAX_PAIRS:

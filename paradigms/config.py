@@ -162,17 +162,20 @@ class AttentionConfig:
         require_name("backend", self.backend, BACKENDS)
         require_name("projections", self.projections, PROJECTIONS)
         if self.border is not None:
-            require_name(f"border of {self.neighborhood}", self.border, self.around.borders)
+            require_name(f"border of {self.neighborhood}", self.border, self.neighborhood_facts.borders)
         self._check_borders()
-        self.around.check(self)
-        for level in self.parts():
+        self.neighborhood_facts.check(self)
+        for level in self._list_facts():
             level.check(self)
         self._check_taps()
         self._check_backend()
 
     def _check_borders(self) -> None:
         got = f"got {self.neighborhood}, {self.outside_rule}"
-        for name, level in ((self.parameterization[0], self.scored), (self.aggregation, self.gathered)):
+        for name, level in (
+            (self.parameterization[0], self.parameterization_facts),
+            (self.aggregation, self.aggregation_facts),
+        ):
             known = level.centred_borders
             if known and (self.neighborhood != "sliding_window" or self.outside_rule not in known):
                 raise ValueError(f"{name} needs sliding_window with border {' or '.join(sorted(known))}, {got}")
@@ -181,14 +184,14 @@ class AttentionConfig:
             raise ValueError(f"projections {self.projections!r} need a border of {', '.join(sorted(allowed))}; {got}")
 
     def _check_taps(self) -> None:
-        rows, columns = to_pair(getattr(self, self.around.size))
-        size = self.around.span * rows, self.around.span * columns
-        for name, level in ((self.normalization, self.normalized), (self.aggregation, self.gathered)):
+        rows, columns = to_pair(getattr(self, self.neighborhood_facts.size))
+        size = self.neighborhood_facts.span * rows, self.neighborhood_facts.span * columns
+        for name, level in ((self.normalization, self.normalization_facts), (self.aggregation, self.aggregation_facts)):
             if size[0] * size[1] < level.minimum_taps:
                 raise ValueError(f"{name} needs at least {level.minimum_taps} taps, got a neighborhood of {size}")
 
     def _check_backend(self) -> None:
-        asked = (self.outside_rule, self.normalization, self.aggregation_kind, self.scored.scores)
+        asked = (self.outside_rule, self.normalization, self.aggregation_kind, self.parameterization_facts.scores)
         cases = KERNEL_CASES.get(self.backend)
         if cases is not None and not any(case.holds(self.neighborhood, asked) for case in cases):
             room = ", ".join((self.neighborhood, self.outside_rule, self.normalization))
@@ -196,39 +199,39 @@ class AttentionConfig:
             raise ValueError(f"backend {self.backend!r} has no kernel for {room} with {levels}; use 'auto'")
 
     @property
-    def around(self) -> NeighborhoodFacts:
+    def neighborhood_facts(self) -> NeighborhoodFacts:
         """The facts of the neighborhood."""
         return facts.NEIGHBORHOODS[self.neighborhood]
 
     @property
-    def scored(self) -> Facts:
+    def parameterization_facts(self) -> Facts:
         """The facts of the parameterization; terms that add up share theirs."""
         return facts.PARAMETERIZATIONS[self.parameterization[0]]
 
     @property
-    def normalized(self) -> Facts:
+    def normalization_facts(self) -> Facts:
         """The facts of the normalization."""
         return facts.NORMALIZATIONS[self.normalization]
 
     @property
-    def gathered(self) -> Facts:
+    def aggregation_facts(self) -> Facts:
         """The facts of the aggregation."""
         return facts.AGGREGATIONS[self.aggregation]
 
-    def parts(self) -> tuple[Facts, ...]:
+    def _list_facts(self) -> tuple[Facts, ...]:
         """The facts of all levels but the neighborhood's."""
         terms = tuple(facts.PARAMETERIZATIONS[name] for name in self.parameterization)
-        return (*terms, self.normalized, self.gathered)
+        return (*terms, self.normalization_facts, self.aggregation_facts)
 
     @property
     def outside_rule(self) -> str:
         """The border in force: the field, or the neighborhood's default."""
-        return self.border or self.around.borders[0]
+        return self.border or self.neighborhood_facts.borders[0]
 
     @property
     def aggregation_kind(self) -> str:
         """Which formula weights and values meet by, as kernels know it."""
-        return self.gathered.get_kind(self)
+        return self.aggregation_facts.get_kind(self)
 
     @property
     def starts_as_released(self) -> bool:
@@ -251,7 +254,7 @@ class AttentionConfig:
         """What distinguishes this operator from the default one: fields at their default or without effect left out."""
         ignored = self.explain_unread()
         canonical = {name: getattr(self, name) for name in CORE if getattr(self, name) != _DEFAULTS[name]}
-        if self.outside_rule == self.around.borders[0]:
+        if self.outside_rule == self.neighborhood_facts.borders[0]:
             canonical.pop("border", None)
         if "parameterization" in canonical:
             canonical["parameterization"] = sorted(self.parameterization)
@@ -262,23 +265,25 @@ class AttentionConfig:
 
     def read_fields(self) -> frozenset[str]:
         """The fields of the levels that this operator names."""
-        return frozenset({self.around.size, *self.around.fields}).union(*(level.fields for level in self.parts()))
+        return frozenset({self.neighborhood_facts.size, *self.neighborhood_facts.fields}).union(
+            *(level.fields for level in self._list_facts())
+        )
 
     def explain_unread(self) -> dict[str, str]:
         """The fields that have no effect here, each with the reason."""
         read, unread = self.read_fields(), {}
         for name, declared in FIELDS.items():
             if name not in read:
-                readers, are_around = _find_readers(name)
+                readers, are_neighborhoods = _find_readers(name)
                 alone = f"{' and '.join(readers)} alone reads it"
-                unread[name] = f"{alone}, the neighborhood is {self.neighborhood}" if are_around else alone
+                unread[name] = f"{alone}, the neighborhood is {self.neighborhood}" if are_neighborhoods else alone
             elif declared.needs is not None and getattr(self, declared.needs) == 0:
                 unread[name] = f"{declared.needs} is 0"
         return unread
 
     def levels(self) -> frozenset[str]:
         """Every level that this operator names or runs; code of other levels cannot change its numbers."""
-        neighborhoods = self.neighborhood, *self.around.runs
+        neighborhoods = self.neighborhood, *self.neighborhood_facts.runs
         return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
@@ -307,9 +312,9 @@ def _to_list(value: Any) -> Any:
 
 def _find_readers(field: str) -> tuple[list[str], bool]:
     """The levels that read a field, and whether they are neighborhoods."""
-    around = [name for name, level in facts.NEIGHBORHOODS.items() if field in (level.size, *level.fields)]
+    neighborhoods = [name for name, level in facts.NEIGHBORHOODS.items() if field in (level.size, *level.fields)]
     others = [name for room in facts.ROOMS.values() for name, level in room.items() if field in level.fields]
-    return around or others, bool(around)
+    return neighborhoods or others, bool(neighborhoods)
 
 
 LEVELS = frozenset(BACKBONES).union(*facts.ROOMS.values())

@@ -357,7 +357,7 @@ ROOMS: Mapping[str, dict[str, Any]] = {
 """The levels of each room with their facts; `paradigms.plugins` adds to them, and nothing else does."""
 
 
-BORDERS = ("mask", "zero", "project", "shift")
+BORDERS = tuple(dict.fromkeys(border for level in NEIGHBORHOODS.values() for border in level.borders))
 """What a tap outside the map may count for; a neighborhood knows some of them."""
 
 FIELDS: dict[str, Field] = {

@@ -30,7 +30,7 @@ def write_equation(config: AttentionConfig) -> str:
     logits = " + ".join(_SYMBOLS.get(name, name) for name in config.parameterization)
     weights = f"{config.normalization}_j({logits})"
     filtered = weights if config.aggregation == "weighted_sum" else f"{config.aggregation}({weights})"
-    return f"f_i = Σ_{{j∈{config.around.symbol}}} {filtered} v_j"
+    return f"f_i = Σ_{{j∈{config.neighborhood_facts.symbol}}} {filtered} v_j"
 
 
 def _preset(source: str, *terms: str, normalization: str = "softmax", neighborhood: str = "local_window") -> Preset:

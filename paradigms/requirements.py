@@ -72,7 +72,7 @@ def require_map(config: AttentionConfig, map_size: MapSize, *, num_blocks: int) 
     Raises:
         ValueError: the message says how many there are.
     """
-    needed = config.normalized.minimum_taps
+    needed = config.normalization_facts.minimum_taps
     fewest = min(count_fewest_taps(config, map_size, depth) for depth in range(min(num_blocks, 2)))
     if fewest < needed:
         raise ValueError(
@@ -102,7 +102,7 @@ def count_fewest_taps(config: AttentionConfig, map_size: MapSize, depth: int) ->
     A neighborhood from a plug-in has no rule here: of it all taps are assumed to be counted.
     """
     rule = _FEWEST.get(config.neighborhood)
-    return prod(rule(config, map_size, depth)) if rule is not None else config.normalized.minimum_taps
+    return prod(rule(config, map_size, depth)) if rule is not None else config.normalization_facts.minimum_taps
 
 
 def _count_in_windows(config: AttentionConfig, map_size: MapSize, depth: int) -> list[int]:

@@ -19,7 +19,7 @@ from harness.reading import load_recipe, load_spec
 from harness.run.cell import measure_cost
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
 from harness.table.display import count_noun, write_size
-from paradigms.config import AttentionConfig
+from paradigms.config import CORE, AttentionConfig
 from paradigms.facts import FIELDS, NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.presets import PRESETS, write_equation
 
@@ -122,9 +122,8 @@ def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
         names = (levels,) if isinstance(levels, str) else levels
         read = frozenset().union(*(room[level].fields for level in names))
         yield [factor, ", ".join([" + ".join(names), *_list_fields(config, read)])]
-    yield ["border", config.outside_rule]
-    yield ["projections", config.projections]
-    yield ["backend", config.backend]
+    stated = {**config.to_dict(), "border": config.outside_rule}
+    yield from ([name, stated[name]] for name in CORE if name not in ROOMS)
 
 
 def _find_preset(config: AttentionConfig, name: str) -> str | None:

@@ -31,6 +31,8 @@ from harness.weights import load_weights
 from paradigms.config import make_config
 from paradigms.facts import ROOMS
 
+ADVICE = "name its plug-in by --plugin, or by plugins in harness.yaml"
+
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 
 _README = """\
@@ -114,13 +116,12 @@ def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if backbone in FLOORS:
         raise StoreError(f"the backbone of {config['row']} is {backbone}, of which timm knows no model")
     if name not in paradigms.models.MODELS:
-        raise PluginError(f"backbone {backbone!r} of the run is not known: name its plug-in by --plugin")
+        raise PluginError(f"backbone {backbone!r} of the run is not known: {ADVICE}")
     for stage in config["attention"]:
         for room, levels in () if stage is None else ROOMS.items():
             for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
                 if level not in levels:
-                    advice = "name its plug-in by --plugin, or by plugins in harness.yaml"
-                    raise PluginError(f"{room} {level!r} of the run is not known: {advice}")
+                    raise PluginError(f"{room} {level!r} of the run is not known: {ADVICE}")
     data = config["data"]
     shape = {"img_size": data["image_size"], "in_chans": data["channels"], "num_classes": data["num_classes"]}
     sizes = {key: size for key, size in config["sizes"].items() if key != "initialization"}  # each operator has its own

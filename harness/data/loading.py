@@ -2,9 +2,10 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.context import ForkContext, ForkProcess
+from typing import cast
 
 from harness.errors import LoaderKilled, StoreError
 from harness.processes import name_signal
@@ -55,12 +56,20 @@ def watching_loaders() -> Iterator[None]:
         yield
     except (RuntimeError, StoreError, OSError, EOFError) as error:
         if isinstance(error, ConnectionError | EOFError):  # heard before the system reports the end of the process
-            connection.wait([process.sentinel for process in _started], timeout=SECONDS_TO_END)
+            _await_an_end()
         number = _find_signal()
         if number is None:
             raise
         advice = "; shared memory may be full (df /dev/shm)" if number == signal.SIGBUS else ""
         raise LoaderKilled(f"a process that loads images was {name_signal(number)}{advice}", number) from error
+
+
+def _await_an_end() -> None:
+    """Wait until a process that still runs has ended, and take its exit code; where none runs there is no wait."""
+    running = {process.sentinel: process for process in _started if process.exitcode is None}
+    with suppress(RuntimeError):  # torch's, which a signal raises wherever we are: then the process has ended
+        for sentinel in connection.wait(running, timeout=SECONDS_TO_END) if running else ():
+            running[cast("int", sentinel)].join()  # a sentinel is ready a moment before the exit code is
 
 
 def _find_signal() -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.environment import FIELDS, is_mixed
+from harness.environment import ENVIRONMENT, is_mixed
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
@@ -151,7 +151,7 @@ def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def _list_environments(records: pd.DataFrame) -> list[dict[str, str]]:
-    known = records.reindex(columns=list(FIELDS)).to_dict("records")
+    known = records.reindex(columns=list(ENVIRONMENT)).to_dict("records")
     return [{str(name): value for name, value in line.items() if isinstance(value, str)} for line in known]
 
 

@@ -30,7 +30,7 @@ def values_taps_outside(neighborhood: str) -> None:
     A corner gathers, under softmax, values that are 3 on the map and 1 where the input is zero.
     """
     config = AttentionConfig(neighborhood=neighborhood, window_size=4, kernel_size=3)
-    corners = {border: _gather_corner(config, border) for border in config.around.borders}
+    corners = {border: _gather_corner(config, border) for border in config.neighborhood_facts.borders}
     expected = {"mask": 3.0, "shift": 3.0}
     if "zero" in corners:
         share = corners["zero"] / 3.0

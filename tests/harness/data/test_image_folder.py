@@ -95,6 +95,26 @@ def test_a_loading_process_that_is_killed_ends_the_run_as_killed(folder: Path) -
                 os.kill(loading._started[-1].pid or 0, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, RuntimeError])
+def test_whatever_is_heard_first_of_a_killed_loading_process_it_is_reported(error: type[Exception]) -> None:
+    with pytest.raises(LoaderKilled, match=r"killed by signal 9 \(SIGKILL\)"), watching_loaders():
+        ended, killed = (loading.LoadingProcess(target=signal.pause) for _ in range(2))
+        ended.start()
+        ended.terminate()  # as torch ends those of an earlier epoch
+        ended.join()
+        killed.start()
+        killed.kill()
+        if error is RuntimeError:
+            killed.join()
+        raise error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, OSError])
+def test_an_error_without_a_killed_loading_process_stays_what_it_is(error: type[Exception]) -> None:
+    with pytest.raises(error), watching_loaders():
+        raise error
+
+
 @pytest.mark.slow
 def test_loading_processes_import_nothing_again_and_end_with_the_run(folder: Path) -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)

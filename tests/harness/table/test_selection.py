@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.environment import FIELDS, is_same_environment
+from harness.environment import ENVIRONMENT, is_same_environment
 from harness.record import RunStatus
 from harness.table.selection import is_comparable, select_replicates
 
@@ -88,7 +88,7 @@ def test_seeds_of_two_environments_are_not_compared(small_plan, make_record):
     assert is_comparable(other, first)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", ENVIRONMENT)
 def test_every_part_of_an_environment_counts_where_both_runs_state_it(name):
     assert not is_same_environment({name: "1"}, {name: "2"})
     assert is_same_environment({name: "1"}, {})
