@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.errors import HarnessError
+    from harness.execution.library import compare, read_records, run
     from harness.plugins import load_plugins
     from harness.reading import load_spec
-    from harness.run.library import compare, read_records, run
 
 _HOME = {
     "HarnessError": "harness.errors",
     "load_plugins": "harness.plugins",
     "load_spec": "harness.reading",
-    "read_records": "harness.run.library",
-    "compare": "harness.run.library",
+    "read_records": "harness.execution.library",
+    "compare": "harness.execution.library",
+    "run": "harness.execution.library",
 }
 
 __all__ = ["HarnessError", "compare", "load_plugins", "load_spec", "read_records", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        return import_module("harness.run")  # the package is a function too
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -29,7 +29,7 @@ TRAINING_MODULES = (
     "harness.evaluate",
     "harness.floors",
     "harness.optim",
-    "harness.run.cell",
+    "harness.execution.cell",
     "harness.seeding",
     "harness.tasks.task",
     "harness.train",

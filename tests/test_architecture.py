@@ -39,7 +39,7 @@ def test_every_name_that_a_module_exports_exists() -> None:
 
 def test_exceptions_become_outcomes_in_one_place() -> None:
     catching = [path for path in SOURCES if re.search(r"except Exception\b", path.read_text())]
-    assert catching == [ROOT / "harness" / "run" / "cell.py"]
+    assert catching == [ROOT / "harness" / "execution" / "cell.py"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def execute(options: argparse.Namespace) -> int:
     plan = make_plan(load_spec(Path(options.target), recipe=options.recipe))
     recipe = plan.spec.recipe
     echo(describe_inventory([describe_data(recipe.data.name, options.data, spec=recipe.data)]))
-    from harness.run.ledger import check_plan
+    from harness.execution.ledger import check_plan
 
     check_plan(plan, data_dir=options.data)
     return 0

@@ -141,7 +141,7 @@ def find_results(options: argparse.Namespace) -> Path:
 
 def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str, str]]:
     """Those of today; without the data nothing can be told to be stale."""
-    from harness.run import ledger
+    from harness.execution import ledger
 
     try:
         return ledger.find_digests(plan, data_dir=options.data)
@@ -152,7 +152,7 @@ def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str
 
 def warn_of_stale_sources(plan: Plan, tracker: "Tracker", options: argparse.Namespace) -> None:
     """Say which rows start from weights that older code or data has trained."""
-    from harness.run.source import list_stale
+    from harness.execution.source import list_stale
 
     for line in list_stale(plan, tracker, data_dir=options.data):
         echo(f"harness: {line}", file=sys.stderr)

@@ -30,8 +30,8 @@ def execute(options: argparse.Namespace) -> int:
     """Print the plan held against the store; raise where `harness run` would refuse it."""
     plan = select_rows(load_plan(options), options.rows)
     from harness.commands.overview import describe_plan, to_plain
-    from harness.run.ledger import check_plan, read_ledger
-    from harness.run.source import check_fit
+    from harness.execution.ledger import check_plan, read_ledger
+    from harness.execution.source import check_fit
     from harness.tracking import MlflowTracker
 
     digests = find_digests(plan, options)

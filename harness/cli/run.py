@@ -22,7 +22,7 @@ from harness.data import fetch_data
 from harness.plan import Plan, select_rows
 
 if TYPE_CHECKING:
-    from harness.run import Event
+    from harness.execution import Event
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def execute(options: argparse.Namespace) -> int:
     plan = load_plan(options)
     rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
     from harness.engines import ENGINES
-    from harness.run import PRELOAD, RunOptions, run_plan
+    from harness.execution import PRELOAD, RunOptions, run_plan
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
@@ -64,7 +64,7 @@ def execute(options: argparse.Namespace) -> int:
 def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
     """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
     from harness.commands.progress import Tally, open_progress
-    from harness.run import TableWritten
+    from harness.execution import TableWritten
     from harness.table import to_text
     from harness.tasks import find_measure
 

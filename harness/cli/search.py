@@ -60,7 +60,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     """Run the trials that are missing; with the last of them the winner goes to the test set."""
     from harness.commands.search import Count
     from harness.engines import ENGINES
-    from harness.run import PRELOAD
+    from harness.execution import PRELOAD
     from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
     from harness.tasks import find_measure
     from harness.tracking import MlflowTracker

@@ -33,8 +33,8 @@ def execute(options: argparse.Namespace) -> int:
     """Print the table and write its files."""
     plan = load_plan(options)
     shown = {row.name for row in select_rows(plan, options.rows).rows}
-    from harness.run import write_results
-    from harness.run.plan import check_results
+    from harness.execution import write_results
+    from harness.execution.plan import check_results
     from harness.table import to_plain, to_text
     from harness.table.report import find_folder
     from harness.tracking import MlflowTracker

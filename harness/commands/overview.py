@@ -9,11 +9,11 @@ from tabulate import tabulate
 
 from harness.build import StageInfo, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.execution.cell import measure_cost
+from harness.execution.ledger import Entry, Standing
 from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
-from harness.run.cell import measure_cost
-from harness.run.ledger import Entry, Standing
 from harness.table.display import count_noun, write_size
 from harness.table.training import to_training_notes
 from paradigms.facts import NEIGHBORHOODS

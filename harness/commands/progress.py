@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from harness.commands.view import open_view
+from harness.execution import EpochEnded, Event, Planned, RunEnded, RunStarted
+from harness.execution.ledger import Standing
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
-from harness.run.ledger import Standing
 from harness.table.display import count_noun
 from harness.table.reason import describe_outcome, explain
 from harness.tasks import DEFAULT_MEASURE

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from harness.commands.progress import Bars, describe_epoch
 from harness.commands.view import open_view
 from harness.errors import StoreError
+from harness.execution import EpochEnded
 from harness.measure import Measure
-from harness.run import EpochEnded
 from harness.search.controls import WINNER
 from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
 from harness.search.report import describe_values

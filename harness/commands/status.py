@@ -11,11 +11,11 @@ from tabulate import tabulate
 
 from harness.commands.estimate import Estimator, to_duration
 from harness.errors import DataError, SpecError
+from harness.execution.ledger import Digester, Entry, Standing, enter
 from harness.plan import Plan, make_plan
 from harness.project import find_root
 from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
-from harness.run.ledger import Digester, Entry, Standing, enter
 from harness.table.display import NOTHING
 from harness.table.reason import explain, name_outcome
 from harness.table.selection import Digests

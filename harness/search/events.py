@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.run.events import EpochEnded
+from harness.execution.events import EpochEnded
 from harness.search.trial import Outcome
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.data import check_data
 from harness.engines.engine import Engine
 from harness.errors import SpecError
+from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
+from harness.execution.invocation import Invocation
+from harness.execution.ledger import Digester, Entry, Standing, read_ledger
+from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
-from harness.run.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
-from harness.run.invocation import Invocation
-from harness.run.ledger import Digester, Entry, Standing, read_ledger
-from harness.run.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
 from harness.search.report import Comparison, describe_values, to_description, write_report

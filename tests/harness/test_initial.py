@@ -8,10 +8,10 @@ import torch
 
 from harness.build import build_model
 from harness.errors import SpecError, WeightsError
+from harness.execution.source import check_fit
 from harness.initial import FromFile, FromRun
 from harness.plan import Cell, Plan, SkippedRow, find_row, make_plan
 from harness.provenance import reached_modules
-from harness.run.source import check_fit
 from harness.spec import BackbonesSpec, ExperimentSpec, RowSpec
 
 ROWS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ import pytest
 from harness.cli import main
 from harness.commands.describe import describe_row, find_described, measure_stages
 from harness.errors import SpecError
+from harness.execution.cell import measure_cost
 from harness.plan import Plan
-from harness.run.cell import measure_cost
 from paradigms.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("quick_meta")

@@ -3,9 +3,9 @@ import re
 import pytest
 
 from harness.commands.overview import describe_plan
+from harness.execution.ledger import Entry, Standing
 from harness.plan import Plan
 from harness.record import Record, RunStatus
-from harness.run.ledger import Entry, Standing
 
 
 @pytest.fixture(scope="module")

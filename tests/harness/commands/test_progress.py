@@ -5,10 +5,10 @@ import pytest
 from rich.console import Console
 
 from harness.commands.progress import Tally, _LiveProgress, open_progress
+from harness.execution import EpochEnded, Event, Planned, RunEnded, RunStarted
+from harness.execution.ledger import Entry, Standing
 from harness.plan import Plan, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run import EpochEnded, Event, Planned, RunEnded, RunStarted
-from harness.run.ledger import Entry, Standing
 from harness.tracking import LiveRun
 
 

@@ -7,9 +7,9 @@ from ruamel.yaml import YAML
 
 from harness.commands.search import Count, _LiveSearch, open_search, write_preset
 from harness.errors import StoreError
+from harness.execution import EpochEnded
 from harness.plan import PlannedRow, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run import EpochEnded
 from harness.search import SearchEvent, StudyOpened, TrialEnded, TrialStarted, load_search
 from harness.search.space import make_space
 from harness.search.study import Study

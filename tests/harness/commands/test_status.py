@@ -7,10 +7,10 @@ import pytest
 
 from harness.commands.status import ExperimentStatus, describe_status, read_status
 from harness.errors import SpecError
+from harness.execution.ledger import find_digests
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, load_spec
 from harness.record import Record, RunStatus
-from harness.run.ledger import find_digests
 from harness.tracking import StoredRun, Tracker
 from harness.tracking.process import ProcessIdentity
 

@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.engines.engine import Event, Job, Message, Returned, Started, Stopped
+from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run.open_run import Measured, Opened, OpenRun
 from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, load_search
 from harness.search.controls import WINNER, judge_controls
 from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search

@@ -18,9 +18,9 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.errors import StoreError
+from harness.execution.open_run import OpenRun
 from harness.plan import Plan
 from harness.record import EpochMetrics, RunStatus
-from harness.run.open_run import OpenRun
 from harness.spec import ExperimentSpec
 from harness.tracking import MlflowTracker, patience
 from harness.tracking.translation import read_json_tag

@@ -18,13 +18,13 @@ from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import DataError, Diverged, LoaderKilled, StoreError
 from harness.evaluate import count_multiply_adds, count_parameters, peak_memory_gb
+from harness.execution.context import RunContext
+from harness.execution.open_run import Measured, Note, Opened, OpenRun, classify_signal
+from harness.execution.source import WEIGHTS, Source, find_source
 from harness.files import temporary_folder
 from harness.names import to_printable
 from harness.plan import Cell, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run.context import RunContext
-from harness.run.open_run import Measured, Note, Opened, OpenRun, classify_signal
-from harness.run.source import WEIGHTS, Source, find_source
 from harness.spec import ExperimentSpec
 from harness.tasks import TASKS, Evaluation
 from harness.tracking import Tracker

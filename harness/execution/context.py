@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import PluginError
+from harness.execution.open_run import Note, Warned
 from harness.plan import PlannedRun
 from harness.plugins import load_plugins
 from harness.provenance import code_digest, list_foreign
 from harness.record import Record
-from harness.run.open_run import Note, Warned
 from harness.spec import ExperimentSpec
 from harness.tracking import Tracker
 
@@ -60,6 +60,6 @@ def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunCo
     cell = run.row.cell
     if list_foreign(cell) and code_digest(cell) != context.provenance["code_digest"]:
         raise PluginError("the code of a plugin, or the project's own, has changed since the plan was made")
-    from harness.run.cell import run_cell
+    from harness.execution.cell import run_cell
 
     return run_cell(report, run, context)

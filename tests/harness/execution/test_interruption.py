@@ -16,11 +16,11 @@ from harness.commands.portrait import describe_shown
 from harness.commands.show import find_shown
 from harness.commands.status import read_status
 from harness.engines.engine import Event, Job, Message, Returned, Started
+from harness.execution import RunOptions, TableWritten, run_plan
+from harness.execution.ledger import Standing, read_ledger
+from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
-from harness.run import RunOptions, TableWritten, run_plan
-from harness.run.ledger import Standing, read_ledger
-from harness.run.open_run import Measured, Opened, OpenRun
 from harness.tracking import MlflowTracker
 from harness.tracking.process import ProcessIdentity
 

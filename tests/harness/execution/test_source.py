@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError, WeightsError
+from harness.execution.ledger import Digester
+from harness.execution.source import check_sources, find_source, list_stale
 from harness.initial import FromFile, FromRun, digest_file
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import Record, RunStatus
-from harness.run.ledger import Digester
-from harness.run.source import check_sources, find_source, list_stale
 from harness.spec import ExperimentSpec, RowSpec
 from harness.tracking import MlflowTracker
 

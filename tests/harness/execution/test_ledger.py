@@ -3,9 +3,9 @@ from typing import cast
 
 import pytest
 
+from harness.execution.ledger import Standing, find_digests, read_ledger, stands
 from harness.plan import Plan
 from harness.record import Record, RunStatus
-from harness.run.ledger import Standing, find_digests, read_ledger, stands
 from harness.spec import LimitsSpec
 from harness.tracking import Tracker
 

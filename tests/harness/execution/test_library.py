@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import harness.run
+import harness.execution
 from harness import compare, read_records, run
 from harness.errors import SpecError, StoreError
 
@@ -56,8 +56,8 @@ def test_a_store_without_runs_gives_no_lines(tracking_uri: str) -> None:
 
 def test_code_that_was_edited_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = iter(["before", "after"])
-    monkeypatch.setattr("harness.run.library.tree_digest", lambda *_folders: next(digests))
-    monkeypatch.setattr("harness.run.library._digest_code_once", lambda: next(digests))
+    monkeypatch.setattr("harness.execution.library.tree_digest", lambda *_folders: next(digests))
+    monkeypatch.setattr("harness.execution.library._digest_code_once", lambda: next(digests))
     with pytest.raises(harness.HarnessError, match="start Python anew"):
         run("table1")
 
@@ -68,8 +68,8 @@ def test_a_stale_source_is_warned_of(monkeypatch: pytest.MonkeyPatch, tracking_u
     def refuse(**_: object) -> None:
         raise StoreError("nothing is trained here")
 
-    monkeypatch.setattr("harness.run.library.list_stale", lambda *_, **__: ["run 4f1c is stale"])
-    monkeypatch.setitem(harness.run.library.ENGINES, "local", refuse)
+    monkeypatch.setattr("harness.execution.library.list_stale", lambda *_, **__: ["run 4f1c is stale"])
+    monkeypatch.setitem(harness.execution.library.ENGINES, "local", refuse)
     with pytest.warns(UserWarning, match="run 4f1c is stale"), pytest.raises(StoreError, match="nothing is trained"):
         run("table1", tracking_uri=tracking_uri)
 

@@ -1,8 +1,8 @@
 import pytest
 
+from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import Plan
 from harness.record import EpochMetrics, RunStatus
-from harness.run.open_run import Measured, Opened, OpenRun
 from harness.spec import LimitsSpec
 
 

@@ -13,10 +13,7 @@ from mlflow.entities import Run
 from harness.engines.engine import Died, Job, Message, Returned, Started, TimedOut
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import DataError, StoreError
-from harness.plan import Plan, PlannedRun, make_plan
-from harness.provenance import code_digest
-from harness.record import EpochMetrics, Record, RunStatus
-from harness.run import (
+from harness.execution import (
     EpochEnded,
     Event,
     Planned,
@@ -27,8 +24,11 @@ from harness.run import (
     run_plan,
     write_results,
 )
-from harness.run.context import RunContext
-from harness.run.open_run import Measured, Opened, OpenRun
+from harness.execution.context import RunContext
+from harness.execution.open_run import Measured, Opened, OpenRun
+from harness.plan import Plan, PlannedRun, make_plan
+from harness.provenance import code_digest
+from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import LimitsSpec
 from harness.tracking import MlflowTracker
 
@@ -187,7 +187,9 @@ def test_what_changed_code_reaches_is_trained_again(
     play(plan, tracker, options)
     known = {cell.id: code_digest(cell) for cell in (row.cell for row in plan.rows)}
     changed = plan.rows[1].cell.id
-    monkeypatch.setattr("harness.run.ledger.code_digest", lambda cell: "new" if cell.id == changed else known[cell.id])
+    monkeypatch.setattr(
+        "harness.execution.ledger.code_digest", lambda cell: "new" if cell.id == changed else known[cell.id]
+    )
     _, trained = play(plan, tracker, replace(options, keep_stale=keep_stale))
     assert [name for name, _ in trained] == expected
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.execution.ledger import Entry
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
-from harness.run.ledger import Entry
 from harness.table import Findings
 from harness.tracking import LiveRun
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.execution import RunOptions
 from harness.plan import Plan, make_plan
-from harness.run import RunOptions
 from harness.spec import ExperimentSpec
 from harness.tracking import MlflowTracker
 

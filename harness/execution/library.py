@@ -11,14 +11,14 @@ import pandas as pd
 from harness.data import fetch_data
 from harness.engines import ENGINES
 from harness.errors import DataError, HarnessError
+from harness.execution.events import Event, TableWritten
+from harness.execution.ledger import find_digests
+from harness.execution.plan import PRELOAD, RunOptions, run_plan
+from harness.execution.source import list_stale
 from harness.plan import Plan, make_plan
 from harness.project import find_root
 from harness.provenance import tree_digest
 from harness.reading import load_spec
-from harness.run.events import Event, TableWritten
-from harness.run.ledger import find_digests
-from harness.run.plan import PRELOAD, RunOptions, run_plan
-from harness.run.source import list_stale
 from harness.spec import ExperimentSpec
 from harness.table import compare_records, make_records
 from harness.tasks import DEFAULT_MEASURE, TASKS, choose_measure, find_measure
@@ -40,8 +40,8 @@ def run(
 ) -> pd.DataFrame:
     """Train what is missing or stale of an experiment and return its table, as `harness run` does.
 
-    For the events themselves, one by one, see `harness.run.run_plan`. Warns of rows that start from the weights of a
-    stale run.
+    For the events themselves, one by one, see `harness.execution.run_plan`. Warns of rows that start from the weights
+    of a stale run.
 
     Args:
         experiment: a spec, a file, or a name: `run("table1")`, `run(load_spec("table1", recipe="smoke"))`.
@@ -50,7 +50,7 @@ def run(
         data_dir: of a dataset that does not ship with the package.
         workers: runs at once; None: the recipe's.
         keep_stale: does not train again what older code or data has trained.
-        show: is called with every event of `harness.run`, as it happens.
+        show: is called with every event of `harness.execution`, as it happens.
 
     Returns:
         The table as its csv file has it: one line a row, columns `harness.table.list_columns`. A run that failed is

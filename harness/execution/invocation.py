@@ -9,14 +9,14 @@ from pathlib import Path
 from harness.engines.engine import Died, Engine, Job, Message, Outcome, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
+from harness.execution.context import RunContext, execute_cell
+from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted
+from harness.execution.ledger import Entry
+from harness.execution.open_run import OpenRun, Warned, classify_signal
 from harness.plan import PlannedRun
 from harness.plugins import list_plugins
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.run.context import RunContext, execute_cell
-from harness.run.events import EpochEnded, Event, RunEnded, RunStarted
-from harness.run.ledger import Entry
-from harness.run.open_run import OpenRun, Warned, classify_signal
 from harness.spec import ExperimentSpec
 from harness.table.selection import Digests
 from harness.tracking import Tracker

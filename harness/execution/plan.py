@@ -10,12 +10,12 @@ from pathlib import Path
 from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, StoreError
+from harness.execution.events import Event, Planned, TableWritten
+from harness.execution.invocation import Invocation
+from harness.execution.ledger import Entry, Standing, check_plan, find_digests, read_ledger
+from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
-from harness.run.events import Event, Planned, TableWritten
-from harness.run.invocation import Invocation
-from harness.run.ledger import Entry, Standing, check_plan, find_digests, read_ledger
-from harness.run.source import check_fit, check_sources
 from harness.spec import DataSpec
 from harness.table.description import to_description
 from harness.table.report import find_folder
@@ -24,7 +24,13 @@ from harness.tasks import find_measure
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
 
-PRELOAD = ("harness.run.cell", "harness.data.memory", "harness.data.streaming", "torch._dynamo", *TRACKING_PRELOAD)
+PRELOAD = (
+    "harness.execution.cell",
+    "harness.data.memory",
+    "harness.data.streaming",
+    "torch._dynamo",
+    *TRACKING_PRELOAD,
+)
 """All code that a worker executes, so that an edit while runs go on changes none of them; torch imports `_dynamo` when
 the first optimizer is built."""
 

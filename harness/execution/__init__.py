@@ -1,0 +1,17 @@
+"""From a plan to records: trains what is missing, one process per run."""
+
+from harness.execution.events import EpochEnded, Event, Planned, RunEnded, RunStarted, TableWritten
+from harness.execution.plan import PRELOAD, RunOptions, run_plan, write_results
+
+__all__ = [
+    "PRELOAD",
+    "EpochEnded",
+    "Event",
+    "Planned",
+    "RunEnded",
+    "RunOptions",
+    "RunStarted",
+    "TableWritten",
+    "run_plan",
+    "write_results",
+]
