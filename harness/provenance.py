@@ -30,6 +30,7 @@ TRAINING_MODULES = (
     "harness.floors",
     "harness.optim",
     "harness.execution.cell",
+    "harness.execution.prepared",
     "harness.seeding",
     "harness.tasks.task",
     "harness.train",

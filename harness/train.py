@@ -1,7 +1,7 @@
 """The training loop, in plain torch with timm's parts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -44,6 +44,9 @@ class Training:
 
     Every gradient, loss and, at an epoch's end, weight is checked to be finite.
 
+    Args:
+        epochs: those that are trained, each as if all before it had been; None: all.
+
     Attributes:
         validated: the validation of the last epoch that has ended; None before.
 
@@ -52,7 +55,15 @@ class Training:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, training: TrainingSpec, *, task: Task, replicate: int, device: torch.device
+        self,
+        model: nn.Module,
+        data: Data,
+        training: TrainingSpec,
+        *,
+        task: Task,
+        replicate: int,
+        device: torch.device,
+        epochs: Sequence[int] | None = None,
     ) -> None:
         self.data, self.spec, self.task, self.replicate, self.device = data, training, task, replicate, device
         self.model = model.to(device)
@@ -62,6 +73,7 @@ class Training:
                 decay=training.ema_decay, use_warmup=training.ema_decay < 1, warmup_gamma=EMA_SHARE, warmup_power=1.0
             )
         self.schedule = make_schedule(training, data.steps_per_epoch)
+        self.epochs = range(1, self.schedule.epochs + 1) if epochs is None else epochs
         self.optimizer = build_optimizer(self.model, training)
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
@@ -75,7 +87,8 @@ class Training:
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Train epoch by epoch."""
-        for epoch in range(1, self.schedule.epochs + 1):
+        for epoch in self.epochs:
+            self._go_to(epoch)
             torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
             trained = self._train_epoch(epoch)
             self._check_weights()
@@ -91,6 +104,13 @@ class Training:
                 "val/seconds": seconds,
             }
             yield EpochMetrics(epoch, self.step, metrics)
+
+    def _go_to(self, epoch: int) -> None:
+        """Stand at the beginning of an epoch, where training in order already is."""
+        first = (epoch - 1) * self.schedule.steps_per_epoch
+        if first != self.step:
+            self.step = first
+            self.scheduler.step_update(self.schedule.place(first))
 
     def _train_epoch(self, epoch: int) -> _TrainedEpoch:
         self.model.train()
@@ -145,10 +165,3 @@ class Training:
         for name, score in validated.scores.items():
             if not math.isfinite(score):
                 raise Diverged(f"the validation {name} is {score}", step=self.step - 1)
-
-
-def train(
-    model: nn.Module, data: Data, training: TrainingSpec, *, task: Task, replicate: int, device: torch.device
-) -> Training:
-    """Prepare the training of `model` in place; iterate over what is returned to train."""
-    return Training(model, data, training, task=task, replicate=replicate, device=device)

@@ -124,7 +124,7 @@ def test_where_table_3_switches_maps_are_two_windows_wide(recipe: Path) -> None:
 
 @pytest.mark.parametrize("recipe", list_built("finetune"))
 def test_matched_rows_have_the_size_of_the_baseline(recipe: Path) -> None:
-    from harness.execution.cell import measure_cost
+    from harness.execution.prepared import measure_cost
 
     found = plan(get_shipped_dir() / "table1_matched.yaml", recipe)
     rows = {row.name: measure_cost(row.cell) for row in found.rows}

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
     )
     parser.add_argument(
+        "--retrain", action="store_true", help="train again what older code has trained in another environment"
+    )
+    parser.add_argument(
         "--system-metrics", action="store_true", help="write to each run what processor, memory and GPU do meanwhile"
     )
 
@@ -57,7 +60,14 @@ def execute(options: argparse.Namespace) -> int:
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     warn_of_stale_sources(plan, tracker, options)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
-    settings = RunOptions(find_results(options), options.data, options.keep_stale, options.command, tuple(options.rows))
+    settings = RunOptions(
+        find_results(options),
+        options.data,
+        options.keep_stale,
+        options.command,
+        tuple(options.rows),
+        retrain=options.retrain,
+    )
     return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.build import StageInfo, build_model, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
 from harness.errors import SpecError
-from harness.execution.cell import measure_cost
+from harness.execution.prepared import measure_cost
 from harness.plan import Cell, PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec

@@ -7,10 +7,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.attestation import Standing
 from harness.build import StageInfo, describe_stages
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
-from harness.execution.cell import measure_cost
-from harness.execution.ledger import Entry, Standing
+from harness.execution.ledger import Entry
+from harness.execution.prepared import measure_cost
 from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
@@ -187,4 +188,4 @@ def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
 
 def _count_missing(entries: Iterable[Entry]) -> int:
     """A cell and seed that several rows show is trained once."""
-    return len({(entry.run.row.cell.id, entry.run.seed) for entry in entries if entry.standing != Standing.DONE})
+    return len({(entry.run.row.cell.id, entry.run.seed) for entry in entries if not entry.standing.has_result})

@@ -1,5 +1,6 @@
 """The progress display of `harness run`: live on a terminal, plain lines elsewhere."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -9,9 +10,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from harness.attestation import Standing
 from harness.commands.view import open_view
-from harness.execution import EpochEnded, Event, Planned, RunEnded, RunStarted
-from harness.execution.ledger import Standing
+from harness.execution import (
+    EpochEnded,
+    Event,
+    Forecast,
+    Planned,
+    RehearsalEnded,
+    Rehearsing,
+    RunEnded,
+    RunStarted,
+    TableWritten,
+)
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -61,9 +72,18 @@ class Tally:
 
 def describe_start(event: Planned) -> list[str]:
     """What was found and what follows."""
-    stale = [entry.run for entry in event.entries if entry.standing == Standing.STALE]
+    stale = [entry.run for entry in event.entries if entry.standing in (Standing.STALE, Standing.UNDECIDED)]
+    attested = [entry for entry in event.entries if entry.standing == Standing.ATTESTED]
+    unattested = [entry for entry in event.entries if entry.standing == Standing.UNATTESTED]
     done = len(event.entries) - len(event.to_do)
     lines = [f"{count_noun(len(event.entries), 'run')}: {done} done, {len(event.to_do)} to train"]
+    if attested:
+        lines.append(f"{len(attested)} of them are attested: code has changed since, and computes the same")
+    for reason in dict.fromkeys(entry.reason for entry in unattested):
+        count = sum(entry.reason == reason for entry in unattested)
+        lines.append(
+            f"{count} of them cannot be attested, code has changed since: {reason}; --retrain trains them again"
+        )
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
@@ -74,6 +94,41 @@ def describe_start(event: Planned) -> list[str]:
         for run in event.elsewhere
     ]
     return lines
+
+
+def describe_rehearsal(event: Rehearsing | RehearsalEnded | Forecast) -> list[str]:
+    """What is rehearsed and why, a rehearsal that did not end well, what all runs will take."""
+    match event:
+        case Rehearsing():
+            why = "to see whether runs of older code stand" if event.decides else "before training"
+            return [f"rehearsing {count_noun(len(event.runs), 'cell')} {why}"]
+        case RehearsalEnded() if event.rehearsal.status != RunStatus.OK:
+            status = event.rehearsal.status.value.replace("_", " ")
+            told = ": ".join(part for part in (f"rehearsal {status}", event.rehearsal.detail) if part)
+            return [f"{event.run.row.name}: {told}"]
+        case Forecast():
+            return [f"forecast: {to_clock(event.seconds)} for all runs, up to {event.peak_memory_gb:.1f} GB each"]
+        case _:
+            return []
+
+
+class Punctuality:
+    """Compares what training takes with what was forecast."""
+
+    def __init__(self) -> None:
+        self._expected: Forecast | None = None
+        self._start = 0.0
+
+    def add(self, event: Event) -> list[str]:
+        """A line once the table is written, where there was a forecast."""
+        match event:
+            case Forecast():
+                self._expected, self._start = event, time.monotonic()
+            case TableWritten() if self._expected is not None:
+                took = time.monotonic() - self._start
+                error = 100 * (took / self._expected.seconds - 1)
+                return [f"took {to_clock(took)}, {abs(error):.0f} % {'more' if error > 0 else 'less'} than forecast"]
+        return []
 
 
 def describe_end(record: Record, measure: Measure) -> str:
@@ -112,13 +167,16 @@ class _PlainProgress:
     """The lines of an event, for files and pipes."""
 
     def __init__(self, measure: Measure = DEFAULT_MEASURE) -> None:
-        self._tally, self._measure = Tally(), measure
+        self._tally, self._measure, self._punctuality = Tally(), measure, Punctuality()
 
     def describe(self, event: Event) -> list[str]:
         self._tally.add(event)
         match event:
             case Planned():
                 return describe_start(event)
+            case Rehearsing() | RehearsalEnded() | Forecast():
+                self._punctuality.add(event)
+                return describe_rehearsal(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
                 return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"]
@@ -126,7 +184,7 @@ class _PlainProgress:
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
                 return [f"{count} {describe_end(event.record, self._measure)}"]
             case _:
-                return []
+                return self._punctuality.add(event)
 
 
 class TimeLeft(ProgressColumn):
@@ -175,7 +233,7 @@ class _LiveProgress:
     def __init__(self, console: Console, measure: Measure = DEFAULT_MEASURE) -> None:
         self._bars, self._measure = Bars(console), measure
         self._progress = self._bars.progress
-        self._tally = Tally()
+        self._tally, self._punctuality = Tally(), Punctuality()
         self._lines: dict[tuple[str, int], TaskID] = {}
         self._overall = TaskID(0)
 
@@ -188,11 +246,14 @@ class _LiveProgress:
 
     def show(self, event: Event) -> None:
         self._tally.add(event)
+        self._bars.print(*self._punctuality.add(event))
         match event:
             case Planned():
                 self._bars.print(*describe_start(event))
                 epochs = sum(_count_epochs(run) for run in event.to_do)
                 self._overall = self._bars.add("all runs", epochs, self._count_ended())
+            case Rehearsing() | RehearsalEnded() | Forecast():
+                self._bars.print(*describe_rehearsal(event))
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
                 self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")

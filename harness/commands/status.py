@@ -9,16 +9,16 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.attestation import Digests, Standing
 from harness.commands.estimate import Estimator, to_duration
 from harness.errors import DataError, SpecError
-from harness.execution.ledger import Digester, Entry, Standing, enter
+from harness.execution.ledger import Digester, Entry, enter, find_rehearsals
 from harness.plan import Plan, make_plan
 from harness.project import find_root
 from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
 from harness.table.display import NOTHING
 from harness.table.reason import explain, name_outcome
-from harness.table.selection import Digests
 from harness.tracking import StoredRun, Tracker
 
 STATES = ("done", "running", "failed", "stale", "open")
@@ -113,7 +113,7 @@ def read_status(
     plans, broken = [make_plan(load_spec(path, recipe=recipe)) for path in paths], list[ExperimentStatus]()
     if not paths:
         plans, broken = _make_plans(stored, recipe, shipped=shipped)
-    survey = _Survey(stored, plans, data_dir)
+    survey = _Survey(stored, plans, tracker, data_dir)
     statuses = [*(survey.judge(plan) for plan in plans), *broken]
     return statuses if paths else [*statuses, *_group_others(stored, statuses, recipe)]
 
@@ -147,7 +147,10 @@ def _make_plans(
 class _Survey:
     """Everything that the store has, held against one plan after the other."""
 
-    def __init__(self, stored: Iterable[StoredRun], plans: Iterable[Plan], data_dir: Path | None) -> None:
+    def __init__(
+        self, stored: Iterable[StoredRun], plans: Iterable[Plan], tracker: Tracker, data_dir: Path | None
+    ) -> None:
+        self._tracker = tracker
         self._digester = Digester(data_dir)
         self._runs: dict[str, list[StoredRun]] = {}
         for run in stored:
@@ -161,7 +164,8 @@ class _Survey:
         digests, problem = self._find_digests(plan)
         records = sorted((run.record for run in mine if run.record), key=lambda record: -record.end_time)
         live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
-        runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests))
+        rehearsals = find_rehearsals(records, digests, self._tracker)
+        runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests, rehearsals))
         seconds, is_measured = self._estimate(plan, runs, live)
         name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, plan.spec.shown_overrides
         return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
@@ -203,13 +207,14 @@ class _Survey:
 def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
     row, seed, record = entry.run.row, entry.run.seed, entry.record
     cell_id, running = row.cell.id, live.get((row.cell.id, seed))
-    if running is not None and entry.standing != Standing.DONE:
+    if running is not None and not entry.standing.has_result:
         return RunState(row.name, seed, cell_id, "running", running.run_id, "running")
     if record is None:
         return RunState(row.name, seed, cell_id, "open")
     failed = record.status == RunStatus.FAILED
-    state = {Standing.DONE: "done", Standing.STALE: "stale", Standing.TO_DO: "failed" if failed else "open"}
-    return _to_ended(RunState(row.name, seed, cell_id, state[entry.standing], record.run_id or ""), record)
+    stale = {Standing.STALE: "stale", Standing.UNDECIDED: "stale", Standing.TO_DO: "failed" if failed else "open"}
+    state = "done" if entry.standing.has_result else stale[entry.standing]
+    return _to_ended(RunState(row.name, seed, cell_id, state, record.run_id or ""), record)
 
 
 def _to_ended(state: RunState, record: Record) -> RunState:

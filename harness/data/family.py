@@ -22,12 +22,16 @@ class Data(Protocol):
         digest: of the files that they come from.
         num_classes: how many labels there are.
         num_train: how many images an epoch draws from.
+        num_val: how many it is validated with.
+        num_test: how many the test set has.
         steps_per_epoch: whole batches in an epoch; the rest of the images is left out of it.
     """
 
     digest: str
     num_classes: int
     num_train: int
+    num_val: int
+    num_test: int
     steps_per_epoch: int
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:

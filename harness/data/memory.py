@@ -83,7 +83,10 @@ class MemoryData:
         device: torch.device,
     ) -> None:
         self.digest, self.splits, self.replicate, self.device = digest, splits, replicate, device
-        self.num_classes, self.num_train = spec.num_classes, len(splits.train.labels)
+        self.num_classes = spec.num_classes
+        self.num_train, self.num_val, self.num_test = (
+            len(split.labels) for split in (splits.train, splits.val, splits.test)
+        )
         self.batch_size = training.batch_size
         self.steps_per_epoch = self.num_train // self.batch_size
         self.augment = BatchAugmentation(training.augmentation, mean=splits.mean, std=splits.std)

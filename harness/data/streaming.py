@@ -155,6 +155,7 @@ class StreamedData:
         self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
         test_images = SampledImages(test.images, tested, replicate=replicate)
         val_images = SampledImages(train.images, held_out, replicate=replicate) if spec.val_images else test_images
+        self.num_val, self.num_test = len(val_images), len(test_images)
         self.test_loader = _build_loader(test_images, spec, training, device, is_training=False)
         self.val_loader = _build_loader(val_images, spec, training, device, is_training=False)
 

@@ -1,13 +1,26 @@
 """From a plan to records: trains what is missing, one process per run."""
 
-from harness.execution.events import EpochEnded, Event, Planned, RunEnded, RunStarted, TableWritten
+from harness.execution.events import (
+    EpochEnded,
+    Event,
+    Forecast,
+    Planned,
+    RehearsalEnded,
+    Rehearsing,
+    RunEnded,
+    RunStarted,
+    TableWritten,
+)
 from harness.execution.plan import PRELOAD, RunOptions, run_plan, write_results
 
 __all__ = [
     "PRELOAD",
     "EpochEnded",
     "Event",
+    "Forecast",
     "Planned",
+    "RehearsalEnded",
+    "Rehearsing",
     "RunEnded",
     "RunOptions",
     "RunStarted",

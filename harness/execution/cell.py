@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,29 +11,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.build import build_model, describe_kernels
-from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
-from harness.errors import DataError, Diverged, LoaderKilled, StoreError
-from harness.evaluate import count_multiply_adds, count_parameters, peak_memory_gb
+from harness.errors import Diverged, LoaderKilled, StoreError
+from harness.evaluate import peak_memory_gb
 from harness.execution.context import RunContext
-from harness.execution.open_run import Measured, Note, Opened, OpenRun, classify_signal
-from harness.execution.source import WEIGHTS, Source, find_source
+from harness.execution.open_run import Measured, Note, Opened, OpenRun, Traced, classify_signal
+from harness.execution.prepared import Prepared, measure_cost, prepare
+from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder
 from harness.names import to_printable
-from harness.plan import Cell, PlannedRun
+from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.spec import ExperimentSpec
-from harness.tasks import TASKS, Evaluation
+from harness.rehearsal import Trace, Visit, VisitedData
+from harness.tasks import Evaluation
+from harness.trace import is_short
 from harness.tracking import Tracker
-from harness.train import train
-from harness.weights import start_from
 
 Ended = tuple[RunStatus, str, int | None]
 """Status, detail and step of a record."""
 
-INSTRUCTION_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
@@ -44,13 +40,11 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
     Raises:
         StoreError: the store cannot be used. Everything else becomes the record's status.
     """
-    torch.set_num_threads(context.threads)
-    device, source = choose_device(context.spec), find_source(run, context.tracker)
-    provenance = {**context.provenance, **_name_accelerator(device), **_describe_instructions()}
-    provenance["kernels"] = describe_kernels(device)
-    provenance |= {} if source is None else {"init_from": source.description}
-    run_id = context.tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
-    open_run = OpenRun(run, context.spec.recipe.limits, provenance)
+    prepared = prepare(run, context)
+    run_id = context.tracker.start_run(
+        run, spec=context.spec, parent_id=context.parent_id, provenance=prepared.provenance
+    )
+    open_run = OpenRun(run, context.spec.recipe.limits, prepared.provenance)
 
     def note(message: Note) -> None:
         open_run.add(message)
@@ -58,76 +52,65 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
             context.tracker.log_epoch(run_id, message)
         report(message)
 
-    note(Opened(run_id, provenance))
-    status, detail, step = _attempt(run, context, device, note, run_id, source)
-    note(Measured({"peak_memory_gb": peak_memory_gb(device)}))
+    def execute() -> None:
+        for message in _execute(prepared, run_id):
+            note(message)
+
+    note(Opened(run_id, prepared.provenance))
+    (status, detail, step), output = attempt(execute)
+    if output:
+        context.tracker.log_text(run_id, output, "error.txt")
+    note(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
     record = open_run.to_record(status, detail, step=step)
     context.tracker.finish_run(run_id, record)
     return record
 
 
-def _attempt(
-    run: PlannedRun,
-    context: RunContext,
-    device: torch.device,
-    note: Callable[[Note], None],
-    run_id: str,
-    source: Source | None,
-) -> Ended:
-    """The one place where an exception becomes an outcome."""
+def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
+    """How a call ended, and its traceback where it raised: the one place where an exception becomes an outcome.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
     kills = OutOfMemoryKills()
     try:
         with watching_loaders():
-            for message in _execute(run, context, device, run_id, source):
-                note(message)
+            execute()
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        ended = classify(error, kills)
-        trace = traceback.format_exc()
+        ended, output = classify(error, kills), traceback.format_exc()
     else:
-        return RunStatus.OK, "", None
+        return (RunStatus.OK, "", None), ""
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
-    context.tracker.log_text(run_id, trace, "error.txt")
-    return ended
+    return ended, output
 
 
-def _execute(
-    run: PlannedRun, context: RunContext, device: torch.device, run_id: str, source: Source | None
-) -> Iterator[EpochMetrics | Measured]:
-    cell = run.row.cell
-    task = TASKS[cell.data.task]
+def _execute(prepared: Prepared, run_id: str) -> Iterator[EpochMetrics | Measured | Traced]:
+    cell, task, tracker = prepared.cell, prepared.task, prepared.context.tracker
     yield Measured(measure_cost(cell))
-    data = load_data(cell.data, cell.training, replicate=run.seed, data_dir=context.data_dir, device=device)
-    if data.digest != context.provenance["data_digest"]:
-        raise DataError(f"the files of {cell.data.name} have changed since the plan was made")
-    model = build_model(cell, replicate=run.seed, device=device)
-    if source is not None:
-        _start_from(source, context.tracker, model)
-    training = train(model, data, cell.training, task=task, replicate=run.seed, device=device)
-    yield from training
+    is_rehearsal = is_short(cell) and prepared.context.tests
+    data = VisitedData(prepared.load_data(), Visit()) if is_rehearsal else prepared.load_data()
+    training = prepared.make_training(data)
+    trace = Trace(training, data) if isinstance(data, VisitedData) else None
+    try:
+        yield from training if trace is None else trace.follow()
+    except Diverged:
+        if trace is not None:
+            yield Traced(prepared.to_rehearsal(RunStatus.DIVERGED, trace=trace.to_content()))
+        raise
     if training.validated is not None:
         chance = task.find_chance(task.measures[0], cell.data)
         known = {} if chance is None else {"val/chance": chance}
         yield Measured({"val/images": float(training.validated.num_images), **known})
-    if context.tests:
-        tested = task.evaluate(training.evaluated_model, data.test_batches(), device)
+    if prepared.context.tests:
+        tested = task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
         yield Measured({f"test/{name}": score for name, score in tested.scores.items()})
         yield Measured({"test/images": float(tested.num_images)})
-        _keep_predictions(context.tracker, run_id, tested)
-    _keep_weights(context.tracker, run_id, training.evaluated_model)
-
-
-def _start_from(source: Source, tracker: Tracker, model: nn.Module) -> None:
-    with temporary_folder() as folder:
-        start_from(model, source.fetch(tracker, folder))
-
-
-def measure_cost(cell: Cell) -> dict[str, float]:
-    """Parameters and multiply-adds an image, without memory for either."""
-    model = build_model(cell, replicate=None, device="meta")
-    shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
-    return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
+        if trace is not None:
+            yield Traced(prepared.to_rehearsal(RunStatus.OK, trace=trace.to_content(tested)))
+        _keep_predictions(tracker, run_id, tested)
+    _keep_weights(tracker, run_id, training.evaluated_model)
 
 
 def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
@@ -172,24 +155,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATOR_MESSAGES)
-
-
-def choose_device(spec: ExperimentSpec) -> torch.device:
-    """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device, limit = torch.device("cuda", 0), spec.recipe.limits.memory_limit_gb
-    if limit is not None:
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1e9 / total), device)
-    return device
-
-
-def _describe_instructions() -> dict[str, str]:
-    """Instruction sets decide rounding: that of torch's own kernels, and what the environment asks of its libraries."""
-    asked = [f"{name}={os.environ[name]}" for name in INSTRUCTION_VARIABLES if name in os.environ]
-    return {"instructions": ", ".join([torch.backends.cpu.get_cpu_capability(), *asked])}
-
-
-def _name_accelerator(device: torch.device) -> dict[str, str]:
-    return {} if device.type == "cpu" else {"device": torch.cuda.get_device_name(device)}

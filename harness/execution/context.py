@@ -12,6 +12,7 @@ from harness.plugins import load_plugins
 from harness.provenance import code_digest, list_foreign
 from harness.record import Record
 from harness.spec import ExperimentSpec
+from harness.trace import Rehearsal
 from harness.tracking import Tracker
 
 
@@ -25,6 +26,7 @@ class RunContext:
         threads: CPU threads.
         plugins: modules with levels that the cell may name.
         tests: whether the trained model is measured on the test set.
+        rehearsal: of the run's cell; None where the run is its own, or has none.
     """
 
     tracker: Tracker
@@ -35,6 +37,7 @@ class RunContext:
     threads: int
     plugins: tuple[str, ...] = ()
     tests: bool = True
+    rehearsal: Rehearsal | None = None
 
 
 class _Reporter(logging.Handler):
@@ -55,11 +58,24 @@ def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunCo
     Raises:
         PluginError: a level's code from outside cannot be loaded any more, or is not what the plan has seen.
     """
+    _load(report, run, context)
+    from harness.execution.cell import run_cell
+
+    return run_cell(report, run, context)
+
+
+def execute_rehearsal(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Rehearsal:
+    """As `execute_cell`, for a rehearsal."""
+    _load(report, run, context)
+    from harness.execution.rehearse import rehearse_cell
+
+    return rehearse_cell(run, context)
+
+
+def _load(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> None:
+    """The code from outside that a run names."""
     logging.getLogger("harness.tracking").addHandler(_Reporter(report))
     load_plugins(*context.plugins)
     cell = run.row.cell
     if list_foreign(cell) and code_digest(cell) != context.provenance["code_digest"]:
         raise PluginError("the code of a plugin, or the project's own, has changed since the plan was made")
-    from harness.execution.cell import run_cell
-
-    return run_cell(report, run, context)

@@ -9,6 +9,7 @@ from harness.execution.ledger import Entry
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
 from harness.table import Findings
+from harness.trace import Rehearsal
 from harness.tracking import LiveRun
 
 
@@ -27,6 +28,40 @@ class Planned:
     to_do: tuple[PlannedRun, ...]
     closed: int
     elsewhere: tuple[LiveRun, ...]
+
+
+@dataclass(frozen=True)
+class Rehearsing:
+    """Some cells are rehearsed now.
+
+    Attributes:
+        runs: the replicates through which they are.
+        decides: whether it is to find out what of older code still stands, not what is about to be trained.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    decides: bool
+
+
+@dataclass(frozen=True)
+class RehearsalEnded:
+    """A cell has its rehearsal."""
+
+    run: PlannedRun
+    rehearsal: Rehearsal
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Before the first long run: what all of them are expected to take, at once as many as the engine has workers.
+
+    Attributes:
+        seconds: until the last has ended.
+        peak_memory_gb: of the largest run.
+    """
+
+    seconds: float
+    peak_memory_gb: float
 
 
 @dataclass(frozen=True)
@@ -61,4 +96,4 @@ class TableWritten:
     files: tuple[Path, ...]
 
 
-Event = Planned | RunStarted | EpochEnded | RunEnded | TableWritten
+Event = Planned | Rehearsing | RehearsalEnded | Forecast | RunStarted | EpochEnded | RunEnded | TableWritten

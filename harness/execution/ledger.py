@@ -1,10 +1,10 @@
 """Compares a plan with the store: what is done, stale or missing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from harness.attestation import Digests, Standing, get_digests, judge
 from harness.data import check_data, data_digest
 from harness.errors import HarnessError
 from harness.plan import Cell, Plan, PlannedRun
@@ -12,25 +12,23 @@ from harness.provenance import code_digest, fingerprint_code
 from harness.record import Record
 from harness.spec import DataSpec, LimitsSpec
 from harness.table.reason import LIMIT_OF
-from harness.table.selection import Digests, get_digests
+from harness.trace import TRACE, Rehearsal
 from harness.tracking import Tracker
-
-
-class Standing(StrEnum):
-    """Where a planned run stands."""
-
-    DONE = "done"
-    STALE = "stale"
-    TO_DO = "to do"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A planned run with what is known of it: its result, outdated where stale, or a bug or an interruption."""
+    """A planned run with what is known of it.
+
+    Attributes:
+        record: its result, outdated where stale, or a bug or an interruption; None where it was never tried.
+        reason: why a result stands that nothing can attest.
+    """
 
     run: PlannedRun
     standing: Standing
     record: Record | None
+    reason: str = ""
 
 
 class Digester:
@@ -87,27 +85,53 @@ def read_ledger(
 
     Where the plan `tests`, runs that were not measured on the test set are none of its.
     """
-    return enter(plan, tracker.ledger(row.cell.id for row in plan.rows), digests, tests=tests)
+    records = tracker.ledger(row.cell.id for row in plan.rows)
+    return enter(plan, records, digests, find_rehearsals(records, digests, tracker), tests=tests)
+
+
+def find_rehearsals(records: Iterable[Record], digests: Mapping[str, Digests], tracker: Tracker) -> list[Rehearsal]:
+    """The rehearsals of today's code that tell whether records of older code still stand."""
+    older = dict.fromkeys(
+        record.cell_id
+        for record in records
+        if TRACE in record.provenance and record.cell_id in digests and get_digests(record) != digests[record.cell_id]
+    )
+    found = tracker.read_rehearsals(older) if older else []
+    return [made for made in found if (made.code_digest, made.data_digest) == digests[made.cell_id]]
 
 
 def enter(
-    plan: Plan, records: Iterable[Record], digests: Mapping[str, Digests], *, tests: bool = True
+    plan: Plan,
+    records: Iterable[Record],
+    digests: Mapping[str, Digests],
+    rehearsals: Sequence[Rehearsal] = (),
+    *,
+    tests: bool = True,
 ) -> tuple[Entry, ...]:
     """The plan held against records that were read before, newest first; those of other cells are left out."""
     known = [record for record in records if not (tests and record.is_untested)]
-    return tuple(_enter(run, known, digests.get(run.row.cell.id), plan.spec.recipe.limits) for run in plan.runs)
+    limits = plan.spec.recipe.limits
+    return tuple(_enter(run, known, digests.get(run.row.cell.id), limits, rehearsals) for run in plan.runs)
 
 
-def _enter(run: PlannedRun, records: Iterable[Record], today: Digests | None, limits: LimitsSpec) -> Entry:
-    """The newest result of today's code and data, else the newest result, else whatever is newest."""
+def _enter(
+    run: PlannedRun,
+    records: Iterable[Record],
+    today: Digests | None,
+    limits: LimitsSpec,
+    rehearsals: Sequence[Rehearsal],
+) -> Entry:
+    """The result that stands best, the newest of such; else whatever is newest."""
     own = [record for record in records if (record.cell_id, record.seed) == (run.row.cell.id, run.seed)]
     results = [record for record in own if stands(record, limits)]
-    fresh = [record for record in results if today is None or get_digests(record) == today]
-    if fresh:
-        return Entry(run, Standing.DONE, fresh[0])
-    if results:
-        return Entry(run, Standing.STALE, results[0])
-    return Entry(run, Standing.TO_DO, own[0] if own else None)
+    if not results:
+        return Entry(run, Standing.TO_DO, own[0] if own else None)
+    if today is None:
+        return Entry(run, Standing.DONE, results[0])
+    judged = [(record, *judge(record, today, rehearsals)) for record in results]
+    order = list(Standing)
+    record, standing, reason = min(judged, key=lambda entry: order.index(entry[1]))
+    return Entry(run, standing, record, reason)
 
 
 def stands(record: Record, limits: LimitsSpec) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.attestation import attest
 from harness.data import fetch_data
 from harness.engines import ENGINES
 from harness.errors import DataError, HarnessError
 from harness.execution.events import Event, TableWritten
-from harness.execution.ledger import find_digests
+from harness.execution.ledger import find_digests, find_rehearsals
 from harness.execution.plan import PRELOAD, RunOptions, run_plan
 from harness.execution.source import list_stale
 from harness.plan import Plan, make_plan
@@ -100,7 +101,8 @@ def read_records(
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
     curves = [find_measure(plan.spec).val]
     found = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=curves)
-    return make_records(plan, found, current=current)
+    standing = attest(found, current, find_rehearsals(found, current, tracker))
+    return make_records(plan, standing, current=current)
 
 
 def compare(

@@ -9,6 +9,7 @@ from harness.plan import PlannedRun
 from harness.processes import is_crash
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import LimitsSpec
+from harness.trace import Rehearsal
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,14 @@ class Warned:
     text: str
 
 
-Note = Opened | Measured | EpochMetrics | Warned
+@dataclass(frozen=True)
+class Traced:
+    """The run was its own rehearsal."""
+
+    rehearsal: Rehearsal
+
+
+Note = Opened | Measured | EpochMetrics | Warned | Traced
 
 
 def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
@@ -64,6 +72,8 @@ class OpenRun:
                 self.metrics.update(note.metrics)
             case EpochMetrics():
                 self.curve.append(note)
+            case Traced():
+                self.provenance = {**self.provenance, **note.rehearsal.to_provenance()}
 
     def to_record(self, status: RunStatus, detail: str = "", *, step: int | None = None) -> Record:
         """The frozen outcome; of a run without a result it has the metrics that were reached."""

@@ -7,25 +7,26 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.attestation import Digests, Standing, attest
 from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, StoreError
-from harness.execution.events import Event, Planned, TableWritten
+from harness.execution.events import Event, Planned, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
-from harness.execution.ledger import Entry, Standing, check_plan, find_digests, read_ledger
+from harness.execution.ledger import Entry, check_plan, find_digests, find_rehearsals, read_ledger
+from harness.execution.rehearsals import find_stored, forecast, list_failed, list_undecided, list_unrehearsed
 from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
 from harness.spec import DataSpec
 from harness.table.description import to_description
 from harness.table.report import find_folder
-from harness.table.selection import Digests
 from harness.tasks import find_measure
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
 
 PRELOAD = (
-    "harness.execution.cell",
+    "harness.execution.rehearse",
     "harness.data.memory",
     "harness.data.streaming",
     "torch._dynamo",
@@ -36,6 +37,9 @@ the first optimizer is built."""
 
 
 ENDINGS = (".csv", ".md", ".tex", ".html")
+REHEARSALS_TO_DECIDE = 2
+"""By today's code: a trace that differs from a record's tells nothing until a second one agrees with it."""
+
 LONGEST_NAME = 255
 """Bytes, on every file system that is in use."""
 
@@ -48,6 +52,7 @@ class RunOptions:
         results: the folder that tables go to.
         data_dir: of datasets that do not ship with the package.
         keep_stale: leaves results of older code or data as they are.
+        retrain: trains again what stands although nothing can attest it.
         command: what the user typed.
         rows: the rows that are trained; empty: all. The table has all of them.
     """
@@ -57,6 +62,7 @@ class RunOptions:
     keep_stale: bool = False
     command: str = "harness run"
     rows: tuple[str, ...] = ()
+    retrain: bool = False
 
 
 def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
@@ -74,18 +80,35 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
-    entries = read_ledger(select_rows(plan, options.rows), tracker, digests)
-    to_do = _select_to_do(entries, options)
+    chosen = select_rows(plan, options.rows)
+    entries = read_ledger(chosen, tracker, digests)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
-    if to_do:
-        check_sources(to_do, tracker)
+    if _select_to_do(entries, options):
+        check_sources(_select_to_do(entries, options), tracker)
         check_fit(plan)
         check_files(spec.recipe.data, data_dir)
-    yield Planned(entries, to_do, len(closed), elsewhere)
     provenance = collect(threads=engine.threads)
     with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
+        for _ in range(REHEARSALS_TO_DECIDE):
+            undecided = () if options.keep_stale else list_undecided(entries)
+            if undecided:
+                yield Rehearsing(undecided, decides=True)
+                yield from invocation.rehearse(undecided)
+                entries = read_ledger(chosen, tracker, digests)
+        to_do = _select_to_do(entries, options)
+        yield Planned(entries, to_do, len(closed), elsewhere)
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
-        yield from invocation.train(to_do)
+        known = invocation.rehearsals
+        known |= {**find_stored(to_do, tracker, digests, provenance), **known}
+        unrehearsed = list_unrehearsed(to_do, known)
+        if unrehearsed:
+            yield Rehearsing(unrehearsed, decides=False)
+            yield from invocation.rehearse(unrehearsed)
+        failed = list_failed(to_do, known)
+        able = [run for run in to_do if run not in failed]
+        yield from forecast(able, known, workers=engine.workers)
+        yield from invocation.refuse(failed)
+        yield from invocation.train(able)
         try:
             written = write_results(plan, tracker, digests, options.results)
         except StoreError:
@@ -124,8 +147,10 @@ def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[Planne
 
 
 def _is_to_do(entry: Entry, options: RunOptions) -> bool:
-    kept = (Standing.DONE, Standing.STALE) if options.keep_stale else (Standing.DONE,)
-    return entry.standing not in kept
+    if entry.standing == Standing.UNATTESTED:
+        return options.retrain
+    is_older = entry.standing in (Standing.UNDECIDED, Standing.STALE)
+    return not entry.standing.has_result and not (is_older and options.keep_stale)
 
 
 def check_files(data: DataSpec, data_dir: Path | None) -> None:
@@ -144,6 +169,7 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     """
     spec = plan.spec
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
+    records = attest(records, digests, find_rehearsals(records, digests, tracker))
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
     from harness.plots.results import make_results  # not before: the memory of a run's process is measured

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.attestation import judge
 from harness.errors import DataError, SpecError, StoreError, WeightsError
-from harness.execution.ledger import Digester
+from harness.execution.ledger import Digester, find_rehearsals
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
 from harness.plan import Cell, Plan, PlannedRow, PlannedRun, make_plan
 from harness.reading import error_at
 from harness.record import Record, RunStatus
-from harness.table.selection import get_digests
 from harness.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -138,10 +138,11 @@ def list_stale(plan: Plan, tracker: Tracker, *, data_dir: Path | None) -> list[s
         if cell is None or record is None:
             continue
         try:
-            is_stale = get_digests(record) != digester.digest(cell)
+            today = {cell.id: digester.digest(cell)}
         except DataError:
             continue
-        if is_stale:
+        standing, _ = judge(record, today[cell.id], find_rehearsals([record], today, tracker))
+        if not standing.has_result:
             told[record.run_id] = (
                 f"run {record.run_id}, row {initial.row!r} under recipe {initial.recipe!r}, is stale, code or data "
                 f"have changed since: {run.row.name} seed {run.seed} starts from its weights"

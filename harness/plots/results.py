@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.attestation import Digests
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record
@@ -12,7 +13,7 @@ from harness.table.display import Row, to_rows
 from harness.table.findings import Findings, make_findings
 from harness.table.frame import make_table
 from harness.table.scores import ScoreColumns, name_scores
-from harness.table.selection import Digests, Replicates, select_replicates
+from harness.table.selection import Replicates, select_replicates
 from harness.tasks import find_measure
 
 

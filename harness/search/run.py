@@ -6,12 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.attestation import Digests
 from harness.data import check_data
 from harness.engines.engine import Engine
 from harness.errors import SpecError
 from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
 from harness.execution.invocation import Invocation
-from harness.execution.ledger import Digester, Entry, Standing, read_ledger
+from harness.execution.ledger import Digester, Entry, read_ledger
 from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.provenance import collect
@@ -26,7 +27,6 @@ from harness.search.study import OpenTrial, Study
 from harness.search.trial import Outcome
 from harness.table.display import to_display
 from harness.table.report import name_folder
-from harness.table.selection import Digests
 from harness.tasks import find_measure
 from harness.tracking import Tracker
 
@@ -189,7 +189,7 @@ class _Trials:
         self._waiting.append(TrialStarted(trial.number, trial.values, epochs, trial.is_resumed))
         self._open[row.name] = trial
         entry = self._look_up(run)
-        if entry.standing != Standing.DONE:
+        if not entry.standing.has_result:
             return run
         assert entry.record is not None
         self.invocation.copy([entry])

@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as State
 
+from harness.attestation import get_digests
 from harness.measure import Measure
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search.space import Space
@@ -25,7 +26,6 @@ from harness.search.storage import complain, open_storage
 from harness.search.trial import Outcome, TrialState
 from harness.seeding import seed_for
 from harness.table.reason import describe_outcome
-from harness.table.selection import get_digests
 from harness.tasks import find_measure
 from harness.tracking.process import ProcessIdentity
 

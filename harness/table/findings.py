@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.attestation import Digests
 from harness.factorial import Effect, estimate_effects
 from harness.plan import Plan
 from harness.record import Record
 from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
 from harness.statistics import Comparison, Verdict, compare, decide, holm, judge_claim
-from harness.table.selection import Digests, Replicates, is_comparable, is_thinned, select_replicates
+from harness.table.selection import Replicates, is_comparable, is_thinned, select_replicates
 from harness.tasks import find_measure
 from paradigms.config import TERMS
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.attestation import Digests
 from harness.environment import is_mixed
 from harness.measure import Measure
 from harness.plan import Plan
@@ -27,14 +28,7 @@ from harness.statistics import (
 )
 from harness.table.reason import AT_CHANCE, describe_outcome, is_run_at_chance
 from harness.table.scores import name_scores
-from harness.table.selection import (
-    Digests,
-    Replicates,
-    is_comparable,
-    is_paired_in_environments,
-    is_thinned,
-    select_replicates,
-)
+from harness.table.selection import Replicates, is_comparable, is_paired_in_environments, is_thinned, select_replicates
 from harness.tasks import TASKS, find_measure, list_measures
 from paradigms.config import TERMS
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.attestation import Digests
 from harness.environment import ENVIRONMENT, is_mixed
 from harness.measure import Measure
 from harness.plan import Plan
@@ -13,7 +14,7 @@ from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.statistics import compare
 from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
-from harness.table.selection import Digests, Replicates, get_images, select_replicates
+from harness.table.selection import Replicates, get_images, select_replicates
 from harness.tasks import DEFAULT_MEASURE, list_measures
 from paradigms.facts import unknown_name
 

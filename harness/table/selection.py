@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from harness.attestation import Digests, get_digests
 from harness.environment import is_same_environment
 from harness.measure import Measure
 from harness.plan import Plan, PlannedRow
 from harness.record import Record, RunStatus
 from harness.tasks import find_measure
-
-Digests = tuple[str, str]
-"""Of the code that a cell reaches and of its data."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,6 @@ def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[st
     known, measure = list(records), find_measure(plan.spec)
     seeds = {row.name: tuple(run.seed for run in plan.runs if run.row == row) for row in plan.rows}
     return [_select(row, seeds[row.name], known, current, measure) for row in plan.rows]
-
-
-def get_digests(record: Record) -> Digests:
-    """The version of code and data that a record was made with."""
-    return record.provenance.get("code_digest", ""), record.provenance.get("data_digest", "")
 
 
 def is_comparable(row: Replicates, other: Replicates) -> bool:

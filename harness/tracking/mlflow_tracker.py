@@ -1,7 +1,7 @@
 """The MLflow tracker: one MLflow experiment per YAML file, a parent run per call, a child run per run.
 
 The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a light copy that the ledger leaves out.
-MLflow's step is the epoch.
+Rehearsals have an experiment of their own. MLflow's step is the epoch.
 """
 
 import json
@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from harness.credentials import hide_credentials
 from harness.errors import StoreError
@@ -23,9 +23,12 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_markdown
+from harness.trace import Rehearsal
 from harness.tracking.artifacts import CONFIG, Artifacts
 from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.rehearsals import EXPERIMENT as REHEARSALS
+from harness.tracking.rehearsals import read_trace, to_rehearsal, write_rehearsal
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
 from harness.tracking.store import Store
 from harness.tracking.system import SystemMonitor
@@ -166,7 +169,7 @@ class MlflowTracker:
             StoreError: there is no such experiment.
         """
         known = {found.name: found for found in self._experiments()}
-        used = {name: found for name, found in known.items() if name != "Default"}
+        used = {name: found for name, found in known.items() if name not in ("Default", REHEARSALS)}
         if experiment is not None and experiment not in known:
             raise StoreError(unknown_name("experiment", experiment, tuple(used)))
         if experiment is None and not used:
@@ -397,6 +400,32 @@ class MlflowTracker:
             location=self._artifacts.locate(run),
             artifacts=self._artifacts.list_names(run),
         )
+
+    @_guarded
+    def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
+        """Keep a rehearsal, called after its row."""
+        if self._find_experiment(REHEARSALS) is None:
+            self._create_experiment(REHEARSALS)
+        experiment_id = self._require_experiment(REHEARSALS)
+        name = f"{row} seed {rehearsal.seed}"
+        write_rehearsal(rehearsal, name, experiment_id=experiment_id, client=self._client, artifacts=self._artifacts)
+
+    @_guarded
+    def read_rehearsals(self, cell_ids: Iterable[str]) -> list[Rehearsal]:
+        """Every rehearsal of these cells, newest first, without their traces."""
+        experiment_id = None if self.store.is_new else self._find_experiment(REHEARSALS)
+        wanted = () if experiment_id is None else dict.fromkeys(cell_ids)
+        runs = [run for cell in wanted for run in self._search([str(experiment_id)], f"tags.rehearsed = '{cell}'")]
+        return [found for run in runs if (found := to_rehearsal(run)) is not None]
+
+    @_guarded
+    def read_trace(self, cell_id: str, digest: str) -> dict[str, Any]:
+        """The trace of this digest of a cell; empty where the store has none."""
+        experiment_id = None if self.store.is_new else self._find_experiment(REHEARSALS)
+        if experiment_id is None:
+            return {}
+        condition = f"tags.rehearsed = '{cell_id}' AND tags.trace = '{digest}'"
+        return read_trace(self._search([experiment_id], condition), self._artifacts)
 
     def _complete(self, run: "Run") -> "Run":
         """A run with the params that it lacks, where anything in the store says what they are; nothing is written."""

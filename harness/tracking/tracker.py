@@ -10,6 +10,7 @@ from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tasks import DEFAULT_MEASURE
+from harness.trace import Rehearsal
 from harness.tracking.process import ProcessIdentity
 
 
@@ -161,6 +162,17 @@ class Tracker(Protocol):
 
     def running_elsewhere(self) -> list[LiveRun]:
         """Runs that other processes, here or on other hosts, have open."""
+        ...
+
+    def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
+        """Keep a rehearsal, called after its row."""
+
+    def read_rehearsals(self, cell_ids: Iterable[str]) -> list[Rehearsal]:
+        """Every rehearsal of these cells, newest first, without their traces."""
+        ...
+
+    def read_trace(self, cell_id: str, digest: str) -> dict[str, Any]:
+        """The trace of this digest of a cell; empty where the store has none."""
         ...
 
     def find_runs(self, prefix: str = "") -> list[StoredRun]:

@@ -21,7 +21,7 @@ from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 from harness.tasks.classification import CLASSIFICATION
-from harness.train import Training, train
+from harness.train import Training
 
 CPU = torch.device("cpu")
 AUGMENTATION = AugmentationSpec(hflip=0.5, shift=1, reprob=0.25)
@@ -55,7 +55,7 @@ def _start(model: nn.Module | None = None, **values: object) -> Training:
     spec = DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100)
     splits = Splits(_bars(200, seed=0), _bars(100, seed=1), _bars(100, seed=2), mean=0.4, std=0.25)
     data = MemoryData(spec, training, splits, digest="0", replicate=0, device=CPU)
-    return train(model or _with_dropout(), data, training, task=CLASSIFICATION, replicate=0, device=CPU)
+    return Training(model or _with_dropout(), data, training, task=CLASSIFICATION, replicate=0, device=CPU)
 
 
 def _with_dropout() -> nn.Module:
@@ -166,7 +166,9 @@ def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> Non
     cell = plan.rows[0].cell
     assert cell.training.amp
     data = load_data(cell.data, cell.training, replicate=0, data_dir=tmp_path, device=CPU)
-    training = train(build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU)
+    training = Training(
+        build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU
+    )
     epoch = next(iter(training))
     assert epoch.step == 1
     assert epoch.metrics["train/loss"] == pytest.approx(math.log(2), abs=0.2)

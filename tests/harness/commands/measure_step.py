@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.build import build_model
 from harness.plan import Cell
 from harness.tasks.classification import CLASSIFICATION
-from harness.train import train
+from harness.train import Training
 
 
 def train_briefly(cell: Cell, num_images: int, num_steps: int) -> None:
@@ -32,7 +32,7 @@ def train_briefly(cell: Cell, num_images: int, num_steps: int) -> None:
         steps_per_epoch=100, num_classes=classes, train_batches=draw_steps, val_batches=lambda: [draw(1)]
     )
     model = build_model(cell, replicate=None, device="cpu")
-    next(iter(train(model, data, cell.training, task=CLASSIFICATION, replicate=0, device=torch.device("cpu"))))
+    next(iter(Training(model, data, cell.training, task=CLASSIFICATION, replicate=0, device=torch.device("cpu"))))
 
 
 def read_status(name: str) -> int:

@@ -16,9 +16,10 @@ from harness.build import build_model, describe_kernels
 from harness.data import fashion_mnist
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Diverged, LoaderKilled, StoreError
-from harness.execution.cell import Ended, classify, measure_cost, run_cell
+from harness.execution.cell import Ended, classify, run_cell
 from harness.execution.context import RunContext, execute_cell
 from harness.execution.open_run import Note, Opened
+from harness.execution.prepared import measure_cost
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus

@@ -1,0 +1,145 @@
+"""What a run or a rehearsal has in its process: device, data, model, provenance."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.build import build_model, describe_kernels
+from harness.data import Data, load_data
+from harness.errors import DataError
+from harness.evaluate import count_multiply_adds, count_parameters
+from harness.execution.context import RunContext
+from harness.execution.source import Source, find_source
+from harness.files import temporary_folder
+from harness.plan import Cell, PlannedRun
+from harness.record import RunStatus
+from harness.spec import ExperimentSpec
+from harness.tasks import TASKS, Task
+from harness.trace import PLACE, Rehearsal, digest_trace
+from harness.train import Training
+from harness.weights import start_from
+
+INSTRUCTION_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run in its process, before anything is trained.
+
+    Attributes:
+        source: where its weights start; None: from scratch.
+        provenance: the context's, with what this process alone knows.
+    """
+
+    run: PlannedRun
+    context: RunContext
+    device: torch.device
+    source: Source | None
+    provenance: Mapping[str, str]
+
+    @property
+    def cell(self) -> Cell:
+        """The run's."""
+        return self.run.row.cell
+
+    @property
+    def task(self) -> Task:
+        """The cell's."""
+        return TASKS[self.cell.data.task]
+
+    def load_data(self) -> Data:
+        """The images.
+
+        Raises:
+            DataError: files are missing, damaged, or have changed since the plan was made.
+        """
+        cell, context = self.cell, self.context
+        data = load_data(
+            cell.data, cell.training, replicate=self.run.seed, data_dir=context.data_dir, device=self.device
+        )
+        if data.digest != context.provenance["data_digest"]:
+            raise DataError(f"the files of {cell.data.name} have changed since the plan was made")
+        return data
+
+    def make_training(self, data: Data, epochs: Sequence[int] | None = None) -> Training:
+        """The model with its initial weights, ready to train; see `Training` for `epochs`."""
+        model = build_model(self.cell, replicate=self.run.seed, device=self.device)
+        if self.source is not None:
+            with temporary_folder() as folder:
+                start_from(model, self.source.fetch(self.context.tracker, folder))
+        return Training(
+            model,
+            data,
+            self.cell.training,
+            task=self.task,
+            replicate=self.run.seed,
+            device=self.device,
+            epochs=epochs,
+        )
+
+    def to_rehearsal(self, status: RunStatus, trace: Mapping[str, Any], **known: Any) -> Rehearsal:
+        """The rehearsal of this replicate in this process; `known` are its further fields."""
+        return Rehearsal(
+            cell_id=self.cell.id,
+            seed=self.run.seed,
+            code_digest=self.provenance["code_digest"],
+            data_digest=self.provenance["data_digest"],
+            environment=find_place(self.provenance),
+            status=status,
+            digest=digest_trace(trace) if trace else "",
+            trace=trace,
+            **known,
+        )
+
+
+def find_place(provenance: Mapping[str, str]) -> dict[str, str]:
+    """Of a provenance what decides rounding."""
+    return {name: provenance[name] for name in PLACE if name in provenance}
+
+
+def prepare(run: PlannedRun, context: RunContext) -> Prepared:
+    """Set this process up for a run.
+
+    Raises:
+        StoreError: the run starts from one that the store does not have.
+    """
+    torch.set_num_threads(context.threads)
+    device, source = choose_device(context.spec), find_source(run, context.tracker)
+    provenance = {**context.provenance, **_name_accelerator(device), **_describe_instructions()}
+    provenance["kernels"] = describe_kernels(device)
+    provenance |= {} if source is None else {"init_from": source.description}
+    rehearsal = context.rehearsal
+    if rehearsal is not None and rehearsal.environment == find_place(provenance):
+        provenance |= rehearsal.to_provenance()
+    return Prepared(run, context, device, source, provenance)
+
+
+def measure_cost(cell: Cell) -> dict[str, float]:
+    """Parameters and multiply-adds an image, without memory for either."""
+    model = build_model(cell, replicate=None, device="meta")
+    shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
+    return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
+
+
+def choose_device(spec: ExperimentSpec) -> torch.device:
+    """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device, limit = torch.device("cuda", 0), spec.recipe.limits.memory_limit_gb
+    if limit is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1e9 / total), device)
+    return device
+
+
+def _describe_instructions() -> dict[str, str]:
+    """Instruction sets decide rounding: that of torch's own kernels, and what the environment asks of its libraries."""
+    asked = [f"{name}={os.environ[name]}" for name in INSTRUCTION_VARIABLES if name in os.environ]
+    return {"instructions": ", ".join([torch.backends.cpu.get_cpu_capability(), *asked])}
+
+
+def _name_accelerator(device: torch.device) -> dict[str, str]:
+    return {} if device.type == "cpu" else {"device": torch.cuda.get_device_name(device)}
