@@ -7,8 +7,8 @@ import torch
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
+from harness.cell import Cell
 from harness.floors import FLOORS
-from harness.plan import Cell
 from harness.seeding import seed_for
 from harness.spec import BackboneSpec
 from harness.tasks import TASKS

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cell import Cell
 from harness.data import check_data
 from harness.errors import DataError
 from harness.initial import FromRun
-from harness.plan import Cell, Plan, make_plan
+from harness.plan import Plan, make_plan
 from harness.reading import get_shipped_dir, list_recipes, load_recipe, load_spec
 from harness.search import load_search
 from harness.search.space import make_space

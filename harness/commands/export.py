@@ -15,6 +15,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 import paradigms.models  # registers the names
+from harness.cell import Cell
 from harness.data import DATASETS, load_data
 from harness.data.family import Statistics
 from harness.data.memory import MemoryData
@@ -22,7 +23,6 @@ from harness.errors import PluginError, StoreError
 from harness.files import temporary_folder
 from harness.floors import FLOORS
 from harness.initial import FromFile, FromRun, Initial
-from harness.plan import Cell
 from harness.plugins import list_plugins
 from harness.provenance import FOREIGN, code_digest, list_foreign
 from harness.spec import DataSpec, LinearSpec, TrainingSpec

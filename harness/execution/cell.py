@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.build import build_model, describe_kernels
+from harness.cell import Cell
 from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
@@ -23,7 +24,7 @@ from harness.execution.open_run import Measured, Note, Opened, OpenRun, classify
 from harness.execution.source import WEIGHTS, Source, find_source
 from harness.files import temporary_folder
 from harness.names import to_printable
-from harness.plan import Cell, PlannedRun
+from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.tasks import TASKS, Evaluation

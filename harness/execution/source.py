@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cell import Cell
 from harness.errors import DataError, SpecError, StoreError, WeightsError
 from harness.execution.ledger import Digester
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
-from harness.plan import Cell, Plan, PlannedRow, PlannedRun, make_plan
+from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.reading import error_at
 from harness.record import Record, RunStatus
 from harness.table.selection import get_digests

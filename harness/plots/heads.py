@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.plan import Cell, Plan, PlannedRow
+from harness.cell import Cell
+from harness.plan import Plan, PlannedRow
 from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_short_lines
 from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows

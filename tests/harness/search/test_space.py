@@ -3,8 +3,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from harness.cell import Cell
 from harness.errors import SpecError
-from harness.plan import Cell
 from harness.reading import load_spec
 from harness.search import load_search
 from harness.search.space import Space, make_space

@@ -1,0 +1,121 @@
+"""The cell: one full combination of levels; its content and its id."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from harness.initial import Initial
+from harness.spec import DataSpec, Spec, TrainingSpec
+from paradigms.config import TERMS, AttentionConfig
+
+ALL = "all"
+"""What `Cell.terms` has for a term of every stage."""
+
+_RESOLVED = {"num_heads", "window_size", "initialization"}
+"""Sizes of a backbone that the operator and the heads of a cell already say."""
+
+_WITHOUT_EFFECT = {"loading_workers"}
+"""Fields of the data that change no number."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One full combination of levels: operator × backbone × data × recipe; known by its content alone.
+
+    Attributes:
+        backbone: a level's name, or `linear` / `mlp` for a floor.
+        sizes: the backbone's sizes under the recipe.
+        attention: the operator of each stage, None where timm's own attention stands; empty for a floor.
+        num_heads: of each stage; empty for a floor.
+        init_from: where the weights start; None: from scratch.
+    """
+
+    backbone: str
+    sizes: Spec
+    attention: tuple[AttentionConfig | None, ...]
+    num_heads: tuple[int, ...]
+    data: DataSpec
+    training: TrainingSpec
+    init_from: Initial | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the content: whatever resolves to the same cell has the same id."""
+        content = json.dumps(self.to_canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def to_canonical(self) -> dict[str, Any]:
+        """The content in JSON's types, less what is at its default and what has no effect."""
+        stages = [None if config is None else config.to_canonical() for config in self.attention]
+        shared = all(stage == stages[0] for stage in stages)
+        return {
+            "backbone": self.backbone,
+            "sizes": _to_stated(self.sizes, _RESOLVED),
+            "attention": stages[:1] if shared else stages,
+            "num_heads": list(self.num_heads),
+            "data": _to_stated(self.data, _WITHOUT_EFFECT),
+            "training": _to_stated(self.training, set()),
+            **({} if self.init_from is None else {"init_from": self.init_from.identity}),
+        }
+
+    def levels(self) -> frozenset[str]:
+        """Every level that the cell names: of its operators, its backbone, its dataset, its task."""
+        named = frozenset({self.backbone, self.data.name, self.data.task})
+        return named.union(*(config.levels() for config in self.operators()))
+
+    def operators(self) -> tuple[AttentionConfig, ...]:
+        """The operators of the stages that have one."""
+        return tuple(config for config in self.attention if config is not None)
+
+    def factors(self) -> dict[str, str]:
+        """The level of each factor as people read it; empty where the cell has no operator."""
+        return {
+            "backbone": self.backbone,
+            "parameterization": _join_stages([" + ".join(config.parameterization) for config in self.operators()]),
+            "normalization": _join_stages([config.normalization for config in self.operators()]),
+            "neighborhood": _join_stages([config.neighborhood for config in self.operators()]),
+            "aggregation": _join_stages([config.aggregation for config in self.operators()]),
+            "heads": ", ".join(str(heads) for heads in self.num_heads),
+        }
+
+    def terms(self) -> dict[str, str]:
+        """Where each term of Eq. 4 is part of the logits: `all` stages, some (`1, 3`) or none (empty).
+
+        `other` is the parameterization of the stages that have none of them, with their numbers unless it is of all.
+        """
+        operators = self.operators()
+        stages = {
+            term: [n for n, config in enumerate(operators, start=1) if term in config.parameterization]
+            for term in TERMS
+        }
+        names = [
+            "" if set(config.parameterization) & set(TERMS) else config.parameterization[0] for config in operators
+        ]
+        other = {name: [n for n, own in enumerate(names, start=1) if own == name] for name in names if name}
+        told = {name: _tell_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
+        shown = (name if told[name] == ALL else f"{name} ({told[name]})" for name in other)
+        return {**{term: told[term] for term in TERMS}, "other": ", ".join(shown)}
+
+
+def _join_stages(levels: Sequence[str]) -> str:
+    """One level where all stages agree, else each with its stages: `sliding_window (1-3), local_window (4)`."""
+    if len(set(levels)) <= 1:
+        return "".join(levels[:1])
+    parts, first = [], 1
+    for level, group in groupby(levels):
+        last = first + len(list(group)) - 1
+        parts.append(f"{level} ({first})" if first == last else f"{level} ({first}-{last})")
+        first = last + 1
+    return ", ".join(parts)
+
+
+def _tell_stages(stages: Sequence[int], total: int) -> str:
+    return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
+
+
+def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=ignored)
