@@ -2,18 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.initial import Initial
-from harness.spec import DataSpec, Spec, TrainingSpec
-from paradigms.config import TERMS, AttentionConfig
+from pydantic import ValidationError
+
+from harness.document import describe_mistake
+from harness.initial import Initial, make_initial
+from harness.spec import DataSpec, Spec, TrainingSpec, find_sizes
+from paradigms.config import CORE, TERMS, AttentionConfig, make_config
+from paradigms.facts import FIELDS
+
+Model = TypeVar("Model", bound=Spec)
 
 ALL = "all"
 """What `Cell.terms` has for a term of every stage."""
+
+CONTENT = ("backbone", "sizes", "attention", "num_heads", "data", "training")
+"""The keys that every cell has as a dict; `init_from` may be missing."""
 
 _RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
@@ -61,6 +70,42 @@ class Cell:
             "training": _to_stated(self.training, set()),
             **({} if self.init_from is None else {"init_from": self.init_from.identity}),
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content in JSON's types, defaults written out: what `config.json` of a run says of its cell.
+
+        Of an operator's fields those of levels that it does not have are left out.
+        """
+        return {
+            "backbone": self.backbone,
+            "sizes": self.sizes.model_dump(mode="json"),
+            "attention": [None if config is None else _to_plain(config) for config in self.attention],
+            "num_heads": list(self.num_heads),
+            "data": self.data.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "init_from": None if self.init_from is None else asdict(self.init_from),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Cell":
+        """The cell that `to_dict` gave; what an older version did not write has its default, other keys are ignored.
+
+        Raises:
+            ValueError: a key is missing, or a level, a field or a value is unknown, as without the plug-in that has it.
+        """
+        missing = [key for key in CONTENT if key not in content]
+        if missing:
+            raise ValueError(f"a cell needs {', '.join(missing)}")
+        backbone, initial = content["backbone"], content.get("init_from")
+        return cls(
+            backbone=backbone,
+            sizes=_read(find_sizes(backbone), content, "sizes"),
+            attention=tuple(None if stage is None else make_config(stage) for stage in content["attention"]),
+            num_heads=tuple(content["num_heads"]),
+            data=_read(DataSpec, content, "data"),
+            training=_read(TrainingSpec, content, "training"),
+            init_from=None if initial is None else make_initial(initial),
+        )
 
     def levels(self) -> frozenset[str]:
         """Every level that the cell names: of its operators, its backbone, its dataset, its task."""
@@ -115,6 +160,25 @@ def _join_stages(levels: Sequence[str]) -> str:
 
 def _tell_stages(stages: Sequence[int], total: int) -> str:
     return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
+
+
+def _to_plain(config: AttentionConfig) -> dict[str, Any]:
+    """An operator's values in JSON's types, those of fields that it reads or that are not at their default."""
+    read = config.read_fields()
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in config.to_dict().items()
+        if name in CORE or name in read or value != FIELDS[name].default
+    }
+
+
+def _read(model: type[Model], content: Mapping[str, Any], key: str) -> Model:
+    """The part of a cell at `key`; lists stand for tuples."""
+    try:
+        return model.model_validate(content[key], strict=False)
+    except ValidationError as error:
+        detail = error.errors()[0]
+    raise ValueError(f"{'.'.join(map(str, (key, *detail['loc'])))}: {describe_mistake(detail)}")
 
 
 def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:

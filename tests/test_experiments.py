@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -60,10 +61,12 @@ def test_experiments_and_recipes_are_shipped() -> None:
 
 @every_experiment
 @every_recipe
-def test_every_experiment_plans_under_every_recipe(experiment: Path, recipe: Path) -> None:
+def test_every_experiment_plans_under_every_recipe_and_cells_survive_as_json(experiment: Path, recipe: Path) -> None:
     planned = plan(experiment, recipe)
     assert planned.spec.recipe.name == recipe.stem
     assert len(planned.runs) == planned.spec.seeds * len(planned.rows)
+    for row in planned.rows:
+        assert Cell.from_dict(json.loads(json.dumps(row.cell.to_dict()))) == row.cell
 
 
 @cache

@@ -9,7 +9,16 @@ from typing import cast
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.spec.backbone import BackboneSpec, BackbonesSpec, DeitSpec, LinearSpec, MlpSpec, SwinSpec, VoloSpec
+from harness.spec.backbone import (
+    BackboneSpec,
+    BackbonesSpec,
+    DeitSpec,
+    LinearSpec,
+    MlpSpec,
+    SwinSpec,
+    VoloSpec,
+    find_sizes,
+)
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     CellSpec,
@@ -60,6 +69,7 @@ __all__ = [
     "VoloSpec",
     "add_backbone",
     "add_level_fields",
+    "find_sizes",
     "split_overrides",
 ]
 

@@ -107,22 +107,15 @@ def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
 
 
 def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
-    """The resolved config of a run, every default written out."""
-    cell = run.row.cell
+    """The resolved config of a run: its cell with every default, and what the run is one of."""
     return {
         "experiment": spec.name,
         "recipe": spec.recipe.name,
         "overrides": list(spec.overrides),
         "row": run.row.name,
         "seed": run.seed,
-        "cell_id": cell.id,
-        "backbone": cell.backbone,
-        "sizes": cell.sizes.model_dump(mode="json"),
-        "attention": [None if config is None else config.to_dict() for config in cell.attention],
-        "num_heads": list(cell.num_heads),
-        "data": cell.data.model_dump(mode="json"),
-        "training": cell.training.model_dump(mode="json"),
-        "init_from": None if cell.init_from is None else asdict(cell.init_from),
+        "cell_id": run.row.cell.id,
+        **run.row.cell.to_dict(),
         "limits": spec.recipe.limits.model_dump(mode="json"),
     }
 

@@ -1,5 +1,6 @@
 """What a cell's id depends on."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -307,3 +308,35 @@ def test_every_field_of_token_labels_changes_the_id(spec: ExperimentSpec, field:
         for value in (labels, labels.model_copy(update={field: changed[field]}))
     )
     assert before != after
+
+
+def test_what_an_older_version_did_not_write_has_its_default(spec: ExperimentSpec, plan_cell: PlanCell) -> None:
+    cell = plan_cell(spec, {"preset": "net7_n"})
+    content = cell.to_dict()
+    del content["init_from"], content["data"]["task"], content["training"]["schedule_unit"]
+    for stage in content["attention"]:
+        del stage["dilation"]
+    assert Cell.from_dict({**content, "cell_id": cell.id, "row": "A"}) == cell
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "swim"}, "unknown backbone 'swim'; did you mean 'swin'?"),
+        ({"attention": [{"normalization": "sharp"}]}, "unknown normalization 'sharp'"),
+        ({"attention": [{"temperature": 2.0}]}, "unknown field 'temperature'"),
+        ({"training": {"lr": 0, "batch_size": 1, "epochs": 1}}, "training.lr: must be greater than 0, got 0"),
+    ],
+)
+def test_a_cell_that_is_not_known_here_says_why(
+    spec: ExperimentSpec, plan_cell: PlanCell, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Cell.from_dict({**plan_cell(spec, {}).to_dict(), **changes})
+
+
+def test_fields_of_levels_that_a_cell_does_not_have_are_not_written(spec: ExperimentSpec, plan_cell: PlanCell) -> None:
+    """A run beside a plug-in can be read without it."""
+    stages = plan_cell(spec, {}).to_dict()["attention"]
+    assert {"window_size", "shift_size"} <= set(stages[0])
+    assert not {"kernel_size", "ghost_lambda"} & set(stages[0])
