@@ -27,7 +27,7 @@ from harness.plots.study import (
 from harness.search.space import Parameter
 from harness.search.spec import Objective, to_label
 from harness.search.study import Study
-from harness.search.trial import Outcome, TrialState
+from harness.search.trial import TrialResult, TrialState
 from harness.table.display import count_noun
 from harness.table.report import name_folder, write_atomically
 from harness.text import escape_html, escape_markdown, to_csv
@@ -107,25 +107,25 @@ def to_frame(study: Study) -> pd.DataFrame:
     columns = ["trial", "state", "value", "is_best", *objectives[1:], *names]
     columns += ["reason", "is_reused", "cell_id", "run_id", "digests"]
     ended = study.ended()
-    lines = [_to_line(outcome, outcome.number in best) for outcome in ended]
+    lines = [_to_line(result, result.number in best) for result in ended]
     frame = pd.DataFrame(lines, columns=columns)
     for name in names:
-        frame[name] = pd.Series([outcome.values.get(name, pd.NA) for outcome in ended], dtype=object)
+        frame[name] = pd.Series([result.values.get(name, pd.NA) for result in ended], dtype=object)
     return frame
 
 
-def _to_line(outcome: Outcome, is_best: bool) -> dict[str, Any]:
+def _to_line(result: TrialResult, is_best: bool) -> dict[str, Any]:
     return {
-        "trial": outcome.number,
-        "state": outcome.state.value,
-        "value": outcome.objectives.get("val"),
+        "trial": result.number,
+        "state": result.state.value,
+        "value": result.objectives.get("val"),
         "is_best": is_best,
-        **outcome.objectives,
-        "reason": outcome.reason,
-        "is_reused": outcome.is_reused,
-        "cell_id": outcome.cell_id,
-        "run_id": outcome.run_id,
-        "digests": outcome.digests,
+        **result.objectives,
+        "reason": result.reason,
+        "is_reused": result.is_reused,
+        "cell_id": result.cell_id,
+        "run_id": result.run_id,
+        "digests": result.digests,
     }
 
 
@@ -162,8 +162,8 @@ def find_importances(study: Study) -> Mapping[str, float]:
 
     Empty where there are too few trials.
     """
-    complete = [outcome for outcome in study.ended() if outcome.state == TrialState.COMPLETE]
-    if len(complete) < MIN_MEASURED or len({outcome.objectives["val"] for outcome in complete}) < 2:
+    complete = [result for result in study.ended() if result.state == TrialState.COMPLETE]
+    if len(complete) < MIN_MEASURED or len({result.objectives["val"] for result in complete}) < 2:
         return {}
     if len(study.spec.study.objectives) == 1:
         with study.guarded():

@@ -17,13 +17,21 @@ from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
 from harness.search.controls import WINNER, judge_controls, plan_controls
-from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
+from harness.search.events import (
+    SearchEnded,
+    SearchEvent,
+    StudyOpened,
+    TrialEnded,
+    TrialEpochEnded,
+    TrialInterrupted,
+    TrialStarted,
+)
 from harness.search.report import Comparison, describe_values, to_description, write_report
 from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
-from harness.search.trial import Outcome
+from harness.search.trial import TrialResult
 from harness.table.display import to_display
 from harness.table.report import name_folder
 from harness.table.selection import Digests
@@ -101,7 +109,7 @@ def run_comparison(
             yield event
 
 
-def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
+def plan_comparison(spec: SearchSpec, best: TrialResult) -> Plan:
     """The winner and its controls beside the stated rows: an experiment like any other.
 
     Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
@@ -148,8 +156,7 @@ class _Trials:
                         case RunStarted():
                             continue
                         case EpochEnded():
-                            self._report(event)
-                            yield event
+                            yield self._report(event)
                         case RunEnded() if self._is_left(event.record):
                             number = self._open.pop(event.record.row).number
                             yield TrialInterrupted(number, event.record.status_detail)
@@ -202,22 +209,23 @@ class _Trials:
         self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
         return read_ledger(plan, self.tracker, self.digests, tests=False)[0]
 
-    def _report(self, event: EpochEnded) -> None:
-        is_last = event.epoch.epoch == event.run.row.cell.training.total_epochs
-        name = event.run.row.name
+    def _report(self, event: EpochEnded) -> TrialEpochEnded:
+        name, epochs = event.run.row.name, event.run.row.cell.training.total_epochs
+        is_last = event.epoch.epoch == epochs
         if self.study.report(self._open[name], event.epoch) and not is_last and name not in self._pruned:
             self._pruned.add(name)
             self.invocation.stop(event.run, f"pruned after epoch {event.epoch.epoch}")
+        return TrialEpochEnded(self._open[name].number, event.epoch, epochs)
 
     def _is_left(self, record: Record) -> bool:
         """Whether a run was interrupted, and not by the pruner: its trial stays open for the next call."""
         return record.status == RunStatus.INTERRUPTED and record.row not in self._pruned
 
-    def _tell(self, record: Record, *, is_reused: bool) -> Outcome:
+    def _tell(self, record: Record, *, is_reused: bool) -> TrialResult:
         is_pruned = record.row in self._pruned and record.status == RunStatus.INTERRUPTED
-        outcome = self.study.tell(self._open[record.row], record, is_reused=is_reused, is_pruned=is_pruned)
+        result = self.study.tell(self._open[record.row], record, is_reused=is_reused, is_pruned=is_pruned)
         del self._open[record.row]
-        return outcome
+        return result
 
     def _take_waiting(self) -> Iterator[SearchEvent]:
         while self._waiting:
