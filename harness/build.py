@@ -1,14 +1,14 @@
 """Builds torch modules from cells. The only module that builds operators of `paradigms` for training."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import get_init_weights_vit
 from torch import nn
 
+from harness.cell import Cell
 from harness.floors import FLOORS
-from harness.plan import Cell
 from harness.seeding import seed_for
 from harness.spec import BackboneSpec
 from harness.tasks import TASKS
@@ -73,13 +73,18 @@ def _build_floor(cell: Cell) -> nn.Module:
 
 
 def _build_backbone(cell: Cell) -> nn.Module:
-    return BACKBONES[cell.backbone](
-        img_size=cell.data.image_size,
-        in_chans=cell.data.channels,
-        num_classes=count_outputs(cell),
-        attention=cell.attention,
-        **{**cell.sizes.model_dump(exclude={"initialization"}), "num_heads": cell.num_heads},
-    )
+    return BACKBONES[cell.backbone](**to_arguments(cell), attention=cell.attention)
+
+
+def to_arguments(cell: Cell) -> dict[str, Any]:
+    """Arguments of the backbone's constructor, by timm's names, without the operators."""
+    return {
+        **cell.sizes.model_dump(exclude={"initialization"}),  # each operator has its own
+        "img_size": cell.data.image_size,
+        "in_chans": cell.data.channels,
+        "num_classes": count_outputs(cell),
+        "num_heads": cell.num_heads,
+    }
 
 
 def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:

@@ -49,6 +49,11 @@ class FromFile:
 Initial = FromRun | FromFile
 
 
+def make_initial(content: Mapping[str, str]) -> Initial:
+    """What `dataclasses.asdict` made of it."""
+    return FromFile(**content) if "path" in content else FromRun(**content)
+
+
 def read_file(name: str, rows: Mapping[str, RowSpec]) -> FromFile:
     """The file that a row starts from; a relative path is seen from the working directory.
 

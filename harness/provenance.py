@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.plan import Cell
+from harness.cell import Cell
 from paradigms.config import LEVELS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch, LabelledBatch
+from harness.cell import Cell
 from harness.data import Data
 from harness.errors import Diverged
 from harness.optim import Schedule, build_optimizer, build_scheduler, make_schedule
-from harness.plan import Cell
 from harness.record import EpochMetrics
 from harness.spec import TrainingSpec
 from harness.tasks import Evaluation

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.cell import Cell
 from harness.environment import ENVIRONMENT
-from harness.plan import Cell
 from harness.record import RunStatus
 
 FORMAT = 1

@@ -1,5 +1,6 @@
 """Every shipped experiment can be run under every shipped recipe."""
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cell import Cell
 from harness.data import check_data
 from harness.errors import DataError
 from harness.initial import FromRun
-from harness.plan import Cell, Plan, make_plan
+from harness.plan import Plan, make_plan
 from harness.reading import get_shipped_dir, list_recipes, load_recipe, load_spec
 from harness.search import load_search
 from harness.search.space import make_space
@@ -59,10 +61,12 @@ def test_experiments_and_recipes_are_shipped() -> None:
 
 @every_experiment
 @every_recipe
-def test_every_experiment_plans_under_every_recipe(experiment: Path, recipe: Path) -> None:
+def test_every_experiment_plans_under_every_recipe_and_cells_survive_as_json(experiment: Path, recipe: Path) -> None:
     planned = plan(experiment, recipe)
     assert planned.spec.recipe.name == recipe.stem
     assert len(planned.runs) == planned.spec.seeds * len(planned.rows)
+    for row in planned.rows:
+        assert Cell.from_dict(json.loads(json.dumps(row.cell.to_dict()))) == row.cell
 
 
 @cache

@@ -78,8 +78,8 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
         echo(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     echo(f"\n{count.describe()}\n", flush=True)
-    for outcome in count.failed:
-        echo(f"trial {outcome.number} {outcome.reason}; more in error.txt or output.txt of MLflow run {outcome.run_id}")
+    for result in count.failed:
+        echo(f"trial {result.number} {result.reason}; more in error.txt or output.txt of MLflow run {result.run_id}")
     if not ended.is_complete or ended.best is None:
         why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
         echo(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")

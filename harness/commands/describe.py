@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.build import StageInfo, build_model, describe_stages
+from harness.cell import Cell
 from harness.commands.forecast import GPU, forecast_memory, name_kernels
 from harness.errors import SpecError
 from harness.execution.prepared import measure_cost
-from harness.plan import Cell, PlannedRow, find_row, make_plan
+from harness.plan import PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
 from harness.table.display import count_noun, write_size

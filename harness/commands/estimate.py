@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.plan import Cell
+from harness.cell import Cell
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 from torch import Tensor
 
 from harness.build import build_model, count_outputs
+from harness.cell import Cell
 from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.errors import SpecError, WeightsError
 from harness.execution.prepared import choose_device
-from harness.plan import Cell, Plan, find_row, make_plan
+from harness.plan import Plan, find_row, make_plan
 from harness.reading import list_recipes, load_spec
 from harness.tasks import TASKS
 from harness.weights import find_misfit, load_weights, read

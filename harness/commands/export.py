@@ -14,22 +14,19 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 from torch import nn
 
-import paradigms.models  # registers the names
+import paradigms.models  # noqa: F401 - registers the names
+from harness.build import to_arguments
+from harness.cell import Cell
 from harness.data import DATASETS, load_data
 from harness.data.family import Statistics
 from harness.data.memory import MemoryData
 from harness.errors import PluginError, StoreError
 from harness.files import temporary_folder
 from harness.floors import FLOORS
-from harness.initial import FromFile, FromRun, Initial
-from harness.plan import Cell
 from harness.plugins import list_plugins
 from harness.provenance import FOREIGN, code_digest, list_foreign
-from harness.spec import DataSpec, LinearSpec, TrainingSpec
 from harness.tracking import Tracker
 from harness.weights import load_weights
-from paradigms.config import make_config
-from paradigms.facts import ROOMS
 
 ADVICE = "name its plug-in by --plugin, or by plugins in harness.yaml"
 
@@ -90,10 +87,10 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
     with temporary_folder() as place:
         weights = tracker.fetch_file(run_id, "weights.pt", place)
         config = json.loads(tracker.fetch_file(run_id, "config.json", place).read_text(encoding="utf-8"))
-        name, arguments = to_timm(config)
+        cell = _read_cell(config)
+        name, arguments = to_timm(cell)
         model = timm.create_model(name, **arguments)
         load_weights(model, weights)
-    cell = to_cell(config)
     data = to_data_config(cell, config["seed"], data_dir)
     plugins = _find_plugins(cell)
     readme = _describe(config, run_id, folder, data, plugins)
@@ -104,47 +101,24 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
     return Exported(files, _list_warnings(tracker, run_id, cell))
 
 
-def to_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and arguments for `timm.create_model`, in JSON's types, of a run's resolved config.
+def _read_cell(config: Mapping[str, Any]) -> Cell:
+    """The cell of a run that has a model of timm's.
 
     Raises:
         StoreError: the run is of a floor.
-        PluginError: its backbone, or a level of its operators, is not known here.
+        PluginError: a level of it is not known here.
     """
-    backbone = config["backbone"]
-    name = f"attention_{backbone}"
-    if backbone in FLOORS:
-        raise StoreError(f"the backbone of {config['row']} is {backbone}, of which timm knows no model")
-    if name not in paradigms.models.MODELS:
-        raise PluginError(f"backbone {backbone!r} of the run is not known: {ADVICE}")
-    for stage in config["attention"]:
-        for room, levels in () if stage is None else ROOMS.items():
-            for level in [stage[room]] if isinstance(stage[room], str) else stage[room]:
-                if level not in levels:
-                    raise PluginError(f"{room} {level!r} of the run is not known: {ADVICE}")
-    data = config["data"]
-    shape = {"img_size": data["image_size"], "in_chans": data["channels"], "num_classes": data["num_classes"]}
-    sizes = {key: size for key, size in config["sizes"].items() if key != "initialization"}  # each operator has its own
-    return name, {**sizes, **shape, "num_heads": config["num_heads"], "attention": config["attention"]}
+    if config["backbone"] in FLOORS:
+        raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, of which timm knows no model")
+    try:
+        return Cell.from_dict(config)
+    except ValueError as error:
+        raise PluginError(f"the run's config cannot be read here: {error}; if a plug-in has it, {ADVICE}") from None
 
 
-def to_cell(config: Mapping[str, Any]) -> Cell:
-    """The cell of a run as far as it decides code and data: the sizes of its backbone are left out."""
-    return Cell(
-        backbone=config["backbone"],
-        sizes=LinearSpec(),
-        attention=tuple(None if stage is None else make_config(stage) for stage in config["attention"]),
-        num_heads=tuple(config["num_heads"]),
-        data=DataSpec.model_validate(config["data"], strict=False),
-        training=TrainingSpec.model_validate(config["training"], strict=False),
-        init_from=_to_initial(config.get("init_from")),
-    )
-
-
-def _to_initial(stated: Mapping[str, str] | None) -> Initial | None:
-    if stated is None:
-        return None
-    return FromFile(**stated) if "path" in stated else FromRun(**stated)
+def to_timm(cell: Cell) -> tuple[str, dict[str, Any]]:
+    """Name and arguments for `timm.create_model` of a cell's model; operators are plain dicts, as files have them."""
+    return f"attention_{cell.backbone}", {**to_arguments(cell), "attention": cell.to_dict()["attention"]}
 
 
 def to_data_config(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:

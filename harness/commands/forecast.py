@@ -23,8 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.build import build_model, describe_kernels
+from harness.cell import Cell
 from harness.optim import build_optimizer
-from harness.plan import Cell
 
 GPU = "cuda"
 """The device that a forecast is for unless another is asked for; it need not be there."""

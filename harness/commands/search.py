@@ -13,15 +13,21 @@ from ruamel.yaml import YAML
 from harness.commands.progress import Bars, describe_epoch
 from harness.commands.view import open_view
 from harness.errors import StoreError
-from harness.execution import EpochEnded
 from harness.measure import Measure
-from harness.search.controls import WINNER
-from harness.search.events import SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
+from harness.record import RunStatus
+from harness.search.events import (
+    SearchEvent,
+    StudyOpened,
+    TrialEnded,
+    TrialEpochEnded,
+    TrialInterrupted,
+    TrialStarted,
+)
 from harness.search.report import describe_values
 from harness.search.space import make_space
-from harness.search.spec import SearchSpec
+from harness.search.spec import WINNER, SearchSpec
 from harness.search.study import Study
-from harness.search.trial import Outcome, TrialState
+from harness.search.trial import TrialResult, TrialState
 from harness.table.display import count_noun
 from harness.tasks import DEFAULT_MEASURE, find_measure
 
@@ -40,7 +46,7 @@ class Count:
 
     Attributes:
         total: trials that the study shall have.
-        ended: trials that have an outcome.
+        ended: trials that have an result.
         failed: those of this call that ended with a bug.
         interrupted: those of this call that were interrupted.
         best: the best of those that were measured.
@@ -49,9 +55,9 @@ class Count:
 
     total: int = 0
     ended: int = 0
-    failed: list[Outcome] = field(default_factory=list)
+    failed: list[TrialResult] = field(default_factory=list)
     interrupted: int = 0
-    best: Outcome | None = None
+    best: TrialResult | None = None
     measure: Measure = DEFAULT_MEASURE
 
     def add(self, event: SearchEvent) -> None:
@@ -59,22 +65,22 @@ class Count:
         match event:
             case StudyOpened():
                 self.total = event.num_trials
-                for outcome in event.ended:
-                    self._add_outcome(outcome)
+                for result in event.ended:
+                    self._add_result(result)
             case TrialInterrupted():
                 self.interrupted += 1
             case TrialEnded():
-                self._add_outcome(event.outcome)
-                if event.outcome.reason.startswith("failed"):
-                    self.failed.append(event.outcome)
+                self._add_result(event.result)
+                if event.result.status == RunStatus.FAILED:
+                    self.failed.append(event.result)
 
-    def _add_outcome(self, outcome: Outcome) -> None:
+    def _add_result(self, result: TrialResult) -> None:
         self.ended += 1
-        if outcome.state != TrialState.COMPLETE:
+        if result.state != TrialState.COMPLETE:
             return
         sign = self.measure.sign
-        if self.best is None or sign * outcome.objectives["val"] > sign * self.best.objectives["val"]:
-            self.best = outcome
+        if self.best is None or sign * result.objectives["val"] > sign * self.best.objectives["val"]:
+            self.best = result
 
     def describe(self) -> str:
         """Trials and the best value."""
@@ -99,18 +105,18 @@ def describe_start(event: TrialStarted) -> str:
     return f"trial {event.number}{again}: {describe_values(event.values)}"
 
 
-def describe_outcome(outcome: Outcome, measure: Measure) -> str:
-    """A trial's outcome in one line."""
-    stored = " (stored)" if outcome.is_reused else ""
-    if outcome.state != TrialState.COMPLETE:
-        return f"trial {outcome.number}: {outcome.reason}{stored}"
-    measured = [f"val {measure.title} {measure.show(outcome.objectives['val'])}"]
-    measured += [f"{name} {value:,.0f}" for name, value in outcome.objectives.items() if name != "val"]
-    return f"trial {outcome.number}: {', '.join(measured)}{stored}"
+def describe_result(result: TrialResult, measure: Measure) -> str:
+    """A trial's result in one line."""
+    stored = " (stored)" if result.is_reused else ""
+    if result.state != TrialState.COMPLETE:
+        return f"trial {result.number}: {result.reason}{stored}"
+    measured = [f"val {measure.title} {measure.show(result.objectives['val'])}"]
+    measured += [f"{name} {value:,.0f}" for name, value in result.objectives.items() if name != "val"]
+    return f"trial {result.number}: {', '.join(measured)}{stored}"
 
 
 def describe_interruption(event: TrialInterrupted) -> str:
-    """Why a trial has no outcome yet."""
+    """Why a trial has no result yet."""
     return f"trial {event.number}: interrupted{event.reason and f', {event.reason}'}; the next call takes it up again"
 
 
@@ -149,7 +155,7 @@ class _PlainSearch:
     """The lines of an event, for files and pipes."""
 
     def __init__(self, measure: Measure = DEFAULT_MEASURE) -> None:
-        self._count, self._epochs = Count(measure=measure), dict[str, int]()
+        self._count = Count(measure=measure)
 
     def describe(self, event: SearchEvent) -> list[str]:
         self._count.add(event)
@@ -157,13 +163,12 @@ class _PlainSearch:
             case StudyOpened():
                 return describe_opening(event)
             case TrialStarted():
-                self._epochs[f"trial {event.number}"] = event.epochs
                 return [describe_start(event)]
-            case EpochEnded():
-                name, told = event.run.row.name, describe_epoch(event.epoch, self._count.measure)
-                return [f"{name}: epoch {event.epoch.epoch}/{self._epochs[name]}, {told}"]
+            case TrialEpochEnded():
+                told = describe_epoch(event.epoch, self._count.measure)
+                return [f"trial {event.number}: epoch {event.epoch.epoch}/{event.epochs}, {told}"]
             case TrialEnded():
-                return [f"[{self._count.describe()}] {describe_outcome(event.outcome, self._count.measure)}"]
+                return [f"[{self._count.describe()}] {describe_result(event.result, self._count.measure)}"]
             case TrialInterrupted():
                 return [describe_interruption(event)]
             case _:
@@ -192,10 +197,10 @@ class _LiveSearch:
                 self._bars.print(*describe_opening(event))
             case TrialStarted():
                 self._start(event)
-            case EpochEnded():
+            case TrialEpochEnded():
                 self._show_epoch(event)
             case TrialEnded():
-                self._end(event.outcome)
+                self._end(event.result)
             case TrialInterrupted():
                 line, _ = self._lines.pop(event.number)
                 self._bars.progress.remove_task(line)
@@ -209,16 +214,15 @@ class _LiveSearch:
         self._bars.progress.update(line, metrics=describe_values(event.values))
         self._lines[event.number] = line, event.epochs
 
-    def _show_epoch(self, event: EpochEnded) -> None:
-        number = int(event.run.row.name.removeprefix("trial "))
-        line, epochs = self._lines[number]
+    def _show_epoch(self, event: TrialEpochEnded) -> None:
+        line, epochs = self._lines[event.number]
         count = f"epoch {event.epoch.epoch}/{epochs}"
         self._bars.progress.update(line, count=count, metrics=describe_epoch(event.epoch, self._count.measure))
         self._advance(line, 1)
 
-    def _end(self, outcome: Outcome) -> None:
-        line, epochs = self._lines.pop(outcome.number, (None, 0))
-        self._bars.print(describe_outcome(outcome, self._count.measure))
+    def _end(self, result: TrialResult) -> None:
+        line, epochs = self._lines.pop(result.number, (None, 0))
+        self._bars.print(describe_result(result, self._count.measure))
         if line is None or self._all is None:
             return
         done = next(int(task.completed) for task in self._bars.progress.tasks if task.id == line)

@@ -7,17 +7,16 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
+from harness.cell import CONTENT, Cell
 from harness.errors import SpecError
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, list_recipes, load_spec
-from harness.spec import DataSpec, DeitSpec, LimitsSpec, Spec, SwinSpec, TrainingSpec, VoloSpec
+from harness.spec import LimitsSpec
 from harness.table.reason import explain
 from harness.tracking import RunDetails, StoredRun, Tracker
 from harness.tracking.translation import to_config
-from paradigms.config import AttentionConfig
 
 _ID = re.compile(r"[0-9a-f]{3,32}")
-_SIZES: Mapping[str, type[Spec]] = {spec.family: spec for spec in (SwinSpec, VoloSpec, DeitSpec)}
 _MAX_TOLD = 8
 
 
@@ -27,7 +26,7 @@ class Place:
 
     experiment: str
     recipe: str
-    overrides: str
+    overrides: tuple[str, ...]
     row: str
 
 
@@ -161,7 +160,7 @@ def _find_planned(prefix: str) -> Shown:
         raise SpecError(f"{len(ids)} ids begin with {prefix!r}: {', '.join(f'cell {cell_id}' for cell_id in ids)}")
     plan, row = found[0]
     config = reduce_config(to_config(PlannedRun(row, 0), plan.spec))
-    places = dict.fromkeys(Place(plan.spec.name, plan.spec.recipe.name, "", row.name) for plan, row in found)
+    places = dict.fromkeys(Place(plan.spec.name, plan.spec.recipe.name, (), row.name) for plan, row in found)
     return Shown(row.cell.id, tuple(places), row.cell.factors(), (), (), config)
 
 
@@ -173,39 +172,14 @@ def _make_plans() -> Iterator[Plan]:
 
 
 def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the artifact `config.json` says of a cell, less what is at its default; alike stages once."""
-    operator = AttentionConfig().to_dict()
-    stages = [None if stage is None else _differ(stage, operator) for stage in config["attention"]]
-    sizes = _SIZES.get(config["backbone"])
-    return {
-        "backbone": config["backbone"],
-        "sizes": _differ(config["sizes"], {} if sizes is None else _get_defaults(sizes)),
-        "attention": stages[:1] if all(stage == stages[0] for stage in stages) else stages,
-        "num_heads": config["num_heads"],
-        "data": _differ(config["data"], _get_defaults(DataSpec)),
-        "training": _differ(config["training"], _get_defaults(TrainingSpec)),
-        "limits": _differ(config["limits"], _get_defaults(LimitsSpec)),
-        **({"init_from": config["init_from"]} if config.get("init_from") else {}),  # older runs do not say it
-    }
+    """What the artifact `config.json` says of a cell, less what is at its default or has no effect; alike stages once.
 
-
-def _get_defaults(model: type[Spec]) -> dict[str, Any]:
-    """Of the fields that have one, in JSON's types."""
-    return model.model_construct().model_dump(mode="json", warnings=False)
-
-
-def _differ(stated: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    different: dict[str, Any] = {}
-    for name, value in stated.items():
-        default = defaults.get(name)
-        if isinstance(value, Mapping) and isinstance(default, Mapping):
-            part = _differ(value, default)
-            different |= {name: part} if part else {}
-        elif name not in defaults or _to_list(value) != _to_list(default):
-            different[name] = value
-    return different
-
-
-def _to_list(value: object) -> object:
-    """A config that comes out of JSON has lists for tuples."""
-    return list(value) if isinstance(value, tuple) else value
+    A cell that is not known here, as without the plug-in of a level, is shown as it was written.
+    """
+    limits = LimitsSpec.model_validate(config["limits"], strict=False).model_dump(mode="json", exclude_defaults=True)
+    initial = {"init_from": config["init_from"]} if config.get("init_from") else {}  # older runs do not say it
+    try:
+        content = Cell.from_dict(config).to_canonical()
+    except ValueError:
+        content = {name: config[name] for name in CONTENT if name in config}
+    return {**content, "limits": limits, **initial}

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.attestation import Digests, Standing, get_digests, judge
+from harness.cell import Cell
 from harness.data import check_data, data_digest
 from harness.errors import HarnessError
-from harness.plan import Cell, Plan, PlannedRun
+from harness.plan import Plan, PlannedRun
 from harness.provenance import code_digest, fingerprint_code
 from harness.record import Record
 from harness.spec import DataSpec, LimitsSpec

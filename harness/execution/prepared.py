@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from harness.build import build_model, describe_kernels
+from harness.cell import Cell
 from harness.data import Data, load_data
 from harness.errors import DataError
 from harness.evaluate import count_multiply_adds, count_parameters
 from harness.execution.context import RunContext
 from harness.execution.source import Source, find_source
 from harness.files import temporary_folder
-from harness.plan import Cell, PlannedRun
+from harness.plan import PlannedRun
 from harness.record import RunStatus
 from harness.spec import ExperimentSpec
 from harness.tasks import TASKS, Task

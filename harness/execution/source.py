@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.attestation import judge
+from harness.cell import Cell
 from harness.errors import DataError, SpecError, StoreError, WeightsError
 from harness.execution.ledger import Digester, find_rehearsals
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
-from harness.plan import Cell, Plan, PlannedRow, PlannedRun, make_plan
+from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.reading import error_at
 from harness.record import Record, RunStatus
 from harness.tracking import Tracker

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.plan import Cell, Plan, PlannedRow
+from harness.cell import Cell
+from harness.plan import Plan, PlannedRow
 from harness.plots.figure import COLORS, GRAY, add_note, make_figure, styled, to_short_lines
 from harness.plots.results import Results, explain_gap, list_gaps
 from harness.rows import list_rows
@@ -80,7 +81,7 @@ def _name_heads(plan: Plan) -> dict[tuple[int, ...], str]:
     rows = sorted((row for row in plan.rows if not row.is_floor), key=lambda row: sum(row.cell.num_heads))
     names: dict[tuple[int, ...], str] = {}
     for row in rows:
-        names.setdefault(row.cell.num_heads, str(stated[row.name]))
+        names.setdefault(row.cell.num_heads, str(stated.get(row.name, list(row.cell.num_heads))))
     return names
 
 

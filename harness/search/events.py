@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.execution.events import EpochEnded
-from harness.search.trial import Outcome
+from harness.record import EpochMetrics
+from harness.search.trial import TrialResult
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StudyOpened:
     name: str
     storage: str
     num_trials: int
-    ended: tuple[Outcome, ...]
+    ended: tuple[TrialResult, ...]
     closed: int
 
 
@@ -39,10 +39,19 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
-class TrialEnded:
-    """A trial has its outcome."""
+class TrialEpochEnded:
+    """A trial has trained and validated one of its `epochs`."""
 
-    outcome: Outcome
+    number: int
+    epoch: EpochMetrics
+    epochs: int
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial has its result."""
+
+    result: TrialResult
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class SearchEnded:
     """
 
     is_complete: bool
-    best: Outcome | None
+    best: TrialResult | None
     files: tuple[Path, ...]
 
 
-SearchEvent = StudyOpened | TrialStarted | EpochEnded | TrialEnded | TrialInterrupted | SearchEnded
+SearchEvent = StudyOpened | TrialStarted | TrialEpochEnded | TrialEnded | TrialInterrupted | SearchEnded

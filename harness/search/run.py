@@ -14,17 +14,25 @@ from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, Ta
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import Digester, Entry, read_ledger
 from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
-from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
+from harness.plan import Plan, PlannedRun, add_rows, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
-from harness.search.controls import WINNER, judge_controls, plan_controls
-from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
-from harness.search.report import Comparison, describe_values, to_description, write_report
+from harness.search.controls import judge_controls, plan_controls
+from harness.search.events import (
+    SearchEnded,
+    SearchEvent,
+    StudyOpened,
+    TrialEnded,
+    TrialEpochEnded,
+    TrialInterrupted,
+    TrialStarted,
+)
+from harness.search.report import WinnerTables, describe_values, to_description, write_report
 from harness.search.space import make_space
-from harness.search.spec import SearchSpec
+from harness.search.spec import WINNER, SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
-from harness.search.trial import Outcome
+from harness.search.trial import TrialResult
 from harness.table.display import to_display
 from harness.table.report import name_folder
 from harness.tasks import find_measure
@@ -93,33 +101,23 @@ def run_comparison(
             study = Study(make_space(spec), options.storage)
             records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
             controls = judge_controls(study.space, plan, records)
-            shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
+            tables = WinnerTables(to_display(event.frame, plan.spec), controls, plan.skipped)
             with guarded(options.results):
-                files = write_report(study, options.results, comparison=shown)
+                files = write_report(study, options.results, winner=tables)
             yield replace(event, files=(*event.files, *files))
         else:
             yield event
 
 
-def plan_comparison(spec: SearchSpec, best: Outcome) -> Plan:
-    """The winner and its controls beside the stated rows: an experiment like any other.
+def plan_comparison(spec: SearchSpec, best: TrialResult) -> Plan:
+    """The winner and its controls after the stated rows.
 
     Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
     """
     space = make_space(spec)
-    experiment = spec.to_experiment()
-    winner, _ = space.apply(best.values)
-    stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}), is_derived=True)
-    cell = space.find_cell(WINNER, best.values).cell
-    controls, skipped = plan_controls(space, best.values)
-    found = [PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows]
-    floors = [row for row in found if row.is_floor]
-    rows = (*(row for row in found if not row.is_floor), *controls, *floors)
-    runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
-    listed = {**stated.spec.rows, **dict.fromkeys(spec.controls, winner)}  # a table asks for the order of names alone
-    title = f"{experiment.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
-    shown = stated.spec.model_copy(update={"rows": listed, "title": title})
-    return Plan(shown, rows, runs, (*stated.skipped, *skipped))
+    title = f"{spec.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
+    stated = make_plan(spec.to_experiment().model_copy(update={"title": title}), is_derived=True)
+    return add_rows(stated, [space.find_cell(WINNER, best.values), *plan_controls(space, best.values)])
 
 
 @dataclass
@@ -148,8 +146,7 @@ class _Trials:
                         case RunStarted():
                             continue
                         case EpochEnded():
-                            self._report(event)
-                            yield event
+                            yield self._report(event)
                         case RunEnded() if self._is_left(event.record):
                             number = self._open.pop(event.record.row).number
                             yield TrialInterrupted(number, event.record.status_detail)
@@ -202,22 +199,23 @@ class _Trials:
         self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
         return read_ledger(plan, self.tracker, self.digests, tests=False)[0]
 
-    def _report(self, event: EpochEnded) -> None:
-        is_last = event.epoch.epoch == event.run.row.cell.training.total_epochs
-        name = event.run.row.name
+    def _report(self, event: EpochEnded) -> TrialEpochEnded:
+        name, epochs = event.run.row.name, event.run.row.cell.training.total_epochs
+        is_last = event.epoch.epoch == epochs
         if self.study.report(self._open[name], event.epoch) and not is_last and name not in self._pruned:
             self._pruned.add(name)
             self.invocation.stop(event.run, f"pruned after epoch {event.epoch.epoch}")
+        return TrialEpochEnded(self._open[name].number, event.epoch, epochs)
 
     def _is_left(self, record: Record) -> bool:
         """Whether a run was interrupted, and not by the pruner: its trial stays open for the next call."""
         return record.status == RunStatus.INTERRUPTED and record.row not in self._pruned
 
-    def _tell(self, record: Record, *, is_reused: bool) -> Outcome:
+    def _tell(self, record: Record, *, is_reused: bool) -> TrialResult:
         is_pruned = record.row in self._pruned and record.status == RunStatus.INTERRUPTED
-        outcome = self.study.tell(self._open[record.row], record, is_reused=is_reused, is_pruned=is_pruned)
+        result = self.study.tell(self._open[record.row], record, is_reused=is_reused, is_pruned=is_pruned)
         del self._open[record.row]
-        return outcome
+        return result
 
     def _take_waiting(self) -> Iterator[SearchEvent]:
         while self._waiting:

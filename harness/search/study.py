@@ -23,7 +23,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.search.space import Space
 from harness.search.spec import Objective, SearchSpec
 from harness.search.storage import complain, open_storage
-from harness.search.trial import Outcome, TrialState
+from harness.search.trial import TrialResult, TrialState
 from harness.seeding import seed_for
 from harness.table.reason import describe_outcome
 from harness.tasks import find_measure
@@ -48,6 +48,9 @@ def find_objective(objective: Objective, measure: Measure) -> tuple[str, Goal]:
 
 STATES = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAIL: TrialState.FAILED}
 ENDED = tuple(STATES)
+
+STATUS, IMPOSSIBLE = "status", "impossible"
+"""The attribute of a trial that has the status of its run, and its value where there is no run."""
 
 
 def name_study(space: Space) -> str:
@@ -139,11 +142,11 @@ class Study:
                 trial.report(epoch.metrics[self.measure.val], epoch.epoch)
             return trial.should_prune()
 
-    def tell(self, open_trial: OpenTrial, record: Record, *, is_reused: bool, is_pruned: bool = False) -> Outcome:
-        """End a trial with the outcome of its run; one without a measurement tells the sampler nothing."""
+    def tell(self, open_trial: OpenTrial, record: Record, *, is_reused: bool, is_pruned: bool = False) -> TrialResult:
+        """End a trial with the result of its run; one without a measurement tells the sampler nothing."""
         is_ok = record.status == RunStatus.OK
         attributes = {
-            "status": record.status.value,
+            STATUS: record.status.value,
             "reason": "" if is_ok else record.status_detail if is_pruned else describe_outcome(record),
             "cell_id": record.cell_id,
             "run_id": record.run_id or "",
@@ -154,14 +157,14 @@ class Study:
         state = State.COMPLETE if is_ok else State.PRUNED if is_pruned else State.FAIL
         return self._end(open_trial, state, values, attributes)
 
-    def give_up(self, open_trial: OpenTrial, reason: str) -> Outcome:
+    def give_up(self, open_trial: OpenTrial, reason: str) -> TrialResult:
         """End a trial whose point is no possible operator."""
-        return self._end(open_trial, State.FAIL, None, {"status": "impossible", "reason": reason})
+        return self._end(open_trial, State.FAIL, None, {STATUS: IMPOSSIBLE, "reason": reason})
 
-    def ended(self) -> tuple[Outcome, ...]:
+    def ended(self) -> tuple[TrialResult, ...]:
         """All trials that have ended, in their order."""
         with self.guarded():
-            return tuple(self._to_outcome(trial) for trial in self.optuna.get_trials(deepcopy=False, states=ENDED))
+            return tuple(self._to_result(trial) for trial in self.optuna.get_trials(deepcopy=False, states=ENDED))
 
     @property
     def is_complete(self) -> bool:
@@ -171,11 +174,11 @@ class Study:
         is_full = len(trials) >= self.spec.study.trials or self._next_point(trials) is None
         return is_full and all(trial.state in ENDED for trial in trials)
 
-    def find_best(self) -> Outcome | None:
+    def find_best(self) -> TrialResult | None:
         """The trial with the best validation score; where two objectives are, it lies on the front by that."""
-        measured = [outcome for outcome in self.ended() if outcome.state == TrialState.COMPLETE]
+        measured = [result for result in self.ended() if result.state == TrialState.COMPLETE]
         sign = self.measure.sign
-        return max(measured, key=lambda outcome: (sign * outcome.objectives["val"], -outcome.number), default=None)
+        return max(measured, key=lambda result: (sign * result.objectives["val"], -result.number), default=None)
 
     def _create(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
         """A new trial that knows from the beginning whose it is; None after the last point of a grid."""
@@ -206,7 +209,7 @@ class Study:
 
     def _end(
         self, open_trial: OpenTrial, state: State, values: list[float] | None, attributes: Mapping[str, Any]
-    ) -> Outcome:
+    ) -> TrialResult:
         with self.guarded():
             with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another call took it up, too, and was first
                 for name, value in attributes.items():
@@ -214,13 +217,14 @@ class Study:
                 self.optuna.tell(open_trial.number, values, state=state, skip_if_finished=True)
             self._mine.discard(open_trial.number)
             trial = self.optuna.get_trials(deepcopy=False)[open_trial.number]
-        return self._to_outcome(trial)
+        return self._to_result(trial)
 
-    def _to_outcome(self, trial: FrozenTrial) -> Outcome:
+    def _to_result(self, trial: FrozenTrial) -> TrialResult:
         told = trial.user_attrs
         names = self.spec.study.objectives
         complete = trial.state == State.COMPLETE
-        return Outcome(
+        status = told.get(STATUS)
+        return TrialResult(
             number=trial.number,
             state=STATES[trial.state],
             values={
@@ -229,6 +233,7 @@ class Study:
                 if known.name in trial.params
             },
             objectives=dict(zip(names, trial.values, strict=True)) if complete else {},
+            status=RunStatus(status) if status in set(RunStatus) else None,
             reason=told.get("reason", ""),
             cell_id=told.get("cell_id", ""),
             run_id=told.get("run_id", ""),

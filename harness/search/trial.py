@@ -1,9 +1,11 @@
-"""The outcome of a trial, as a study stores it."""
+"""The result of a trial, as a study stores it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from harness.record import RunStatus
 
 
 class TrialState(StrEnum):
@@ -15,12 +17,13 @@ class TrialState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """A trial that has ended.
 
     Attributes:
         values: what the fields had, by the parameter's name.
         objectives: what was measured, by the objective's name; empty unless complete.
+        status: of the trial's run; None where the point is no possible operator, so that there is no run.
         reason: why there is no measurement; empty where there is one.
         cell_id: of what was trained; empty where the point is no possible operator.
         run_id: of the tracking store.
@@ -32,6 +35,7 @@ class Outcome:
     state: TrialState
     values: Mapping[str, Any]
     objectives: Mapping[str, float]
+    status: RunStatus | None
     reason: str
     cell_id: str
     run_id: str

@@ -9,7 +9,16 @@ from typing import cast
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.spec.backbone import BackboneSpec, BackbonesSpec, DeitSpec, LinearSpec, MlpSpec, SwinSpec, VoloSpec
+from harness.spec.backbone import (
+    BackboneSpec,
+    BackbonesSpec,
+    DeitSpec,
+    LinearSpec,
+    MlpSpec,
+    SwinSpec,
+    VoloSpec,
+    find_sizes,
+)
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     CellSpec,
@@ -22,7 +31,6 @@ from harness.spec.experiment import (
     RowSpec,
     SourceSpec,
     Stages,
-    split_overrides,
 )
 from harness.spec.field import Name, Spec
 from harness.spec.operator import Heads, OperatorSpec, add_field
@@ -60,7 +68,7 @@ __all__ = [
     "VoloSpec",
     "add_backbone",
     "add_level_fields",
-    "split_overrides",
+    "find_sizes",
 ]
 
 

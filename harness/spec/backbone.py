@@ -1,6 +1,7 @@
 """Sizes of backbones and floors."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from types import NoneType
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -230,6 +231,24 @@ class MlpSpec(Spec):
     """The floor `mlp`: one hidden layer of `width` units on the pixels."""
 
     width: Channels
+
+
+FLOOR_SIZES: dict[str, type[Spec]] = {"linear": LinearSpec, "mlp": MlpSpec}
+"""The model of each floor's sizes."""
+
+
+def find_sizes(family: str) -> type[Spec]:
+    """The model of the sizes of a backbone's family, or of a floor.
+
+    Raises:
+        ValueError: there is no such family; the message gives the nearest.
+    """
+    members = (member for field in BackbonesSpec.model_fields.values() for member in get_args(field.annotation))
+    known: dict[str, type[Spec]] = {member.family: member for member in members if member is not NoneType}
+    known |= FLOOR_SIZES
+    if family not in known:
+        raise ValueError(unknown_name("backbone", family, tuple(known)))
+    return known[family]
 
 
 def _check_backbone(name: str) -> str:

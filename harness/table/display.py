@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.cell import ALL
 from harness.measure import Measure
-from harness.plan import ALL
 from harness.spec import ExperimentSpec
 from harness.spec.experiment import SCORE
 from harness.statistics import ClaimVerdict, Verdict

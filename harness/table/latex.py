@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.cell import ALL
 from harness.measure import Measure
-from harness.plan import ALL
 from harness.spec import ExperimentSpec
 from harness.spec.experiment import SCORE
 from harness.table.display import (

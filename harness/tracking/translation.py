@@ -10,6 +10,7 @@ MLflow creates a run with its tags and writes its params later, so that the tag 
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -107,22 +108,15 @@ def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
 
 
 def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
-    """The resolved config of a run, every default written out."""
-    cell = run.row.cell
+    """The resolved config of a run: its cell with every default, and what the run is one of."""
     return {
         "experiment": spec.name,
         "recipe": spec.recipe.name,
         "overrides": list(spec.overrides),
         "row": run.row.name,
         "seed": run.seed,
-        "cell_id": cell.id,
-        "backbone": cell.backbone,
-        "sizes": cell.sizes.model_dump(mode="json"),
-        "attention": [None if config is None else config.to_dict() for config in cell.attention],
-        "num_heads": list(cell.num_heads),
-        "data": cell.data.model_dump(mode="json"),
-        "training": cell.training.model_dump(mode="json"),
-        "init_from": None if cell.init_from is None else asdict(cell.init_from),
+        "cell_id": run.row.cell.id,
+        **run.row.cell.to_dict(),
         "limits": spec.recipe.limits.model_dump(mode="json"),
     }
 
@@ -136,12 +130,26 @@ def to_start_tags(
         "cell_id": run.row.cell.id,
         "experiment": spec.name,
         "title": spec.title,
-        "overrides": spec.shown_overrides,
+        "overrides": json.dumps(spec.overrides, ensure_ascii=False),
         **to_source_tags(provenance),
         **to_process_tags(process),
         **to_json_tag("provenance", provenance),
         **to_json_tag("limits", limits),
     }
+
+
+def read_overrides(tag: str) -> tuple[str, ...]:
+    """The `--set` pairs of a run; an earlier version wrote them as a shell takes them, the first one without quotes."""
+    try:
+        stated = json.loads(tag)
+    except ValueError:
+        stated = None
+    if isinstance(stated, list):
+        return tuple(map(str, stated))
+    try:
+        return tuple(shlex.split(tag))
+    except ValueError:  # an apostrophe that closes nothing
+        return (tag,)
 
 
 def to_source_tags(provenance: Mapping[str, str]) -> dict[str, str]:
@@ -221,7 +229,7 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         run_id=run.info.run_id,
         experiment=experiment,
         recipe=params["recipe"],
-        overrides=tags.get("overrides", ""),
+        overrides=read_overrides(tags.get("overrides", "[]")),
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),

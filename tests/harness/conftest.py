@@ -4,14 +4,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from harness.cell import Cell
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import (
     BackbonesSpec,
+    CellSpec,
     DataSpec,
+    DeitSpec,
     ExperimentSpec,
     LimitsSpec,
     PublishedSpec,
@@ -20,6 +25,7 @@ from harness.spec import (
     SourceSpec,
     SwinSpec,
     TrainingSpec,
+    VoloSpec,
 )
 from harness.tracking import MlflowTracker
 
@@ -81,6 +87,61 @@ def small_spec() -> ExperimentSpec:
 def small_plan(small_spec: ExperimentSpec) -> Plan:
     """Five rows, fifteen runs."""
     return make_plan(small_spec)
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    """One row under a recipe that has sizes of three backbones."""
+    recipe = RecipeSpec(
+        name="tiny",
+        title="Tiny",
+        data=DataSpec(name="fashion_mnist", num_classes=10, channels=1, image_size=28, val_images=200),
+        backbones=BackbonesSpec(
+            swin=SwinSpec(patch_size=2, embed_dim=12, depths=(2, 1, 1), num_heads=(1, 2, 4), window_size=5),
+            volo=VoloSpec(patch_size=2, layers=(2, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6)),
+            volo_d2=VoloSpec(patch_size=2, layers=(4, 1, 1), embed_dims=(12, 24, 24), num_heads=(2, 4, 6)),
+            deit=DeitSpec(patch_size=4, embed_dim=12, depth=2, num_heads=(3,)),
+        ),
+        training=TrainingSpec(lr=1e-3, batch_size=16, epochs=2),
+    )
+    return ExperimentSpec(name="mine", title="Mine", recipe=recipe, baseline="A", rows={"A": RowSpec()}, seeds=2)
+
+
+@pytest.fixture(scope="session")
+def plan_cell() -> Callable[..., Cell]:
+    """The cell of one row, written as in a file."""
+
+    def plan(spec: ExperimentSpec, row: dict[str, Any], *, cell: dict[str, Any] | None = None) -> Cell:
+        base = CellSpec.model_validate(cell or {})
+        changed = spec.model_copy(update={"cell": base, "rows": {"A": RowSpec.model_validate(row)}})
+        return make_plan(changed, is_derived=True).rows[0].cell
+
+    return plan
+
+
+@pytest.fixture(scope="session")
+def vary_recipe() -> Callable[..., ExperimentSpec]:
+    """The spec with fields of one part of its recipe changed."""
+
+    def vary(spec: ExperimentSpec, part: str, **changes: Any) -> ExperimentSpec:
+        recipe = spec.recipe
+        if part == "swin":
+            assert recipe.backbones.swin is not None
+            swin = recipe.backbones.swin.model_copy(update=changes)
+            return spec.model_copy(
+                update={"recipe": recipe.model_copy(update={"backbones": BackbonesSpec(swin=swin)})},
+            )
+        if part in ("volo", "deit"):
+            sizes = getattr(recipe.backbones, part).model_copy(update=changes)
+            backbones = recipe.backbones.model_copy(update={part: sizes})
+            return spec.model_copy(update={"recipe": recipe.model_copy(update={"backbones": backbones})})
+        if part == "augmentation":
+            augmentation = recipe.training.augmentation.model_copy(update=changes)
+            return vary(spec, "training", augmentation=augmentation)
+        changed: BaseModel = getattr(recipe, part).model_copy(update=changes)
+        return spec.model_copy(update={"recipe": recipe.model_copy(update={part: changed})})
+
+    return vary
 
 
 @pytest.fixture

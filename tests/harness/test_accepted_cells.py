@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from harness.build import build_model
+from harness.cell import Cell
 from harness.errors import SpecError
-from harness.plan import Cell, make_plan
+from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.spec import BackbonesSpec, CellSpec, ExperimentSpec, RowSpec
 from paradigms.config import PROJECTIONS, TERMS

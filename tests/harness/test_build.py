@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.build import build_model, describe_stages
-from harness.plan import Cell, Plan, make_plan
+from harness.cell import Cell
+from harness.plan import Plan, make_plan
 from harness.reading import load_spec
 from harness.spec import CellSpec, RowSpec
 from paradigms.config import AttentionConfig

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from harness.build import build_model
+from harness.cell import Cell
 from harness.errors import SpecError, WeightsError
 from harness.execution.source import check_fit
 from harness.initial import FromFile, FromRun
-from harness.plan import Cell, Plan, SkippedRow, find_row, make_plan
+from harness.plan import Plan, SkippedRow, find_row, make_plan
 from harness.provenance import reached_modules
 from harness.spec import BackbonesSpec, ExperimentSpec, RowSpec
 

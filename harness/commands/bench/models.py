@@ -13,9 +13,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 
 from harness.build import build_model
+from harness.cell import Cell
 from harness.commands.bench.case import Case, Draw, Setting, Shape, Workload
 from harness.optim import FUSED, build_optimizer, peak_lr
-from harness.plan import Cell, make_plan
+from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.seeding import seed_for
 from paradigms.backbones import SwinTransformer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.build import build_model
-from harness.plan import Cell
+from harness.cell import Cell
 from harness.tasks.classification import CLASSIFICATION
 from harness.train import Training
 

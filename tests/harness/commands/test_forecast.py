@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness.build import build_model
+from harness.cell import Cell
 from harness.commands.forecast import Forecast, forecast_memory
-from harness.plan import Cell
 from harness.spec import DataSpec, SwinSpec, TrainingSpec
 from paradigms.config import make_config
 from paradigms.presets import get_preset

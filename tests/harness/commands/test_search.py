@@ -7,13 +7,11 @@ from ruamel.yaml import YAML
 
 from harness.commands.search import Count, _LiveSearch, open_search, write_preset
 from harness.errors import StoreError
-from harness.execution import EpochEnded
-from harness.plan import PlannedRow, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.search import SearchEvent, StudyOpened, TrialEnded, TrialStarted, load_search
+from harness.search import SearchEvent, StudyOpened, TrialEnded, TrialEpochEnded, TrialStarted, load_search
 from harness.search.space import make_space
 from harness.search.study import Study
-from harness.search.trial import Outcome, TrialState
+from harness.search.trial import TrialResult, TrialState
 from harness.spec import RowSpec
 
 SEARCH = """\
@@ -38,23 +36,22 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def events(path: Path) -> list[SearchEvent]:
+def events() -> list[SearchEvent]:
     """Of four trials one has ended before, one is measured, one diverges."""
-    cell = make_space(load_search(path)).find_cell("trial 1", {"ghost_lambda": 1.0, "training.lr": 0.1}).cell
-    run = PlannedRun(PlannedRow("trial 1", cell), 1000)
     return [
-        StudyOpened("a_search smoke 123456", "optuna.journal", 4, (make_outcome(0, 70.0),), 1),
+        StudyOpened("a_search smoke 123456", "optuna.journal", 4, (make_result(0, 70.0),), 1),
         TrialStarted(1, {"ghost_lambda": 1.25, "training.lr": 0.1}, 2, is_resumed=False),
         TrialStarted(2, {"ghost_lambda": 0.0, "training.lr": 1.0}, 2, is_resumed=True),
-        EpochEnded(run, EpochMetrics(1, 10, {"val/top1": 60.5, "train/loss": 1.25})),
-        TrialEnded(make_outcome(1, 80.25)),
-        TrialEnded(make_outcome(2, None, "diverged at step 3")),
+        TrialEpochEnded(1, EpochMetrics(1, 10, {"val/top1": 60.5, "train/loss": 1.25}), 2),
+        TrialEnded(make_result(1, 80.25)),
+        TrialEnded(make_result(2, None, RunStatus.DIVERGED, "diverged at step 3")),
     ]
 
 
-def make_outcome(number: int, top1: float | None, reason: str = "") -> Outcome:
+def make_result(number: int, top1: float | None, status: RunStatus = RunStatus.OK, reason: str = "") -> TrialResult:
     state = TrialState.FAILED if top1 is None else TrialState.COMPLETE
-    return Outcome(number, state, {}, {} if top1 is None else {"val": top1}, reason, "c3", "1234", "", is_reused=False)
+    objectives = {} if top1 is None else {"val": top1}
+    return TrialResult(number, state, {}, objectives, status, reason, "c3", "1234", "", is_reused=False)
 
 
 def test_without_a_terminal_every_event_is_a_plain_line(events: list[SearchEvent]) -> None:
@@ -87,9 +84,9 @@ def test_a_terminal_shows_trials_the_best_value_and_the_time_left(events: list[S
 
 def test_bugs_are_counted() -> None:
     count = Count()
-    count.add(TrialEnded(make_outcome(0, None, "failed: ValueError: no")))
-    count.add(TrialEnded(make_outcome(1, None, "out of memory")))
-    assert [outcome.number for outcome in count.failed] == [0]
+    count.add(TrialEnded(make_result(0, None, RunStatus.FAILED, "ValueError: no")))
+    count.add(TrialEnded(make_result(1, None, RunStatus.OUT_OF_MEMORY, "failed: to hold the model")))
+    assert [result.number for result in count.failed] == [0]
 
 
 def test_the_winner_is_a_row_to_paste(path: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, load_search
-from harness.search.controls import WINNER, judge_controls
+from harness.search.controls import judge_controls
 from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
 from harness.search.space import make_space
-from harness.search.trial import Outcome, TrialState
+from harness.search.spec import WINNER
+from harness.search.trial import TrialResult, TrialState
 from harness.table import make_table
 from harness.tracking import MlflowTracker
 
@@ -123,8 +124,8 @@ class Searched:
         return SearchOptions(str(self.folder / "optuna.journal"), self.folder / "results")
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [event.outcome for event in self.events if isinstance(event, TrialEnded)]
+    def trial_results(self) -> list[TrialResult]:
+        return [event.result for event in self.events if isinstance(event, TrialEnded)]
 
     @property
     def ended(self) -> SearchEnded:
@@ -153,7 +154,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, ready_database: Path) -> 
 
 
 def test_no_trial_is_lost_or_counted_twice(searched: Searched) -> None:
-    assert [outcome.number for outcome in searched.outcomes] == [0, 1, 2, 3, 4]
+    assert [result.number for result in searched.trial_results] == [0, 1, 2, 3, 4]
     assert searched.ended.is_complete
     starts = [event for event in searched.events if isinstance(event, TrialStarted)]
     assert [event.number for event in starts if event.is_resumed] == [1]
@@ -162,7 +163,7 @@ def test_no_trial_is_lost_or_counted_twice(searched: Searched) -> None:
 def test_every_trial_is_a_run_of_the_stated_replicate_under_a_parent(searched: Searched) -> None:
     assert {run.seed for run in searched.engine.played} == {1000}
     client = MlflowClient(searched.tracker.store.uri)
-    runs = {outcome.number: client.get_run(outcome.run_id) for outcome in searched.outcomes}
+    runs = {result.number: client.get_run(result.run_id) for result in searched.trial_results}
     assert {number: run.data.params["row"] for number, run in runs.items()} == {
         **{number: f"trial {number}" for number in (0, 1, 3, 4)},
         2: "trial 0",
@@ -175,7 +176,7 @@ def test_every_trial_is_a_run_of_the_stated_replicate_under_a_parent(searched: S
 
 def test_no_trial_sees_the_test_set(searched: Searched) -> None:
     client = MlflowClient(searched.tracker.store.uri)
-    metrics = [client.get_run(outcome.run_id).data.metrics for outcome in searched.outcomes]
+    metrics = [client.get_run(result.run_id).data.metrics for result in searched.trial_results]
     assert all("val/top1" in found for found in metrics)
     assert not [name for found in metrics for name in found if name.startswith("test/")]
 
@@ -183,12 +184,12 @@ def test_no_trial_sees_the_test_set(searched: Searched) -> None:
 def test_a_cell_that_is_stored_is_not_trained_again(searched: Searched) -> None:
     trained = Counter(run.row.name for run in searched.engine.played)
     assert "trial 2" not in trained
-    assert [outcome.is_reused for outcome in searched.outcomes] == [False, False, True, False, False]
-    assert searched.outcomes[2].objectives == searched.outcomes[0].objectives == {"val": 80.0}
+    assert [result.is_reused for result in searched.trial_results] == [False, False, True, False, False]
+    assert searched.trial_results[2].objectives == searched.trial_results[0].objectives == {"val": 80.0}
 
 
 def test_what_has_no_measurement_is_told_with_its_reason(searched: Searched) -> None:
-    diverged, pruned = searched.outcomes[3:]
+    diverged, pruned = searched.trial_results[3:]
     assert (diverged.state, diverged.reason) == (TrialState.FAILED, "diverged at step 17")
     assert (pruned.state, pruned.reason) == (TrialState.PRUNED, "pruned after epoch 1")
     run = MlflowClient(searched.tracker.store.uri).get_run(pruned.run_id)
@@ -217,7 +218,7 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     assert {(run.row.name, run.seed) for run in engine.played if not run.row.is_floor} == {
         (name, 0) for name in ("ELSA", WINNER, "O from 1")
     }
-    assert next(row for row in plan.rows if row.name == WINNER).cell.id == searched.outcomes[1].cell_id
+    assert next(row for row in plan.rows if row.name == WINNER).cell.id == searched.trial_results[1].cell_id
     (text,) = (path.read_text() for path in written.files if path.suffix == ".md")
     assert "the winner, trial 1, has ghost_lambda = 1, ghost_gamma = 1" in text
     (page,) = {path for path in written.files if path.name == "report.html"}
@@ -260,7 +261,7 @@ def test_a_control_is_judged_as_a_row_of_a_table_is(
 
 
 def test_a_control_that_the_winner_makes_impossible_is_skipped_with_its_reason(searched: Searched) -> None:
-    spec, best = load_search(searched.folder / "small_search.yaml"), searched.outcomes[1]
+    spec, best = load_search(searched.folder / "small_search.yaml"), searched.trial_results[1]
     plan = plan_comparison(spec, replace(best, values={"ghost_lambda": 1.0, "ghost_gamma": 0.0}))
     assert [(row.name, "ghost_rate" in row.reason) for row in plan.skipped] == [("γ as a rate", True)]
     table = make_table(plan, [], current={})

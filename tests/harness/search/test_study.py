@@ -17,7 +17,7 @@ from harness.search import load_search
 from harness.search.report import draw_figures, find_importances, to_frame, write_report
 from harness.search.space import make_space
 from harness.search.study import Study
-from harness.search.trial import Outcome, TrialState
+from harness.search.trial import TrialResult, TrialState
 
 SEARCH = """\
 title: A small search
@@ -59,7 +59,7 @@ def measure_hill(values: Any) -> Record:
     return Record("c3", "trial", 1000, RunStatus.OK, metrics, run_id="1234")
 
 
-def search(study: Study, *, until: int | None = None, measure: Measure = measure_hill) -> list[Outcome]:
+def search(study: Study, *, until: int | None = None, measure: Measure = measure_hill) -> list[TrialResult]:
     """Ask and tell until the study is complete, or a trial has been asked for that is left open."""
     found = []
     while (trial := study.ask()) is not None:
@@ -89,16 +89,16 @@ def test_an_interruption_changes_no_trial(open_study: Callable[..., Study], samp
     search(open_study(SEARCH, *overrides, journal="other.journal"), until=3)
     search(open_study(SEARCH, *overrides, journal="other.journal"))
     again = open_study(SEARCH, *overrides, journal="other.journal")
-    assert [outcome.values for outcome in again.ended()] == [outcome.values for outcome in whole]
+    assert [result.values for result in again.ended()] == [result.values for result in whole]
     assert whole[0].values["ghost_lambda"] == 1
-    assert len({str(outcome.values) for outcome in whole}) == 6
+    assert len({str(result.values) for result in whole}) == 6
     assert again.is_complete
 
 
 def test_a_finished_study_goes_on_with_more_trials(open_study: Callable[..., Study]) -> None:
     assert len(search(open_study(SEARCH, "study.trials=2"))) == 2
     assert search(open_study(SEARCH, "study.trials=2")) == []
-    assert [outcome.number for outcome in search(open_study(SEARCH, "study.trials=4"))] == [2, 3]
+    assert [result.number for result in search(open_study(SEARCH, "study.trials=4"))] == [2, 3]
 
 
 def test_a_trial_that_was_left_behind_is_taken_up_under_its_number(open_study: Callable[..., Study]) -> None:
@@ -117,7 +117,7 @@ def test_a_trial_of_a_living_process_is_left_alone(open_study: Callable[..., Stu
     owner = {"host": socket.gethostname(), "pid": parent.pid, "started": parent.create_time()}
     left.trial.set_user_attr("process", owner)
     study = open_study(SEARCH, "study.trials=2")
-    assert [outcome.number for outcome in search(study)] == [1]
+    assert [result.number for result in search(study)] == [1]
     assert not study.is_complete
 
 
@@ -134,8 +134,8 @@ def test_a_trial_without_a_measurement_fails_with_its_reason(
     open_study: Callable[..., Study], status: RunStatus, detail: str, reason: str
 ) -> None:
     study = open_study(SEARCH, "study.trials=1")
-    (outcome,) = search(study, measure=end(status, detail))
-    assert (outcome.state, outcome.reason, outcome.objectives) == (TrialState.FAILED, reason, {})
+    (result,) = search(study, measure=end(status, detail))
+    assert (result.state, result.reason, result.objectives) == (TrialState.FAILED, reason, {})
     assert study.find_best() is None
     assert read_trials(study)[0].values is None
 
@@ -145,7 +145,7 @@ def test_trials_without_a_measurement_move_no_sampler(open_study: Callable[..., 
     """After failures alone a sampler that models still draws from the whole space."""
     overrides = (f"study.sampler={sampler}", "study.startup_trials=2", "study.trials=5")
     found = search(open_study(SEARCH, *overrides), measure=end(RunStatus.DIVERGED, "a weight is not finite"))
-    assert len({outcome.values["ghost_lambda"] for outcome in found}) > 3
+    assert len({result.values["ghost_lambda"] for result in found}) > 3
     assert list(to_frame(open_study(SEARCH, *overrides))["reason"]) == ["diverged: a weight is not finite"] * 5
 
 
@@ -170,8 +170,8 @@ def test_a_pruned_trial_keeps_its_curve(open_study: Callable[..., Study]) -> Non
     assert trial is not None
     study.report(trial, EpochMetrics(1, 10, {"val/top1": 12.5}))
     record = end(RunStatus.INTERRUPTED, "pruned after epoch 1")(None)
-    outcome = study.tell(trial, record, is_reused=False, is_pruned=True)
-    assert (outcome.state, outcome.reason) == (TrialState.PRUNED, "pruned after epoch 1")
+    result = study.tell(trial, record, is_reused=False, is_pruned=True)
+    assert (result.state, result.reason) == (TrialState.PRUNED, "pruned after epoch 1")
     assert read_trials(study)[0].intermediate_values == {1: 12.5}
 
 
@@ -192,7 +192,7 @@ def test_a_grid_takes_every_combination_once_and_ends(open_study: Callable[..., 
     search(open_study(GRID), until=5)
     search(open_study(GRID))
     study = open_study(GRID)
-    points = [(outcome.values["ghost_lambda"], outcome.values["ghost_gamma"]) for outcome in study.ended()]
+    points = [(result.values["ghost_lambda"], result.values["ghost_gamma"]) for result in study.ended()]
     assert sorted(points) == [(power, gain) for power in (0, 1, 2) for gain in (0, 0.1, 1, 10)]
     assert study.is_complete
 
@@ -229,8 +229,8 @@ def test_any_storage_gives_back_what_was_chosen(
     found = search(Study(space, storage))
     again = Study(space, storage)
     assert again.ended() == tuple(found)
-    assert {type(outcome.values["parameterization"]) for outcome in found} == {tuple}
-    assert [space.find_cell("trial", outcome.values) for outcome in again.ended()]
+    assert {type(result.values["parameterization"]) for result in found} == {tuple}
+    assert [space.find_cell("trial", result.values) for result in again.ended()]
 
 
 CHOICES = """\
@@ -255,7 +255,7 @@ def test_choices_keep_their_type_in_every_table_and_figure(open_study: Callable[
     assert set(written["training.clip_grad"]) == {"null", "5"}
     assert set(written["parameterization"]) == {'["query_key"]', '["query_key", "position_bias"]'}
     assert re.search(r"training.clip_grad = (null|5)\W", page.read_text())
-    assert all(study.space.find_cell("trial", outcome.values) for outcome in study.ended())
+    assert all(study.space.find_cell("trial", result.values) for result in study.ended())
 
 
 @pytest.mark.parametrize("tail", [b'{"op_code": 4, "wor', b"\0" * 40, b'{"op_code"\n', b"\xff\xfe"], ids=repr)
@@ -268,7 +268,7 @@ def test_a_half_written_end_of_the_journal_is_repaired(
     journal.write_bytes(whole + tail)
     again = open_study(SEARCH, "study.trials=3")
     assert again.ended() == tuple(found)
-    assert [outcome.number for outcome in search(again)] == [2]
+    assert [result.number for result in search(again)] == [2]
     assert journal.read_bytes().startswith(whole)
     assert len(open_study(SEARCH, "study.trials=3").ended()) == 3
 
@@ -281,7 +281,7 @@ def test_a_journal_cut_at_any_byte_goes_on(open_study: Callable[..., Study], tmp
     for end in range(0, len(whole), max(1, len(whole) // cuts)):
         journal.write_bytes(whole[:end])
         search(open_study(SEARCH, "study.trials=1"))
-        assert [outcome.number for outcome in open_study(SEARCH, "study.trials=1").ended()] == [0]
+        assert [result.number for result in open_study(SEARCH, "study.trials=1").ended()] == [0]
 
 
 @pytest.mark.parametrize("damage", [b"not json\n", b"[]\n", b'{"op_code": 1}\n', b'{"op_code": 77, "worker_id": ""}\n'])

@@ -1,0 +1,185 @@
+"""The cell: one full combination of levels; its content and its id."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from harness.document import describe_mistake
+from harness.initial import Initial, make_initial
+from harness.spec import DataSpec, Spec, TrainingSpec, find_sizes
+from paradigms.config import CORE, TERMS, AttentionConfig, make_config
+from paradigms.facts import FIELDS
+
+Model = TypeVar("Model", bound=Spec)
+
+ALL = "all"
+"""What `Cell.terms` has for a term of every stage."""
+
+CONTENT = ("backbone", "sizes", "attention", "num_heads", "data", "training")
+"""The keys that every cell has as a dict; `init_from` may be missing."""
+
+_RESOLVED = {"num_heads", "window_size", "initialization"}
+"""Sizes of a backbone that the operator and the heads of a cell already say."""
+
+_WITHOUT_EFFECT = {"loading_workers"}
+"""Fields of the data that change no number."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One full combination of levels: operator × backbone × data × recipe; known by its content alone.
+
+    Attributes:
+        backbone: a level's name, or `linear` / `mlp` for a floor.
+        sizes: the backbone's sizes under the recipe.
+        attention: the operator of each stage, None where timm's own attention stands; empty for a floor.
+        num_heads: of each stage; empty for a floor.
+        init_from: where the weights start; None: from scratch.
+    """
+
+    backbone: str
+    sizes: Spec
+    attention: tuple[AttentionConfig | None, ...]
+    num_heads: tuple[int, ...]
+    data: DataSpec
+    training: TrainingSpec
+    init_from: Initial | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the content: whatever resolves to the same cell has the same id."""
+        content = json.dumps(self.to_canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def to_canonical(self) -> dict[str, Any]:
+        """The content in JSON's types, less what is at its default and what has no effect."""
+        stages = [None if config is None else config.to_canonical() for config in self.attention]
+        shared = all(stage == stages[0] for stage in stages)
+        return {
+            "backbone": self.backbone,
+            "sizes": _to_stated(self.sizes, _RESOLVED),
+            "attention": stages[:1] if shared else stages,
+            "num_heads": list(self.num_heads),
+            "data": _to_stated(self.data, _WITHOUT_EFFECT),
+            "training": _to_stated(self.training, set()),
+            **({} if self.init_from is None else {"init_from": self.init_from.identity}),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content in JSON's types, defaults written out: what `config.json` of a run says of its cell.
+
+        Of an operator's fields those of levels that it does not have are left out.
+        """
+        return {
+            "backbone": self.backbone,
+            "sizes": self.sizes.model_dump(mode="json"),
+            "attention": [None if config is None else _to_plain(config) for config in self.attention],
+            "num_heads": list(self.num_heads),
+            "data": self.data.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "init_from": None if self.init_from is None else asdict(self.init_from),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Cell":
+        """The cell that `to_dict` gave; what an older version did not write has its default, other keys are ignored.
+
+        Raises:
+            ValueError: a key is missing, or a level, a field or a value is unknown, as without the plug-in that has it.
+        """
+        missing = [key for key in CONTENT if key not in content]
+        if missing:
+            raise ValueError(f"a cell needs {', '.join(missing)}")
+        backbone, initial = content["backbone"], content.get("init_from")
+        return cls(
+            backbone=backbone,
+            sizes=_read(find_sizes(backbone), content, "sizes"),
+            attention=tuple(None if stage is None else make_config(stage) for stage in content["attention"]),
+            num_heads=tuple(content["num_heads"]),
+            data=_read(DataSpec, content, "data"),
+            training=_read(TrainingSpec, content, "training"),
+            init_from=None if initial is None else make_initial(initial),
+        )
+
+    def levels(self) -> frozenset[str]:
+        """Every level that the cell names: of its operators, its backbone, its dataset, its task."""
+        named = frozenset({self.backbone, self.data.name, self.data.task})
+        return named.union(*(config.levels() for config in self.operators()))
+
+    def operators(self) -> tuple[AttentionConfig, ...]:
+        """The operators of the stages that have one."""
+        return tuple(config for config in self.attention if config is not None)
+
+    def factors(self) -> dict[str, str]:
+        """The level of each factor as people read it; empty where the cell has no operator."""
+        return {
+            "backbone": self.backbone,
+            "parameterization": _join_stages([" + ".join(config.parameterization) for config in self.operators()]),
+            "normalization": _join_stages([config.normalization for config in self.operators()]),
+            "neighborhood": _join_stages([config.neighborhood for config in self.operators()]),
+            "aggregation": _join_stages([config.aggregation for config in self.operators()]),
+            "heads": ", ".join(str(heads) for heads in self.num_heads),
+        }
+
+    def terms(self) -> dict[str, str]:
+        """Where each term of Eq. 4 is part of the logits: `all` stages, some (`1, 3`) or none (empty).
+
+        `other` is the parameterization of the stages that have none of them, with their numbers unless it is of all.
+        """
+        operators = self.operators()
+        stages = {
+            term: [n for n, config in enumerate(operators, start=1) if term in config.parameterization]
+            for term in TERMS
+        }
+        names = [
+            "" if set(config.parameterization) & set(TERMS) else config.parameterization[0] for config in operators
+        ]
+        other = {name: [n for n, own in enumerate(names, start=1) if own == name] for name in names if name}
+        told = {name: _tell_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
+        shown = (name if told[name] == ALL else f"{name} ({told[name]})" for name in other)
+        return {**{term: told[term] for term in TERMS}, "other": ", ".join(shown)}
+
+
+def _join_stages(levels: Sequence[str]) -> str:
+    """One level where all stages agree, else each with its stages: `sliding_window (1-3), local_window (4)`."""
+    if len(set(levels)) <= 1:
+        return "".join(levels[:1])
+    parts, first = [], 1
+    for level, group in groupby(levels):
+        last = first + len(list(group)) - 1
+        parts.append(f"{level} ({first})" if first == last else f"{level} ({first}-{last})")
+        first = last + 1
+    return ", ".join(parts)
+
+
+def _tell_stages(stages: Sequence[int], total: int) -> str:
+    return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
+
+
+def _to_plain(config: AttentionConfig) -> dict[str, Any]:
+    """An operator's values in JSON's types, those of fields that it reads or that are not at their default."""
+    read = config.read_fields()
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in config.to_dict().items()
+        if name in CORE or name in read or value != FIELDS[name].default
+    }
+
+
+def _read(model: type[Model], content: Mapping[str, Any], key: str) -> Model:
+    """The part of a cell at `key`; lists stand for tuples."""
+    try:
+        return model.model_validate(content[key], strict=False)
+    except ValidationError as error:
+        detail = error.errors()[0]
+    raise ValueError(f"{'.'.join(map(str, (key, *detail['loc'])))}: {describe_mistake(detail)}")
+
+
+def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=ignored)
