@@ -54,6 +54,11 @@ class Rehearsal:
     trace: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def is_comparable(self, other: "Rehearsal") -> bool:
+        """Whether both have a trace, of the same replicate in the same environment."""
+        same = (self.seed, self.environment) == (other.seed, other.environment)
+        return same and bool(self.trace) and bool(other.trace)
+
     def to_provenance(self) -> dict[str, str]:
         """What a run of this cell records of it."""
         return {TRACE: self.digest, TRACED_SEED: str(self.seed)} if self.digest else {}

@@ -75,7 +75,9 @@ class Invocation:
                     yield RehearsalEnded(known[event.name], rehearsal)
 
     def _keep(self, run: PlannedRun, rehearsal: Rehearsal) -> None:
-        self.rehearsals[rehearsal.cell_id] = rehearsal
+        known = self.rehearsals.get(rehearsal.cell_id)
+        if known is None or rehearsal.seed <= known.seed:
+            self.rehearsals[rehearsal.cell_id] = rehearsal
         self.tracker.log_rehearsal(rehearsal, run.row.name)
 
     def refuse(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:

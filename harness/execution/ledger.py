@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.attestation import Digests, Standing, get_digests, judge
 from harness.cell import Cell
+from harness.confounds import check_confounds
 from harness.data import check_data, data_digest
 from harness.errors import HarnessError
 from harness.plan import Plan, PlannedRun
@@ -72,11 +73,12 @@ def check_plan(plan: Plan, *, data_dir: Path | None) -> None:
     """That the dataset can give what every row asks for: classes, channels, sizes, counts; no image is decoded.
 
     Raises:
-        SpecError: there is no such dataset.
+        SpecError: there is no such dataset, or a row differs from the baseline in more than it states.
         DataError: it cannot.
     """
     for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
         check_data(data, training, data_dir=data_dir)
+    check_confounds(plan, {})
 
 
 def read_ledger(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.attestation import Digests, Standing, attest
+from harness.confounds import check_confounds
 from harness.data import describe_data
 from harness.engines.engine import Engine
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, SpecError, StoreError
 from harness.execution.events import Event, Planned, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import Entry, check_plan, find_digests, find_rehearsals, read_ledger
@@ -70,7 +71,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
-        SpecError: weights that a row starts from do not fit it.
+        SpecError: weights that a row starts from do not fit it, or a row differs from the baseline in more than it
+            states.
         WeightsError: a file of such weights cannot be read.
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
@@ -99,19 +101,21 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         yield Planned(entries, to_do, len(closed), elsewhere)
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
         known = invocation.rehearsals
-        known |= {**find_stored(to_do, tracker, digests, provenance), **known}
+        known |= {**find_stored(plan, tracker, digests, provenance), **known}
         unrehearsed = list_unrehearsed(to_do, known)
         if unrehearsed:
             yield Rehearsing(unrehearsed, decides=False)
             yield from invocation.rehearse(unrehearsed)
+        check_confounds(plan, known)
         failed = list_failed(to_do, known)
         able = [run for run in to_do if run not in failed]
         yield from forecast(able, known, workers=engine.workers)
         yield from invocation.refuse(failed)
         yield from invocation.train(able)
         try:
+            check_confounds(plan, known)
             written = write_results(plan, tracker, digests, options.results)
-        except StoreError:
+        except (StoreError, SpecError):
             invocation.finish((), "")  # every run has ended and is stored
             raise
         invocation.finish(written.files, to_description(written.frame, plan))

@@ -2,11 +2,12 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from harness.attestation import Standing
+from harness.attestation import Digests, Standing
 from harness.execution.events import Forecast
 from harness.execution.ledger import Entry
-from harness.plan import PlannedRun
+from harness.plan import Plan, PlannedRun
 from harness.record import RunStatus
 from harness.trace import TRACED_SEED, Rehearsal, is_short
 from harness.tracking import Tracker
@@ -26,23 +27,24 @@ def list_undecided(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
 
 
 def find_stored(
-    runs: Iterable[PlannedRun],
-    tracker: Tracker,
-    digests: Mapping[str, tuple[str, str]],
-    provenance: Mapping[str, str],
+    plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], provenance: Mapping[str, str]
 ) -> dict[str, Rehearsal]:
     """By cell, the newest rehearsal by today's code in an environment like this one, as far as that is known.
 
-    A run compares the rest of the environment before it takes the trace.
+    Of several replicates it is the first. A run compares the rest of the environment before it takes the trace.
     """
-    found = tracker.read_rehearsals(run.row.cell.id for run in runs if not is_short(run.row.cell))
-    return {
-        made.cell_id: made
-        for made in reversed(found)
+    found = [
+        made
+        for made in tracker.read_rehearsals(row.cell.id for row in plan.rows)
         if made.digest
         and (made.code_digest, made.data_digest) == digests[made.cell_id]
         and all(made.environment.get(name) == provenance.get(name) for name in VERSIONS)
-    }
+    ]
+    chosen: dict[str, Rehearsal] = {}
+    for made in found:  # newest first
+        if made.cell_id not in chosen or made.seed < chosen[made.cell_id].seed:
+            chosen[made.cell_id] = made
+    return {cell_id: replace(made, trace=tracker.read_trace(cell_id, made.digest)) for cell_id, made in chosen.items()}
 
 
 def list_unrehearsed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> tuple[PlannedRun, ...]:

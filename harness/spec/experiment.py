@@ -52,6 +52,8 @@ class RowSpec(OperatorSpec):
     recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
     `image_size` replaces the recipe's.
     `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
+    `also_changes` names differences from the baseline that no field of the row states, such as `training.lr` or
+    `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
     `init_recipe` takes what is stated here, and `under`, for that recipe too.
     """
@@ -63,6 +65,7 @@ class RowSpec(OperatorSpec):
     init_from: str | None = None
     image_size: Side | None = None
     expect: Expectation | None = None
+    also_changes: Annotated[tuple[Line, ...], OneOrMore] = ()
 
 
 class FactorsSpec(Spec):
