@@ -45,12 +45,18 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows and, replicate-major, all runs of an experiment under its recipe; `skipped` rows have no runs."""
+    """All rows and, replicate-major, all runs of an experiment under its recipe.
+
+    Attributes:
+        skipped: rows that have no runs.
+        names: of all rows, those that are skipped too, in the order of the table; floors are left out.
+    """
 
     spec: ExperimentSpec
     rows: tuple[PlannedRow, ...]
     runs: tuple[PlannedRun, ...]
     skipped: tuple[SkippedRow, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def trainings(self) -> tuple[TrainingSpec, ...]:
@@ -89,8 +95,19 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
         planned = [row for row in planned if row.name not in {row.name for row in repeated}]
         skipped = (*skipped, *repeated)
     rows = (*planned, *_floors(spec, stated))
-    runs = tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
-    return Plan(spec, rows, runs, skipped)
+    return Plan(spec, rows, _list_runs(spec, rows), skipped, tuple(stated))
+
+
+def add_rows(plan: Plan, added: Sequence[PlannedRow | SkippedRow]) -> Plan:
+    """The plan with further rows, in the order of the table, after its own and before the floors."""
+    own, floors = ([row for row in plan.rows if row.is_floor == is_floor] for is_floor in (False, True))
+    rows = (*own, *(row for row in added if isinstance(row, PlannedRow)), *floors)
+    skipped = (*plan.skipped, *(row for row in added if isinstance(row, SkippedRow)))
+    return Plan(plan.spec, rows, _list_runs(plan.spec, rows), skipped, (*plan.names, *(row.name for row in added)))
+
+
+def _list_runs(spec: ExperimentSpec, rows: Sequence[PlannedRow]) -> tuple[PlannedRun, ...]:
+    return tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
 
 
 def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:

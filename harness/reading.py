@@ -100,7 +100,7 @@ def find_experiment(path: Path) -> Path:
             if named.is_file():
                 return named
     raise SpecError(
-        f"no such file; {unknown_name('experiment', path.stem, (*list_experiments(), *list_searches()))}", path=path
+        f"no such file; {unknown_name('experiment', path.stem, tuple(_list_files(get_shipped_dir())))}", path=path
     )
 
 
@@ -112,12 +112,11 @@ def get_shipped_dir() -> Path:
 
 
 def find_experiments(folder: Path) -> dict[str, Path]:
-    """The experiments of a folder by name, `table2` before `table11`; searches, which are read otherwise, are left out.
+    """The experiments of a folder by name, `table2` before `table11`; searches are left out.
 
-    By its name a file may be an experiment: it has not been read.
+    A file that cannot be read as YAML is among them: whoever reads it gets its mistakes.
     """
-    files = (file for file in folder.glob("*.yaml") if not file.stem.endswith("_search"))
-    return {file.stem: file for file in sorted(files, key=_to_natural)}
+    return {name: path for name, path in _list_files(folder).items() if not is_search(path)}
 
 
 def is_search(path: Path) -> bool:
@@ -130,12 +129,17 @@ def is_search(path: Path) -> bool:
 
 def list_searches() -> dict[str, Path]:
     """The shipped searches by name."""
-    return {file.stem: file for file in sorted(get_shipped_dir().glob("*_search.yaml"))}
+    return {name: path for name, path in _list_files(get_shipped_dir()).items() if is_search(path)}
 
 
 def list_experiments() -> dict[str, Path]:
     """The shipped experiments by name."""
     return find_experiments(get_shipped_dir())
+
+
+def _list_files(folder: Path) -> dict[str, Path]:
+    """The YAML files of a folder by name."""
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"), key=_to_natural)}
 
 
 def _to_natural(file: Path) -> list[int | str]:

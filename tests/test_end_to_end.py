@@ -1,5 +1,6 @@
 """The real command in processes of its own, from the YAML to the table, through kills and interruptions."""
 
+import json
 import os
 import re
 import shutil
@@ -102,7 +103,7 @@ class Desk:
         """What the store has under these overrides, by name."""
         client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(ids, f"tags.kind = 'run' AND tags.overrides = '{' '.join(overrides)}'")
+        found = client.search_runs(ids, f"tags.kind = 'run' AND tags.overrides = '{json.dumps(overrides)}'")
         return {str(run.info.run_name): run for run in found}
 
     def table(self, *overrides: str) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from tabulate import tabulate
 from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
-from harness.spec import split_overrides
 from harness.spec.data import DEFAULT_TASK
 from harness.table.display import NOTHING
 from harness.table.reason import describe_outcome, explain
@@ -53,7 +52,7 @@ def _describe_head(shown: Shown, store: str) -> str:
 
 
 def _to_place(place: Place) -> str:
-    overrides = f" with {place.overrides}" if place.overrides else ""
+    overrides = f" with {shlex.join(place.overrides)}" if place.overrides else ""
     return f"{place.experiment}, recipe {place.recipe}{overrides}, as {place.row!r}"
 
 
@@ -214,7 +213,7 @@ def _tell_how(shown: Shown) -> str:
         path,
         "--recipe",
         place.recipe,
-        *(["--set", *split_overrides(place.overrides)] if place.overrides else []),
+        *(["--set", *place.overrides] if place.overrides else []),
     ]
     if not shown.runs:
         return f"harness run {shlex.join(options)}"

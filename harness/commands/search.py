@@ -15,7 +15,6 @@ from harness.commands.view import open_view
 from harness.errors import StoreError
 from harness.measure import Measure
 from harness.record import RunStatus
-from harness.search.controls import WINNER
 from harness.search.events import (
     SearchEvent,
     StudyOpened,
@@ -26,7 +25,7 @@ from harness.search.events import (
 )
 from harness.search.report import describe_values
 from harness.search.space import make_space
-from harness.search.spec import SearchSpec
+from harness.search.spec import WINNER, SearchSpec
 from harness.search.study import Study
 from harness.search.trial import TrialResult, TrialState
 from harness.table.display import count_noun

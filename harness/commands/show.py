@@ -26,7 +26,7 @@ class Place:
 
     experiment: str
     recipe: str
-    overrides: str
+    overrides: tuple[str, ...]
     row: str
 
 
@@ -160,7 +160,7 @@ def _find_planned(prefix: str) -> Shown:
         raise SpecError(f"{len(ids)} ids begin with {prefix!r}: {', '.join(f'cell {cell_id}' for cell_id in ids)}")
     plan, row = found[0]
     config = reduce_config(to_config(PlannedRun(row, 0), plan.spec))
-    places = dict.fromkeys(Place(plan.spec.name, plan.spec.recipe.name, "", row.name) for plan, row in found)
+    places = dict.fromkeys(Place(plan.spec.name, plan.spec.recipe.name, (), row.name) for plan, row in found)
     return Shown(row.cell.id, tuple(places), row.cell.factors(), (), (), config)
 
 

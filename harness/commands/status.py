@@ -1,5 +1,6 @@
 """`harness status`: the progress of every experiment."""
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ class ExperimentStatus:
 
     experiment: str
     recipe: str
-    overrides: str
+    overrides: tuple[str, ...]
     is_planned: bool
     runs: tuple[RunState, ...]
     seconds_left: float | None = None
@@ -125,7 +126,8 @@ def _make_plans(
     root, known = find_root(), list_experiments()
     mine = find_experiments(root / "experiments")
     names = dict.fromkeys(run.experiment for run in stored)
-    beside = {name: root / f"{name}.yaml" for name in names if (root / f"{name}.yaml").is_file()}
+    files = {name: root / f"{name}.yaml" for name in names}
+    beside = {name: path for name, path in files.items() if path.is_file() and not is_search(path)}
     listed = {**(known if shipped else {}), **beside, **mine}
     plans: dict[tuple[str, str], Plan] = {}
     broken = []
@@ -136,9 +138,7 @@ def _make_plans(
             try:
                 plan = make_plan(load_spec(path, recipe=choice))
             except SpecError as error:
-                if is_search(path):
-                    break
-                broken.append(ExperimentStatus(name, choice or "", "", is_planned=False, runs=(), problem=str(error)))
+                broken.append(ExperimentStatus(name, choice or "", (), is_planned=False, runs=(), problem=str(error)))
             else:
                 plans.setdefault((name, plan.spec.recipe.name), plan)
     return list(plans.values()), broken
@@ -163,7 +163,7 @@ class _Survey:
         live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
         runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests))
         seconds, is_measured = self._estimate(plan, runs, live)
-        name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, plan.spec.shown_overrides
+        name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, plan.spec.overrides
         return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
 
     def _list_seconds(self) -> dict[str, list[float]]:
@@ -221,7 +221,7 @@ def _group_others(
 ) -> Iterator[ExperimentStatus]:
     """What was run from files that are not at hand, or with `--set`: all that is known are the store's runs."""
     planned = {(status.experiment, status.recipe, status.overrides) for status in known}
-    groups: dict[tuple[str, str, str], dict[Key, RunState]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], dict[Key, RunState]] = {}
     results: dict[Key, StoredRun] = {}
     for run in stored:  # newest first
         key, place = (run.experiment, run.recipe, run.overrides), (run.cell_id, run.seed)
@@ -271,7 +271,7 @@ def _to_time_left(status: ExperimentStatus) -> str:
 
 
 def _to_name(status: ExperimentStatus) -> str:
-    return " ".join(part for part in (status.experiment, status.recipe, status.overrides) if part)
+    return " ".join(part for part in (status.experiment, status.recipe, shlex.join(status.overrides)) if part)
 
 
 def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
@@ -287,6 +287,7 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
     if status.problem:
         yield f"{name}: {status.problem}"
     for run in status.runs:
-        if run.state in ("running", "failed") or (run.state == "done" and run.outcome != RunStatus.OK):
+        is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
+        if run.state in ("running", "failed") or (run.state == "done" and not is_good):
             outcome = ": ".join(part for part in (run.outcome or run.state, run.reason) if part)
             yield f"{name}: {run.row} seed {run.seed} {outcome} (harness show {run.run_id[:8]})"

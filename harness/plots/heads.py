@@ -81,7 +81,7 @@ def _name_heads(plan: Plan) -> dict[tuple[int, ...], str]:
     rows = sorted((row for row in plan.rows if not row.is_floor), key=lambda row: sum(row.cell.num_heads))
     names: dict[tuple[int, ...], str] = {}
     for row in rows:
-        names.setdefault(row.cell.num_heads, str(stated[row.name]))
+        names.setdefault(row.cell.num_heads, str(stated.get(row.name, list(row.cell.num_heads))))
     return names
 
 

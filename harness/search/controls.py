@@ -1,6 +1,6 @@
 """Compares a search's winner with controls, to see whether the searched values matter."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,28 +9,24 @@ from harness.errors import SpecError
 from harness.plan import Plan, PlannedRow, SkippedRow
 from harness.record import Record
 from harness.search.space import Space
+from harness.search.spec import WINNER
 from harness.statistics import compare
 from harness.table.frame import to_verdicts
 from harness.table.selection import is_comparable, is_thinned, select_replicates
 
-WINNER = "Winner"
-"""The row of the final comparison that the search has found."""
-
 COLUMNS = ("control", "pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "verdict")
 
 
-def plan_controls(space: Space, values: Mapping[str, Any]) -> tuple[list[PlannedRow], list[SkippedRow]]:
+def plan_controls(space: Space, values: Mapping[str, Any]) -> Iterator[PlannedRow | SkippedRow]:
     """The controls of a winner with these values: a row each, or why it is impossible."""
-    rows, skipped = [], []
     for name, changes in space.spec.controls.items():
         named = {
             field: values.get(value, value) if isinstance(value, str) else value for field, value in changes.items()
         }
         try:
-            rows.append(space.find_cell(name, values, named))
+            yield space.find_cell(name, values, named)
         except SpecError as error:
-            skipped.append(SkippedRow(name, str(error)))
-    return rows, skipped
+            yield SkippedRow(name, str(error))
 
 
 def judge_controls(space: Space, plan: Plan, records: Iterable[Record]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The report of a search: a csv of its trials, figures and one HTML page."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -44,7 +44,7 @@ MIN_MEASURED = 4
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WinnerTables:
     """What the test set says.
 
     Attributes:
@@ -58,11 +58,19 @@ class Comparison:
     skipped: Sequence[SkippedRow]
 
 
-def write_report(study: Study, results: Path, *, comparison: Comparison | None = None) -> tuple[Path, ...]:
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure with the title of its section."""
+
+    title: str
+    figure: Figure
+
+
+def write_report(study: Study, results: Path, *, winner: WinnerTables | None = None) -> tuple[Path, ...]:
     """Write `<results>/<recipe>/<search>/`: `trials.csv`, each figure as PNG and SVG, and `report.html`.
 
-    With a comparison the page has its table, and `controls.csv` the winner less its controls. Returns the paths, the
-    page first.
+    With the tables of the winner the page shows them, and `controls.csv` has the winner less its controls. Returns the
+    paths, the page first.
     """
     spec = study.spec
     folder = results / name_folder(spec) / spec.name
@@ -70,12 +78,12 @@ def write_report(study: Study, results: Path, *, comparison: Comparison | None =
     frame = to_frame(study)
     figures = draw_figures(study, frame)
     tables = {"trials.csv": frame}
-    tables |= {"controls.csv": comparison.controls} if comparison is not None and study.spec.controls else {}
+    tables |= {"controls.csv": winner.controls} if winner is not None and study.spec.controls else {}
     for name, table in tables.items():
         write_atomically(folder / name, to_csv(label_choices(study, table)))
     page = folder / PAGE
-    pictures = [path for stem, figure in figures.items() for path in write_figure(figure, folder, stem)]
-    write_atomically(page, _to_page(study, frame, figures, comparison))
+    pictures = [path for stem, drawn in figures.items() for path in write_figure(drawn.figure, folder, stem)]
+    write_atomically(page, _to_page(study, frame, figures.values(), winner))
     return page, *(folder / name for name in tables), *pictures
 
 
@@ -134,26 +142,28 @@ def name_first_objective(measure: Measure) -> str:
     return f"validation {measure.label}"
 
 
-def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, Figure]:
+def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, StudyFigure]:
     """Every figure that the trials so far can give, by the stem of its files."""
     measured = frame[frame["value"].notna()]
     measure = study.measure
     label = name_first_objective(measure)
-    figures = {"history": draw_history(frame, measure, label)}
+    figures = {"history": StudyFigure("History", draw_history(frame, measure, label))}
     if measured.empty:
         return figures
     scales = [_to_scale(parameter) for parameter in study.space.parameters]
     importances = find_importances(study)
     if importances:
-        figures["importances"] = draw_importances(importances)
+        figures["importances"] = StudyFigure("Importance of each parameter", draw_importances(importances))
     if len(scales) == 1:
-        figures["slice"] = draw_slice(measured, scales[0], label)
+        figures["slice"] = StudyFigure("Response", draw_slice(measured, scales[0], label))
     for x, y in combinations(scales, 2):
-        stem = "surface" if len(scales) == 2 else f"surface_{x.name}_{y.name}"
-        figures[stem] = draw_surface(measured, x, y, measure, label)
-    figures["parallel"] = draw_parallel(measured, scales, measure, label)
+        stem, title = "surface", "Response surface"
+        if len(scales) > 2:
+            stem, title = f"surface_{x.name}_{y.name}", f"Response surface of {x.name} and {y.name}"
+        figures[stem] = StudyFigure(title, draw_surface(measured, x, y, measure, label))
+    figures["parallel"] = StudyFigure("Parallel coordinates", draw_parallel(measured, scales, measure, label))
     for other in study.spec.study.objectives[1:]:
-        figures["front"] = draw_front(measured, label, other, LABELS[other])
+        figures["front"] = StudyFigure("Pareto front", draw_front(measured, label, other, LABELS[other]))
     return figures
 
 
@@ -183,25 +193,14 @@ def _to_scale(parameter: Parameter) -> Scale:
     return Scale(parameter.name, dimension.ends, log=dimension.log, zero_at=zero_at)
 
 
-def _to_page(study: Study, frame: pd.DataFrame, figures: Mapping[str, Figure], comparison: Comparison | None) -> str:
-    titles = {
-        "history": "History",
-        "importances": "Importance of each parameter",
-        "parallel": "Parallel coordinates",
-        "front": "Pareto front",
-        "slice": "Response",
-    }
+def _to_page(study: Study, frame: pd.DataFrame, figures: Iterable[StudyFigure], winner: WinnerTables | None) -> str:
     sections = [
         Section("Best trial", f"<p>{escape_html(_describe_best(study))}</p>"),
-        *_compare(study, comparison),
-        *(Section(titles.get(stem, _name_surface(stem)), figures=(figure,)) for stem, figure in figures.items()),
+        *_describe_winner(study, winner),
+        *(Section(drawn.title, figures=(drawn.figure,)) for drawn in figures),
         Section("Trials", to_grid(_shorten(study, frame))),
     ]
     return to_page(study.spec.title, sections, footer=_describe_study(study, frame))
-
-
-def _name_surface(stem: str) -> str:
-    return f"Response surface {' '.join(stem.split('_', 1)[1:])}".strip()
 
 
 def _describe_best(study: Study) -> str:
@@ -215,8 +214,8 @@ def _describe_best(study: Study) -> str:
     )
 
 
-def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
-    if comparison is None:
+def _describe_winner(study: Study, winner: WinnerTables | None) -> Iterator[Section]:
+    if winner is None:
         return
     seeds = count_noun(study.spec.seeds, "paired seed")
     note = (
@@ -224,12 +223,12 @@ def _compare(study: Study, comparison: Comparison | None) -> Iterator[Section]:
         f"{escape_html(study.measure.title)} of the test set, which chose nothing. Δ is to "
         f"{escape_html(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
     )
-    yield Section("The winner on the test set", to_grid(comparison.table) + note)
+    yield Section("The winner on the test set", to_grid(winner.table) + note)
     if study.spec.controls:
-        yield Section("Beyond rescaling", _describe_controls(comparison, study.measure))
+        yield Section("Beyond rescaling", _describe_controls(winner, study.measure))
 
 
-def _describe_controls(comparison: Comparison, measure: Measure) -> str:
+def _describe_controls(winner: WinnerTables, measure: Measure) -> str:
     note = (
         "<p class='note'>Each control is the winner with some values replaced. Δ is the winner less the control, seed "
         f"by seed, in {escape_html(measure.difference)}; better or worse only where the paired t-test rejects "
@@ -238,9 +237,9 @@ def _describe_controls(comparison: Comparison, measure: Measure) -> str:
     )
     lines = [
         f"<p>{escape_html(row.name)}: not possible with this winner: {escape_html(row.reason)}</p>"
-        for row in comparison.skipped
+        for row in winner.skipped
     ]
-    return to_grid(comparison.controls.map(show_value)) + note + "".join(lines)
+    return to_grid(winner.controls.map(show_value)) + note + "".join(lines)
 
 
 def _describe_study(study: Study, frame: pd.DataFrame) -> str:

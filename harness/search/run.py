@@ -13,10 +13,10 @@ from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, Ta
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import Digester, Entry, Standing, read_ledger
 from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
-from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
+from harness.plan import Plan, PlannedRun, add_rows, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
-from harness.search.controls import WINNER, judge_controls, plan_controls
+from harness.search.controls import judge_controls, plan_controls
 from harness.search.events import (
     SearchEnded,
     SearchEvent,
@@ -26,9 +26,9 @@ from harness.search.events import (
     TrialInterrupted,
     TrialStarted,
 )
-from harness.search.report import Comparison, describe_values, to_description, write_report
+from harness.search.report import WinnerTables, describe_values, to_description, write_report
 from harness.search.space import make_space
-from harness.search.spec import SearchSpec
+from harness.search.spec import WINNER, SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
 from harness.search.trial import TrialResult
@@ -101,33 +101,23 @@ def run_comparison(
             study = Study(make_space(spec), options.storage)
             records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
             controls = judge_controls(study.space, plan, records)
-            shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
+            tables = WinnerTables(to_display(event.frame, plan.spec), controls, plan.skipped)
             with guarded(options.results):
-                files = write_report(study, options.results, comparison=shown)
+                files = write_report(study, options.results, winner=tables)
             yield replace(event, files=(*event.files, *files))
         else:
             yield event
 
 
 def plan_comparison(spec: SearchSpec, best: TrialResult) -> Plan:
-    """The winner and its controls beside the stated rows: an experiment like any other.
+    """The winner and its controls after the stated rows.
 
     Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
     """
     space = make_space(spec)
-    experiment = spec.to_experiment()
-    winner, _ = space.apply(best.values)
-    stated = make_plan(experiment.model_copy(update={"rows": {**experiment.rows, WINNER: winner}}), is_derived=True)
-    cell = space.find_cell(WINNER, best.values).cell
-    controls, skipped = plan_controls(space, best.values)
-    found = [PlannedRow(row.name, cell) if row.name == WINNER else row for row in stated.rows]
-    floors = [row for row in found if row.is_floor]
-    rows = (*(row for row in found if not row.is_floor), *controls, *floors)
-    runs = tuple(PlannedRun(row, seed) for seed in range(experiment.seeds) for row in rows)
-    listed = {**stated.spec.rows, **dict.fromkeys(spec.controls, winner)}  # a table asks for the order of names alone
-    title = f"{experiment.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
-    shown = stated.spec.model_copy(update={"rows": listed, "title": title})
-    return Plan(shown, rows, runs, (*stated.skipped, *skipped))
+    title = f"{spec.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
+    stated = make_plan(spec.to_experiment().model_copy(update={"title": title}), is_derived=True)
+    return add_rows(stated, [space.find_cell(WINNER, best.values), *plan_controls(space, best.values)])
 
 
 @dataclass

@@ -16,6 +16,9 @@ from harness.spec import ExperimentSpec, Name, Spec, Stages
 from harness.spec.field import MAX_STAGES, Replicates
 from paradigms.facts import unknown_name
 
+WINNER = "Winner"
+"""The row of the final comparison that the search has found."""
+
 Objective = Literal["val", "macs", "throughput"]
 
 # Limits, as those of `harness.spec.field`: what a study can list, and a journal hold.
@@ -217,5 +220,8 @@ def load_search(
     spec = load_kind(SearchSpec, path, recipe=recipe, seeds=seeds, overrides=overrides)
     if spec.row not in spec.rows:
         raise error_at(spec, unknown_name("row", spec.row, tuple(spec.rows)), "study", "row")
+    for key, names in ("rows", spec.rows), ("controls", spec.controls):
+        if WINNER in names:
+            raise error_at(spec, "this is the name of the row that the search finds; choose another", key, WINNER)
     make_space(spec)
     return spec

@@ -31,7 +31,6 @@ from harness.spec.experiment import (
     RowSpec,
     SourceSpec,
     Stages,
-    split_overrides,
 )
 from harness.spec.field import Name, Spec
 from harness.spec.operator import Heads, OperatorSpec, add_field
@@ -70,7 +69,6 @@ __all__ = [
     "add_backbone",
     "add_level_fields",
     "find_sizes",
-    "split_overrides",
 ]
 
 

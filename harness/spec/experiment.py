@@ -148,11 +148,3 @@ class ExperimentSpec(Spec):
     def shown_overrides(self) -> str:
         """The overrides as one text, quoted as a shell needs them, so that `--set` takes it again."""
         return shlex.join(self.overrides)
-
-
-def split_overrides(shown: str) -> tuple[str, ...]:
-    """The overrides of `shown_overrides`; older stores have them without quotes."""
-    try:
-        return tuple(shlex.split(shown))
-    except ValueError:  # an apostrophe that closes nothing
-        return (shown,)

@@ -12,7 +12,6 @@ from harness.environment import is_mixed
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
-from harness.rows import list_rows
 from harness.spec import ExperimentSpec
 from harness.statistics import (
     Comparison,
@@ -154,7 +153,7 @@ def make_table(
 def _add_rows_without_runs(content: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
     """Skipped rows at their place, then what is only quoted, floors last."""
     spec = plan.spec
-    stated = list(list_rows(spec))
+    stated = plan.names
     skipped = [_to_empty(row.name, spec) | {"marks": "skipped", "skipped": row.reason} for row in plan.skipped]
     rows = [*(row for row in content if not row["is_floor"]), *skipped]
     if skipped:

@@ -30,7 +30,7 @@ class StoredRun:
     """A run as one finds it in a store, ended or not; a copy of another experiment's run too.
 
     Attributes:
-        overrides: the `--set` pairs that it was made with, quoted as a shell needs them.
+        overrides: the `--set` pairs that it was made with.
         levels: of each factor, as people read them.
         record: how it ended, without its curve; None while it is open.
         is_live: whether a process may still have it open.
@@ -42,7 +42,7 @@ class StoredRun:
     run_id: str
     experiment: str
     recipe: str
-    overrides: str
+    overrides: tuple[str, ...]
     cell_id: str
     row: str
     seed: int

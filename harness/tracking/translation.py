@@ -10,6 +10,7 @@ MLflow creates a run with its tags and writes its params later, so that the tag 
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -129,12 +130,26 @@ def to_start_tags(
         "cell_id": run.row.cell.id,
         "experiment": spec.name,
         "title": spec.title,
-        "overrides": spec.shown_overrides,
+        "overrides": json.dumps(spec.overrides, ensure_ascii=False),
         **to_source_tags(provenance),
         **to_process_tags(process),
         **to_json_tag("provenance", provenance),
         **to_json_tag("limits", limits),
     }
+
+
+def read_overrides(tag: str) -> tuple[str, ...]:
+    """The `--set` pairs of a run; an earlier version wrote them as a shell takes them, the first one without quotes."""
+    try:
+        stated = json.loads(tag)
+    except ValueError:
+        stated = None
+    if isinstance(stated, list):
+        return tuple(map(str, stated))
+    try:
+        return tuple(shlex.split(tag))
+    except ValueError:  # an apostrophe that closes nothing
+        return (tag,)
 
 
 def to_source_tags(provenance: Mapping[str, str]) -> dict[str, str]:
@@ -214,7 +229,7 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         run_id=run.info.run_id,
         experiment=experiment,
         recipe=params["recipe"],
-        overrides=tags.get("overrides", ""),
+        overrides=read_overrides(tags.get("overrides", "[]")),
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),

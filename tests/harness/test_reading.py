@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.errors import SpecError
 from harness.reading import error_at, find_experiment, get_shipped_dir, load_spec
-from harness.spec import ExperimentSpec, split_overrides
+from harness.spec import ExperimentSpec
+from harness.tracking.translation import read_overrides
 
 EXPERIMENT = """\
 title: Two rows
@@ -458,8 +460,9 @@ def test_overrides_with_blanks_survive_the_text_that_is_stored_and_shown(experim
     pairs = ("backbones.swin.depths=[1, 1]", "title=it's a test", "training.lr=2e-3")
     spec = load_spec(experiment, overrides=pairs)
     assert spec.shown_overrides == "'backbones.swin.depths=[1, 1]' 'title=it'\"'\"'s a test' training.lr=2e-3"
-    assert split_overrides(spec.shown_overrides) == pairs
-    assert split_overrides("title=it's old") == ("title=it's old",)
+    assert read_overrides(json.dumps(pairs)) == read_overrides(spec.shown_overrides) == pairs
+    assert read_overrides("title=it's old") == ("title=it's old",)
+    assert read_overrides("") == ()
 
 
 def test_one_name_stands_for_a_list_of_one(experiment: Path) -> None:

@@ -58,7 +58,7 @@ class Desk:
             status_detail=DETAILS.get(status, ""), step=412 if status == RunStatus.DIVERGED else None,
         )  # fmt: skip
         stored = StoredRun(
-            f"{row}{seed}", "three", "smoke", "", run.row.cell.id, row, seed, {},
+            f"{row}{seed}", "three", "smoke", (), run.row.cell.id, row, seed, {},
             record if status else None, is_live=status is None, started=now - (4.0 if status is None else 10.0),
             process=ProcessIdentity("box", 7, 0.0),
         )  # fmt: skip
@@ -153,13 +153,13 @@ def test_a_failure_that_another_experiment_has_repaired_is_not_listed(desk: Desk
 
 def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -> None:
     plain = desk.store("Swin-T", 0), desk.store("Net1", 0, RunStatus.FAILED), desk.store("Net4", 0, None)
-    changed = desk.store("Swin-T", 0, overrides="training.lr=1", run_id="other", cell_id="other")
+    changed = desk.store("Swin-T", 0, overrides=("training.lr=1",), run_id="other", cell_id="other")
     desk.path.unlink()
     statuses = read_status(cast("Tracker", Shelf((*plain, changed))), recipe="smoke")
     others = [status for status in statuses if status.experiment == "three"]
     assert [(status.overrides, len(status.runs), status.is_planned) for status in others] == [
-        ("", 3, False),
-        ("training.lr=1", 1, False),
+        ((), 3, False),
+        (("training.lr=1",), 1, False),
     ]
     assert others[0].counts == {"done": 1, "running": 1, "failed": 1, "stale": 0, "open": 0}
     assert "counted from the store alone" in describe_status(others)

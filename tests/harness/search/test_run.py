@@ -16,9 +16,10 @@ from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search import SearchEnded, SearchEvent, TrialEnded, TrialStarted, load_search
-from harness.search.controls import WINNER, judge_controls
+from harness.search.controls import judge_controls
 from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
 from harness.search.space import make_space
+from harness.search.spec import WINNER
 from harness.search.trial import TrialResult, TrialState
 from harness.table import make_table
 from harness.tracking import MlflowTracker

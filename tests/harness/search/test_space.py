@@ -5,9 +5,10 @@ import pytest
 
 from harness.cell import Cell
 from harness.errors import SpecError
-from harness.reading import load_spec
+from harness.reading import find_experiments, load_spec
 from harness.search import load_search
 from harness.search.space import Space, make_space
+from harness.search.spec import WINNER
 
 HEAD = """\
 title: A search
@@ -217,3 +218,17 @@ def test_a_point_that_is_no_operator_is_told(tmp_path: Path) -> None:
     space = read(tmp_path, "group_width: {choices: [2, 4], stages: not_last}")
     with pytest.raises(SpecError, match="group_width"):
         find_cell(space, group_width=0)
+
+
+def test_no_row_has_the_name_of_the_one_that_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path, "ghost_lambda: {low: 0, high: 3, stages: not_last}")
+    path.write_text(path.read_text().replace("ELSA", WINNER))
+    with pytest.raises(SpecError, match=r"a_search.yaml:5: rows.Winner: this is the name of the row"):
+        load_search(path)
+
+
+def test_a_file_is_a_search_by_its_key_whatever_its_name(tmp_path: Path) -> None:
+    write(tmp_path, "ghost_lambda: {low: 0, high: 3, stages: not_last}").rename(tmp_path / "rates.yaml")
+    (tmp_path / "table_search.yaml").write_text(HEAD.replace("search:\n", ""))
+    (tmp_path / "broken.yaml").write_text("[")
+    assert list(find_experiments(tmp_path)) == ["broken", "table_search"]

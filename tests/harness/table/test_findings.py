@@ -170,7 +170,8 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     published = {**plan.spec.published, "CoAtNet-0": PublishedSpec(top1=81.6, params=25, macs=4.2, quoted=True)}
     rows = {"Swin-T": RowSpec(), "VOLO": RowSpec(), **{k: v for k, v in plan.spec.rows.items() if k != "Swin-T"}}
     spec = plan.spec.model_copy(update={"published": published, "rows": rows})
-    plan = replace(small_plan, spec=spec, skipped=(SkippedRow("VOLO", "no sizes"),))
+    skipped = (SkippedRow("VOLO", "no sizes"),)
+    plan = replace(small_plan, spec=spec, skipped=skipped, names=("Swin-T", "VOLO", "Net1", "Net7-N"))
     frame = make_table(plan, records)
     assert list(frame["row"])[:5] == ["Swin-T", "VOLO", "Net1", "Net7-N", "CoAtNet-0"]
     assert frame["is_floor"].tolist() == [False] * 5 + [True] * 2
@@ -190,7 +191,7 @@ def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, 
     spec = small_spec.model_copy(update={"claims": (claim,)})
     rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
     runs = tuple(run for run in small_plan.runs if run.row in rows)
-    plan = Plan(spec, rows, runs, skipped=(SkippedRow("Swin-T", "no init_from"),))
+    plan = Plan(spec, rows, runs, (SkippedRow("Swin-T", "no init_from"),), names=("Swin-T", "Net1", "Net7-N"))
     frame, findings = make_table(plan, records), make_findings(plan, records)
     assert frame["delta"].isna().all() and frame["params_factor"].isna().all()
     assert list(frame["row"]) == ["Swin-T", "Net1", "Net7-N"]
