@@ -123,8 +123,12 @@ class Document:
     def _explain(self, model: type[BaseModel], detail: ErrorDetails) -> SpecError:
         key = tuple(part for part in detail["loc"] if part != "[key]")
         if detail["type"] == "extra_forbidden":
-            elsewhere = [model] if len(key) == 1 else []
-            return self.error(unknown_key(key[-1], _known_keys(model, key[:-1]), *elsewhere), *key)
+            models, elsewhere = _find_models(model, key[:-1]), [model] if len(key) == 1 else []
+            former = [name for found in models for name in [getattr(found, "former_keys", {}).get(key[-1])] if name]
+            if former:
+                return self.error(f"this key is now {former[0]}", *key)
+            known = tuple(name for found in models for name in found.model_fields)
+            return self.error(unknown_key(key[-1], known, *elsewhere), *key)
         return self.error(describe_mistake(detail), *key)
 
     def _find_line(self, key: Key) -> int | None:
@@ -241,12 +245,12 @@ def describe_mistake(detail: ErrorDetails) -> str:
     return f"{expected}, got {_show(detail['input'])}"
 
 
-def _known_keys(model: type[BaseModel], key: Key) -> tuple[str, ...]:
-    """The keys that the mapping at `key` can have."""
+def _find_models(model: type[BaseModel], key: Key) -> list[type[BaseModel]]:
+    """What the mapping at `key` is read as: of several models one may fit."""
     annotation: Any = model
     for part in key:
         annotation = _step_into(annotation, part)
-    return tuple(name for member in _members(annotation) for name in getattr(member, "model_fields", ()))
+    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, BaseModel)]
 
 
 def find_paths(model: type[BaseModel], name: str) -> list[str]:

@@ -64,7 +64,7 @@ class Training:
         self.schedule = make_schedule(training, data.steps_per_epoch)
         self.optimizer = build_optimizer(self.model, training)
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.step = 0
         self.validated: Evaluation | None = None
 
@@ -101,8 +101,8 @@ class Training:
         return _TrainedEpoch(math.fsum(losses) / len(losses), perf_counter() - start, num_images)
 
     def _train_step(self, images: Tensor, targets: Targets) -> float:
-        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=half, enabled=self.spec.amp):
+        precision = self.spec.precision
+        with torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
             loss = self.objective(images, targets)["loss"]
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -500,3 +501,10 @@ def test_a_later_mistake_still_finds_its_place(experiment: Path) -> None:
 def test_a_spec_that_was_not_read_from_a_file_tells_the_key(experiment: Path) -> None:
     spec: ExperimentSpec = load_spec(experiment).model_copy(update={"path": None})
     assert str(error_at(spec, "no", "rows", "B")) == "rows.B: no"
+
+
+def test_a_key_of_an_earlier_version_names_the_one_of_today(experiment: Path) -> None:
+    change(experiment.parent / "recipes" / "tiny.yaml", "batch_size: 16", "batch_size: 16, amp: true")
+    assert re.fullmatch(
+        r".*tiny.yaml:\d+: training.amp: this key is now precision; `amp: true` was .*", message_of(experiment)
+    )

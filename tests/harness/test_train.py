@@ -121,12 +121,13 @@ def test_drop_path_follows_its_own_stream() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"amp": True},
+        {"precision": "bfloat16"},
+        {"precision": "float16"},
         {"augmentation": AugmentationSpec(mixup=0.8, cutmix=1.0)},
         {"ema_decay": 0.8},
         {"opt": "lamb"},
     ],
-    ids=["amp", "mixing", "average", "lamb"],
+    ids=["bfloat16", "float16", "mixing", "average", "lamb"],
 )
 def test_a_switch_of_the_recipe_trains_too(values: dict[str, object]) -> None:
     curve = _curve(**values)
@@ -164,7 +165,7 @@ def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> Non
     changed = ["data.num_classes=2", "data.loading_workers=0", "training.batch_size=2", "training.ema_decay=0.9999"]
     plan = make_plan(load_spec(Path("experiments/table1.yaml"), recipe="imagenet", overrides=changed))
     cell = plan.rows[0].cell
-    assert cell.training.amp
+    assert cell.training.precision == "float16"
     data = load_data(cell.data, cell.training, replicate=0, data_dir=tmp_path, device=CPU)
     training = train(build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU)
     epoch = next(iter(training))
@@ -263,10 +264,11 @@ def test_an_infinite_gradient_without_a_loss_scale_to_blame_is_divergence() -> N
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_model_trains_on_cuda_with_automatic_mixed_precision() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_model_trains_on_cuda_in_every_precision(precision: str) -> None:
     training = _start(_with_dropout())
     cuda = torch.device("cuda")
-    spec = _training(amp=True, **EVERYTHING)
+    spec = _training(precision=precision, **EVERYTHING)
     data = MemoryData(
         DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100),
         spec,
