@@ -6,7 +6,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from harness.cell import Cell
 from harness.data import load_data
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
-from harness.errors import DataError, Diverged, LoaderKilled, StoreError
+from harness.errors import Cause, DataError, Diverged, LoaderKilled, StoreError
 from harness.evaluate import count_multiply_adds, count_parameters, peak_memory_gb
 from harness.execution.context import RunContext
 from harness.execution.open_run import Measured, Note, Opened, OpenRun, classify_signal
@@ -32,8 +32,16 @@ from harness.tracking import Tracker
 from harness.train import train
 from harness.weights import start_from
 
-Ended = tuple[RunStatus, str, int | None]
-"""Status, detail and step of a record."""
+
+class Ended(NamedTuple):
+    """The fields of a record that say how a run ended."""
+
+    status: RunStatus
+    detail: str = ""
+    step: int | None = None
+    cause: Cause | None = None
+    module: str = ""
+
 
 INSTRUCTION_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
@@ -60,9 +68,9 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
         report(message)
 
     note(Opened(run_id, provenance))
-    status, detail, step = _attempt(run, context, device, note, run_id, source)
+    ended = _attempt(run, context, device, note, run_id, source)
     note(Measured({"peak_memory_gb": peak_memory_gb(device)}))
-    record = open_run.to_record(status, detail, step=step)
+    record = open_run.to_record(*ended)
     context.tracker.finish_run(run_id, record)
     return record
 
@@ -87,7 +95,7 @@ def _attempt(
         ended = classify(error, kills)
         trace = traceback.format_exc()
     else:
-        return RunStatus.OK, "", None
+        return Ended(RunStatus.OK)
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
     context.tracker.log_text(run_id, trace, "error.txt")
     return ended
@@ -152,12 +160,12 @@ def classify(error: Exception, kills: OutOfMemoryKills) -> Ended:
     """How a run ended that raised an exception; `kills` counts since its beginning."""
     if isinstance(error, LoaderKilled):
         is_out_of_memory = error.signal == signal.SIGKILL and kills.claim()
-        return classify_signal(error.signal, is_out_of_memory=is_out_of_memory), str(error), None
+        return Ended(classify_signal(error.signal, is_out_of_memory=is_out_of_memory), str(error))
     if isinstance(error, Diverged):
-        return RunStatus.DIVERGED, error.reason, error.step
+        return Ended(RunStatus.DIVERGED, error.reason, error.step, error.cause, error.module)
     if _is_out_of_memory(error):
-        return RunStatus.OUT_OF_MEMORY, "", None
-    return RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error))), None
+        return Ended(RunStatus.OUT_OF_MEMORY)
+    return Ended(RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error))))
 
 
 def to_line(message: str) -> str:

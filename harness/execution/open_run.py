@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.errors import Cause
 from harness.plan import PlannedRun
 from harness.processes import is_crash
 from harness.record import EpochMetrics, Record, RunStatus
@@ -65,7 +66,14 @@ class OpenRun:
             case EpochMetrics():
                 self.curve.append(note)
 
-    def to_record(self, status: RunStatus, detail: str = "", *, step: int | None = None) -> Record:
+    def to_record(
+        self,
+        status: RunStatus,
+        detail: str = "",
+        step: int | None = None,
+        cause: Cause | None = None,
+        module: str = "",
+    ) -> Record:
         """The frozen outcome; of a run without a result it has the metrics that were reached."""
         now = time.time()
         return Record(
@@ -78,6 +86,8 @@ class OpenRun:
             provenance=self.provenance,
             status_detail=detail,
             step=step,
+            cause=cause,
+            module=module,
             limits=self.limits.model_dump(exclude_none=True),
             run_id=self.run_id,
             end_time=now,

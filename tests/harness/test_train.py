@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import subprocess
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from harness.build import build_model
 from harness.data import load_data
 from harness.data.memory import ImageSet, MemoryData, Splits
-from harness.errors import Diverged
+from harness.errors import Cause, Diverged
 from harness.floors import build_mlp
 from harness.plan import make_plan
 from harness.reading import load_spec
@@ -179,12 +180,12 @@ class _Broken(nn.Module):
     def __init__(self, at: int) -> None:
         super().__init__()
         self.linear, self.at, self.calls = nn.Linear(64, 4), at, 0
-        self.weak = nn.Parameter(torch.zeros(1))
+        self.scale = nn.ParameterDict({"weak": torch.zeros(1)})
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.linear(images.flatten(1))
         self.calls += 1
-        return self.harm(logits) if self.calls == self.at + 1 else logits + self.weak
+        return self.harm(logits) if self.calls == self.at + 1 else logits + self.scale["weak"]
 
     def harm(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
@@ -197,29 +198,33 @@ class _InfiniteLoss(_Broken):
 
 class _InfiniteGradient(_Broken):
     def harm(self, logits: Tensor) -> Tensor:
-        return logits + (self.weak - self.weak.detach()).sqrt()
+        return logits + (self.scale["weak"] - self.scale["weak"].detach()).sqrt()
 
 
 class _InfiniteWeight(_Broken):
     def harm(self, logits: Tensor) -> Tensor:
-        self.unused = nn.Parameter(torch.tensor([1.0, math.nan]))
+        self.scale["unused"] = torch.tensor([1.0, math.nan])
         return logits
 
 
 @pytest.mark.parametrize(
-    ("model", "message", "step"),
+    ("model", "message", "step", "cause", "module"),
     [
-        (_InfiniteLoss(3), "training loss is nan at step 3", 3),
-        (_InfiniteGradient(4), "norm of the gradients is (nan|inf) at step 4", 4),
-        (_InfiniteWeight(5), "weight is not finite at step 19", 19),
-        (_InfiniteLoss(20), "validation loss is nan at step 19", 19),
+        (_InfiniteLoss(3), "training loss is nan at step 3", 3, Cause.LOSS, ""),
+        (_InfiniteGradient(4), "norm of the gradients is (nan|inf) at step 4", 4, Cause.GRADIENT, "scale"),
+        (_InfiniteWeight(5), "weight is not finite at step 19", 19, Cause.WEIGHT, "scale"),
+        (_InfiniteLoss(20), "validation loss is nan at step 19", 19, Cause.VALIDATION, ""),
     ],
     ids=["loss", "gradient", "weight", "validation"],
 )
-def test_leaving_the_finite_numbers_is_divergence(model: nn.Module, message: str, step: int) -> None:
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_leaving_the_finite_numbers_is_divergence(
+    model: nn.Module, message: str, step: int, cause: Cause, module: str, clip_grad: float | None
+) -> None:
+    """Clipping by a norm that is nan makes every gradient nan, so that they are examined before."""
     with pytest.raises(Diverged, match=message) as caught:
-        list(_start(model, weight_decay=0.0, lr=1e-5))
-    assert caught.value.step == step
+        list(_start(copy.deepcopy(model), weight_decay=0.0, lr=1e-5, clip_grad=clip_grad))
+    assert (caught.value.step, caught.value.cause, caught.value.module) == (step, cause, module)
 
 
 class _Amplifier(nn.Module):
