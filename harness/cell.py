@@ -54,7 +54,7 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits of the content: whatever resolves to the same cell has the same id."""
-        content = json.dumps(self.to_canonical(), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(self.to_identity(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def to_canonical(self) -> dict[str, Any]:
@@ -70,6 +70,20 @@ class Cell:
             "training": _to_stated(self.training, set()),
             **({} if self.init_from is None else {"init_from": self.init_from.identity}),
         }
+
+    def to_identity(self) -> dict[str, Any]:
+        """`to_canonical` in the words of the first version, which ids are made of: what it was called then stays.
+
+        Terms are sorted, and float16 is `amp`, which it was on a GPU.
+        """
+        content = self.to_canonical()
+        for stage in content["attention"]:
+            if stage is not None and "parameterization" in stage:
+                stage["parameterization"] = sorted(stage["parameterization"])
+        if self.training.precision == "float16":
+            del content["training"]["precision"]
+            content["training"]["amp"] = True
+        return content
 
     def to_dict(self) -> dict[str, Any]:
         """The content in JSON's types, defaults written out: what `config.json` of a run says of its cell.
@@ -103,7 +117,7 @@ class Cell:
             attention=tuple(None if stage is None else make_config(stage) for stage in content["attention"]),
             num_heads=tuple(content["num_heads"]),
             data=_read(DataSpec, content, "data"),
-            training=_read(TrainingSpec, content, "training"),
+            training=_read(TrainingSpec, {"training": _rename_precision(content["training"])}, "training"),
             init_from=None if initial is None else make_initial(initial),
         )
 
@@ -179,6 +193,12 @@ def _read(model: type[Model], content: Mapping[str, Any], key: str) -> Model:
     except ValidationError as error:
         detail = error.errors()[0]
     raise ValueError(f"{'.'.join(map(str, (key, *detail['loc'])))}: {describe_mistake(detail)}")
+
+
+def _rename_precision(training: Mapping[str, Any]) -> dict[str, Any]:
+    """`amp` of an earlier version, which was float16 on a GPU, by its name of today."""
+    renamed = {name: value for name, value in training.items() if name != "amp"}
+    return {**renamed, "precision": "float16"} if training.get("amp") else renamed
 
 
 def _to_stated(spec: Spec, ignored: set[str]) -> dict[str, Any]:

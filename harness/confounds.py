@@ -11,7 +11,6 @@ from typing import Any
 from harness.cell import Cell
 from harness.document import join_errors
 from harness.plan import Plan
-from harness.reading import error_at
 from harness.resolve import list_applied_recipes
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RowSpec
@@ -60,7 +59,7 @@ def check_confounds(plan: Plan, rehearsals: Mapping[str, Rehearsal]) -> None:
             names = ", ".join(confound.name for confound in undeclared)
             message = f"{row.name} differs from {base.name} in more than it states: {what}; also_changes: [{names}]"
             place = ("rows", row.name) if row.name in plan.spec.rows else ()
-            errors.append(error_at(plan.spec, f"{message} declares it", *place))
+            errors.append(plan.spec.error(f"{message} declares it", *place))
     if errors:
         raise join_errors(errors)
 

@@ -12,11 +12,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from harness.errors import SpecError
 from harness.parsing import MAX_BYTES, ParseError, parse_yaml
+from harness.positions import Key, Positions, find_lines, to_key_path
 from paradigms.facts import shorten, unknown_name
 
 MAX_HINTS = 4
@@ -26,7 +27,6 @@ MAX_ERRORS = 20
 """Mistakes of one file that are listed."""
 
 Model = TypeVar("Model", bound=BaseModel)
-Key = tuple[str | int, ...]
 
 _PART = r"""(?:"[^"]+"|'[^']+'|[^.="'][^.=]*)"""
 _OVERRIDE = re.compile(rf"\s*(?P<path>{_PART}(?:\.{_PART})*)=(?P<value>.*)", re.DOTALL)
@@ -50,15 +50,17 @@ class Document:
 
     Attributes:
         path: where it was read.
-        root: its top-level mapping, which still knows its lines.
-        replaced: the option that stands behind the value at a key.
+        root: its top-level mapping.
+        lines: of its keys, as the file has them.
+        replaced: the option behind the value at a key.
     """
 
     path: Path
     root: CommentedMap
-    replaced: dict[Key, str] = field(default_factory=dict)
+    lines: Mapping[tuple[str, ...], int]
+    replaced: dict[tuple[str, ...], str] = field(default_factory=dict)
 
-    def replace(self, key: Key, value: object, *, option: str) -> None:
+    def replace(self, key: tuple[str, ...], value: object, *, option: str) -> None:
         """Put `value` at `key`, making the mappings on the way; mistakes there are told as those of `option`."""
         node = self.root
         for depth, part in enumerate(key[:-1], start=1):
@@ -67,7 +69,7 @@ class Document:
                 node[found] = CommentedMap()
                 self.replaced[key[:depth]] = option
             if not isinstance(node[found], CommentedMap):
-                raise SpecError(f"{_to_text(key[:depth])} is not a mapping", key=option)
+                raise SpecError(f"{to_key_path(key[:depth])} is not a mapping", key=option)
             node[found] = copy(node[found])  # an alias elsewhere in the file keeps what it had
             node = node[found]
         node[_find_key(node, key[-1])] = value
@@ -96,13 +98,14 @@ class Document:
         plain: dict[str, Any] = _to_plain(self.root)
         return plain
 
+    @property
+    def positions(self) -> Positions:
+        """Where its keys are."""
+        return Positions(self.path, self.lines, self.replaced)
+
     def error(self, message: str, *key: str | int) -> SpecError:
         """The mistake at `key`, with its place: an option, or file and line."""
-        parts = tuple(str(part) for part in key)
-        options = [replaced for replaced in self.replaced if parts[: len(replaced)] == replaced]
-        if options:
-            return SpecError(f"{_to_text(key)}: {message}", key=self.replaced[max(options, key=len)])
-        return SpecError(message, path=self.path, line=self._find_line(key), key=_to_text(key))
+        return self.positions.error(message, *key)
 
     def validate(self, model: type[Model], **derived: object) -> Model:
         """Make a frozen model of the content and of `derived` fields, which a file cannot state.
@@ -123,20 +126,13 @@ class Document:
     def _explain(self, model: type[BaseModel], detail: ErrorDetails) -> SpecError:
         key = tuple(part for part in detail["loc"] if part != "[key]")
         if detail["type"] == "extra_forbidden":
-            elsewhere = [model] if len(key) == 1 else []
-            return self.error(unknown_key(key[-1], _known_keys(model, key[:-1]), *elsewhere), *key)
+            models, elsewhere = _find_models(model, key[:-1]), [model] if len(key) == 1 else []
+            former = [name for found in models for name in [getattr(found, "former_keys", {}).get(key[-1])] if name]
+            if former:
+                return self.error(f"this key is now {former[0]}", *key)
+            known = tuple(name for found in models for name in found.model_fields)
+            return self.error(unknown_key(key[-1], known, *elsewhere), *key)
         return self.error(describe_mistake(detail), *key)
-
-    def _find_line(self, key: Key) -> int | None:
-        node, line = self.root, None
-        for part in key:
-            if isinstance(node, CommentedMap):
-                part = _find_key(node, part)  # noqa: PLW2901
-            if not isinstance(node, CommentedMap | CommentedSeq) or part not in (node.lc.data or {}):
-                break
-            line = node.lc.data[part][0] + 1
-            node = node[part]
-        return line
 
 
 def read_document(path: Path) -> Document:
@@ -149,10 +145,10 @@ def read_document(path: Path) -> Document:
     try:
         root = parse_yaml(text)
     except ParseError as error:
-        raise SpecError(str(error), path=path, line=error.line, key=_to_text(error.key)) from None
+        raise SpecError(str(error), path=path, line=error.line, key=to_key_path(error.key)) from None
     if not isinstance(root, CommentedMap):
         raise SpecError(f"the top level must be a mapping, got {_show(_to_plain(root))}", path=path)
-    return Document(path, root)
+    return Document(path, root, find_lines(root))
 
 
 def _read_text(path: Path) -> str:
@@ -216,11 +212,6 @@ def _to_plain(node: Any) -> Any:
     return next((kind(node) for kind in (bool, int, float, str) if isinstance(node, kind)), node)
 
 
-def _to_text(key: Key) -> str:
-    """Parts that are empty or have control characters in quotes."""
-    return ".".join(part if part and part.isprintable() else json.dumps(part) for part in map(str, key))
-
-
 def _show(value: object) -> str:
     return shorten(json.dumps(value, default=str, ensure_ascii=False))
 
@@ -241,12 +232,12 @@ def describe_mistake(detail: ErrorDetails) -> str:
     return f"{expected}, got {_show(detail['input'])}"
 
 
-def _known_keys(model: type[BaseModel], key: Key) -> tuple[str, ...]:
-    """The keys that the mapping at `key` can have."""
+def _find_models(model: type[BaseModel], key: Key) -> list[type[BaseModel]]:
+    """What the mapping at `key` is read as: of several models one may fit."""
     annotation: Any = model
     for part in key:
         annotation = _step_into(annotation, part)
-    return tuple(name for member in _members(annotation) for name in getattr(member, "model_fields", ()))
+    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, BaseModel)]
 
 
 def find_paths(model: type[BaseModel], name: str) -> list[str]:

@@ -14,9 +14,20 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
     └── LoaderKilled        a signal has ended a process that loads images
 """
 
+from enum import StrEnum
 from pathlib import Path
 
 from harness.names import to_printable
+
+
+class Cause(StrEnum):
+    """Why a training came to nothing: which numbers are not finite, or `chance` where the model guesses."""
+
+    LOSS = "loss"
+    GRADIENT = "gradient"
+    WEIGHT = "weight"
+    VALIDATION = "validation"
+    CHANCE = "chance"
 
 
 class HarnessError(Exception):
@@ -70,16 +81,18 @@ class RunError(HarnessError):
 
 
 class Diverged(RunError):  # noqa: N818 - named after the status that it becomes
-    """A loss, a gradient or a weight is not finite.
+    """A loss, a gradient, a weight or a score is not finite.
 
     Attributes:
-        reason: what is not finite.
+        reason: what is not finite, in words.
         step: the optimizer step (0-based) at which it was seen.
+        cause: what kind of number it is.
+        module: of a gradient or a weight: the path of the first module that has one; empty where none is known.
     """
 
-    def __init__(self, reason: str, *, step: int) -> None:
+    def __init__(self, reason: str, *, step: int, cause: Cause, module: str = "") -> None:
         super().__init__(f"{reason} at step {step}")
-        self.reason, self.step = reason, step
+        self.reason, self.step, self.cause, self.module = reason, step, cause, module
 
 
 class LoaderKilled(RunError):  # noqa: N818 - what has happened, like `Diverged`

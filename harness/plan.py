@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from harness.cell import Cell
 from harness.errors import SpecError
 from harness.initial import explain_mismatch, inherit
-from harness.reading import error_at
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
 from harness.rows import list_rows
@@ -146,7 +145,7 @@ def _floors(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[Plann
     sizes: tuple[tuple[str, Spec], ...] = (("linear", LinearSpec()), ("mlp", MlpSpec(width=recipe.floor_width)))
     for name, (backbone, size) in zip(FLOORS, sizes, strict=True):
         if name in rows:
-            raise error_at(spec, "the name of a floor of the recipe; choose another", "rows", name)
+            raise spec.error("the name of a floor of the recipe; choose another", "rows", name)
         yield PlannedRow(name, Cell(backbone, size, (), (), recipe.data, recipe.training), is_floor=True)
 
 

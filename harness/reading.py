@@ -70,7 +70,7 @@ def load_kind(
     _check_measures(experiment, spec)
     _check_row_names(experiment, spec)
     _check_recipe_names(experiment, spec)
-    return spec
+    return spec.with_positions(experiment.positions)
 
 
 def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
@@ -145,14 +145,6 @@ def _list_files(folder: Path) -> dict[str, Path]:
 def _to_natural(file: Path) -> list[int | str]:
     """A name as words and numbers by turns, so that it sorts as people count."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.stem)]
-
-
-def error_at(spec: ExperimentSpec, message: str, *key: str | int) -> SpecError:
-    """The mistake at `key` of an experiment that was read before, with the place where it stands."""
-    if spec.path is None:
-        return SpecError(message, key=".".join(str(part) for part in key))
-    experiment, _ = _read_experiment(type(spec), spec.path, spec.overrides)
-    return experiment.error(message, *key)
 
 
 def _read_experiment(kind: type[ExperimentSpec], path: Path, overrides: Sequence[str]) -> tuple[Document, list[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.errors import Cause
 from harness.spec.data import DEFAULT_TASK
 
 
@@ -57,6 +58,8 @@ class Record:
             `kernels`, `instructions`; `init_from` where the weights did not start from scratch.
         status_detail: what was not finite, or the message of a failure; empty where the status says all.
         step: the optimizer step (0-based) of a divergence.
+        cause: of a divergence: which numbers were not finite; None where an earlier version did not record it.
+        module: the path of the first module with such a gradient or weight; empty otherwise.
         limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
         run_id: of the tracking store; None where it is not stored.
         end_time: seconds since the epoch.
@@ -72,6 +75,8 @@ class Record:
     provenance: Mapping[str, str] = field(default_factory=dict)
     status_detail: str = ""
     step: int | None = None
+    cause: Cause | None = None
+    module: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
     run_id: str | None = None
     end_time: float = 0.0

@@ -142,7 +142,7 @@ class Trace:
                 self._epochs[str(epoch.epoch)] = computed
                 yield epoch
         except Diverged as error:
-            self._content["diverged"] = [error.reason, error.step]
+            self._content["diverged"] = [error.cause, error.module, error.step]
             raise
 
     def to_content(self, tested: Evaluation | None = None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from harness.cell import Cell
 from harness.document import describe_mistake, join_errors
 from harness.errors import SpecError
 from harness.initial import FromRun, Initial, read_file
-from harness.reading import error_at
 from harness.redundancy import find_idle_fields, list_parts
 from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Heads, OperatorSpec, RecipeSpec, RowSpec, TrainingSpec
 from paradigms.config import AttentionConfig, make_config
@@ -128,12 +127,12 @@ def _change_sizes(
     """The sizes with some of them replaced."""
     unknown = [key for key in changes if key not in type(sizes).model_fields]
     if unknown:
-        raise error_at(spec, unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])
+        raise spec.error(unknown_name("size", unknown[0], tuple(type(sizes).model_fields)), *place, unknown[0])
     try:
         return type(sizes).model_validate({**sizes.model_dump(), **changes})
     except ValidationError as error:
         detail = error.errors()[0]
-    raise error_at(spec, describe_mistake(detail), *place, *detail["loc"])
+    raise spec.error(describe_mistake(detail), *place, *detail["loc"])
 
 
 def _check_stages(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> None:
@@ -257,5 +256,5 @@ def list_applied_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
 def error_in_row(spec: ExperimentSpec, name: str, message: str, *key: str | int) -> SpecError:
     """The mistake in a row, at its place; a row that factors make has none of its own."""
     if name in spec.rows:
-        return error_at(spec, message, "rows", name, *key)
-    return error_at(spec, f"{name}: {message}", "factors")
+        return spec.error(message, "rows", name, *key)
+    return spec.error(f"{name}: {message}", "factors")

@@ -1,7 +1,7 @@
 """The training loop, in plain torch with timm's parts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from harness.batch import Targets
 from harness.data import Data
-from harness.errors import Diverged
+from harness.errors import Cause, Diverged
 from harness.optim import build_optimizer, build_scheduler, make_schedule
 from harness.record import EpochMetrics
 from harness.seeding import seed_for
@@ -76,7 +76,7 @@ class Training:
         self.epochs = range(1, self.schedule.epochs + 1) if epochs is None else epochs
         self.optimizer = build_optimizer(self.model, training)
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp and device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.step = 0
         self.validated: Evaluation | None = None
 
@@ -121,14 +121,16 @@ class Training:
         return _TrainedEpoch(math.fsum(losses) / len(losses), perf_counter() - start, num_images)
 
     def _train_step(self, images: Tensor, targets: Targets) -> float:
-        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=half, enabled=self.spec.amp):
+        precision = self.spec.precision
+        with torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
             loss = self.objective(images, targets)["loss"]
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = self._clip_gradients()
+        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None], foreach=True)
         value = self._check_step(loss.detach(), norm)
+        if self.spec.clip_grad is not None:
+            clip_grads_with_norm_(self.model.parameters(), self.spec.clip_grad, norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -136,21 +138,16 @@ class Training:
         self.objective.update_ema(self.step)
         return value
 
-    def _clip_gradients(self) -> Tensor:
-        """The norm of all gradients, before they are clipped."""
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = get_total_norm(gradients, foreach=True)
-        if self.spec.clip_grad is not None:
-            clip_grads_with_norm_(self.model.parameters(), self.spec.clip_grad, norm, foreach=True)
-        return norm
-
     def _check_step(self, loss: Tensor, norm: Tensor) -> float:
         """The loss as a number, once it and the gradients are known to be finite; one transfer from the device."""
         value, norm_value = map(float, torch.stack((loss.float(), norm.float())).tolist())
         if not math.isfinite(value):
-            raise Diverged(f"the training loss is {value}", step=self.step)
+            raise Diverged(f"the training loss is {value}", step=self.step, cause=Cause.LOSS)
         if not math.isfinite(norm_value) and not self._scale_overflowed():
-            raise Diverged(f"the norm of the gradients is {norm_value}", step=self.step)
+            gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+            module = find_module(gradients) or ""
+            reason = f"the norm of the gradients is {norm_value}"
+            raise Diverged(reason, step=self.step, cause=Cause.GRADIENT, module=module)
         return value
 
     def _scale_overflowed(self) -> bool:
@@ -158,10 +155,17 @@ class Training:
         return self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     def _check_weights(self) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise Diverged("a weight is not finite", step=self.step - 1)
+        module = find_module(dict(self.model.named_parameters()))
+        if module is not None:
+            raise Diverged("a weight is not finite", step=self.step - 1, cause=Cause.WEIGHT, module=module)
 
     def _check_validation(self, validated: Evaluation) -> None:
         for name, score in validated.scores.items():
             if not math.isfinite(score):
-                raise Diverged(f"the validation {name} is {score}", step=self.step - 1)
+                raise Diverged(f"the validation {name} is {score}", step=self.step - 1, cause=Cause.VALIDATION)
+
+
+def find_module(tensors: Mapping[str, Tensor]) -> str | None:
+    """The module of the first tensor that is not finite, by the names of its parameters; None where all are finite."""
+    found = (name.rpartition(".")[0] for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
+    return next(found, None)

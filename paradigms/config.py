@@ -257,7 +257,7 @@ class AttentionConfig:
         if self.outside_rule == self.neighborhood_facts.borders[0]:
             canonical.pop("border", None)
         if "parameterization" in canonical:
-            canonical["parameterization"] = sorted(self.parameterization)
+            canonical["parameterization"] = list(self.parameterization)
         for name, value in self.values:
             if name not in ignored and _to_list(value) != _to_list(FIELDS[name].default):
                 canonical[name] = _to_list(value) if FIELDS[name].kind == "size" else value

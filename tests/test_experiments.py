@@ -186,7 +186,7 @@ def test_imagenet_is_the_papers_recipe() -> None:
         10,
     )
     assert (training.warmup_lr, training.min_lr, training.clip_grad) == (1e-6, 1e-5, 5)
-    assert (training.smoothing, training.ema_decay, training.amp) == (0.1, None, True)
+    assert (training.smoothing, training.ema_decay, training.precision) == (0.1, None, "float16")
     assert (training.position_decay, training.schedule_unit) == (True, "epoch")
     assert training.augmentation.model_dump(exclude_defaults=True) == {
         "hflip": 0.5,

@@ -76,7 +76,7 @@ def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Foreca
         images = torch.empty(shape, device=device)
         given = {name: _make_empty(tensor, device) for name, tensor in _list_tensors(model)}
         kept = _KeptTensors([*given.values(), images])
-        with _autocast(device, enabled=cell.training.amp), kept, saved_tensors_hooks(kept.keep, lambda tensor: tensor):
+        with _autocast(device, cell.training.precision), kept, saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             functional_call(model, given, (images,))
         optimizer = _count_states(model, cell)
     parameters = _count_bytes(given.values()) * (1 if cell.training.ema_decay is None else 2)
@@ -159,13 +159,13 @@ def _count_bytes(tensors: Any) -> int:
 
 
 @contextmanager
-def _autocast(device: str, *, enabled: bool) -> Iterator[None]:
+def _autocast(device: str, precision: str) -> Iterator[None]:
     """As `torch.autocast` in `harness.train`, which refuses a device that is not there."""
     before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     with ExitStack() as stack:
         stack.callback(torch.set_autocast_enabled, device, before[0])
         stack.callback(torch.set_autocast_dtype, device, before[1])
         stack.callback(torch.clear_autocast_cache)
-        torch.set_autocast_enabled(device, enabled)
-        torch.set_autocast_dtype(device, torch.float16 if device == "cuda" else torch.bfloat16)
+        torch.set_autocast_enabled(device, precision != "float32")
+        torch.set_autocast_dtype(device, getattr(torch, precision))
         yield

@@ -12,7 +12,7 @@ from harness.errors import SpecError
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, list_recipes, load_spec
 from harness.spec import LimitsSpec
-from harness.table.reason import explain
+from harness.table.reason import explain, find_cause
 from harness.tracking import RunDetails, StoredRun, Tracker
 from harness.tracking.translation import to_config
 
@@ -58,6 +58,9 @@ class ShownRun:
             "levels": run.levels,
             "status": self.status,
             "reason": "" if record is None else explain(record),
+            "cause": "" if record is None else find_cause(record),
+            "step": None if record is None else record.step,
+            "module": "" if record is None else record.module,
             "started": run.started,
             "ended": None if record is None else record.end_time,
             "process": asdict(run.process),

@@ -19,7 +19,7 @@ from harness.project import find_root
 from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
 from harness.table.display import NOTHING
-from harness.table.reason import explain, name_outcome
+from harness.table.reason import explain, find_cause, name_outcome
 from harness.tracking import StoredRun, Tracker
 
 STATES = ("done", "running", "failed", "stale", "open")
@@ -45,6 +45,9 @@ class RunState:
         status: how that run ended, `running` while it goes on.
         outcome: the same in words: `diverged at step 412`; `at chance` for such a measurement.
         reason: why it has no measurement, or what is doubtful about the one that it has.
+        cause: which numbers were not finite, or `chance`; see `harness.errors.Cause`.
+        step: of a divergence.
+        module: the first with such a gradient or weight.
     """
 
     row: str
@@ -55,6 +58,9 @@ class RunState:
     status: str = ""
     outcome: str = ""
     reason: str = ""
+    cause: str = ""
+    step: int | None = None
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,15 @@ def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
 
 
 def _to_ended(state: RunState, record: Record) -> RunState:
-    return replace(state, status=record.status.value, outcome=name_outcome(record), reason=explain(record))
+    return replace(
+        state,
+        status=record.status.value,
+        outcome=name_outcome(record),
+        reason=explain(record),
+        cause=find_cause(record),
+        step=record.step,
+        module=record.module,
+    )
 
 
 def _group_others(

@@ -5,7 +5,7 @@ import gc
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
-from harness.errors import Diverged, LoaderKilled, StoreError
+from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.evaluate import peak_memory_gb
 from harness.execution.context import RunContext
 from harness.execution.open_run import Measured, Note, Opened, OpenRun, Traced, classify_signal
@@ -28,8 +28,16 @@ from harness.tasks import Evaluation
 from harness.trace import is_short
 from harness.tracking import Tracker
 
-Ended = tuple[RunStatus, str, int | None]
-"""Status, detail and step of a record."""
+
+class Ended(NamedTuple):
+    """The fields of a record that say how a run ended."""
+
+    status: RunStatus
+    detail: str = ""
+    step: int | None = None
+    cause: Cause | None = None
+    module: str = ""
+
 
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
@@ -57,11 +65,11 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
             note(message)
 
     note(Opened(run_id, prepared.provenance))
-    (status, detail, step), output = attempt(execute)
+    ended, output = attempt(execute)
     if output:
         context.tracker.log_text(run_id, output, "error.txt")
     note(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
-    record = open_run.to_record(status, detail, step=step)
+    record = open_run.to_record(*ended)
     context.tracker.finish_run(run_id, record)
     return record
 
@@ -81,7 +89,7 @@ def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
     except Exception as error:  # noqa: BLE001
         ended, output = classify(error, kills), traceback.format_exc()
     else:
-        return (RunStatus.OK, "", None), ""
+        return Ended(RunStatus.OK), ""
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
     return ended, output
 
@@ -134,12 +142,12 @@ def classify(error: Exception, kills: OutOfMemoryKills) -> Ended:
     """How a run ended that raised an exception; `kills` counts since its beginning."""
     if isinstance(error, LoaderKilled):
         is_out_of_memory = error.signal == signal.SIGKILL and kills.claim()
-        return classify_signal(error.signal, is_out_of_memory=is_out_of_memory), str(error), None
+        return Ended(classify_signal(error.signal, is_out_of_memory=is_out_of_memory), str(error))
     if isinstance(error, Diverged):
-        return RunStatus.DIVERGED, error.reason, error.step
+        return Ended(RunStatus.DIVERGED, error.reason, error.step, error.cause, error.module)
     if _is_out_of_memory(error):
-        return RunStatus.OUT_OF_MEMORY, "", None
-    return RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error))), None
+        return Ended(RunStatus.OUT_OF_MEMORY)
+    return Ended(RunStatus.FAILED, to_line("".join(traceback.format_exception_only(error))))
 
 
 def to_line(message: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.errors import Cause
 from harness.plan import PlannedRun
 from harness.processes import is_crash
 from harness.record import EpochMetrics, Record, RunStatus
@@ -75,7 +76,14 @@ class OpenRun:
             case Traced():
                 self.provenance = {**self.provenance, **note.rehearsal.to_provenance()}
 
-    def to_record(self, status: RunStatus, detail: str = "", *, step: int | None = None) -> Record:
+    def to_record(
+        self,
+        status: RunStatus,
+        detail: str = "",
+        step: int | None = None,
+        cause: Cause | None = None,
+        module: str = "",
+    ) -> Record:
         """The frozen outcome; of a run without a result it has the metrics that were reached."""
         now = time.time()
         return Record(
@@ -88,6 +96,8 @@ class OpenRun:
             provenance=self.provenance,
             status_detail=detail,
             step=step,
+            cause=cause,
+            module=module,
             limits=self.limits.model_dump(exclude_none=True),
             run_id=self.run_id,
             end_time=now,

@@ -23,11 +23,11 @@ def rehearse_cell(run: PlannedRun, context: RunContext) -> Rehearsal:
     start = perf_counter()
     prepared = prepare(run, context)
     trace, metrics = dict[str, Any](), dict[str, float]()
-    (status, detail, _), output = attempt(lambda: _execute(prepared, start, trace, metrics))
+    ended, output = attempt(lambda: _execute(prepared, start, trace, metrics))
     metrics |= {"took": perf_counter() - start, "peak_memory_gb": peak_memory_gb(prepared.device)}
-    if status not in (RunStatus.OK, RunStatus.DIVERGED):
+    if ended.status not in (RunStatus.OK, RunStatus.DIVERGED):
         trace = {}
-    return prepared.to_rehearsal(status, detail=detail, output=output, trace=trace, metrics=metrics)
+    return prepared.to_rehearsal(ended.status, detail=ended.detail, output=output, trace=trace, metrics=metrics)
 
 
 def _execute(prepared: Prepared, start: float, content: dict[str, Any], metrics: dict[str, float]) -> None:

@@ -14,7 +14,6 @@ from harness.execution.ledger import Digester, find_rehearsals
 from harness.initial import FromFile, FromRun, digest_file
 from harness.names import to_printable
 from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
-from harness.reading import error_at
 from harness.record import Record, RunStatus
 from harness.tracking import Tracker
 
@@ -110,7 +109,7 @@ def check_fit(plan: Plan) -> None:
             if misfit is not None:
                 message = f"the weights of {name} do not fit row {row.name}: {misfit}"
                 place = ("rows", row.name, "init_from") if row.name in plan.spec.rows else ()
-                raise error_at(plan.spec, message, *place)
+                raise plan.spec.error(message, *place)
 
 
 def _list_initial(plan: Plan, row: PlannedRow) -> Iterator[tuple[str, Mapping[str, Tensor]]]:

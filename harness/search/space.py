@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from harness.errors import SpecError
 from harness.plan import PlannedRow, make_plan
-from harness.reading import error_at
 from harness.search.spec import MAX_GRID, DimensionSpec, SearchSpec, is_same, to_label
 from harness.spec import OperatorSpec, RecipeSpec, RowSpec, Stages
 from paradigms.facts import unknown_name
@@ -221,7 +220,7 @@ def make_space(spec: SearchSpec) -> Space:
             else:
                 parameters.append(found)
     if not parameters:
-        raise error_at(spec, "nothing varies: a search needs a range or choices", "search")
+        raise spec.error("nothing varies: a search needs a range or choices", "search")
     space = Space(spec, tuple(parameters), tuple(fixed))
     _check_probes(space)
     _check_points(space)
@@ -234,17 +233,17 @@ def _check_field(spec: SearchSpec, field: str, dimension: DimensionSpec) -> None
         return
     if "." not in field:
         known = (*OperatorSpec.model_fields, *(f"training.{name}" for name in type(spec.recipe.training).model_fields))
-        raise error_at(spec, unknown_name("field", field, known), "search", field)
+        raise spec.error(unknown_name("field", field, known), "search", field)
     if dimension.stages:
-        raise error_at(spec, "a recipe's value holds in all stages", "search", field, "stages")
+        raise spec.error("a recipe's value holds in all stages", "search", field, "stages")
     first, *_ = parts = field.split(".")
     if first not in RECIPE_PARTS:
-        raise error_at(spec, unknown_name("part of a recipe", first, RECIPE_PARTS), "search", field)
+        raise spec.error(unknown_name("part of a recipe", first, RECIPE_PARTS), "search", field)
     node: Any = spec.recipe
     for part in parts:
         known = tuple(getattr(type(node), "model_fields", ()))
         if part not in known:
-            raise error_at(spec, unknown_name("value of the recipe", part, known), "search", field)
+            raise spec.error(unknown_name("value of the recipe", part, known), "search", field)
         node = getattr(node, part)
 
 
@@ -258,9 +257,9 @@ def _is_whole(spec: SearchSpec, field: str, dimension: DimensionSpec) -> bool:
         return False
     numbers = (*dimension.ends, dimension.step or 1)
     if any(number != int(number) for number in numbers):
-        raise error_at(spec, f"this field takes whole numbers, got {low:g} to {high:g}", "search", field)
+        raise spec.error(f"this field takes whole numbers, got {low:g} to {high:g}", "search", field)
     if dimension.zero:
-        raise error_at(spec, "the point 0 goes with real numbers; list whole ones as choices", "search", field, "zero")
+        raise spec.error("the point 0 goes with real numbers; list whole ones as choices", "search", field, "zero")
     return True
 
 
@@ -288,10 +287,10 @@ def _check_probes(space: Space) -> None:
                 found.add(space.find_cell("trial", {**start, parameter.name: value}).cell.id)
             except SpecError as error:
                 message = f"{value!r} is not possible: {error}"
-                raise error_at(space.spec, message, "search", parameter.field) from None
+                raise space.spec.error(message, "search", parameter.field) from None
         if len(found) == 1:
             message = f"has no effect on row {space.spec.row!r}; stages says where it holds, fixed values what reads it"
-            raise error_at(space.spec, message, "search", parameter.field)
+            raise space.spec.error(message, "search", parameter.field)
 
 
 def _check_points(space: Space) -> None:
@@ -301,31 +300,31 @@ def _check_points(space: Space) -> None:
         for name, value in point.items():
             if name not in known:
                 message = unknown_name("parameter", name, tuple(known))
-                raise error_at(space.spec, message, "study", "first", number, name)
+                raise space.spec.error(message, "study", "first", number, name)
             try:
                 known[name].to_sampled(value)
             except ValueError as error:
-                raise error_at(space.spec, str(error), "study", "first", number, name) from None
+                raise space.spec.error(str(error), "study", "first", number, name) from None
     if space.spec.study.sampler == "grid":
         for parameter in space.parameters:
             dimension = parameter.dimension
             if dimension.choices is None and not (parameter.is_whole or dimension.step or dimension.points):
-                raise error_at(space.spec, "a grid needs step or points", "search", parameter.field)
+                raise space.spec.error("a grid needs step or points", "search", parameter.field)
         size = math.prod(parameter.grid_size for parameter in space.parameters)
         if size > MAX_GRID:
             message = f"a grid has at most {MAX_GRID:,} combinations, got {size:,}"
-            raise error_at(space.spec, message, "study", "sampler")
+            raise space.spec.error(message, "study", "sampler")
 
 
 def _check_controls(space: Space) -> None:
     """Controls have names of their own and state fields of the operator."""
     for name, changes in space.spec.controls.items():
         if name in space.spec.rows:
-            raise error_at(space.spec, "there is a row of this name", "controls", name)
+            raise space.spec.error("there is a row of this name", "controls", name)
         for field in changes:
             if field not in OperatorSpec.model_fields:
                 message = unknown_name("field of the operator", field, tuple(OperatorSpec.model_fields))
-                raise error_at(space.spec, message, "controls", name, field)
+                raise space.spec.error(message, "controls", name, field)
 
 
 def _find_place(row: dict[str, Any], stages: Stages | None) -> dict[str, Any]:

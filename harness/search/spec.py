@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, ValidationError, mod
 
 from harness.document import describe_mistake
 from harness.errors import SpecError
-from harness.reading import error_at, load_kind
+from harness.reading import load_kind
 from harness.spec import ExperimentSpec, Name, Spec, Stages
 from harness.spec.field import MAX_STAGES, Replicates
 from paradigms.facts import unknown_name
@@ -202,9 +202,8 @@ class SearchSpec(ExperimentSpec):
         return self.model_copy(update={"study": study})
 
     def to_experiment(self) -> ExperimentSpec:
-        """The rows alone; mistakes in it have no line."""
-        fields = {name: getattr(self, name) for name in ExperimentSpec.model_fields}
-        return ExperimentSpec.model_construct(**{**fields, "path": None})
+        """The rows alone; errors in it report no line, since trials change its rows."""
+        return ExperimentSpec.model_construct(**{name: getattr(self, name) for name in ExperimentSpec.model_fields})
 
 
 def load_search(
@@ -219,9 +218,9 @@ def load_search(
 
     spec = load_kind(SearchSpec, path, recipe=recipe, seeds=seeds, overrides=overrides)
     if spec.row not in spec.rows:
-        raise error_at(spec, unknown_name("row", spec.row, tuple(spec.rows)), "study", "row")
+        raise spec.error(unknown_name("row", spec.row, tuple(spec.rows)), "study", "row")
     for key, names in ("rows", spec.rows), ("controls", spec.controls):
         if WINNER in names:
-            raise error_at(spec, "this is the name of the row that the search finds; choose another", key, WINNER)
+            raise spec.error("this is the name of the row that the search finds; choose another", key, WINNER)
     make_space(spec)
     return spec

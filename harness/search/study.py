@@ -63,7 +63,7 @@ def name_study(space: Space) -> str:
     start = space.find_cell("start", {parameter.name: parameter.probes()[0] for parameter in space.parameters})
     content = {
         "search": {name: dimension.model_dump(mode="json") for name, dimension in spec.search.items()},
-        "start": start.cell.to_canonical(),
+        "start": start.cell.to_identity(),
         "objectives": spec.study.objectives,
         "seed": spec.study.seed,
         **({} if spec.measure is None else {"measure": spec.measure}),

@@ -2,10 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
+from harness.errors import SpecError
+from harness.positions import Positions, to_key_path
 from harness.spec.backbone import Backbone
 from harness.spec.field import Line, Name, OneOrMore, Replicates, Side, Spec, described
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
@@ -146,6 +148,19 @@ class ExperimentSpec(Spec):
     published: dict[Name, PublishedSpec] = {}
     claims: tuple[ClaimSpec, ...] = ()
     overrides: tuple[str, ...] = ()
+    _positions: Positions | None = None
+
+    def with_positions(self, positions: Positions | None) -> Self:
+        """The same experiment, whose errors report these positions of its keys; None: they report the keys alone."""
+        spec = self.model_copy()
+        spec._positions = positions
+        return spec
+
+    def error(self, message: str, *key: str | int) -> SpecError:
+        """A mistake at `key`, with its place: an option, or file and line."""
+        if self._positions is None:
+            return SpecError(message, key=to_key_path(key))
+        return self._positions.error(message, *key)
 
     @property
     def shown_overrides(self) -> str:

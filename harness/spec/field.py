@@ -1,7 +1,7 @@
 """The base class of all models, and field types that several models share."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,13 @@ MAX_NAME_LENGTH = 200
 
 
 class Spec(BaseModel):
-    """A part of a file: immutable, and an unknown key is an error."""
+    """A part of a file: immutable, and an unknown key is an error.
+
+    Attributes:
+        former_keys: what became of keys of earlier versions.
+    """
+
+    former_keys: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

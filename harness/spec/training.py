@@ -41,10 +41,13 @@ class TrainingSpec(Spec):
         position_decay: weight decay of position tables too.
         ema_decay: evaluates an exponential moving average of the weights, whose decay rises to this number as the steps
             become many; None: the weights themselves.
-        amp: automatic mixed precision (bfloat16 on CPU, float16 with loss scaling on CUDA).
+        precision: of the forward pass and its gradients, by torch's names; the weights are float32. `bfloat16` and
+            `float16` are automatic mixed precision, the latter with loss scaling.
         augmentation: random changes of the images.
         token_labels: what the tokens are trained on; None: the class of the image alone is learned.
     """
+
+    former_keys = {"amp": "precision; `amp: true` was `precision: float16` on a GPU, `bfloat16` on a CPU"}
 
     opt: Annotated[str, AfterValidator(check_optimizer)] = "adamw"
     lr: PositiveFloat
@@ -61,7 +64,7 @@ class TrainingSpec(Spec):
     clip_grad: PositiveFloat | None = None
     smoothing: Probability = 0.0
     ema_decay: Probability | None = None
-    amp: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     augmentation: AugmentationSpec = AugmentationSpec()
     token_labels: TokenLabelsSpec | None = None
 

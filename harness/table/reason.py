@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from harness.errors import Cause
 from harness.record import Record, RunStatus
 from harness.tasks import TASKS
 
@@ -25,13 +26,19 @@ def explain(record: Record) -> str:
     if guessing:
         return guessing
     if record.status_detail:
-        return record.status_detail.splitlines()[0]
+        module = f", first in {record.module}" if record.module else ""
+        return f"{record.status_detail.splitlines()[0]}{module}"
     limit = LIMIT_OF.get(record.status, "")
     return f"{limit} {record.limits[limit]:g}" if limit in record.limits else ""
 
 
+def find_cause(record: Record) -> str:
+    """Which numbers of a run were not finite, or `chance` where it guesses; empty for other outcomes."""
+    return Cause.CHANCE.value if is_run_at_chance(record) else "" if record.cause is None else record.cause.value
+
+
 def describe_outcome(record: Record) -> str:
-    """Both: `diverged at step 412: the training loss is nan`."""
+    """Both: `diverged at step 412: the norm of the gradients is nan, first in layers.0.blocks.1.attn`."""
     return ": ".join(part for part in (name_outcome(record), explain(record)) if part)
 
 

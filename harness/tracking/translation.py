@@ -17,6 +17,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.credentials import hide_credentials
+from harness.errors import Cause
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
@@ -179,6 +180,8 @@ def to_outcome_tags(record: Record) -> dict[str, str]:
         "status": record.status.value,
         "status_detail": record.status_detail[:MAX_TAG_LENGTH],
         **({} if record.step is None else {"status_step": str(record.step)}),
+        **({} if record.cause is None else {"status_cause": record.cause.value}),
+        **({} if not record.module else {"status_module": record.module}),
         **({} if record.task == DEFAULT_TASK else {"task": record.task}),
         **to_json_tag("provenance", record.provenance),
         **to_json_tag("limits", record.limits),
@@ -263,6 +266,8 @@ def to_record(run: "Run", curve: tuple[EpochMetrics, ...] = ()) -> Record:
         provenance=read_json_tag("provenance", tags),
         status_detail=detail,
         step=int(step) if step is not None and step.isdecimal() else None,
+        cause=Cause(tags["status_cause"]) if tags.get("status_cause") in set(Cause) else None,
+        module=tags.get("status_module", ""),
         limits={name: float(value) for name, value in read_json_tag("limits", tags).items()},
         run_id=run.info.run_id,
         end_time=(run.info.end_time or 0) / 1000,

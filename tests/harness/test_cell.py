@@ -232,7 +232,7 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "clip_grad": 5.0,
         "smoothing": 0.1,
         "ema_decay": 0.9,
-        "amp": True,
+        "precision": "bfloat16",
     },
     "augmentation": {
         "hflip": 0.5,
@@ -340,3 +340,14 @@ def test_fields_of_levels_that_a_cell_does_not_have_are_not_written(spec: Experi
     stages = plan_cell(spec, {}).to_dict()["attention"]
     assert {"window_size", "shift_size"} <= set(stages[0])
     assert not {"kernel_size", "ghost_lambda"} & set(stages[0])
+
+
+def test_float16_keeps_the_id_that_it_had_as_amp(
+    spec: ExperimentSpec, plan_cell: PlanCell, vary_recipe: VaryRecipe
+) -> None:
+    cell = plan_cell(vary_recipe(spec, "training", precision="float16"), {})
+    assert cell.to_identity()["training"] == {"lr": 1e-3, "batch_size": 16, "epochs": 2, "amp": True}
+    content = cell.to_dict()
+    older = {name: value for name, value in content["training"].items() if name != "precision"}
+    assert Cell.from_dict({**content, "training": {**older, "amp": True}}) == cell
+    assert Cell.from_dict({**content, "training": {**older, "amp": False}}) == plan_cell(spec, {})

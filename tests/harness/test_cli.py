@@ -251,7 +251,10 @@ def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixt
         *("experiment", "recipe", "overrides", "is_planned", "runs", "counts"),
         *("seconds_left", "is_measured", "problem"),
     }
-    assert set(status["runs"][0]) == {"row", "seed", "cell_id", "state", "run_id", "status", "outcome", "reason"}
+    assert set(status["runs"][0]) == {
+        *("row", "seed", "cell_id", "state", "run_id", "status", "outcome", "reason"),
+        *("cause", "step", "module"),
+    }
     assert status["runs"][0]["run_id"] == run_id
     (run,) = read_json(capsys, "show", run_id)["runs"]
     assert run["metrics"] == {"test/top1": 58.0, "val/loss": None}

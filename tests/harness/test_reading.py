@@ -1,11 +1,12 @@
 import json
+import pickle
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.errors import SpecError
-from harness.reading import error_at, find_experiment, get_shipped_dir, load_spec
-from harness.spec import ExperimentSpec
+from harness.reading import find_experiment, get_shipped_dir, load_spec
 from harness.tracking.translation import read_overrides
 
 EXPERIMENT = """\
@@ -491,12 +492,20 @@ def test_a_directory_is_no_experiment(tmp_path: Path) -> None:
         load_spec(tmp_path)
 
 
-def test_a_later_mistake_still_finds_its_place(experiment: Path) -> None:
-    spec = load_spec(experiment, overrides=["rows.A.heads=3"])
-    assert str(error_at(spec, "no", "rows", "B")) == f"{experiment}:7: rows.B: no"
-    assert str(error_at(spec, "no", "rows", "A", "heads")) == "--set rows.A.heads=3: rows.A.heads: no"
+def test_a_later_mistake_finds_its_place_without_the_file(experiment: Path) -> None:
+    spec = pickle.loads(pickle.dumps(load_spec(experiment, overrides=["rows.A.heads=3"])))
+    experiment.unlink()
+    assert str(spec.error("no", "rows", "B")) == f"{experiment}:7: rows.B: no"
+    assert str(spec.error("no", "rows", "A", "heads")) == "--set rows.A.heads=3: rows.A.heads: no"
 
 
 def test_a_spec_that_was_not_read_from_a_file_tells_the_key(experiment: Path) -> None:
-    spec: ExperimentSpec = load_spec(experiment).model_copy(update={"path": None})
-    assert str(error_at(spec, "no", "rows", "B")) == "rows.B: no"
+    spec = load_spec(experiment).with_positions(None)
+    assert str(spec.error("no", "rows", "B")) == "rows.B: no"
+
+
+def test_a_key_of_an_earlier_version_names_the_one_of_today(experiment: Path) -> None:
+    change(experiment.parent / "recipes" / "tiny.yaml", "batch_size: 16", "batch_size: 16, amp: true")
+    assert re.fullmatch(
+        r".*tiny.yaml:\d+: training.amp: this key is now precision; `amp: true` was .*", message_of(experiment)
+    )

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import subprocess
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from harness.build import build_model
 from harness.data import load_data
 from harness.data.memory import ImageSet, MemoryData, Splits
-from harness.errors import Diverged
+from harness.errors import Cause, Diverged
 from harness.floors import build_mlp
 from harness.plan import make_plan
 from harness.reading import load_spec
@@ -121,12 +122,13 @@ def test_drop_path_follows_its_own_stream() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"amp": True},
+        {"precision": "bfloat16"},
+        {"precision": "float16"},
         {"augmentation": AugmentationSpec(mixup=0.8, cutmix=1.0)},
         {"ema_decay": 0.8},
         {"opt": "lamb"},
     ],
-    ids=["amp", "mixing", "average", "lamb"],
+    ids=["bfloat16", "float16", "mixing", "average", "lamb"],
 )
 def test_a_switch_of_the_recipe_trains_too(values: dict[str, object]) -> None:
     curve = _curve(**values)
@@ -164,7 +166,7 @@ def test_recipe_imagenet_does_a_step_with_every_switch_on(tmp_path: Path) -> Non
     changed = ["data.num_classes=2", "data.loading_workers=0", "training.batch_size=2", "training.ema_decay=0.9999"]
     plan = make_plan(load_spec(Path("experiments/table1.yaml"), recipe="imagenet", overrides=changed))
     cell = plan.rows[0].cell
-    assert cell.training.amp
+    assert cell.training.precision == "float16"
     data = load_data(cell.data, cell.training, replicate=0, data_dir=tmp_path, device=CPU)
     training = Training(
         build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU
@@ -180,12 +182,12 @@ class _Broken(nn.Module):
     def __init__(self, at: int) -> None:
         super().__init__()
         self.linear, self.at, self.calls = nn.Linear(64, 4), at, 0
-        self.weak = nn.Parameter(torch.zeros(1))
+        self.scale = nn.ParameterDict({"weak": torch.zeros(1)})
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.linear(images.flatten(1))
         self.calls += 1
-        return self.harm(logits) if self.calls == self.at + 1 else logits + self.weak
+        return self.harm(logits) if self.calls == self.at + 1 else logits + self.scale["weak"]
 
     def harm(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
@@ -198,29 +200,33 @@ class _InfiniteLoss(_Broken):
 
 class _InfiniteGradient(_Broken):
     def harm(self, logits: Tensor) -> Tensor:
-        return logits + (self.weak - self.weak.detach()).sqrt()
+        return logits + (self.scale["weak"] - self.scale["weak"].detach()).sqrt()
 
 
 class _InfiniteWeight(_Broken):
     def harm(self, logits: Tensor) -> Tensor:
-        self.unused = nn.Parameter(torch.tensor([1.0, math.nan]))
+        self.scale["unused"] = torch.tensor([1.0, math.nan])
         return logits
 
 
 @pytest.mark.parametrize(
-    ("model", "message", "step"),
+    ("model", "message", "step", "cause", "module"),
     [
-        (_InfiniteLoss(3), "training loss is nan at step 3", 3),
-        (_InfiniteGradient(4), "norm of the gradients is (nan|inf) at step 4", 4),
-        (_InfiniteWeight(5), "weight is not finite at step 19", 19),
-        (_InfiniteLoss(20), "validation loss is nan at step 19", 19),
+        (_InfiniteLoss(3), "training loss is nan at step 3", 3, Cause.LOSS, ""),
+        (_InfiniteGradient(4), "norm of the gradients is (nan|inf) at step 4", 4, Cause.GRADIENT, "scale"),
+        (_InfiniteWeight(5), "weight is not finite at step 19", 19, Cause.WEIGHT, "scale"),
+        (_InfiniteLoss(20), "validation loss is nan at step 19", 19, Cause.VALIDATION, ""),
     ],
     ids=["loss", "gradient", "weight", "validation"],
 )
-def test_leaving_the_finite_numbers_is_divergence(model: nn.Module, message: str, step: int) -> None:
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_leaving_the_finite_numbers_is_divergence(
+    model: nn.Module, message: str, step: int, cause: Cause, module: str, clip_grad: float | None
+) -> None:
+    """Clipping by a norm that is nan makes every gradient nan, so that they are examined before."""
     with pytest.raises(Diverged, match=message) as caught:
-        list(_start(model, weight_decay=0.0, lr=1e-5))
-    assert caught.value.step == step
+        list(_start(copy.deepcopy(model), weight_decay=0.0, lr=1e-5, clip_grad=clip_grad))
+    assert (caught.value.step, caught.value.cause, caught.value.module) == (step, cause, module)
 
 
 class _Amplifier(nn.Module):
@@ -265,10 +271,11 @@ def test_an_infinite_gradient_without_a_loss_scale_to_blame_is_divergence() -> N
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_model_trains_on_cuda_with_automatic_mixed_precision() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_model_trains_on_cuda_in_every_precision(precision: str) -> None:
     training = _start(_with_dropout())
     cuda = torch.device("cuda")
-    spec = _training(amp=True, **EVERYTHING)
+    spec = _training(precision=precision, **EVERYTHING)
     data = MemoryData(
         DataSpec(name="bars", num_classes=4, channels=1, image_size=8, val_images=100),
         spec,

@@ -33,7 +33,7 @@ def forecast_swin_t(preset: str, heads: str, backend: str) -> Forecast:
     """At 128 images under mixed precision, for a GPU."""
     config = make_config({"backend": backend}, base=get_preset(preset).config)
     num_heads = {"2x": tuple(2 * heads for heads in SWIN_T.num_heads), "C": SWIN_T.widths}[heads]
-    training = TrainingSpec(lr=1e-3, batch_size=1024, epochs=1, amp=True)
+    training = TrainingSpec(lr=1e-3, batch_size=1024, epochs=1, precision="float16")
     return forecast_memory(Cell("swin", SWIN_T, (config,) * 4, num_heads, IMAGENET, training), num_images=128)
 
 
@@ -54,19 +54,21 @@ def measure(cell: Cell, num_images: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
-    ("fields", "amp"),
+    ("fields", "precision"),
     [
-        pytest.param({}, False, id="window"),
-        pytest.param({}, True, id="window, mixed precision"),
-        pytest.param({"backend": "torch"}, False, id="window by dense products"),
-        pytest.param({"neighborhood": "sliding_window"}, False, id="sliding, fused"),
-        pytest.param({"neighborhood": "sliding_window", "normalization": "filter_norm"}, False, id="sliding, composed"),
-        pytest.param({"neighborhood": "sliding_window", "backend": "dense"}, False, id="dense"),
-        pytest.param({"neighborhood": "sliding_window", "backend": "dense"}, True, id="dense, mixed precision"),
+        pytest.param({}, "float32", id="window"),
+        pytest.param({}, "bfloat16", id="window, mixed precision"),
+        pytest.param({"backend": "torch"}, "float32", id="window by dense products"),
+        pytest.param({"neighborhood": "sliding_window"}, "float32", id="sliding, fused"),
+        pytest.param(
+            {"neighborhood": "sliding_window", "normalization": "filter_norm"}, "float32", id="sliding, composed"
+        ),
+        pytest.param({"neighborhood": "sliding_window", "backend": "dense"}, "float32", id="dense"),
+        pytest.param({"neighborhood": "sliding_window", "backend": "dense"}, "bfloat16", id="dense, mixed precision"),
     ],
 )
-def test_the_forecast_is_within_15_percent_of_what_a_process_holds(fields: dict[str, Any], amp: bool) -> None:
-    cell = make_cell(fields, amp=amp)
+def test_the_forecast_is_within_15_percent_of_what_a_process_holds(fields: dict[str, Any], precision: str) -> None:
+    cell = make_cell(fields, precision=precision)
     forecast = forecast_memory(cell, num_images=32, device="cpu")
     measured = measure(cell, 32)
     assert forecast.total == pytest.approx(measured, rel=0.15)
@@ -105,7 +107,9 @@ def test_parameters_gradients_and_states_are_counted() -> None:
 
 @pytest.mark.slow
 def test_mixed_precision_keeps_less() -> None:
-    half, full = (forecast_memory(make_cell({}, amp=amp), num_images=2) for amp in (True, False))
+    half, full = (
+        forecast_memory(make_cell({}, precision=precision), num_images=2) for precision in ("float16", "float32")
+    )
     assert 0.4 * full.saved < half.saved < 0.9 * full.saved
 
 

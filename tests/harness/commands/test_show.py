@@ -63,7 +63,7 @@ def test_a_run_is_shown_with_all_that_is_known(desk: Desk) -> None:
     assert "in small, recipe tiny, as 'Net7-N'" in text
     assert ["test/top1", "58.25"] in [line.split() for line in text.splitlines()]
     assert ["commit", "abcdef"] in [line.split() for line in text.splitlines()]
-    assert "stage 1: parameterization position_bias + position_key + query_key + query_position" in text
+    assert "stage 1: parameterization query_key + query_position" in text
     assert "neighborhood sliding_window" in text
     assert "lr 0.001, batch_size 10, epochs 2" in text
     assert "weight_decay" not in text  # at its default
@@ -90,7 +90,7 @@ def test_a_cell_is_shown_with_the_newest_run_of_every_seed(desk: Desk) -> None:
     assert set(plain) == {"cell_id", "places", "levels", "config", "runs", "earlier"}
     assert set(plain["runs"][0]) == {
         *("run_id", "reused_from", "experiment", "recipe", "overrides", "row", "seed", "levels", "status", "reason"),
-        *("started", "ended", "process", "limits", "metrics", "curve", "provenance"),
+        *("cause", "step", "module", "started", "ended", "process", "limits", "metrics", "curve", "provenance"),
         *("command", "location", "artifacts"),
     }
     assert "seed 0: failed: KeyError: 'x'" in desk.show(first).splitlines()

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from harness.build import build_model, describe_kernels
 from harness.data import fashion_mnist
 from harness.engines.memory import OutOfMemoryKills
-from harness.errors import Diverged, LoaderKilled, StoreError
+from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.execution.cell import Ended, classify, run_cell
 from harness.execution.context import RunContext, execute_cell
 from harness.execution.open_run import Note, Opened
@@ -135,6 +135,9 @@ def test_a_divergence_is_a_result_with_its_step(
     assert record.step is not None
     assert record.step < 40
     assert "not finite" in record.status_detail or " is " in record.status_detail
+    assert record.cause in (Cause.LOSS, Cause.GRADIENT, Cause.WEIGHT, Cause.VALIDATION)
+    (stored,) = tracker.ledger([record.cell_id])
+    assert (stored.cause, stored.module) == (record.cause, record.module)
     assert record.metrics["params"] > 0
     assert "at step" in read_artifact(tracker, record, "error.txt").read_text()
 
@@ -175,13 +178,16 @@ def test_a_store_that_breaks_is_not_the_runs_failure(
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (Diverged("the training loss is nan", step=412), (RunStatus.DIVERGED, "the training loss is nan", 412)),
-        (MemoryError(), (RunStatus.OUT_OF_MEMORY, "", None)),
-        (torch.OutOfMemoryError("CUDA out of memory"), (RunStatus.OUT_OF_MEMORY, "", None)),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), (RunStatus.OUT_OF_MEMORY, "", None)),
-        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), (RunStatus.OUT_OF_MEMORY, "", None)),
-        (FileNotFoundError("no such file"), (RunStatus.FAILED, "FileNotFoundError: no such file", None)),
-        (RuntimeError("shapes do not match"), (RunStatus.FAILED, "RuntimeError: shapes do not match", None)),
+        (
+            Diverged("the norm of the gradients is nan", step=412, cause=Cause.GRADIENT, module="head"),
+            Ended(RunStatus.DIVERGED, "the norm of the gradients is nan", 412, Cause.GRADIENT, "head"),
+        ),
+        (MemoryError(), Ended(RunStatus.OUT_OF_MEMORY)),
+        (torch.OutOfMemoryError("CUDA out of memory"), Ended(RunStatus.OUT_OF_MEMORY)),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), Ended(RunStatus.OUT_OF_MEMORY)),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), Ended(RunStatus.OUT_OF_MEMORY)),
+        (FileNotFoundError("no such file"), Ended(RunStatus.FAILED, "FileNotFoundError: no such file")),
+        (RuntimeError("shapes do not match"), Ended(RunStatus.FAILED, "RuntimeError: shapes do not match")),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value[0].value,
 )
@@ -206,13 +212,13 @@ def test_a_killed_loading_process_is_told_from_a_bug(
     kills = OutOfMemoryKills()
     monkeypatch.setattr("harness.engines.memory.count_kills", lambda: kills._known + counted)
     error = LoaderKilled(f"a process that loads images was {name_signal(number)}", number)
-    assert classify(error, kills) == (expected, str(error), None)
+    assert classify(error, kills) == Ended(expected, str(error))
 
 
 def test_the_allocators_own_error_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
-    assert classify(caught.value, OutOfMemoryKills()) == (RunStatus.OUT_OF_MEMORY, "", None)
+    assert classify(caught.value, OutOfMemoryKills()) == Ended(RunStatus.OUT_OF_MEMORY)
 
 
 def test_cost_needs_no_memory(plan: Plan) -> None:

@@ -1,8 +1,9 @@
 import pytest
 
+from harness.errors import Cause
 from harness.record import RunStatus
 from harness.table import make_table, to_markdown
-from harness.table.reason import describe_outcome, explain
+from harness.table.reason import describe_outcome, explain, find_cause
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def make_measured(make_record):
 
 def test_a_run_at_chance_says_so_with_its_numbers(make_measured) -> None:
     record = make_measured("Net1", 0, 10.4)
+    assert find_cause(record) == "chance"
     assert describe_outcome(record) == ("at chance: 10.4 % of 1,000 validation images are right, guessing gets 10 %")
 
 
@@ -35,6 +37,11 @@ def test_few_images_or_some_learning_are_not_called_chance(make_measured, top1, 
             RunStatus.DIVERGED,
             {"step": 412, "status_detail": "the training loss is nan"},
             "diverged at step 412: the training loss is nan",
+        ),
+        (
+            RunStatus.DIVERGED,
+            {"step": 7, "status_detail": "a weight is not finite", "cause": Cause.WEIGHT, "module": "layers.0.attn"},
+            "diverged at step 7: a weight is not finite, first in layers.0.attn",
         ),
         (RunStatus.OUT_OF_MEMORY, {"limits": {"memory_limit_gb": 2.0}}, "out of memory: memory_limit_gb 2"),
         (RunStatus.TIMED_OUT, {"limits": {"time_limit_minutes": 0.5}}, "timed out: time_limit_minutes 0.5"),

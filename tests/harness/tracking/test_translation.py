@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import Metric
 
+from harness.errors import Cause
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.translation import (
@@ -112,3 +114,14 @@ def test_an_infinite_loss_comes_back_infinite():
     stored = 1.7976931348623157e308
     curve = to_curve({STEPS: [Metric(STEPS, 10, 100, 1)], "train/loss": [Metric("train/loss", stored, 100, 1)]})
     assert curve[0].metrics["train/loss"] == math.inf
+
+
+def test_the_cause_of_a_divergence_is_kept_and_older_stores_have_none():
+    record = Record(
+        "cell", "Net7", 0, RunStatus.DIVERGED, {}, (), {}, "the norm of the gradients is nan", 412,
+        Cause.GRADIENT, "layers.0.blocks.1.attn", run_id="1",
+    )  # fmt: skip
+    tags = {"cell_id": "cell", **to_outcome_tags(record)}
+    assert to_record(make_run(tags)) == record
+    older = {name: tag for name, tag in tags.items() if name not in ("status_cause", "status_module")}
+    assert to_record(make_run(older)) == replace(record, cause=None, module="")
