@@ -22,8 +22,8 @@ from harness.search.space import make_space
 from harness.search.spec import SearchSpec
 from harness.search.study import Study
 from harness.search.trial import Outcome, TrialState
-from harness.table.display import count_noun
 from harness.tasks import DEFAULT_MEASURE, find_measure
+from harness.text import count_noun
 
 Show = Callable[[SearchEvent], None]
 

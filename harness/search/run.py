@@ -16,6 +16,7 @@ from harness.execution.plan import RunOptions, check_files, check_results, guard
 from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
+from harness.report.files import name_folder
 from harness.search.controls import WINNER, judge_controls, plan_controls
 from harness.search.events import SearchEnded, SearchEvent, StudyOpened, TrialEnded, TrialInterrupted, TrialStarted
 from harness.search.report import Comparison, describe_values, to_description, write_report
@@ -24,8 +25,6 @@ from harness.search.spec import SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
 from harness.search.trial import Outcome
-from harness.table.display import to_display
-from harness.table.report import name_folder
 from harness.table.selection import Digests
 from harness.tasks import find_measure
 from harness.tracking import Tracker
@@ -91,9 +90,8 @@ def run_comparison(
     for event in run_plan(plan, tracker=tracker, engine=engine, options=settings):
         if isinstance(event, TableWritten):
             study = Study(make_space(spec), options.storage)
-            records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
-            controls = judge_controls(study.space, plan, records)
-            shown = Comparison(to_display(event.frame, plan.spec), controls, plan.skipped)
+            controls = judge_controls(study.space, event.results.replicates)
+            shown = Comparison(event.results.grid, controls, plan.skipped)
             with guarded(options.results):
                 files = write_report(study, options.results, comparison=shown)
             yield replace(event, files=(*event.files, *files))
