@@ -1,5 +1,6 @@
 """Records → typed DataFrame: the columns of every table as objects, comparisons, claims and effects."""
 
+from harness.table.column import Column, Kind, Latex, Note, Place
 from harness.table.columns import COLUMNS, list_columns, make_columns
 from harness.table.records import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records
 from harness.table.results import Results, make_results
@@ -7,6 +8,11 @@ from harness.table.results import Results, make_results
 __all__ = [
     "COLUMNS",
     "COMPARISON_COLUMNS",
+    "Column",
+    "Kind",
+    "Latex",
+    "Note",
+    "Place",
     "Results",
     "compare_records",
     "list_columns",

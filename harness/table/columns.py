@@ -63,7 +63,7 @@ MAX_NAME_LENGTH = 30
 
 def list_columns(spec: ExperimentSpec) -> tuple[str, ...]:
     """Names of the frame's and the csv's columns; those of scores have the names of the task's measures in them."""
-    return tuple(column.name for column in make_columns(spec))
+    return tuple(column.name for column in make_columns(list_measures(spec), baseline=spec.baseline))
 
 
 def list_shown(spec: ExperimentSpec) -> tuple[str, ...]:
@@ -72,11 +72,14 @@ def list_shown(spec: ExperimentSpec) -> tuple[str, ...]:
     return tuple(SCORE if column == deciding else column for column in spec.columns)
 
 
-def make_columns(spec: ExperimentSpec) -> tuple[Column[Entry], ...]:
-    """What a table says comes first: row, score, difference, verdict; then sizes and origin."""
-    measure, *others = list_measures(spec)
+def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[Entry], ...]:
+    """What a table says comes first: row, score, difference, verdict; then sizes and origin.
+
+    The first of `measures` decides.
+    """
+    measure, *others = measures
     compared = make_comparison_columns(
-        measure, title=f"Δ to {spec.baseline} [95 %]", key="delta", note=Note(2, notes.explain_delta)
+        measure, title=f"Δ to {baseline} [95 %]", key="delta", note=Note(2, notes.explain_delta)
     )
     mean, std, val_mean = _make_scores(measure)
     name = Column[Entry](

@@ -18,7 +18,7 @@ from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks
 from harness.table.findings import Findings, make_findings
 from harness.table.scores import ScoreColumns, name_scores
 from harness.table.selection import Digests, Replicates, Runs, is_comparable, is_thinned, select_replicates
-from harness.tasks import find_measure
+from harness.tasks import find_measure, list_measures
 
 FLOORS_TITLE = "floors:"
 
@@ -95,7 +95,7 @@ def make_results(
         sizes: what a row without any run has for parameters and multiply-adds.
     """
     rows = select_replicates(plan, records, current or {})
-    columns = make_columns(plan.spec)
+    columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
     by_name = {row.row.name: row for row in rows}
     entries = _list_entries(plan, rows, by_name.get(plan.spec.baseline), sizes or {})
     return Results(plan, columns, make_frame(columns, entries), make_findings(plan, by_name), by_name)
