@@ -5,7 +5,8 @@ from typing import Any
 
 from harness.report.summary import name_recipe
 from harness.table.column import Column, Latex, Row, select_shown
-from harness.table.columns import is_complete, list_shown
+from harness.table.columns import list_shown
+from harness.table.columns.outcomes import is_complete
 from harness.table.format import break_latex
 from harness.table.results import FLOORS_TITLE, Results
 from harness.text import count_noun, escape_latex

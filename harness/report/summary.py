@@ -7,10 +7,11 @@ import pandas as pd
 from harness.plan import PlannedRow
 from harness.report.training import to_training_notes
 from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Plot, RecipeSpec
-from harness.table.columns import list_shown, show_date
+from harness.table.columns import list_shown
+from harness.table.columns.origin import show_date
+from harness.table.columns.paper import to_source
 from harness.table.findings import Findings
 from harness.table.format import show_count
-from harness.table.notes import to_source
 from harness.table.results import Results
 from harness.tasks import TASKS
 from harness.text import NOTHING, count_noun, escape_code, escape_markdown

@@ -1,20 +1,15 @@
 """Numbers and curves as text: for people, for LaTeX and for csv."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.measure import Measure
 from harness.text import NOTHING, escape_latex
-from paradigms.config import TERMS
 
 CURVE_POINTS = 6
-QUOTED = "†"
-TICK = "✓"
-TERM_TITLES = dict(zip(TERMS, ("q·k", "q·r", "r·k", "b"), strict=True))
-"""Of the columns that say which terms of Eq. 4 a row has."""
 
 UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 
@@ -42,6 +37,11 @@ def show_count(value: Any) -> str:
 def show_curve(curve: Mapping[int, float], form: str) -> str:
     """A score by epoch: `50: 71.50, 100: 74.90`."""
     return ", ".join(f"{epoch}: {score:{form}}" for epoch, score in curve.items())
+
+
+def number_epochs(curve: Sequence[float]) -> dict[int, float]:
+    """A score by epoch, from 1."""
+    return dict(enumerate(curve, start=1))
 
 
 def show_short_curve(curve: Mapping[int, float], measure: Measure) -> str:

@@ -12,7 +12,8 @@ from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.statistics import compare
 from harness.table.column import Column, Kind, make_frame, to_rows
-from harness.table.columns import PROVENANCE, make_factor_columns
+from harness.table.columns.levels import make_factor_columns
+from harness.table.columns.origin import PROVENANCE
 from harness.table.comparison import Compared, judge, make_comparison_columns
 from harness.table.entry import list_scores
 from harness.table.selection import Digests, Replicates, Runs, is_comparable, is_thinned, select_replicates

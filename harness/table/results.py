@@ -13,10 +13,10 @@ from harness.rows import list_rows
 from harness.statistics import Comparison, compare
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
+from harness.table.columns.scores import ScoreColumns, name_scores
 from harness.table.comparison import judge
 from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks
 from harness.table.findings import Findings, make_findings
-from harness.table.scores import ScoreColumns, name_scores
 from harness.table.selection import Digests, Replicates, Runs, is_comparable, is_thinned, select_replicates
 from harness.tasks import find_measure, list_measures
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from harness.table.column import Row
-from harness.table.columns import show_replicates
+from harness.table.columns.outcomes import show_replicates
 from harness.table.entry import QUOTED
 from harness.table.format import join
 from harness.table.reason import show_outcomes

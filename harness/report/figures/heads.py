@@ -15,8 +15,8 @@ from harness.report.figures.gaps import explain_gap, list_gaps
 from harness.report.summary import name_recipe
 from harness.rows import list_rows
 from harness.table.column import Row
+from harness.table.columns.scores import ScoreColumns
 from harness.table.results import Results
-from harness.table.scores import ScoreColumns
 from harness.text import escape_figure
 
 MARKERS = "os^Dv*"

@@ -13,8 +13,8 @@ from harness.report.figures.gaps import list_gaps
 from harness.report.figures.labels import Point, name_points
 from harness.report.summary import name_recipe
 from harness.table.column import Row
+from harness.table.columns.scores import ScoreColumns
 from harness.table.results import Results
-from harness.table.scores import ScoreColumns
 from harness.text import escape_figure
 
 WIDE = 20.0
