@@ -1,4 +1,4 @@
-"""Loads plug-ins: levels, datasets and tasks from entry points, modules or files.
+"""Loads plug-ins: levels, datasets, tasks and columns from entry points, modules or files.
 
 An entry point is of the group `elsa_ablation.<room>` and called like its level. A module lists its levels as the rooms
 do: `NORMALIZATIONS = {"mine": Mine}`. Torch is imported where there is something to load, not before.
@@ -37,6 +37,7 @@ MAPPINGS = {
     "backbone": "BACKBONES",
     "dataset": "DATASETS",
     "task": "TASKS",
+    "column": "COLUMNS",
 }
 """What a module calls its levels of each room."""
 
@@ -126,6 +127,9 @@ def _add(room: str, name: str, level: Any, module: ModuleType) -> None:
     from paradigms.plugins import add_level
 
     try:
+        if room == "column":
+            _add_column(name, level)
+            return  # no run depends on it
         if name not in FOREIGN and (name in LEVELS or name in DATASETS or name in TASKS):
             raise ValueError(f"{room} {name!r}: a level or dataset of this name exists already; choose another name")
         if room == "dataset":
@@ -165,6 +169,21 @@ def _add_task(name: str, task: Any) -> None:
         raise ValueError(f"task {name!r}: each measure needs a name that no other column has, got {names}")
     if TASKS.setdefault(name, task) is not task:
         raise ValueError(f"task {name!r} exists already; choose another name")
+
+
+def _add_column(name: str, column: Any) -> None:
+    """A column has a name that no other one has; by its key an experiment asks for it."""
+    from harness.table import COLUMNS as ADDED
+    from harness.table import Column, make_columns
+
+    if not isinstance(column, Column) or column.name != name:
+        raise ValueError(f"column {name!r} must be a harness.table.Column of this name, got {column!r}")
+    taken = (each.name for task in TASKS.values() for each in make_columns(task.measures, baseline=""))
+    if ADDED.get(name) is not column and name in taken:
+        raise ValueError(f"column {name!r} exists already; choose another name")
+    ADDED[name] = column
+    if column.key and column.key not in COLUMNS:
+        COLUMNS.append(column.key)
 
 
 def _add_backbone(name: str, backbone: Any) -> None:

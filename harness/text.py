@@ -1,4 +1,4 @@
-r"""Escapes text from outside for each output format, one function per format.
+r"""Text for people, and how each output format escapes what comes from outside.
 
 Names of rows, titles, notes, names of files and messages of errors may have any character. Every format has it on one
 line, and control characters as their escapes (`\x1b`): they would move a terminal's cursor, break a csv or an SVG.
@@ -12,6 +12,9 @@ from harness.names import to_printable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NOTHING = "—"
+"""Stands where a table has no value."""
 
 _BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -65,6 +68,16 @@ _LATEX = str.maketrans(
     }
 )
 """What LaTeX would take for a command, and what its standard fonts lack."""
+
+
+def count_noun(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def write_size(size: tuple[int, ...]) -> str:
+    """Rows and columns: `14x7`."""
+    return "x".join(map(str, size))
 
 
 def find_control(text: str) -> str | None:

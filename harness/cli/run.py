@@ -75,7 +75,7 @@ def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collecti
     """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.execution import TableWritten
-    from harness.table import to_text
+    from harness.report.terminal import to_text
     from harness.tasks import find_measure
 
     tally = Tally()
@@ -96,8 +96,8 @@ def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collecti
         )
         return INTERRUPTED
     assert isinstance(event, TableWritten)
-    shown = event.frame if rows is None else event.frame[event.frame["row"].isin(rows)]
-    echo(f"\n{to_text(shown, plan, event.findings)}\n\n{list_files(event.files)}")
+    results = event.results if rows is None else event.results.select(rows)
+    echo(f"\n{to_text(results)}\n\n{list_files(event.files)}")
     for record in tally.failed:
         echo(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     for record in tally.interrupted:

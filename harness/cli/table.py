@@ -35,16 +35,17 @@ def execute(options: argparse.Namespace) -> int:
     shown = {row.name for row in select_rows(plan, options.rows).rows}
     from harness.execution import write_results
     from harness.execution.plan import check_results
-    from harness.table import to_plain, to_text
-    from harness.table.report import find_folder
+    from harness.report.document import to_plain
+    from harness.report.files import find_folder
+    from harness.report.terminal import to_text
     from harness.tracking import MlflowTracker
 
     check_results(find_folder(plan.spec, find_results(options)), plan.spec.name)
     tracker = MlflowTracker(find_store(options))
     written = write_results(plan, tracker, find_digests(plan, options), find_results(options))
-    frame = written.frame[written.frame["row"].isin(shown)] if options.rows else written.frame
+    results = written.results.select(shown) if options.rows else written.results
     if options.json:
-        print_json(to_plain(frame, plan, written.findings, written.files))
+        print_json(to_plain(results, written.files))
         return 0
-    echo(f"{to_text(frame, plan, written.findings)}\n\n{list_files(written.files)}")
+    echo(f"{to_text(results)}\n\n{list_files(written.files)}")
     return 0

@@ -19,7 +19,7 @@ from harness.execution.prepared import measure_cost
 from harness.plan import PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
-from harness.table.display import count_noun, write_size
+from harness.text import count_noun, write_size
 from paradigms.config import CORE, AttentionConfig
 from paradigms.facts import FIELDS, NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.presets import PRESETS, write_equation

@@ -15,8 +15,8 @@ from harness.execution.prepared import measure_cost
 from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
-from harness.table.display import count_noun, write_size
-from harness.table.training import to_training_notes
+from harness.report.training import to_training_notes
+from harness.text import count_noun, write_size
 from paradigms.facts import NEIGHBORHOODS
 
 

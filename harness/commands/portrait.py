@@ -13,9 +13,9 @@ from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
 from harness.spec.data import DEFAULT_TASK
-from harness.table.display import NOTHING
 from harness.table.reason import describe_outcome, explain
 from harness.tasks import DEFAULT_MEASURE, TASKS
+from harness.text import NOTHING
 
 NUM_EPOCHS = 12
 """Epochs that are shown; of longer curves evenly spaced ones, the last among them."""

@@ -26,10 +26,9 @@ from harness.execution import (
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.table.display import count_noun
 from harness.table.reason import describe_outcome, explain
 from harness.tasks import DEFAULT_MEASURE
-from harness.text import escape_terminal
+from harness.text import count_noun, escape_terminal
 
 Show = Callable[[Event], None]
 

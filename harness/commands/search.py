@@ -28,8 +28,8 @@ from harness.search.space import make_space
 from harness.search.spec import WINNER, SearchSpec
 from harness.search.study import Study
 from harness.search.trial import TrialResult, TrialState
-from harness.table.display import count_noun
 from harness.tasks import DEFAULT_MEASURE, find_measure
+from harness.text import count_noun
 
 Show = Callable[[SearchEvent], None]
 

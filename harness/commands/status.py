@@ -18,8 +18,8 @@ from harness.plan import Plan, make_plan
 from harness.project import find_root
 from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
-from harness.table.display import NOTHING
 from harness.table.reason import explain, find_cause, name_outcome
+from harness.text import NOTHING
 from harness.tracking import StoredRun, Tracker
 
 STATES = ("done", "running", "failed", "stale", "open")

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from harness.execution.ledger import Entry
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
-from harness.table import Findings
+from harness.table.results import Results
 from harness.trace import Rehearsal
 from harness.tracking import LiveRun
 
@@ -91,8 +89,7 @@ class RunEnded:
 class TableWritten:
     """At the end: the table of all that the store has of this plan."""
 
-    frame: pd.DataFrame
-    findings: Findings
+    results: Results
     files: tuple[Path, ...]
 
 

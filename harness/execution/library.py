@@ -54,8 +54,10 @@ def run(
         show: is called with every event of `harness.execution`, as it happens.
 
     Returns:
-        The table as its csv file has it: one line a row, columns `harness.table.list_columns`. A run that failed is
-        counted there, in `outcomes`.
+        The table with the columns of its csv file, `harness.table.list_columns`, one line per row. Cells are typed:
+        numbers are NaN or NA where there is none, `val_curve`, `marks`, `heads`, `overrides` and the provenance are
+        tuples, `outcomes` a tuple of status and step of each run without a measurement, `reasons` and
+        `published_curve` mappings (by seed, by epoch), `last_run` is a date.
 
     Raises:
         HarnessError: a mistake in the experiment, missing data, a store that cannot be used, or code of the project
@@ -74,7 +76,7 @@ def run(
         for event in events:
             show(event)
     assert isinstance(event, TableWritten)
-    return event.frame
+    return event.results.frame
 
 
 def read_records(
@@ -83,7 +85,7 @@ def read_records(
     """Read the runs that stand in an experiment's table, one line a run; none are an empty frame.
 
     They are one a row and seed, all runs of a row made by the same code from the same data, the newest where no run is
-    of today's. Columns: `harness.table.list_record_columns`.
+    of today's. Columns: `harness.table.list_record_columns`; `val_curve`, `heads` and `overrides` are tuples.
 
     Args:
         experiment: as in `run`.

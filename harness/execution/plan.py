@@ -19,9 +19,10 @@ from harness.execution.rehearsals import find_stored, forecast, list_failed, lis
 from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
+from harness.report.description import to_description
+from harness.report.files import find_folder
 from harness.spec import DataSpec
-from harness.table.description import to_description
-from harness.table.report import find_folder
+from harness.table.results import make_results
 from harness.tasks import find_measure
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
@@ -118,7 +119,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         except (StoreError, SpecError):
             invocation.finish((), "")  # every run has ended and is stored
             raise
-        invocation.finish(written.files, to_description(written.frame, plan))
+        invocation.finish(written.files, to_description(written.results))
         yield written
 
 
@@ -176,13 +177,12 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     records = attest(records, digests, find_rehearsals(records, digests, tracker))
     if not records:
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
-    from harness.plots.results import make_results  # not before: the memory of a run's process is measured
-    from harness.plots.table import write_report
+    from harness.report.write import write_report  # not before: the memory of a run's process is measured
 
     made = make_results(plan, records, current=digests)
     with guarded(find_folder(spec, results)):
         files = write_report(made, results)
-    return TableWritten(made.frame, made.findings, files)
+    return TableWritten(made, files)
 
 
 @contextmanager

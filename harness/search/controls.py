@@ -1,20 +1,19 @@
 """Compares a search's winner with controls, to see whether the searched values matter."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from harness.errors import SpecError
-from harness.plan import Plan, PlannedRow, SkippedRow
-from harness.record import Record
+from harness.measure import Measure
+from harness.plan import PlannedRow, SkippedRow
 from harness.search.space import Space
 from harness.search.spec import WINNER
 from harness.statistics import compare
-from harness.table.frame import to_verdicts
-from harness.table.selection import is_comparable, is_thinned, select_replicates
-
-COLUMNS = ("control", "pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "verdict")
+from harness.table.column import Column, make_frame
+from harness.table.comparison import Compared, judge, make_comparison_columns
+from harness.table.selection import Replicates, is_comparable, is_thinned
 
 
 def plan_controls(space: Space, values: Mapping[str, Any]) -> Iterator[PlannedRow | SkippedRow]:
@@ -29,20 +28,27 @@ def plan_controls(space: Space, values: Mapping[str, Any]) -> Iterator[PlannedRo
             yield SkippedRow(name, str(error))
 
 
-def judge_controls(space: Space, plan: Plan, records: Iterable[Record]) -> pd.DataFrame:
+def make_control_columns(measure: Measure) -> tuple[Column[Compared], ...]:
+    """In the order of the csv."""
+    compared = make_comparison_columns(measure)
+    del compared["sign_flip_p"]
+    return Column("control", lambda control: control.name), *compared.values()
+
+
+def judge_controls(space: Space, replicates: Mapping[str, Replicates]) -> pd.DataFrame:
     """The winner less each control, seed by seed, with 95 % Student-t intervals and Holm's correction over them.
 
     As in a table, rows of different images or code are not compared, and what a bad outcome has thinned out is
     unresolved.
     """
-    found = {replicates.row.name: replicates for replicates in select_replicates(plan, records, {})}
-    winner = found[WINNER]
-    controls = [found[name] for name in space.spec.controls if name in found and is_comparable(winner, found[name])]
-    comparisons = [compare(winner.scores, control.scores) for control in controls]
-    verdicts = to_verdicts(winner.measure, comparisons, [is_thinned(winner, control) for control in controls])
+    winner, measure = replicates[WINNER], replicates[WINNER].measure
+    controls = [replicates[name] for name in space.spec.controls if name in replicates]
+    comparable = [control for control in controls if is_comparable(winner, control)]
+    comparisons = [compare(winner.scores, control.scores) for control in comparable]
+    judged = judge(measure, comparisons, [is_thinned(winner, control) for control in comparable])
     lines = [
-        {"control": control.row.name, **verdict}
-        for control, verdict in zip(controls, verdicts, strict=True)
-        if verdict["verdict"]
+        Compared(control.row.name, None, verdict)
+        for control, verdict in zip(comparable, judged, strict=True)
+        if verdict.verdict
     ]
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return make_frame(make_control_columns(measure), lines)

@@ -11,11 +11,11 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
+from harness.files import write_atomically
 from harness.measure import Measure
 from harness.plan import SkippedRow
-from harness.plots.figure import write_figure
-from harness.plots.page import Section, to_grid, to_page
-from harness.plots.study import (
+from harness.report.figures.figure import write_figure
+from harness.report.figures.study import (
     Scale,
     draw_front,
     draw_history,
@@ -24,13 +24,15 @@ from harness.plots.study import (
     draw_slice,
     draw_surface,
 )
+from harness.report.files import name_folder
+from harness.report.markdown import Section, to_markdown_grid, to_markdown_table
+from harness.report.page import to_page
 from harness.search.space import Parameter
 from harness.search.spec import Objective, to_label
 from harness.search.study import Study
 from harness.search.trial import TrialResult, TrialState
-from harness.table.display import count_noun
-from harness.table.report import name_folder, write_atomically
-from harness.text import escape_html, escape_markdown, to_csv
+from harness.table.column import Grid, Text
+from harness.text import count_noun, escape_markdown, to_csv
 
 LABELS: dict[Objective, str] = {
     "macs": "multiply-adds an image",
@@ -53,7 +55,7 @@ class WinnerTables:
         skipped: controls that the winner makes impossible.
     """
 
-    table: pd.DataFrame
+    table: Grid
     controls: pd.DataFrame
     skipped: Sequence[SkippedRow]
 
@@ -195,10 +197,10 @@ def _to_scale(parameter: Parameter) -> Scale:
 
 def _to_page(study: Study, frame: pd.DataFrame, figures: Iterable[StudyFigure], winner: WinnerTables | None) -> str:
     sections = [
-        Section("Best trial", f"<p>{escape_html(_describe_best(study))}</p>"),
+        Section("Best trial", escape_markdown(_describe_best(study))),
         *_describe_winner(study, winner),
         *(Section(drawn.title, figures=(drawn.figure,)) for drawn in figures),
-        Section("Trials", to_grid(_shorten(study, frame))),
+        Section("Trials", _to_table(_shorten(study, frame))),
     ]
     return to_page(study.spec.title, sections, footer=_describe_study(study, frame))
 
@@ -219,27 +221,28 @@ def _describe_winner(study: Study, winner: WinnerTables | None) -> Iterator[Sect
         return
     seeds = count_noun(study.spec.seeds, "paired seed")
     note = (
-        f"<p class='note'>The winner retrained beside the stated rows with {seeds} that no trial had; "
-        f"{escape_html(study.measure.title)} of the test set, which chose nothing. Δ is to "
-        f"{escape_html(study.spec.baseline)}, with its 95 % Student-t interval.</p>"
+        f"The winner retrained beside the stated rows with {seeds} that no trial had; "
+        f"{study.measure.title} of the test set, which chose nothing. Δ is to {study.spec.baseline}, with its 95 % "
+        "Student-t interval."
     )
-    yield Section("The winner on the test set", to_grid(winner.table) + note)
+    yield Section("The winner on the test set", f"{to_markdown_grid(winner.table)}\n\n{escape_markdown(note)}")
     if study.spec.controls:
         yield Section("Beyond rescaling", _describe_controls(winner, study.measure))
 
 
 def _describe_controls(winner: WinnerTables, measure: Measure) -> str:
     note = (
-        "<p class='note'>Each control is the winner with some values replaced. Δ is the winner less the control, seed "
-        f"by seed, in {escape_html(measure.difference)}; better or worse only where the paired t-test rejects "
-        "equality at 5 % after Holm's correction over the controls. Unresolved: nothing shows that what the control "
-        "takes away matters.</p>"
+        "Each control is the winner with some values replaced. Δ is the winner less the control, seed by seed, in "
+        f"{measure.difference}; better or worse only where the paired t-test rejects equality at 5 % after Holm's "
+        "correction over the controls. Unresolved: nothing shows that what the control takes away matters."
     )
-    lines = [
-        f"<p>{escape_html(row.name)}: not possible with this winner: {escape_html(row.reason)}</p>"
-        for row in winner.skipped
-    ]
-    return to_grid(winner.controls.map(show_value)) + note + "".join(lines)
+    skipped = [f"{row.name}: not possible with this winner: {row.reason}" for row in winner.skipped]
+    table = _to_table(winner.controls.map(show_value))
+    return "\n\n".join([table, *map(escape_markdown, [note, *skipped])])
+
+
+def _to_table(texts: pd.DataFrame) -> str:
+    return to_markdown_table(list(texts.columns), [map(Text, line) for line in texts.to_numpy()])
 
 
 def _describe_study(study: Study, frame: pd.DataFrame) -> str:
@@ -257,7 +260,7 @@ def _describe_study(study: Study, frame: pd.DataFrame) -> str:
         lines.append(f"The trials are of {len(versions)} versions of code or data: {'; '.join(versions)}.")
     else:
         lines += [f"Code and data: {version}." for version in versions]
-    return "".join(f"<p>{escape_html(line)}</p>" for line in lines)
+    return "\n\n".join(map(escape_markdown, lines))
 
 
 def _shorten(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

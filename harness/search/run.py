@@ -17,6 +17,7 @@ from harness.execution.plan import RunOptions, check_files, check_results, guard
 from harness.plan import Plan, PlannedRun, add_rows, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
+from harness.report.files import name_folder
 from harness.search.controls import judge_controls, plan_controls
 from harness.search.events import (
     SearchEnded,
@@ -33,8 +34,6 @@ from harness.search.spec import WINNER, SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
 from harness.search.trial import TrialResult
-from harness.table.display import to_display
-from harness.table.report import name_folder
 from harness.tasks import find_measure
 from harness.tracking import Tracker
 
@@ -99,9 +98,8 @@ def run_comparison(
     for event in run_plan(plan, tracker=tracker, engine=engine, options=settings):
         if isinstance(event, TableWritten):
             study = Study(make_space(spec), options.storage)
-            records = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows], curves=())
-            controls = judge_controls(study.space, plan, records)
-            tables = WinnerTables(to_display(event.frame, plan.spec), controls, plan.skipped)
+            controls = judge_controls(study.space, event.results.replicates)
+            tables = WinnerTables(event.results.grid, controls, plan.skipped)
             with guarded(options.results):
                 files = write_report(study, options.results, winner=tables)
             yield replace(event, files=(*event.files, *files))

@@ -21,8 +21,8 @@ Expectation = Literal["diverged", "out_of_memory", "timed_out"]
 SCORE = "score"
 """The column of the measure that decides."""
 
-COLUMNS = ("parameterization", "normalization", "neighborhood", "params", "macs", "throughput", SCORE, "curve", "delta")
-"""What `columns` may name, beside the measures of the task."""
+COLUMNS = ["parameterization", "normalization", "neighborhood", "params", "macs", "throughput", SCORE, "curve", "delta"]
+"""What `columns` may name, beside the measures of the task: keys of `harness.table.Column`. A plug-in adds its own."""
 
 Plot = Literal["delta", "curve", "size", "heads"]
 

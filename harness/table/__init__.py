@@ -1,22 +1,23 @@
-"""Records → DataFrame → files: one row of plain numbers per row of the experiment, and its texts."""
+"""Records → typed DataFrame: the columns of every table as objects, comparisons, claims and effects."""
 
-from harness.table.document import to_plain
-from harness.table.findings import Findings, make_findings
-from harness.table.frame import list_columns, make_table
+from harness.table.column import Column, Kind, Latex, Note, Place
+from harness.table.columns import COLUMNS, list_columns, make_columns
 from harness.table.records import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records
-from harness.table.report import to_markdown, to_text, write_table
+from harness.table.results import Results, make_results
 
 __all__ = [
+    "COLUMNS",
     "COMPARISON_COLUMNS",
-    "Findings",
+    "Column",
+    "Kind",
+    "Latex",
+    "Note",
+    "Place",
+    "Results",
     "compare_records",
     "list_columns",
     "list_record_columns",
-    "make_findings",
+    "make_columns",
     "make_records",
-    "make_table",
-    "to_markdown",
-    "to_plain",
-    "to_text",
-    "write_table",
+    "make_results",
 ]

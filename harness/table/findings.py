@@ -1,34 +1,45 @@
-"""Claims of the paper and effects of factors, as plain numbers for csv."""
+"""Claims of the paper and effects of factors: what they are judged by, and their columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.attestation import Digests
 from harness.factorial import Effect, estimate_effects
 from harness.plan import Plan
-from harness.record import Record
 from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
-from harness.statistics import Comparison, Verdict, compare, decide, holm, judge_claim
-from harness.table.selection import Replicates, is_comparable, is_thinned, select_replicates
+from harness.statistics import ClaimVerdict, Comparison, Verdict, compare, decide, judge_claim
+from harness.table.column import Column, Grid, Kind, Place, make_frame, make_lines, select_shown, to_rows
+from harness.table.comparison import Compared, Judged, correct, make_comparison_columns
+from harness.table.format import join
+from harness.table.selection import Replicates, is_comparable, is_thinned
 from harness.tasks import find_measure
 from paradigms.config import TERMS
-
-_COMPARISON = ("pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p", "verdict")
-
-CLAIM_COLUMNS = ("claim", "source", *_COMPARISON)
-EFFECT_COLUMNS = ("effect", "factors", *_COMPARISON)
-
-_FLOATS = tuple(name for name in _COMPARISON if name not in ("pairs", "verdict"))
 
 DIRECTIONS = {Verdict.BETTER: "raises", Verdict.WORSE: "lowers", Verdict.UNRESOLVED: "unresolved"}
 """What is said of an effect on the measure's value, whichever direction is better."""
 
 OFF, ON = "off", "on"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A table beside the main one; `stem` ends the name of its csv."""
+
+    title: str
+    stem: str
+    columns: tuple[Column[Any], ...]
+    frame: pd.DataFrame
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The table for people."""
+        shown = select_shown(self.columns, self.frame, ())
+        return Grid(shown, make_lines(shown, to_rows(self.frame)))
 
 
 @dataclass(frozen=True)
@@ -41,37 +52,72 @@ class Findings:
         left_out: combinations that the effects do not rest on: a bad outcome, or other code or data.
     """
 
-    claims: pd.DataFrame
-    effects: pd.DataFrame
+    claims: Finding
+    effects: Finding
     left_out: tuple[str, ...] = ()
 
+    @property
+    def tables(self) -> tuple[Finding, ...]:
+        """What there is beside the main table."""
+        return tuple(table for table in (self.claims, self.effects) if not table.frame.empty)
 
-def make_findings(plan: Plan, records: Iterable[Record], *, current: Mapping[str, Digests] | None = None) -> Findings:
-    """Judge claims and estimate effects over the replicates that stand in the table; see `make_table`."""
-    rows = {row.row.name: row for row in select_replicates(plan, records, current or {})}
+
+def make_findings(plan: Plan, rows: Mapping[str, Replicates]) -> Findings:
+    """Judge claims and estimate effects over the replicates that stand in the table, by the names of their rows."""
     claims = _make_claims(plan, rows)
     if plan.spec.factors is None or plan.spec.baseline not in rows:
-        return Findings(claims, _to_frame([], EFFECT_COLUMNS))
+        return Findings(claims, _make_effects(plan, []))
     combined = list_combinations(plan.spec.factors)
     present = {name: rows[name] for name in combined if name in rows}
     kept = _select_kept(present, rows[plan.spec.baseline])
     factors, points = _make_design(plan.spec.factors, kept)
-    effects = _make_effects(factors, points, list(kept.values()))
+    effects = _make_effects(plan, _judge_effects(factors, points, list(kept.values())))
     return Findings(claims, effects, tuple(name for name in combined if name not in kept))
 
 
-def _make_claims(plan: Plan, rows: Mapping[str, Replicates]) -> pd.DataFrame:
-    pairs = [tuple(rows.get(name) for name in claim.better) for claim in plan.spec.claims]
-    comparisons = [_compare(*pair) for pair in pairs]
-    corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
-    content, sign = [], find_measure(plan.spec).sign
-    for claim, comparison, holm_p in zip(plan.spec.claims, comparisons, corrected, strict=True):
+def _make_claims(plan: Plan, rows: Mapping[str, Replicates]) -> Finding:
+    proven = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED)
+    columns: tuple[Column[Compared], ...] = (
+        Column("claim", lambda claim: claim.name, title="claim", place=Place.RESULT),
+        Column("source", lambda claim: claim.about, title="source", place=Place.SOURCE, on_terminal=False),
+        *_count_pairs(make_comparison_columns(find_measure(plan.spec), proven=proven)).values(),
+    )
+    return Finding("Claims", "claims", columns, make_frame(columns, _judge_claims(plan, rows)))
+
+
+def _make_effects(plan: Plan, effects: list[Compared]) -> Finding:
+    measure, proven = find_measure(plan.spec), (DIRECTIONS[Verdict.BETTER], DIRECTIONS[Verdict.WORSE])
+    compared = _count_pairs(make_comparison_columns(measure, title=f"{measure.difference} [95 %]", proven=proven))
+    compared["sign_flip_p"] = replace(compared["sign_flip_p"], title="")
+    columns: tuple[Column[Compared], ...] = (
+        Column("effect", lambda effect: effect.name, title="effect", place=Place.RESULT),
+        Column("factors", lambda effect: effect.about, Kind.LIST, join(" × ")),
+        *compared.values(),
+    )
+    return Finding("Effects", "effects", columns, make_frame(columns, effects))
+
+
+def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
+    """Shows how many pairs of seeds there are; 0 where nothing is compared."""
+    pairs = replace(
+        columns["pairs"],
+        value=lambda item: 0 if item.judged.comparison is None else item.judged.comparison.n,
+        title="n",
+        place=Place.COUNT,
+    )
+    return {**columns, "pairs": pairs}
+
+
+def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
+    comparisons = [_compare(*(rows.get(name) for name in claim.better)) for claim in plan.spec.claims]
+    judged, sign = [], find_measure(plan.spec).sign
+    for claim, comparison, holm_p in zip(plan.spec.claims, comparisons, correct(comparisons), strict=True):
         thinned = is_thinned(*(rows[name] for name in claim.better if name in rows))
         verdict = judge_claim(0.0 if comparison is None else sign * comparison.delta, None if thinned else holm_p)
-        better, worse = claim.better
-        named = {"claim": f"{better} better than {worse}", "source": claim.source or ""}
-        content.append({**named, **_to_numbers(comparison, holm_p), "verdict": verdict.value})
-    return _to_frame(content, CLAIM_COLUMNS)
+        judged.append(
+            Compared(" better than ".join(claim.better), claim.source, Judged(comparison, holm_p, verdict.value))
+        )
+    return judged
 
 
 def _compare(row: Replicates | None, other: Replicates | None) -> Comparison | None:
@@ -99,24 +145,25 @@ def _make_design(stated: FactorsSpec, rows: Iterable[str]) -> tuple[dict[str, tu
     return {**terms, **levels}, [{**on, **point} for on, point in zip(switches, points, strict=True)]
 
 
-def _make_effects(
+def _judge_effects(
     factors: Mapping[str, tuple[str, ...]], points: Sequence[Mapping[str, str]], rows: Sequence[Replicates]
-) -> pd.DataFrame:
+) -> list[Compared]:
     seeds = sorted(set.intersection(*(set(row.scores) for row in rows))) if rows else []
     measured = np.array([[row.scores[seed] for seed in seeds] for row in rows]).reshape(len(rows), len(seeds))
     effects = estimate_effects(factors, points, measured)
     comparisons = [_to_comparison(effect, seeds) for effect in effects]
-    corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
-    content = [
-        {
-            "effect": " × ".join(_name(factors[factor], level, factor) for factor, level in effect.parts),
-            "factors": " × ".join(factor for factor, _ in effect.parts),
-            **_to_numbers(comparison, holm_p),
-            "verdict": "" if comparison is None else DIRECTIONS[decide(comparison.delta, holm_p)],
-        }
-        for effect, comparison, holm_p in zip(effects, comparisons, corrected, strict=True)
+    judged = [
+        Judged() if comparison is None else Judged(comparison, holm_p, DIRECTIONS[decide(comparison.delta, holm_p)])
+        for comparison, holm_p in zip(comparisons, correct(comparisons), strict=True)
     ]
-    return _to_frame(content, EFFECT_COLUMNS)
+    return [
+        Compared(
+            " × ".join(_name(factors[factor], level, factor) for factor, level in effect.parts),
+            tuple(factor for factor, _ in effect.parts),
+            verdict,
+        )
+        for effect, verdict in zip(effects, judged, strict=True)
+    ]
 
 
 def _name(levels: Sequence[str], level: str, factor: str) -> str:
@@ -129,16 +176,3 @@ def _to_comparison(effect: Effect, seeds: Sequence[int]) -> Comparison | None:
     if effect.values is None:
         return None
     return compare(dict(zip(seeds, effect.values, strict=True)), dict.fromkeys(seeds, 0.0))
-
-
-def _to_numbers(comparison: Comparison | None, holm_p: float | None) -> dict[str, Any]:
-    if comparison is None:
-        return {"pairs": 0}
-    values = asdict(comparison)
-    renamed = {"pairs": values["n"], "delta_low": values["low"], "delta_high": values["high"], "holm_p": holm_p}
-    return renamed | {name: values[name] for name in ("delta", "t_p", "sign_flip_p")}
-
-
-def _to_frame(content: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
-    frame = pd.DataFrame(content, columns=list(columns))
-    return frame.astype({"pairs": "Int64", **dict.fromkeys(_FLOATS, "float64")})

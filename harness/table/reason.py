@@ -1,5 +1,6 @@
 """Why a run has no measurement, or a doubtful one, in one wording for every output."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import Cause
@@ -7,6 +8,9 @@ from harness.record import Record, RunStatus
 from harness.tasks import TASKS
 
 AT_CHANCE = "at chance"
+
+Outcome = tuple[RunStatus, int | None]
+"""How a run ended, and the step of a divergence."""
 
 LIMIT_OF = {RunStatus.OUT_OF_MEMORY: "memory_limit_gb", RunStatus.TIMED_OUT: "time_limit_minutes"}
 """The limit whose raising makes an outcome worth another try."""
@@ -56,3 +60,20 @@ def _explain_chance(record: Record) -> str:
     if measure.val not in record.metrics:
         return ""
     return task.explain_chance(measure, record.metrics[measure.val], round(record.metrics["val/images"]))
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Bad outcomes in a word each, divergences with their steps: `diverged@412,398, failed ×2`."""
+    parts = []
+    for status in dict.fromkeys(status for status, _ in outcomes):
+        steps = [step for other, step in outcomes if other == status]
+        if None not in steps:
+            parts.append(f"{status.value}@{','.join(map(str, steps))}")
+        else:
+            parts.append(status.value if len(steps) == 1 else f"{status.value} ×{len(steps)}")
+    return ", ".join(parts)
+
+
+def show_reasons(reasons: Mapping[int, str]) -> str:
+    """What is to be said of single seeds: `seed 0 diverged at step 412: the training loss is nan; seed 2 ...`."""
+    return "; ".join(f"seed {seed} {reason}" for seed, reason in reasons.items())

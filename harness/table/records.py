@@ -1,70 +1,82 @@
 """The runs behind a table, one per line, and comparisons between its rows, as DataFrames."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 
 from harness.attestation import Digests
-from harness.environment import ENVIRONMENT, is_mixed
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.statistics import compare
-from harness.table.frame import FACTORS, PROVENANCE, to_verdicts
-from harness.table.selection import Replicates, get_images, select_replicates
+from harness.table.column import Column, Kind, make_frame, to_rows
+from harness.table.columns.levels import make_factor_columns
+from harness.table.columns.origin import PROVENANCE
+from harness.table.comparison import Compared, judge, make_comparison_columns
+from harness.table.entry import list_scores
+from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
 from harness.tasks import DEFAULT_MEASURE, list_measures
 from paradigms.facts import unknown_name
 
-_METRICS = {
-    "params": "params",
-    "macs": "macs",
-    "images_per_second": "train/images_per_second",
-    "seconds": "seconds",
-    "peak_memory_gb": "peak_memory_gb",
-}
 
-COMPARISON_COLUMNS = (
-    *("row", "baseline", "pairs", "delta", "delta_low", "delta_high"),
-    *("t_p", "holm_p", "sign_flip_p", "verdict"),
-)
+@dataclass(frozen=True)
+class Line:
+    """A record with the row that it stands in; `is_stale` is None where it is not known."""
 
-_RECORD_TYPES = {
-    "is_floor": "bool",
-    "seed": "int64",
-    "stale": "boolean",
-    "ended": "datetime64[us, UTC]",
-}
-_COMPARISON_TYPES = {
-    "pairs": "Int64",
-    **dict.fromkeys(("delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p"), "float64"),
-}
+    record: Record
+    replicates: Replicates
+    spec: ExperimentSpec
+    is_stale: bool | None
 
 
 def list_record_columns(spec: ExperimentSpec) -> tuple[str, ...]:
-    """Columns of `make_records`; the measures of the task come first among the metrics.
+    """Names of the columns of `read_records`; the measures of the task come first among the metrics."""
+    return tuple(column.name for column in make_record_columns(spec))
 
-    `val_curve` is a tuple of the deciding measure's validation, one number an epoch; `stale` is NA where it is not
-    known.
+
+def make_record_columns(spec: ExperimentSpec) -> tuple[Column[Line], ...]:
+    """In the order of the frame.
+
+    `val_curve` has the deciding measure's validation, one number an epoch; `stale` is NA where it is not known.
     """
-    return (
-        *("row", "is_floor", "seed", "status", "status_detail", "stale"),
-        *_name_metrics(spec),
-        "val_curve",
-        *FACTORS,
-        *("experiment", "recipe", "overrides", "cell_id"),
-        *PROVENANCE,
-        *("run_id", "ended"),
-    )
-
-
-def _name_metrics(spec: ExperimentSpec) -> dict[str, str]:
-    """The metric of a record by column: the test set, then the last validation of the deciding measure."""
     measures = list_measures(spec)
-    tested = {measure.name: measure.test for measure in measures}
-    return {**tested, f"val_{measures[0].name}": measures[0].val, **_METRICS}
+    metrics = {
+        **{measure.name: measure.test for measure in measures},
+        f"val_{measures[0].name}": measures[0].val,
+        "params": "params",
+        "macs": "macs",
+        "images_per_second": "train/images_per_second",
+        "seconds": "seconds",
+        "peak_memory_gb": "peak_memory_gb",
+    }
+
+    def make_metric(name: str, metric: str) -> Column[Line]:
+        return Column(name, lambda line: line.record.metrics.get(metric), Kind.NUMBER)
+
+    def make_origin(name: str) -> Column[Line]:
+        return Column(name, lambda line: line.record.provenance.get(name), Kind.MAYBE_TEXT)
+
+    return (
+        Column("row", lambda line: line.replicates.row.name),
+        Column("is_floor", lambda line: line.replicates.row.is_floor, Kind.FLAG),
+        Column("seed", lambda line: line.record.seed, Kind.INDEX),
+        Column("status", lambda line: line.record.status.value),
+        Column("status_detail", lambda line: line.record.status_detail),
+        Column("stale", lambda line: line.is_stale, Kind.MAYBE_FLAG),
+        *(make_metric(name, metric) for name, metric in metrics.items()),
+        Column("val_curve", lambda line: tuple(list_scores(line.record, line.replicates.measure)), Kind.LIST),
+        *make_factor_columns(lambda line: line.replicates.row.cell),
+        Column("experiment", lambda line: line.spec.name),
+        Column("recipe", lambda line: line.spec.recipe.name),
+        Column("overrides", lambda line: line.spec.overrides, Kind.LIST),
+        Column("cell_id", lambda line: line.record.cell_id),
+        *map(make_origin, PROVENANCE),
+        Column("run_id", lambda line: line.record.run_id, Kind.MAYBE_TEXT),
+        Column("ended", lambda line: datetime.fromtimestamp(line.record.end_time, UTC), Kind.DATE),
+    )
 
 
 def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str, Digests]) -> pd.DataFrame:
@@ -75,38 +87,24 @@ def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str,
         records: may hold several of one run.
         current: code and data digest of each cell as they are now, where they are known.
     """
-    content = [
-        _to_line(plan, row, record, is_known=row.row.cell.id in current)
+    lines = [
+        Line(record, row, plan.spec, row.is_stale if row.row.cell.id in current else None)
         for row in select_replicates(plan, records, current)
         for record in row.records.values()
     ]
-    types = {**_RECORD_TYPES, **dict.fromkeys(_name_metrics(plan.spec), "float64")}
-    return pd.DataFrame(content, columns=list(list_record_columns(plan.spec))).astype(types)
+    return make_frame(make_record_columns(plan.spec), lines)
 
 
-def _to_line(plan: Plan, row: Replicates, record: Record, *, is_known: bool) -> dict[str, Any]:
-    return {
-        "row": row.row.name,
-        "is_floor": row.row.is_floor,
-        "seed": record.seed,
-        "status": record.status.value,
-        "status_detail": record.status_detail,
-        "stale": row.is_stale if is_known else None,
-        **{
-            name: record.metrics[metric]
-            for name, metric in _name_metrics(plan.spec).items()
-            if metric in record.metrics
-        },
-        "val_curve": tuple(epoch.metrics[row.measure.val] for epoch in record.curve),
-        **row.row.cell.factors(),
-        "experiment": plan.spec.name,
-        "recipe": plan.spec.recipe.name,
-        "overrides": plan.spec.shown_overrides,
-        "cell_id": record.cell_id,
-        **{name: record.provenance[name] for name in PROVENANCE if name in record.provenance},
-        "run_id": record.run_id,
-        "ended": datetime.fromtimestamp(record.end_time, UTC),
-    }
+def make_compared_columns(measure: Measure) -> tuple[Column[Compared], ...]:
+    """In the order of the frame that `compare_records` returns."""
+    return (
+        Column("row", lambda row: row.name),
+        Column("baseline", lambda row: row.about),
+        *make_comparison_columns(measure).values(),
+    )
+
+
+COMPARISON_COLUMNS = tuple(column.name for column in make_compared_columns(DEFAULT_MEASURE))
 
 
 def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = DEFAULT_MEASURE) -> pd.DataFrame:
@@ -118,43 +116,31 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
     Raises:
         ValueError: no record is of the baseline.
     """
-    rows = dict(list(records[~records["is_floor"]].groupby("row", sort=False)))
-    if not rows:
-        return _to_comparisons([])
-    if baseline not in rows:
-        raise ValueError(unknown_name("row", baseline, tuple(map(str, rows))))
-    base = rows.pop(baseline)
+    groups = records[~records["is_floor"]].groupby("row", sort=False)
+    rows = {str(name): _to_runs(lines, measure) for name, lines in groups}
+    if rows and baseline not in rows:
+        raise ValueError(unknown_name("row", baseline, tuple(rows)))
+    others = {name: row for name, row in rows.items() if name != baseline}
     comparisons = [
-        compare(_get_scores(row, measure), _get_scores(base, measure)) if _is_alike(row, base) else None
-        for row in rows.values()
+        compare(row.scores, rows[baseline].scores) if is_comparable(row, rows[baseline]) else None
+        for row in others.values()
     ]
-    thinned = [_is_thinned(row) or _is_thinned(base) for row in rows.values()]
-    verdicts = to_verdicts(measure, comparisons, thinned)
-    return _to_comparisons(
-        [{"row": name, "baseline": baseline, **verdict} for name, verdict in zip(rows, verdicts, strict=True)]
-    )
+    judged = judge(measure, comparisons, [is_thinned(row, rows[baseline]) for row in others.values()])
+    compared = [Compared(name, baseline, verdict) for name, verdict in zip(others, judged, strict=True)]
+    return make_frame(make_compared_columns(measure), compared)
 
 
-def _to_comparisons(content: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(content, columns=list(COMPARISON_COLUMNS)).astype(_COMPARISON_TYPES)
-
-
-def _get_scores(row: pd.DataFrame, measure: Measure) -> dict[int, float]:
-    done = row[row["status"] == RunStatus.OK.value]
-    return dict(zip(done["seed"], done[measure.name], strict=True))
-
-
-def _is_alike(row: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """As `is_comparable` of the records themselves."""
-    both = pd.concat([row, other])
-    versions = set(zip(map(get_images, both["data_digest"]), both["stale"].astype(object), strict=True))
-    return len(versions) == 1 and not any(is_mixed(_list_environments(paired)) for _, paired in both.groupby("seed"))
-
-
-def _list_environments(records: pd.DataFrame) -> list[dict[str, str]]:
-    known = records.reindex(columns=list(ENVIRONMENT)).to_dict("records")
-    return [{str(name): value for name, value in line.items() if isinstance(value, str)} for line in known]
-
-
-def _is_thinned(row: pd.DataFrame) -> bool:
-    return any(RunStatus(status).is_bad for status in row["status"])
+def _to_runs(lines: pd.DataFrame, measure: Measure) -> Runs:
+    """What a comparison needs of the records of a row, from their lines."""
+    records = {
+        line["seed"]: Record(
+            line["cell_id"],
+            line["row"],
+            line["seed"],
+            RunStatus(line["status"]),
+            {measure.test: line[measure.name]},
+            provenance={name: line[name] for name in PROVENANCE if isinstance(line.get(name), str)},
+        )
+        for line in to_rows(lines)
+    }
+    return Runs(records, measure, is_stale=bool(lines["stale"].fillna(value=False).any()))

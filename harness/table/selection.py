@@ -12,14 +12,12 @@ from harness.tasks import find_measure
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """A row of the plan with its records by seed; `is_stale` where code or data are not those of today.
+class Runs:
+    """Records by seed that are compared with others seed by seed.
 
-    `measure` is the one that decides in the experiment.
+    `is_stale` where code or data are not those of today; `measure` is what is compared.
     """
 
-    row: PlannedRow
-    seeds: tuple[int, ...]
     records: Mapping[int, Record]
     measure: Measure
     is_stale: bool = False
@@ -31,18 +29,26 @@ class Replicates:
 
     @property
     def scores(self) -> dict[int, float]:
-        """The deciding measure on the test set, by seed."""
+        """The measure on the test set, by seed."""
         return {record.seed: record.metrics[self.measure.test] for record in self.ok}
+
+    @property
+    def versions(self) -> set[tuple[str, bool]]:
+        """The images of its records, and whether these are stale."""
+        return {(get_images(get_digests(record)[1]), self.is_stale) for record in self.records.values()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicates(Runs):
+    """The runs of a row of the plan, whose planned seeds are `seeds`; `measure` is the one that decides."""
+
+    row: PlannedRow
+    seeds: tuple[int, ...]
 
     @property
     def is_complete(self) -> bool:
         """Whether every planned replicate has a result, a bad one included."""
         return all(seed in self.records and self.records[seed].status.is_result for seed in self.seeds)
-
-    @property
-    def data_digest(self) -> str | None:
-        """What the replicates have in common; None without any."""
-        return next((get_digests(record)[1] for record in self.records.values()), None)
 
 
 def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[str, Digests]) -> list[Replicates]:
@@ -52,24 +58,23 @@ def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[st
     return [_select(row, seeds[row.name], known, current, measure) for row in plan.rows]
 
 
-def is_comparable(row: Replicates, other: Replicates) -> bool:
+def is_comparable(row: Runs, other: Runs) -> bool:
     """Whether two rows differ by what they are alone: not by images, code, or the environment of paired seeds."""
-    is_alike = get_images(row.data_digest) == get_images(other.data_digest) and row.is_stale == other.is_stale
-    return is_alike and is_paired_in_environments(row, other)
+    return row.versions == other.versions and len(row.versions) <= 1 and is_paired_in_environments(row, other)
 
 
-def is_paired_in_environments(row: Replicates, other: Replicates) -> bool:
+def is_paired_in_environments(row: Runs, other: Runs) -> bool:
     """Whether each seed that both rows have was run in one environment."""
     shared = row.records.keys() & other.records.keys()
     return all(is_same_environment(row.records[seed].provenance, other.records[seed].provenance) for seed in shared)
 
 
-def get_images(data_digest: str | None) -> str | None:
+def get_images(data_digest: str) -> str:
     """The digest of the images alone: rows may differ by label maps, as `harness.data.data_digest` joins them."""
-    return None if data_digest is None else data_digest.partition("+")[0]
+    return data_digest.partition("+")[0]
 
 
-def is_thinned(*rows: Replicates) -> bool:
+def is_thinned(*rows: Runs) -> bool:
     """Whether a bad outcome has taken replicates away: what is left of them was not drawn by chance."""
     return any(record.status.is_bad for row in rows for record in row.records.values())
 
@@ -85,7 +90,7 @@ def _select(
     own = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
     mine = [record for record in own if not record.is_untested]
     if not mine:
-        return Replicates(row, seeds, {}, measure)
+        return Replicates({}, measure, row=row, seeds=seeds)
     results = [record for record in mine if record.status.is_result] or mine
     newest = get_digests(max(results, key=lambda record: record.end_time))
     today = current.get(row.cell.id, newest)
@@ -93,7 +98,7 @@ def _select(
     group = [record for record in mine if get_digests(record) == chosen]
     best = {record.seed: record for record in sorted(group, key=_rank)}
     chosen_records = {seed: best[seed] for seed in seeds if seed in best}
-    return Replicates(row, seeds, chosen_records, measure, is_stale=chosen != today)
+    return Replicates(chosen_records, measure, is_stale=chosen != today, row=row, seeds=seeds)
 
 
 def _rank(record: Record) -> tuple[bool, float]:

@@ -12,12 +12,12 @@ from harness.commands.progress import describe_end, describe_epoch
 from harness.errors import SpecError
 from harness.measure import Measure
 from harness.plan import Plan, make_plan
-from harness.plots.results import make_results
-from harness.plots.size import draw_sizes
 from harness.reading import load_spec
 from harness.record import EpochMetrics, Record
+from harness.report.figures.size import draw_sizes
+from harness.report.markdown import to_markdown
 from harness.spec import ClaimSpec, DataSpec, PublishedSpec, TrainingSpec
-from harness.table import make_findings, make_table, to_markdown
+from harness.table.results import make_results
 from harness.tasks import TASKS, Evaluation, Task, find_measure, list_measures
 from harness.tasks.classification import TOP1, TOP5
 
@@ -63,19 +63,20 @@ def _mirror(record: Record, plan: Plan) -> Record:
 
 def test_verdicts_claims_and_marks_are_mirrored(small_plan: Plan, mirrored: Plan, records: list[Record]) -> None:
     plan, twins = make_plan(_change(small_plan)), [_mirror(record, mirrored) for record in records]
-    frame, twin = make_table(plan, records), make_table(mirrored, twins)
+    results, mirror = make_results(plan, records), make_results(mirrored, twins)
+    frame, twin = results.frame, mirror.frame
     assert list(twin["verdict"]) == list(frame["verdict"])
     assert "worse" in set(frame["verdict"])
     assert list(twin["marks"]) == list(frame["marks"])
     assert twin["delta"].tolist() == pytest.approx((-frame["delta"]).tolist(), nan_ok=True)
-    claims, twin_claims = make_findings(plan, records).claims, make_findings(mirrored, twins).claims
+    claims, twin_claims = results.findings.claims.frame, mirror.findings.claims.frame
     assert list(twin_claims["verdict"]) == list(claims["verdict"]) == ["reproduced"]
-    assert "is not above them" not in to_markdown(twin, mirrored) + to_markdown(frame, plan)
+    assert "is not above them" not in to_markdown(mirror) + to_markdown(results)
 
 
 def test_every_output_has_the_name_and_the_unit_of_the_measure(mirrored: Plan, records: list[Record]) -> None:
     twins = [_mirror(record, mirrored) for record in records]
-    markdown = to_markdown(make_table(mirrored, twins), mirrored)
+    markdown = to_markdown(make_results(mirrored, twins))
     assert "| misses, mm " in markdown
     assert "Misses in mm on " in markdown
     assert "top" not in markdown.lower()
@@ -91,9 +92,11 @@ def test_a_run_that_is_no_better_than_guessing_is_at_chance(mirrored: Plan, reco
     measured = {"val/misses": 90.0, "val/images": 50.0, "val/chance": 90.0}
     twins = [_mirror(record, mirrored) for record in records]
     twins[1] = replace(twins[1], metrics={**twins[1].metrics, **measured})
-    frame = make_table(mirrored, twins).set_index("row")
+    frame = make_results(mirrored, twins).frame.set_index("row")
     assert "at chance" in frame.loc[twins[1].row, "marks"]
-    assert "90.00 mm on 50 validation images, guessing gets 90.00 mm" in frame.loc[twins[1].row, "reasons"]
+    assert (
+        "90.00 mm on 50 validation images, guessing gets 90.00 mm" in frame.loc[twins[1].row, "reasons"][twins[1].seed]
+    )
 
 
 def test_an_experiment_names_what_decides(small_plan: Plan, records: list[Record]) -> None:
@@ -102,10 +105,11 @@ def test_an_experiment_names_what_decides(small_plan: Plan, records: list[Record
     assert find_measure(spec).chance == 50
     plan = make_plan(spec)
     assert [row.cell.id for row in plan.rows] == [row.cell.id for row in small_plan.rows]
-    frame = make_table(plan, records).set_index("row")
+    results = make_results(plan, records)
+    frame = results.frame.set_index("row")
     assert frame.loc["Net1", "delta"] == 0
     assert frame.loc["Net1", "top1_mean"] == pytest.approx(83.2)
-    assert "| top-5, % " in to_markdown(frame.reset_index(), plan)
+    assert "| top-5, % " in to_markdown(results)
 
 
 @pytest.mark.parametrize(

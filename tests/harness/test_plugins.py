@@ -204,7 +204,7 @@ def test_a_field_of_a_plugin_is_a_key_of_experiments_and_can_be_searched(folder:
 def test_a_module_lists_levels_of_the_rooms_and_datasets() -> None:
     from paradigms.plugins import ROOMS
 
-    assert [*ROOMS, "dataset", "task"] == list(MAPPINGS)
+    assert [*ROOMS, "dataset", "task", "column"] == list(MAPPINGS)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from tabulate import tabulate
 
 from harness.commands.bench.goals import Judgement, Ratio, Sense
 from harness.commands.bench.result import Result, to_median
-from harness.table.display import NOTHING
+from harness.text import NOTHING
 
 LEFT_ALIGNED = ("goal", "shape", "case", "verdict", "note")
 MIB = 2**20

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from harness.commands.bench.session import Chosen, Event, Probed
 from harness.commands.bench.timing import Turn
 from harness.commands.view import open_view
-from harness.table.display import count_noun
+from harness.text import count_noun
 
 Show = Callable[[Event], None]
 

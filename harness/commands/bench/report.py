@@ -14,8 +14,7 @@ from harness.commands.bench.load import MAX_FOREIGN_CORES
 from harness.commands.bench.notes import describe_ceiling, list_case_notes, list_goal_notes
 from harness.commands.bench.roofline import draw_roofline
 from harness.commands.bench.session import Report
-from harness.table.display import count_noun
-from harness.text import to_csv
+from harness.text import count_noun, to_csv
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "numpy")
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from harness.commands.bench.ceiling import Ceiling
 from harness.commands.bench.session import Report
-from harness.plots.figure import COLORS
+from harness.report.figures.figure import COLORS
 
 
 def draw_roofline(frame: pd.DataFrame, report: Report, path: Path) -> None:

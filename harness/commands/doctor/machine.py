@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.commands.doctor.finding import Finding, Level
 from harness.provenance import collect
 from harness.reading import list_recipes, load_recipe
-from harness.table.display import count_noun
+from harness.text import count_noun
 
 if TYPE_CHECKING:
     import torch

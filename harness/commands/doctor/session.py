@@ -14,7 +14,7 @@ from harness.commands.doctor.storage import check_data, check_searches, check_st
 from harness.errors import StoreError
 from harness.project import find_root
 from harness.provenance import ROOT
-from harness.table.display import count_noun
+from harness.text import count_noun
 from harness.tracking.store import Store
 
 _WIDTH = 72

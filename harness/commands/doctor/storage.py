@@ -9,7 +9,7 @@ from harness.errors import StoreError
 from harness.provenance import ROOT
 from harness.reading import list_recipes, load_recipe
 from harness.search.journal import find_incomplete_end
-from harness.table.display import count_noun
+from harness.text import count_noun
 from harness.tracking import MlflowTracker
 from harness.tracking.store import Store
 

@@ -13,7 +13,7 @@ from harness.tracking import MlflowTracker
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures have tests of their own, and take half a second a table."""
-    monkeypatch.setattr("harness.plots.table.ON_EVERY_PAGE", ())
+    monkeypatch.setattr("harness.report.write.ON_EVERY_PAGE", ())
 
 
 @pytest.fixture

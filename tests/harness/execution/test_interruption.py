@@ -151,7 +151,7 @@ def look(plan: Plan, tracker: MlflowTracker) -> None:
 def require_complete(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     """The same command goes on to a complete table, and everything that asks the store has an answer."""
     look(plan, tracker)
-    assert list(play(plan, tracker, options).frame["n"]) == [1, 1]
+    assert list(play(plan, tracker, options).results.frame["n"]) == [1, 1]
     look(plan, tracker)
     assert {entry.standing for entry in read_ledger(plan, tracker, {})} == {Standing.DONE}
     assert not tracker.running_elsewhere()

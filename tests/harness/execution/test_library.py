@@ -86,7 +86,7 @@ def test_a_plain_script_trains_reads_and_compares(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the script begins") == 1
     table, records, deltas = (pd.read_pickle(tmp_path / f"{name}.pkl") for name in ("table", "records", "deltas"))
-    assert list(table["outcomes"]) == ["", ""]
+    assert list(table["outcomes"]) == [(), ()]
     assert list(records["row"]) == ["Swin-T", "Swin-T", "Net4", "Net4"]
     assert not records["stale"].any()
     assert deltas.loc[0, "delta"] == table.set_index("row").loc["Net4", "delta"]

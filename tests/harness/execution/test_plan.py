@@ -142,7 +142,7 @@ def test_a_cell_that_two_rows_show_is_trained_once(plan: Plan, tracker: MlflowTr
     twice = make_plan(plan.spec.model_copy(update={"rows": rows}), is_derived=True)
     events, trained = play(twice, tracker, options)
     assert Counter(row for row, _ in trained) == {"Swin-T": 2, "Net7-N": 2}
-    frame = cast("TableWritten", events[-1]).frame.set_index("row")
+    frame = cast("TableWritten", events[-1]).results.frame.set_index("row")
     assert frame.loc["Swin-T again", "top1_mean"] == frame.loc["Swin-T", "top1_mean"]
 
 
@@ -162,7 +162,7 @@ def test_the_table_is_written_at_the_end_and_kept_with_the_invocation(
     events, _ = play(plan, tracker, options)
     written = events[-1]
     assert isinstance(written, TableWritten)
-    assert list(written.frame["n"]) == [2] * 2
+    assert list(written.results.frame["n"]) == [2] * 2
     assert {path.name for path in written.files} == {"small.csv", "small.md", "small.tex", "small.html"}
     (invocation,) = invocations(tracker)
     assert invocation.info.status == "FINISHED"
@@ -176,7 +176,7 @@ def test_a_second_call_trains_nothing(plan: Plan, tracker: MlflowTracker, option
     first, _ = play(plan, tracker, options)
     second, trained = play(plan, tracker, options)
     assert trained == []
-    assert cast("TableWritten", second[-1]).frame.equals(cast("TableWritten", first[-1]).frame)
+    assert cast("TableWritten", second[-1]).results.frame.equals(cast("TableWritten", first[-1]).results.frame)
 
 
 def test_more_seeds_train_only_the_new_ones(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
@@ -212,7 +212,7 @@ def test_a_cell_of_another_experiment_is_copied_not_trained(
     other = make_plan(plan.spec.model_copy(update={"name": "other"}))
     events, trained = play(other, tracker, options)
     assert trained == []
-    assert list(cast("TableWritten", events[-1]).frame["n"]) == [2] * 2
+    assert list(cast("TableWritten", events[-1]).results.frame["n"]) == [2] * 2
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_a_bad_outcome_is_recorded_and_the_plan_goes_on(
     assert (record.status, record.status_detail) == (status, detail)
     stored = [found for found in tracker.ledger([record.cell_id]) if found.seed == 0]
     assert [(found.status, found.run_id) for found in stored] == [(status, record.run_id)]
-    frame = cast("TableWritten", events[-1]).frame.set_index("row")
+    frame = cast("TableWritten", events[-1]).results.frame.set_index("row")
     assert frame.loc["Net7-N", "n"] == 1
-    assert str(frame.loc["Net7-N", "outcomes"]).startswith(status.value)
+    assert frame.loc["Net7-N", "outcomes"] == ((status, record.step),)
     assert invocations(tracker)[0].data.tags["status"] == ("failed" if status == RunStatus.FAILED else "ok")
 
 
@@ -380,4 +380,4 @@ def test_a_table_that_cannot_be_written_at_the_end_loses_nothing(
     (invocation,) = invocations(tracker)
     assert invocation.data.tags["status"] == "ok"
     options.results.unlink()
-    assert list(write_results(plan, tracker, {}, options.results).frame["n"]) == [2, 2]
+    assert list(write_results(plan, tracker, {}, options.results).results.frame["n"]) == [2, 2]

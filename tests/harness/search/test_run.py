@@ -21,7 +21,7 @@ from harness.search.run import SearchOptions, plan_comparison, run_comparison, r
 from harness.search.space import make_space
 from harness.search.spec import WINNER
 from harness.search.trial import TrialResult, TrialState
-from harness.table import make_table
+from harness.table import make_results
 from harness.tracking import MlflowTracker
 
 SEARCH = """\
@@ -255,7 +255,7 @@ def test_a_control_is_judged_as_a_row_of_a_table_is(
         for run in plan.runs
         for is_control in [run.row.name == "O from 1"]
     ]
-    judged = judge_controls(make_space(spec), plan, records)
+    judged = judge_controls(make_space(spec), make_results(plan, records).replicates)
     found = judged[judged["control"] == "O from 1"]
     assert list(zip(found["pairs"], found["verdict"], strict=True)) == expected
 
@@ -264,7 +264,7 @@ def test_a_control_that_the_winner_makes_impossible_is_skipped_with_its_reason(s
     spec, best = load_search(searched.folder / "small_search.yaml"), searched.trial_results[1]
     plan = plan_comparison(spec, replace(best, values={"ghost_lambda": 1.0, "ghost_gamma": 0.0}))
     assert [(row.name, "ghost_rate" in row.reason) for row in plan.skipped] == [("γ as a rate", True)]
-    table = make_table(plan, [], current={})
+    table = make_results(plan, []).frame
     assert list(table["row"])[:4] == ["ELSA", WINNER, "γ as a rate", "O from 1"]
 
 

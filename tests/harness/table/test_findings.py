@@ -5,10 +5,12 @@ import pytest
 
 from harness.plan import Plan, SkippedRow, make_plan
 from harness.record import Record, RunStatus
+from harness.report.markdown import to_markdown
+from harness.report.table import write_table
+from harness.report.terminal import to_text
 from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
 from harness.statistics import compare
-from harness.table import make_findings, make_table, to_markdown, to_text, write_table
-from harness.table.findings import CLAIM_COLUMNS, EFFECT_COLUMNS
+from harness.table import make_results
 
 
 def claim(small_spec, *pairs):
@@ -18,8 +20,8 @@ def claim(small_spec, *pairs):
 
 def test_a_claim_is_judged_by_the_paired_interval(small_spec, records):
     plan = claim(small_spec, ("Swin-T", "Net1"), ("Net1", "Swin-T"), ("Net7-N", "Swin-T"))
-    claims = make_findings(plan, records).claims
-    assert tuple(claims.columns) == CLAIM_COLUMNS
+    claims = make_results(plan, records).findings.claims.frame
+    assert list(claims.columns) == ["claim", "source", *COMPARED]
     assert claims.loc[0, "claim"] == "Swin-T better than Net1"
     assert list(claims["verdict"]) == ["reproduced", "contradicted", "unresolved"]
     first = compare({0: 84.0, 1: 84.4, 2: 84.1}, {0: 83.0, 1: 83.5, 2: 83.1})
@@ -38,14 +40,16 @@ def test_what_cannot_be_compared_resolves_no_claim(small_spec, records, spoil):
     changed = [replace(record, **spoil) if (record.row, record.seed) == ("Net1", 2) else record for record in records]
     if "provenance" in spoil:
         changed = [replace(record, **spoil) if record.row == "Net1" else record for record in records]
-    claims = make_findings(claim(small_spec, ("Swin-T", "Net1")), changed).claims
+    claims = make_results(claim(small_spec, ("Swin-T", "Net1")), changed).findings.claims.frame
     assert list(claims["verdict"]) == ["unresolved"]
 
 
 def test_without_runs_claims_are_unresolved(small_spec):
-    claims = make_findings(claim(small_spec, ("Swin-T", "Net1")), []).claims
+    claims = make_results(claim(small_spec, ("Swin-T", "Net1")), []).findings.claims.frame
     assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], ["unresolved"])
 
+
+COMPARED = ["pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p", "verdict"]
 
 GAINS = {"query_key": 1.0, "identity": -2.0}
 
@@ -81,19 +85,19 @@ def make_records(plan):
 
 
 def test_all_subsets_make_four_factors_of_terms(factorial):
-    effects = make_findings(factorial, make_records(factorial)).effects
-    assert tuple(effects.columns) == EFFECT_COLUMNS
+    effects = make_results(factorial, make_records(factorial)).findings.effects.frame
+    assert list(effects.columns) == ["effect", "factors", *COMPARED]
     assert len(effects) == 4 + 2 + 1 + 6 + 8 + 4 + 2
     assert list(effects["effect"])[:7] == [
         *("query_key", "query_position", "position_key", "position_bias"),
         *("filter_norm vs softmax", "identity vs softmax", "sliding_window vs local_window"),
     ]
     assert "query_key × position_bias" in set(effects["effect"])
-    assert "normalization × neighborhood" in set(effects["factors"])
+    assert ("normalization", "neighborhood") in set(effects["factors"])
 
 
 def test_effects_are_found_with_their_intervals_over_seeds(factorial):
-    effects = make_findings(factorial, make_records(factorial)).effects.set_index("effect")
+    effects = make_results(factorial, make_records(factorial)).findings.effects.frame.set_index("effect")
     found = effects.loc["query_key"]
     assert (found["delta"], found["pairs"], found["verdict"]) == (pytest.approx(1.0067, abs=1e-4), 3, "raises")
     assert found["delta_low"] < found["delta"] < found["delta_high"]
@@ -108,37 +112,35 @@ def test_combinations_with_bad_outcomes_are_left_out_and_named(factorial):
         replace(record, status=RunStatus.DIVERGED, metrics={}) if "identity" in record.row else record
         for record in make_records(factorial)
     ]
-    findings = make_findings(factorial, records)
-    effects = findings.effects.set_index("effect")
+    findings = make_results(factorial, records).findings
+    effects = findings.effects.frame.set_index("effect")
     assert len(findings.left_out) == 30
     assert "query_key, identity, local_window" in findings.left_out
     assert effects.loc["identity vs softmax", "verdict"] == ""
     assert effects.loc["filter_norm vs softmax", "delta"] == pytest.approx(0, abs=1e-9)
-    markdown = to_markdown(make_table(factorial, records), factorial, findings)
+    markdown = to_markdown(make_results(factorial, records))
     assert (
         "The effects leave out, for a bad outcome or older code or data: query_key, identity, local_window" in markdown
     )
 
 
 def test_a_seed_that_some_row_lacks_is_in_no_effect(factorial):
-    effects = make_findings(factorial, make_records(factorial)[:-1]).effects
+    effects = make_results(factorial, make_records(factorial)[:-1]).findings.effects.frame
     assert set(effects["pairs"]) == {2}
 
 
 def test_lists_of_terms_are_one_factor(small_spec):
     factors = FactorsSpec(parameterization=(("query_key",), ("query_key", "position_bias")), normalization=("softmax",))
     plan = make_plan(small_spec.model_copy(update={"factors": factors}), is_derived=True)
-    effects = make_findings(plan, make_records(plan)).effects
+    effects = make_results(plan, make_records(plan)).findings.effects.frame
     assert list(effects["effect"]) == ["query_key+position_bias vs query_key"]
 
 
 def test_an_experiment_without_claims_and_factors_has_no_findings(small_plan, records, tmp_path):
-    findings = make_findings(small_plan, records)
-    assert findings.claims.empty
-    assert findings.effects.empty
-    frame = make_table(small_plan, records)
-    assert to_markdown(frame, small_plan, findings) == to_markdown(frame, small_plan)
-    assert len(write_table(frame, small_plan, tmp_path, findings)) == 3
+    results = make_results(small_plan, records)
+    assert results.findings.tables == ()
+    assert "## Claims" not in to_markdown(results)
+    assert len(write_table(results, tmp_path)) == 3
 
 
 def test_findings_stand_in_every_file(factorial, tmp_path):
@@ -149,8 +151,8 @@ def test_findings_stand_in_every_file(factorial, tmp_path):
     )
     plan = make_plan(spec)
     records = make_records(plan)
-    frame, findings = make_table(plan, records), make_findings(plan, records)
-    files = write_table(frame, plan, tmp_path, findings)
+    results = make_results(plan, records)
+    files = write_table(results, tmp_path)
     assert [path.name for path in files] == [
         "small.csv",
         "small_claims.csv",
@@ -158,11 +160,11 @@ def test_findings_stand_in_every_file(factorial, tmp_path):
         "small.md",
         "small.tex",
     ]
-    assert list(pd.read_csv(files[2])["delta"]) == list(findings.effects["delta"])
+    assert list(pd.read_csv(files[2])["delta"]) == list(results.findings.effects.frame["delta"])
     markdown = files[3].read_text()
     for part in ("## Claims", "**reproduced**", "## Effects", "| query_key ", "**raises**", "effect coding"):
         assert part in markdown
-    assert "better than query_key, identity, local_window" in to_text(frame, plan, findings)
+    assert "better than query_key, identity, local_window" in to_text(results)
 
 
 def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_spec, small_plan, records):
@@ -172,10 +174,11 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     spec = plan.spec.model_copy(update={"published": published, "rows": rows})
     skipped = (SkippedRow("VOLO", "no sizes"),)
     plan = replace(small_plan, spec=spec, skipped=skipped, names=("Swin-T", "VOLO", "Net1", "Net7-N"))
-    frame = make_table(plan, records)
+    results = make_results(plan, records)
+    frame = results.frame
     assert list(frame["row"])[:5] == ["Swin-T", "VOLO", "Net1", "Net7-N", "CoAtNet-0"]
     assert frame["is_floor"].tolist() == [False] * 5 + [True] * 2
-    text = to_text(frame, plan)
+    text = to_text(results)
     skipped, quoted = (
         next(line for line in text.splitlines() if line.startswith(name)) for name in ("VOLO", "CoAtNet")
     )
@@ -183,7 +186,7 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     assert "81.6†" in quoted
     assert "25 M, 4.2 G" in quoted
     assert "+0.3" in quoted
-    assert "`quoted`: the paper's number alone" in to_markdown(frame, plan)
+    assert "`quoted`: the paper's number alone" in to_markdown(results)
 
 
 def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, small_plan, records):
@@ -192,9 +195,10 @@ def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, 
     rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
     runs = tuple(run for run in small_plan.runs if run.row in rows)
     plan = Plan(spec, rows, runs, (SkippedRow("Swin-T", "no init_from"),), names=("Swin-T", "Net1", "Net7-N"))
-    frame, findings = make_table(plan, records), make_findings(plan, records)
+    results = make_results(plan, records)
+    frame, findings = results.frame, results.findings
     assert frame["delta"].isna().all() and frame["params_factor"].isna().all()
     assert list(frame["row"]) == ["Swin-T", "Net1", "Net7-N"]
     assert list(frame["n"]) == [0, 3, 3]
-    assert findings.claims["delta"].item() == pytest.approx(84.37 - 83.2, abs=0.01)
-    assert "There is no **Δ**: the baseline, Swin-T, is skipped." in to_markdown(frame, plan, findings)
+    assert findings.claims.frame["delta"].item() == pytest.approx(84.37 - 83.2, abs=0.01)
+    assert "There is no **Δ**: the baseline, Swin-T, is skipped." in to_markdown(results)

@@ -2,7 +2,8 @@ import pytest
 
 from harness.errors import Cause
 from harness.record import RunStatus
-from harness.table import make_table, to_markdown
+from harness.report.markdown import to_markdown
+from harness.table import make_results
 from harness.table.reason import describe_outcome, explain, find_cause
 
 
@@ -56,9 +57,10 @@ def test_every_outcome_has_its_reason(make_record, status, changes, text) -> Non
 def test_a_run_at_chance_stays_a_measurement_and_is_marked_and_explained(small_plan, records, make_measured) -> None:
     kept = [record for record in records if (record.row, record.seed) != ("Net1", 1)]
     plan_records = [*kept, make_measured("Net1", 1, 9.8)]
-    frame = make_table(small_plan, plan_records).set_index("row")
-    assert (frame.loc["Net1", "n"], frame.loc["Net1", "outcomes"]) == (3, "")
-    assert frame.loc["Net1", "marks"] == "at chance"
-    markdown = to_markdown(frame.reset_index(), small_plan)
+    results = make_results(small_plan, plan_records)
+    frame = results.frame.set_index("row")
+    assert (frame.loc["Net1", "n"], frame.loc["Net1", "outcomes"]) == (3, ())
+    assert frame.loc["Net1", "marks"] == ("at chance",)
+    markdown = to_markdown(results)
     assert "`at chance`: the last validation of a run looks like guessing" in markdown
     assert "Net1: seed 1 at chance: 9.8 % of 1,000 validation images are right, guessing gets 10 %" in markdown

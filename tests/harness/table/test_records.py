@@ -6,7 +6,7 @@ import pytest
 
 from harness.plan import Plan, make_plan
 from harness.record import Record, RunStatus
-from harness.table import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records, make_table
+from harness.table import COMPARISON_COLUMNS, compare_records, list_record_columns, make_records, make_results
 
 MakeRecord = Callable[..., Record]
 
@@ -78,7 +78,7 @@ def test_comparisons_are_those_of_the_table(
         records = [*kept, *(make_record("Net1", seed, digests=OTHERS[case]) for seed in range(3))]
         if case != "one row is stale":
             current |= {row.cell.id: OTHERS[case] for row in small_plan.rows if row.name == "Net1"}
-    table = make_table(small_plan, records, current=current).set_index("row")
+    table = make_results(small_plan, records, current=current).frame.set_index("row")
     found = compare_records(make_records(small_plan, records, current=current), "Swin-T").set_index("row")
     assert list(found.index) == ["Net1", "Net7-N"]
     pd.testing.assert_frame_equal(found[NUMBERS], table.loc[found.index, NUMBERS])
@@ -86,7 +86,7 @@ def test_comparisons_are_those_of_the_table(
 
 def test_any_row_may_be_the_baseline(small_plan: Plan, records: list[Record]) -> None:
     other = make_plan(small_plan.spec.model_copy(update={"baseline": "Net1"}))
-    table = make_table(other, records).set_index("row")
+    table = make_results(other, records).frame.set_index("row")
     found = compare_records(read(small_plan, records), "Net1").set_index("row")
     pd.testing.assert_frame_equal(found[NUMBERS], table.loc[found.index, NUMBERS])
     with pytest.raises(ValueError, match="did you mean 'Net1'"):

@@ -1,0 +1,1 @@
+"""Figures of tables and searches. Needs matplotlib and no display."""

@@ -1,0 +1,26 @@
+"""The files of a table, and the folder that they go to."""
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+from harness.spec import ExperimentSpec, Plot
+
+MAX_NAME_LENGTH = 100
+
+
+def find_folder(spec: ExperimentSpec, results: Path) -> Path:
+    """`<results>/<recipe>`; under `--set` `<recipe>+<overrides>`, so that these results overwrite no others."""
+    return results / name_folder(spec)
+
+
+def name_folder(spec: ExperimentSpec) -> str:
+    """The recipe, with what `--set` changed of it, in characters and a length that every file system has."""
+    full = "+".join([spec.recipe.name, *spec.overrides])
+    name = re.sub(r"[^\w.,=+-]", "_", full)
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}~{sha256(full.encode()).hexdigest()[:8]}"
+
+
+def name_plot(spec: ExperimentSpec, plot: Plot) -> str:
+    """The stem of a plot's files, which lie beside the table."""
+    return f"{spec.name}-{plot}"

@@ -1,0 +1,90 @@
+"""The table in LaTeX: a `table` environment for the package booktabs."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.report.summary import name_recipe
+from harness.table.column import Column, Latex, Row, select_shown
+from harness.table.columns import list_shown
+from harness.table.columns.outcomes import is_complete
+from harness.table.format import break_latex
+from harness.table.results import FLOORS_TITLE, Results
+from harness.text import count_noun, escape_latex
+
+MANY_COLUMNS = 11
+"""More are set smaller: a page of A4 or letter with margins of an inch has room for so many."""
+
+NORMAL, SMALL = (
+    [size, rf"\setlength{{\tabcolsep}}{{{gap}}}"] for size, gap in ((r"\footnotesize", "3pt"), (r"\scriptsize", "2pt"))
+)
+
+
+def to_latex(results: Results) -> str:
+    r"""A `table` with its caption, to be read with `\input` where the package booktabs is loaded.
+
+    Cells may be split where they are aligned, such as before ±, which no writer of tabulate or pandas can do.
+    """
+    frame, spec = results.frame, results.plan.spec
+    shown = select_shown(results.columns, frame, list_shown(spec))
+    parts = [_Part(column, column.latex, results) for column in shown if column.latex and column.latex.when(frame)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_to_caption(results)}}}",
+        rf"\label{{tab:{''.join(letter for letter in spec.name if letter.isalnum())}}}",
+        *(SMALL if len(parts) > MANY_COLUMNS else NORMAL),
+        rf"\begin{{tabular}}{{{''.join(part.alignment for part in parts)}}}",
+        r"\toprule",
+        _join(part.title for part in parts),
+        r"\midrule",
+        *(_to_line(row, parts) for row in results.rows),
+        *([r"\midrule", _join([rf"\textit{{{FLOORS_TITLE}}}"])] if results.floors else []),
+        *(_to_line(row, parts) for row in results.floors),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Part:
+    """A column in LaTeX, whose long texts are broken where it says so."""
+
+    def __init__(self, column: Column[Any], latex: Latex, results: Results) -> None:
+        self.column = column
+        longest = max((len(column.show(row)) for row in (*results.rows, *results.floors)), default=0)
+        self.is_broken = latex.width is not None and longest > latex.max_length
+        self.alignment = rf"p{{{latex.width:g}\linewidth}}" if self.is_broken else latex.alignment
+        title = escape_latex(column.heading) if latex.title is None else latex.title
+        width = 1 if self.is_broken else sum(letter in "lcr" for letter in latex.alignment)
+        self.title = title if width == 1 else rf"\multicolumn{{{width}}}{{c}}{{{title}}}"
+
+    def show(self, row: Row) -> Sequence[str]:
+        return [break_latex(self.column.show(row))] if self.is_broken else self.column.show_latex(row)
+
+
+def _to_caption(results: Results) -> str:
+    """Title, recipe, and a sentence on replicates, interval and test."""
+    frame, spec = results.frame, results.plan.spec
+    parts = [f"{spec.title}, recipe {name_recipe(spec)}."]
+    counted = f"n = {spec.seeds}" if is_complete(frame) else f"n of {spec.seeds}"
+    told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
+    tests = int(frame["holm_p"].notna().sum())
+    if "delta" in spec.columns and tests:
+        told.append(
+            f"Δ is the mean difference to {spec.baseline} seed by seed with its 95 % Student-t interval, and bold are "
+            "the verdicts for which the paired t-test rejects equality at 5 % after Holm's correction over "
+            f"{count_noun(tests, 'comparison')}"
+        )
+    elif "delta" in spec.columns:
+        told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
+    return escape_latex(" ".join([*parts, f"{'; '.join(told)}."]))
+
+
+def _to_line(row: Row, parts: Iterable[_Part]) -> str:
+    return _join(cell for part in parts for cell in part.show(row))
+
+
+def _join(cells: Iterable[str]) -> str:
+    line = " & ".join(cells) + r" \\"
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # else an option of the end of the line before

@@ -1,0 +1,209 @@
+"""A column of a table: its values, and how csv, Markdown, HTML, LaTeX and the terminal show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import pandas as pd
+
+from harness.table.format import show_in_math, show_number
+from harness.text import NOTHING, escape_latex
+
+if TYPE_CHECKING:
+    from harness.table.results import Results
+
+Item_contra = TypeVar("Item_contra", contravariant=True)
+"""What a row is computed from."""
+
+Item = TypeVar("Item")
+
+Row = Mapping[str, Any]
+"""A row of a frame, its values by column."""
+
+
+class Kind(Enum):
+    """The type of a column's values: pandas' dtype (None: Python objects), and what stands for a missing value."""
+
+    TEXT = (None, "")
+    MAYBE_TEXT = None, None
+    LIST = None, ()
+    MAPPING = None, dict[int, Any]()
+    NUMBER = "float64", None
+    COUNT = "Int64", None
+    INDEX = "int64", None
+    FLAG = "bool", False
+    MAYBE_FLAG = "boolean", None
+    DATE = "datetime64[us, UTC]", None
+
+    def __init__(self, dtype: str | None, missing: Any) -> None:
+        self.dtype = dtype
+        self.missing = missing
+
+
+class Place(IntEnum):
+    """Where a shown column stands; within a place columns have the order of the csv."""
+
+    RESULT = 0
+    VERDICT = 1
+    COUNT = 2
+    TERMS = 3
+    LEVELS = 4
+    PAPER = 5
+    SOURCE = 6
+    TEST = 7
+    NOTES = 8
+
+
+@dataclass(frozen=True)
+class Latex:
+    r"""How LaTeX shows a column.
+
+    Attributes:
+        alignment: of the columns that its cells take, as `tabular` has it.
+        title: in LaTeX; None: the column's own.
+        cells: a row's cells in LaTeX, as many as `alignment` has columns; None: the column's text.
+        width: of a column that breaks long texts, as a share of `\linewidth`.
+        max_length: characters that a text may have without being broken.
+        when: whether a frame has the column.
+    """
+
+    alignment: str = "l"
+    title: str | None = None
+    cells: Callable[[Row], Sequence[str]] | None = None
+    width: float | None = None
+    max_length: int = 0
+    when: Callable[[pd.DataFrame], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reader has to know of a column, in Markdown; of all notes below a table the lowest `place` comes first."""
+
+    place: int
+    text: Callable[[Results], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Column(Generic[Item_contra]):
+    """All that is known of a column.
+
+    Attributes:
+        name: in the frame and in csv.
+        value: from what a row is computed from; None: nothing there.
+        kind: the type of its values.
+        write: a value as text of csv, where pandas' own does not serve.
+        title: above the column where people read it; empty: csv alone has the column.
+        unit: stands behind the title.
+        text: of a row, for people; None: the value in the format `form`, a dash where there is none.
+        form: of numbers, for people.
+        key: the name in an experiment's `columns` that asks for it; empty: it is always shown.
+        when: whether a frame has what people should see of it.
+        place: where it is shown.
+        is_proven: whether the text of a row stands out, as something proven does.
+        on_terminal: whether the terminal, which is narrow, shows it.
+        latex: how LaTeX shows it; None: LaTeX leaves it out.
+        note: below the table.
+    """
+
+    name: str
+    value: Callable[[Item_contra], Any]
+    kind: Kind = Kind.TEXT
+    write: Callable[[Any], str] | None = None
+    title: str = ""
+    unit: str = ""
+    text: Callable[[Row], str] | None = None
+    form: str = ""
+    key: str = ""
+    when: Callable[[pd.DataFrame], bool] = lambda _: True
+    place: Place = Place.LEVELS
+    is_proven: Callable[[Row], bool] = lambda _: False
+    on_terminal: bool = True
+    latex: Latex | None = None
+    note: Note | None = None
+
+    @property
+    def heading(self) -> str:
+        """Title and unit: `top-1, %`."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    def show(self, row: Row) -> str:
+        """A row's text for people."""
+        if self.text is not None:
+            return self.text(row)
+        return show_number(row[self.name], self.form) if self.form else str(row[self.name]) or NOTHING
+
+    def show_latex(self, row: Row) -> Sequence[str]:
+        """A row's cells in LaTeX."""
+        if self.latex is not None and self.latex.cells is not None:
+            return self.latex.cells(row)
+        if self.text is None and self.form:
+            return [show_in_math(row[self.name], self.form)]
+        text = escape_latex(self.show(row))
+        return [rf"\textbf{{{text}}}" if self.is_proven(row) else text]
+
+
+class Emphasis(Enum):
+    """Why a text stands out, if it does."""
+
+    NONE = "none"
+    PROVEN = "proven"
+    TITLE = "title"
+
+
+class Text(NamedTuple):
+    """A cell as people read it."""
+
+    text: str
+    emphasis: Emphasis = Emphasis.NONE
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as people read it: the columns that are shown, and a text for each in every line."""
+
+    columns: tuple[Column[Any], ...]
+    lines: tuple[tuple[Text, ...], ...]
+
+    @property
+    def titles(self) -> list[str]:
+        """Above the columns."""
+        return [column.heading for column in self.columns]
+
+
+def make_frame(columns: Sequence[Column[Item]], items: Iterable[Item]) -> pd.DataFrame:
+    """A typed row for each item."""
+    content = [
+        [column.kind.missing if (value := column.value(item)) is None else value for column in columns]
+        for item in items
+    ]
+    frame = pd.DataFrame(content, columns=[column.name for column in columns])
+    return frame.astype({column.name: column.kind.dtype for column in columns if column.kind.dtype is not None})
+
+
+def select_shown(columns: Iterable[Column[Any]], frame: pd.DataFrame, keys: Iterable[str]) -> tuple[Column[Any], ...]:
+    """The columns that people see, in their order: those without a key, and those that `keys` ask for."""
+    asked = {"", *keys}
+    shown = [column for column in columns if column.title and column.key in asked and column.when(frame)]
+    return tuple(sorted(shown, key=lambda column: column.place))
+
+
+def make_lines(columns: Sequence[Column[Any]], rows: Iterable[Row]) -> tuple[tuple[Text, ...], ...]:
+    """The texts of rows."""
+    return tuple(
+        tuple(Text(column.show(row), Emphasis.PROVEN if column.is_proven(row) else Emphasis.NONE) for column in columns)
+        for row in rows
+    )
+
+
+def to_rows(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def write_cells(columns: Iterable[Column[Any]], frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its typed cells as texts of csv."""
+    texts = {c.name: [c.write(value) for value in frame[c.name]] for c in columns if c.write is not None}
+    return frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object) for name, cells in texts.items()})

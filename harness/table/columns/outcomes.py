@@ -1,0 +1,116 @@
+"""Columns of outcomes: how many runs were measured, what happened to the others, and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.spec.experiment import SCORE
+from harness.table.column import Column, Kind, Latex, Note, Place, Row, to_rows
+from harness.table.entry import SKIPPED, Entry
+from harness.table.format import join
+from harness.table.reason import AT_CHANCE, show_outcomes, show_reasons
+from harness.tasks import TASKS
+from harness.text import NOTHING, escape_latex, escape_markdown
+
+if TYPE_CHECKING:
+    from harness.table.results import Results
+
+
+MARKS = {
+    "missing": "no run of this row has ended yet.",
+    "partial": "some of the planned replicates have no result yet.",
+    "stale": "code or data have changed since these runs; `harness run` trains them again.",
+    "other environment": "made in another environment (versions, threads, device) than the baseline's run of its seed; "
+    "no difference is shown. The csv has these columns.",
+    "mixed environments": "its runs were made with different versions, threads or devices; each is compared with the "
+    "baseline's run of the same environment.",
+    AT_CHANCE: "the last validation of a run looks like guessing ({chance_rule}); nothing was learnt there.",
+    "under-trained": "validation {title} still {climbed} when training ended; more epochs may change this row.",
+    "at the ceiling": "{ceiling_rule}; differences cannot show here.",
+    "quoted": "the paper's number alone; no row of this experiment.",
+}
+
+
+def make_outcomes() -> tuple[Column[Entry], ...]:
+    """How many runs, what happened to the others, and what a reader has to know."""
+    measured = Column[Entry](
+        "n",
+        lambda entry: len(entry.runs.scores),
+        Kind.COUNT,
+        title="n",
+        key=SCORE,
+        place=Place.COUNT,
+        text=lambda row: show_replicates(row) or NOTHING,
+        latex=Latex(
+            "r",
+            "$n$",
+            lambda row: [f"{row['n']}/{row['seeds']}" if row["seeds"] else escape_latex(NOTHING)],
+            when=lambda frame: not is_complete(frame),
+        ),
+    )
+    return (
+        measured,
+        Column("seeds", lambda entry: len(entry.seeds), Kind.COUNT),
+        Column("outcomes", lambda entry: entry.outcomes, Kind.LIST, show_outcomes, note=Note(3, _explain_outcomes)),
+        Column("reasons", lambda entry: entry.reasons, Kind.MAPPING, show_reasons),
+        Column(
+            "marks",
+            lambda entry: entry.marks,
+            Kind.LIST,
+            join("; "),
+            title="notes",
+            place=Place.NOTES,
+            when=lambda frame: any(map(_show_notes, to_rows(frame))),
+            text=_show_notes,
+            note=Note(8, _explain_marks),
+        ),
+        Column("skipped", lambda entry: entry.skipped),
+    )
+
+
+def is_complete(frame: pd.DataFrame) -> bool:
+    """Whether all planned replicates are measured."""
+    planned = frame[frame["seeds"] > 0]
+    return bool((planned["n"] == planned["seeds"]).all())
+
+
+def show_replicates(row: Row) -> str:
+    """`3` where every planned replicate was measured, else `2/3; diverged@412`; empty for a row without runs."""
+    if row["seeds"] == 0:
+        return ""
+    if row["n"] == row["seeds"]:
+        return str(row["n"])
+    return "; ".join(part for part in (f"{row['n']}/{row['seeds']}", show_outcomes(row["outcomes"])) if part)
+
+
+def _show_notes(row: Row) -> str:
+    paper = f"paper: {row['expected']}" if row["expected"] else ""
+    agreement = f"{paper}, {row['agreement']}" if row["agreement"] else paper
+    marks = f"{SKIPPED}: {row['skipped']}" if row["skipped"] else join("; ")(row["marks"])
+    return "; ".join(part for part in (agreement, marks) if part)
+
+
+def _explain_outcomes(results: Results) -> Iterator[str]:
+    """Outcomes that are no measurement, and their reasons."""
+    if any(results.frame["outcomes"]):
+        yield (
+            "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
+            "finite numbers at step 412. Means are over the measured replicates; where a bad outcome has thinned out a "
+            "comparison, the rest resolves nothing."
+        )
+    for row in (*results.rows, *results.floors):
+        if row["reasons"]:
+            yield escape_markdown(f"{row['row']}: {show_reasons(row['reasons'])}.")
+
+
+def _explain_marks(results: Results) -> Iterator[str]:
+    """The meaning of every mark that some row has."""
+    present = {mark for marks in results.frame["marks"] for mark in marks}
+    measure, task = results.measure, TASKS[results.plan.spec.recipe.data.task]
+    climbed = "climbed" if measure.direction == "higher" else "fell"
+    words = {"title": measure.title, "climbed": climbed}
+    words |= {"chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
+    yield from (f"`{mark}`: {meaning.format(**words)}" for mark, meaning in MARKS.items() if mark in present)

@@ -1,0 +1,129 @@
+"""Columns of scores: the deciding measure, the others, and what is said of differences and floors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.measure import Measure
+from harness.spec.experiment import SCORE
+from harness.statistics import MAX_EXACT_SEEDS, summarize
+from harness.table.column import Column, Kind, Latex, Note, Place, Row
+from harness.table.entry import Entry
+from harness.table.format import show_in_math, show_number
+from harness.text import count_noun, escape_code, escape_markdown
+
+if TYPE_CHECKING:
+    from harness.table.results import Results
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """Columns of a frame.
+
+    Attributes:
+        mean: of the test set over the replicates.
+        std: of the same; only the deciding measure has it.
+        val_mean: of the last validation; likewise.
+        published: what the paper prints; likewise.
+    """
+
+    mean: str
+    std: str
+    val_mean: str
+    published: str
+
+
+def name_scores(measure: Measure) -> ScoreColumns:
+    """The columns of a measure, each with its name in it: `NAME_mean`."""
+    name = measure.name
+    return ScoreColumns(f"{name}_mean", f"{name}_std", f"val_{name}_mean", f"published_{name}")
+
+
+def make_scores(measure: Measure) -> tuple[Column[Entry], ...]:
+    """Mean and standard deviation on the test set, and the mean of the last validation."""
+    names = name_scores(measure)
+
+    def show_spread(row: Row, spread: str) -> str:
+        return "" if pd.isna(row[names.std]) else f"{spread} {row[names.std]:{measure.format}}"
+
+    mean = Column[Entry](
+        names.mean,
+        lambda entry: summarize(list(entry.runs.scores.values())).mean,
+        Kind.NUMBER,
+        title=measure.title,
+        unit=measure.unit,
+        key=SCORE,
+        place=Place.RESULT,
+        text=lambda row: show_number(row[names.mean], measure.format) + show_spread(row, " ±"),
+        latex=Latex(
+            "r@{}l", cells=lambda row: [show_in_math(row[names.mean], measure.format), show_spread(row, r" $\pm$")]
+        ),
+        note=Note(0, _explain_score),
+    )
+    std = Column[Entry](names.std, lambda entry: summarize(list(entry.runs.scores.values())).std, Kind.NUMBER)
+    return mean, std, Column(names.val_mean, lambda entry: entry.average(measure.val), Kind.NUMBER)
+
+
+def make_mean(measure: Measure) -> Column[Entry]:
+    """Of a measure that does not decide."""
+    return Column(
+        name_scores(measure).mean,
+        lambda entry: entry.average(measure.test),
+        Kind.NUMBER,
+        title=measure.title,
+        unit=measure.unit,
+        key=measure.name,
+        place=Place.COUNT,
+        form=measure.format,
+        latex=Latex("r"),
+    )
+
+
+def _explain_score(results: Results) -> Iterator[str]:
+    """The score's mean and spread."""
+    yield f"**{results.measure.title}** is the mean ± the standard deviation over the n measured replicates."
+
+
+def explain_delta(results: Results) -> Iterator[str]:
+    """Differences, intervals and verdicts."""
+    frame, spec = results.frame, results.plan.spec
+    tests, baseline = int(frame["holm_p"].notna().sum()), escape_markdown(spec.baseline)
+    if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
+        yield f"There is no **Δ**: the baseline, {baseline}, is skipped."
+        return
+    if tests == 0:
+        yield f"**Δ** is the row less {baseline}. One pair of seeds has no interval and resolves nothing."
+        return
+    alike = "augmentation and initial weights" if spec.recipe.init_recipe is None else "augmentation"
+    yield (
+        f"**Δ** is the row less {baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
+        "Student-t interval of the mean difference."
+    )
+    yield (
+        f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "
+        f"over the {count_noun(tests, 'comparison')} of this table, which is stricter than one interval without zero; "
+        f"everything else is unresolved.{_to_sign_flip_note(int(frame['pairs'].max()))}"
+    )
+
+
+def _to_sign_flip_note(pairs: int) -> str:
+    if pairs > MAX_EXACT_SEEDS:
+        return ""
+    return f" The exact sign-flip p-value stands beside it; with {pairs} pairs it cannot be below {2 / 2**pairs:.2g}."
+
+
+def explain_floors(results: Results) -> Iterator[str]:
+    """Floors, with a warning where the baseline is not above every one."""
+    frame, spec, measure = results.frame, results.plan.spec, results.measure
+    if not frame["is_floor"].any():
+        yield f"The recipe {escape_code(spec.recipe.name)} trains no floors (models without attention)."
+        return
+    scores = measure.sign * frame[name_scores(measure).mean]
+    is_below = scores[frame["row"] == spec.baseline].max() <= scores[frame["is_floor"]].max()
+    baseline = escape_markdown(spec.baseline)
+    warning = f" {baseline} is not above them: this table shows early optimization, not quality." if is_below else ""
+    yield f"**Floors** have no attention.{warning}"

@@ -1,0 +1,135 @@
+"""Verdicts over several comparisons, and the columns that every table of comparisons has."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+from harness.measure import Measure
+from harness.statistics import Comparison, Verdict, decide, holm
+from harness.table.column import Column, Kind, Latex, Note, Place, Row
+from harness.table.format import show_in_math, show_number
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison with its corrected p-value and what that says; `comparison` is None where nothing is paired."""
+
+    comparison: Comparison | None = None
+    holm_p: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row of a table of comparisons: what is compared, and one more thing to say of it."""
+
+    name: str
+    about: Any
+    judged: Judged
+
+
+class HasJudged(Protocol):
+    """What a row of comparisons is computed from."""
+
+    @property
+    def judged(self) -> Judged:
+        """The comparison of the row."""
+
+
+def judge(measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[Judged]:
+    """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
+    return [
+        Judged()
+        if comparison is None
+        else Judged(
+            comparison,
+            holm_p,
+            Verdict.UNRESOLVED.value if is_thinned else decide(measure.sign * comparison.delta, holm_p).value,
+        )
+        for comparison, holm_p, is_thinned in zip(comparisons, correct(comparisons), thinned, strict=True)
+    ]
+
+
+def correct(comparisons: Sequence[Comparison | None]) -> list[float | None]:
+    """The p-values of all comparisons after Holm's correction."""
+    return holm([None if comparison is None else comparison.t_p for comparison in comparisons])
+
+
+def make_comparison_columns(
+    measure: Measure,
+    *,
+    title: str = "Δ [95 %]",
+    proven: Sequence[str] = (Verdict.BETTER, Verdict.WORSE),
+    key: str = "",
+    note: Note | None = None,
+) -> dict[str, Column[HasJudged]]:
+    """Pairs, difference, interval, p-values and verdict, by name.
+
+    Args:
+        measure: what is compared.
+        title: of the difference.
+        proven: the verdicts that stand out.
+        key: of the columns that people see.
+        note: below the table.
+    """
+    delta = Column[HasJudged](
+        "delta",
+        _read(lambda comparison: comparison.delta),
+        Kind.NUMBER,
+        title=title,
+        key=key,
+        place=Place.RESULT,
+        text=lambda row: show_delta(row, measure),
+        latex=Latex("r@{ }l", r"$\Delta$ [95\,\%]", lambda row: _show_delta_parts(row, measure)),
+        note=note,
+    )
+    verdict = Column[HasJudged](
+        "verdict",
+        lambda item: item.judged.verdict,
+        title="verdict",
+        key=key,
+        place=Place.VERDICT,
+        is_proven=lambda row: row["verdict"] in proven,
+        latex=Latex(),
+    )
+    sign_flip = Column[HasJudged](
+        "sign_flip_p",
+        _read(lambda comparison: comparison.sign_flip_p),
+        Kind.NUMBER,
+        title="sign-flip p",
+        key=key,
+        place=Place.TEST,
+        form=".2f",
+        on_terminal=False,
+    )
+    columns: tuple[Column[HasJudged], ...] = (
+        Column("pairs", _read(lambda comparison: comparison.n), Kind.COUNT),
+        delta,
+        Column("delta_low", _read(lambda comparison: comparison.low), Kind.NUMBER),
+        Column("delta_high", _read(lambda comparison: comparison.high), Kind.NUMBER),
+        Column("t_p", _read(lambda comparison: comparison.t_p), Kind.NUMBER),
+        Column("holm_p", lambda item: item.judged.holm_p, Kind.NUMBER),
+        sign_flip,
+        verdict,
+    )
+    return {column.name: column for column in columns}
+
+
+def _read(get: Callable[[Comparison], float | None]) -> Callable[[HasJudged], float | None]:
+    """Of an item that has a comparison."""
+    return lambda item: None if item.judged.comparison is None else get(item.judged.comparison)
+
+
+def show_delta(row: Row, measure: Measure) -> str:
+    """A difference with its interval."""
+    low, high, form = row["delta_low"], row["delta_high"], f"+{measure.format}"
+    interval: str = "" if pd.isna(low) else f" [{low:{form}}, {high:{form}}]"
+    return show_number(row["delta"], form) + interval
+
+
+def _show_delta_parts(row: Row, measure: Measure) -> Sequence[str]:
+    low, high, form = row["delta_low"], row["delta_high"], f"+{measure.format}"
+    interval: str = f"[{show_in_math(low, form)}, {show_in_math(high, form)}]" if pd.notna(low) else ""
+    return [show_in_math(row["delta"], form), interval]

@@ -1,0 +1,162 @@
+"""What a row of the table is computed from: its runs, those of the baseline, and what is said of both."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+
+from harness.environment import is_mixed
+from harness.measure import Measure
+from harness.plan import PlannedRow
+from harness.record import Record, RunStatus
+from harness.spec import ExperimentSpec, PublishedSpec
+from harness.statistics import average_curves, compare_expectation, is_under_trained
+from harness.table.comparison import Judged
+from harness.table.reason import AT_CHANCE, Outcome, describe_outcome, is_run_at_chance
+from harness.table.selection import Replicates, Runs, is_paired_in_environments
+from harness.tasks import TASKS
+
+SKIPPED, QUOTED = "skipped", "quoted"
+"""The marks of rows without any run: what the recipe cannot run, and what the experiment only quotes."""
+
+
+UNCOMPARED = Judged()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+        runs: those that stand in it; none where the recipe skips the row, or the experiment only quotes it.
+        row: as it is planned; None in these cases.
+        seeds: the planned ones.
+        size: parameters and multiply-adds.
+        base_params: parameters of the baseline.
+        skipped: why the recipe skips the row; empty where it does not.
+        marks: what a reader has to know before believing the row.
+    """
+
+    name: str
+    spec: ExperimentSpec
+    runs: Runs
+    row: PlannedRow | None = None
+    seeds: tuple[int, ...] = ()
+    judged: Judged = UNCOMPARED
+    size: tuple[int | None, int | None] = (None, None)
+    base_params: int | None = None
+    skipped: str = ""
+    marks: tuple[str, ...] = ()
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is a model without attention."""
+        return self.row is not None and self.row.is_floor
+
+    @property
+    def records(self) -> list[Record]:
+        """Of all seeds, whatever the outcome."""
+        return list(self.runs.records.values())
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Of the runs without a measurement, by seed."""
+        return tuple((record.status, record.step) for record in self.records if record.status != RunStatus.OK)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why a run has no measurement, or a doubtful one, by seed."""
+        told = (record for record in self.records if record.status != RunStatus.OK or is_run_at_chance(record))
+        return {record.seed: describe_outcome(record) for record in told}
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """The deciding measure's validation epoch by epoch, the mean over the replicates."""
+        return average_scores(self.runs)
+
+    @property
+    def printed(self) -> PublishedSpec:
+        """What the paper prints for the row."""
+        return self.spec.published.get(self.name, PublishedSpec())
+
+    @property
+    def published_delta(self) -> float | None:
+        """The paper's difference to its baseline."""
+        measure, baseline = self.runs.measure.name, self.spec.published.get(self.spec.baseline, PublishedSpec())
+        score, base = self.printed.scores.get(measure), baseline.scores.get(measure)
+        return None if score is None or base is None or self.name == self.spec.baseline else round(score - base, 6)
+
+    @property
+    def agreement(self) -> str | None:
+        """Whether the outcome is the one that the paper reports in words."""
+        if self.row is None or self.row.expect is None:
+            return None
+        return compare_expectation(RunStatus(self.row.expect), (record.status for record in self.records))
+
+    @property
+    def last_run(self) -> datetime | None:
+        """When the last of its runs ended."""
+        times = [record.end_time for record in self.records]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    def average(self, metric: str) -> float | None:
+        """A metric's mean over the measured replicates."""
+        return average(self.runs.ok, metric)
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """The distinct values of a part of the runs' provenance."""
+        return tuple(dict.fromkeys(r.provenance[name] for r in self.records if name in r.provenance))
+
+
+def average(records: Iterable[Record], metric: str) -> float | None:
+    """The mean over the records that have a metric."""
+    values = [record.metrics[metric] for record in records if metric in record.metrics]
+    return fmean(values) if values else None
+
+
+def find_size(replicates: Replicates, known: Mapping[str, tuple[int, int]]) -> tuple[int | None, int | None]:
+    """Parameters and multiply-adds as a run has measured them, else what is known of the cell."""
+    params, macs = known.get(replicates.row.cell.id, (None, None))
+    return _find_metric(replicates, "params", params), _find_metric(replicates, "macs", macs)
+
+
+def _find_metric(replicates: Replicates, metric: str, otherwise: int | None) -> int | None:
+    measured = (r.metrics[metric] for r in replicates.records.values() if metric in r.metrics)
+    first = next(measured, None)
+    return otherwise if first is None else round(first)
+
+
+def list_scores(record: Record, measure: Measure) -> list[float]:
+    """A measure's validation epoch by epoch."""
+    return [epoch.metrics[measure.val] for epoch in record.curve if measure.val in epoch.metrics]
+
+
+def average_scores(runs: Runs) -> tuple[float, ...]:
+    """The mean of the curves, as far as all of them go."""
+    return tuple(average_curves(list_scores(record, runs.measure) for record in runs.ok))
+
+
+def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpec) -> Iterator[str]:
+    """What a reader has to know before believing a planned row; `baseline` is None where it is skipped."""
+    if not row.records:
+        yield "missing"
+        return
+    climbing = [row.measure.sign * score for score in average_scores(row)]
+    marks = {
+        "stale": row.is_stale,
+        "other environment": baseline is not None and not is_paired_in_environments(row, baseline),
+        "mixed environments": is_mixed(record.provenance for record in row.records.values()),
+        AT_CHANCE: any(map(is_run_at_chance, row.ok)),
+        "partial": not row.is_complete,
+        "under-trained": is_under_trained(climbing, row.measure.relevant_gain),
+        "at the ceiling": _is_at_ceiling(row, spec.recipe.data.test_images),
+    }
+    yield from (mark for mark, applies in marks.items() if applies)
+
+
+def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:
+    num_images = average(row.ok, "test/images") or test_images
+    if num_images is None or not row.ok:
+        return False
+    task = TASKS[row.row.cell.data.task]
+    return task.is_at_ceiling(row.measure, fmean(row.scores.values()), round(num_images))

@@ -1,0 +1,137 @@
+"""The results of a plan: its table, claims and effects, from which every file and figure is written."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pandas as pd
+
+from harness.attestation import Digests
+from harness.measure import Measure
+from harness.plan import Plan
+from harness.record import Record
+from harness.statistics import Comparison, compare
+from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
+from harness.table.columns import list_shown, make_columns
+from harness.table.columns.scores import ScoreColumns, name_scores
+from harness.table.comparison import judge
+from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks
+from harness.table.findings import Findings, make_findings
+from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
+from harness.tasks import find_measure, list_measures
+
+FLOORS_TITLE = "floors:"
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Parameters and multiply-adds of cells, by cell id."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the records of a plan come to.
+
+    Attributes:
+        columns: of the frame, with all that the writers need of them.
+        frame: one row per row of the experiment, floors last; its cells have the types of the columns.
+        findings: claims and effects.
+        replicates: the records that stand in each planned row, by its name.
+    """
+
+    plan: Plan
+    columns: tuple[Column[Entry], ...]
+    frame: pd.DataFrame
+    findings: Findings
+    replicates: Mapping[str, Replicates]
+
+    @property
+    def measure(self) -> Measure:
+        """The one that decides."""
+        return find_measure(self.plan.spec)
+
+    @property
+    def score(self) -> ScoreColumns:
+        """The columns of that measure."""
+        return name_scores(self.measure)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of the frame, floors left out."""
+        return to_rows(self.frame[~self.frame["is_floor"]])
+
+    @cached_property
+    def floors(self) -> list[Row]:
+        """The rows of models without attention."""
+        return to_rows(self.frame[self.frame["is_floor"]])
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The table for people: what the experiment asks for and the paper's; a title goes before the floors."""
+        shown = select_shown(self.columns, self.frame, list_shown(self.plan.spec))
+        lines = make_lines(shown, self.rows)
+        if self.floors:
+            title = Text(FLOORS_TITLE, Emphasis.TITLE), *[Text("")] * (len(shown) - 1)
+            lines = *lines, title, *make_lines(shown, self.floors)
+        return Grid(shown, lines)
+
+    def select(self, names: Collection[str]) -> "Results":
+        """The same with some rows of the table alone."""
+        return replace(self, frame=self.frame[self.frame["row"].isin(names)])
+
+
+def make_results(
+    plan: Plan,
+    records: Iterable[Record],
+    *,
+    current: Mapping[str, Digests] | None = None,
+    sizes: Sizes | None = None,
+) -> Results:
+    """Choose the records of each row and compute what the table says of them.
+
+    Args:
+        plan: what the table is of; records of other cells and seeds are left out.
+        records: may hold several of one run: a result goes before a bug, the newer before the older.
+        current: code and data digest of each cell as they are now. Other records stand in only for a row that has
+            none of now, and the row is marked `stale`; a row never holds records of two versions.
+        sizes: what a row without any run has for parameters and multiply-adds.
+    """
+    rows = select_replicates(plan, records, current or {})
+    columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
+    by_name = {row.row.name: row for row in rows}
+    entries = _list_entries(plan, rows, by_name.get(plan.spec.baseline), sizes or {})
+    return Results(plan, columns, make_frame(columns, entries), make_findings(plan, by_name), by_name)
+
+
+def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | None, sizes: Sizes) -> list[Entry]:
+    """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
+    spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
+    base_params = None if baseline is None else find_size(baseline, sizes)[0]
+    thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
+    judged = judge(measure, [_compare(row, baseline) for row in rows], thinned)
+    planned = [
+        Entry(
+            row.row.name,
+            spec,
+            row,
+            row.row,
+            row.seeds,
+            verdict,
+            find_size(row, sizes),
+            base_params,
+            marks=tuple(list_marks(row, baseline, spec)),
+        )
+        for row, verdict in zip(rows, judged, strict=True)
+    ]
+    shown, none = [entry for entry in planned if not entry.is_floor], Runs({}, measure)
+    if plan.skipped:
+        shown += [Entry(row.name, spec, none, skipped=row.reason, marks=(SKIPPED,)) for row in plan.skipped]
+        shown.sort(key=lambda entry: stated.index(entry.name))
+    quoted = [name for name, printed in spec.published.items() if printed.quoted and name not in stated]
+    shown += [Entry(name, spec, none, marks=(QUOTED,)) for name in quoted]
+    return [*shown, *(entry for entry in planned if entry.is_floor)]
+
+
+def _compare(row: Replicates, baseline: Replicates | None) -> Comparison | None:
+    """Seed by seed; not with itself, not for floors, not over two versions of data or code, or two environments."""
+    if baseline is None or row is baseline or row.row.is_floor or not is_comparable(row, baseline):
+        return None
+    return compare(row.scores, baseline.scores)
