@@ -8,8 +8,8 @@ from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from harness.commands.bench import frozen_unfold, frozen_window
-from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
+from benchmarks import frozen_unfold, frozen_window
+from benchmarks.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
 
 TAPS = WINDOW * WINDOW
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.commands.bench.result import Result, to_median, to_spread
-from harness.commands.bench.session import Report
+from benchmarks.result import Result, to_median, to_spread
+from benchmarks.session import Report
 
 FACTS = (
     *("device", "cores", "isa", "dtype", "system"),

@@ -1,4 +1,4 @@
-"""The progress display of `harness bench`: a bar on a terminal, plain lines elsewhere."""
+"""The progress display of the benchmark: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,8 +7,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.commands.bench.session import Chosen, Event, Probed
-from harness.commands.bench.timing import Turn
+from benchmarks.session import Chosen, Event, Probed
+from benchmarks.timing import Turn
 from harness.commands.view import open_view
 from harness.table.display import count_noun
 

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from harness.commands.bench.case import Case
+from benchmarks.case import Case
 
 
 @dataclass(frozen=True)

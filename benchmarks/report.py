@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from harness.commands.bench.cells import to_case_rows, to_goal_row, to_grid
-from harness.commands.bench.frame import make_frame
-from harness.commands.bench.goals import Verdict
-from harness.commands.bench.load import MAX_FOREIGN_CORES
-from harness.commands.bench.notes import describe_ceiling, list_case_notes, list_goal_notes
-from harness.commands.bench.roofline import draw_roofline
-from harness.commands.bench.session import Report
+from benchmarks.cells import to_case_rows, to_goal_row, to_grid
+from benchmarks.frame import make_frame
+from benchmarks.goals import Verdict
+from benchmarks.load import MAX_FOREIGN_CORES
+from benchmarks.notes import describe_ceiling, list_case_notes, list_goal_notes
+from benchmarks.roofline import draw_roofline
+from benchmarks.session import Report
 from harness.table.display import count_noun
 from harness.text import to_csv
 
