@@ -89,6 +89,7 @@ def _measure(workload: Workload, setting: Setting) -> Probe:
         multiply_adds=workload.multiply_adds,
         trains=workload.train is not None,
         seconds=seconds,
+        note=workload.note,
     )
 
 

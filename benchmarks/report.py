@@ -60,7 +60,7 @@ def to_markdown(report: Report, frame: pd.DataFrame, plot: str) -> str:
         _list_lines(list_goal_notes(device)),
         "## All cases",
         to_grid(to_case_rows(report.results, device), "github"),
-        _list_lines([*list_case_notes(), *_list_reasons(frame)]),
+        _list_lines([*list_case_notes(), *_list_notes(frame)]),
         "## How far from the machine's limits",
         f"![GFLOP/s of every case over its FLOP per byte]({plot})",
         describe_ceiling(report.ceiling, device),
@@ -86,8 +86,8 @@ def _list_lines(notes: Iterable[str]) -> str:
     return "\n".join(f"* {note}" for note in notes)
 
 
-def _list_reasons(frame: pd.DataFrame) -> list[str]:
-    """Cases that did not run, or without a backward pass."""
+def _list_notes(frame: pd.DataFrame) -> list[str]:
+    """Cases that did not run, have no backward pass, or state a version."""
     return [f"`{row['case']}`: {row['note']}." for row in frame.to_dict("records") if row["note"]]
 
 

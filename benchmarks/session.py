@@ -119,10 +119,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Probed:
-    """A case was tried; `reason` says why it is left out, where it is."""
+    """A case was tried; `note` is what its row says, such as why it is left out."""
 
     case_id: str
-    reason: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
     with closing(probe_cases(cases, setting)) as findings:
         for case_id, finding in findings:
             _keep(results[case_id], finding)
-            yield Probed(case_id, results[case_id].reason)
+            yield Probed(case_id, results[case_id].note)
     ready, workloads = _build_all(results.values(), setting)
     rounds = Rounds(options.count_rounds(), spare=(options.count_rounds() + 1) // 2)
     yield from time_rounds(ready, workloads, rounds, setting=setting, read=read)

@@ -1,10 +1,12 @@
 """The benchmark on tiny maps. Nothing here asserts a time."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -94,6 +96,24 @@ def test_every_case_runs_or_says_why_not(case: Case) -> None:
         assert found.multiply_adds
         assert found.inputs > 0 < found.outputs
         assert 0 <= found.saved_beyond_inputs <= found.saved
+
+
+def test_nattens_row_states_the_version_and_the_backend_that_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in its place: the backend that it chooses is the one that computes and the one that the row states."""
+    asked: list[str] = []
+
+    def na2d(q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, backend: str) -> Tensor:
+        asked.append(backend)
+        return q + k + v + kernel_size
+
+    backends = SimpleNamespace(choose_backend=lambda *_, torch_compile: "cutlass-fna" if torch_compile else "flex-fna")
+    monkeypatch.setitem(sys.modules, "natten", SimpleNamespace(na2d=na2d, __version__="0.21.7"))
+    monkeypatch.setitem(sys.modules, "natten.backends", backends)
+    (case,) = (case for case in list_cases(SETTING, (TINY,)) if case.backend == "natten")
+    found = probe_case(lambda _: None, case, SETTING)
+    assert isinstance(found, Probe)
+    assert set(asked) == {"flex-fna"}
+    assert Result(case, found).note == "NATTEN 0.21.7, backend flex-fna; forward alone"
 
 
 def test_the_small_model_of_laptop_trains() -> None:
