@@ -43,7 +43,7 @@ table1: $(READY)
 	$(BIN)/harness run experiments/table1.yaml
 
 bench: $(READY)
-	$(BIN)/harness bench
+	$(BIN)/python -m benchmarks
 
 docs: $(READY_DEV)
 	$(BIN)/python docs/generate_architecture.py
@@ -74,4 +74,4 @@ test-browser: $(READY_DEV)
 # Keeps what was measured: the store, its artifacts and results/.
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find harness paradigms tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks harness paradigms tests -name __pycache__ -prune -exec rm -rf {} +

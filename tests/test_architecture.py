@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for package in ("harness", "paradigms") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(path for package in ("benchmarks", "harness", "paradigms") for path in (ROOT / package).rglob("*.py"))
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks.__main__ import make_parser as make_benchmark_parser
 from harness.cli import make_parser
 from harness.commands.forecast import forecast_memory
 from harness.plan import make_plan
@@ -62,8 +63,8 @@ def test_every_command_is_one_that_harness_takes(path: Path) -> None:
 
 VERBS = next(action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
 OPTIONS = {verb: set(parser._option_string_actions) for verb, parser in VERBS.items()}
-OF_OTHERS = {"--editable", "--no-deps"}
-"""Options in the guide that are pip's."""
+OF_OTHERS = {"--editable", "--no-deps", *make_benchmark_parser()._option_string_actions}
+"""Options in the guide that are pip's or the benchmark's."""
 
 
 @page
@@ -84,7 +85,9 @@ def test_sentences_on_who_takes_an_option_name_all_commands() -> None:
 
 @page
 def test_every_file_that_is_named_exists(path: Path) -> None:
-    named = re.findall(r"`((?:experiments|harness|paradigms|results|docs|tests)/[\w/.-]+\.\w+)`", path.read_text())
+    named = re.findall(
+        r"`((?:benchmarks|experiments|harness|paradigms|results|docs|tests)/[\w/.-]+\.\w+)`", path.read_text()
+    )
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -108,7 +111,7 @@ def run_generator(name: str) -> dict[str, Any]:
 def test_the_page_of_the_architecture_is_what_the_docstrings_say() -> None:
     page = run_generator("generate_architecture")["make_page"]()
     assert (ROOT / "docs" / "architecture.md").read_text() == page, "make docs"
-    modules = [path for top in ("harness", "paradigms") for path in (ROOT / top).rglob("*.py")]
+    modules = [path for top in ("benchmarks", "harness", "paradigms") for path in (ROOT / top).rglob("*.py")]
     assert page.count(".py`: ") == sum(path.name != "__init__.py" for path in modules) > 100
 
 

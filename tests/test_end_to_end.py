@@ -253,7 +253,7 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
     shutil.copytree(ROOT / "docs" / "examples", fresh_desk.folder / "docs" / "examples")
     assert {command.split()[0] for command in commands} == {
         *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
-        *("status", "show", "ui", "doctor", "data", "bench", "export"),
+        *("status", "show", "ui", "doctor", "data", "export"),
     }
     for command in commands:
         if command.startswith("evaluate"):
@@ -264,7 +264,6 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--seeds", "1", "--set", "floor_width=null"] if "docs/examples/" in command else []
-        small += ["--list"] if command.startswith("bench") else []  # a busy machine is refused
         if "RUN" in command:
             command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901
         fresh_desk.harness(*command.split(), *small, timeout=300)

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from harness.cli import (
-    bench,
     completion,
     data,
     describe,
@@ -46,7 +45,6 @@ VERBS: dict[str, Verb] = {
     "ui": ui,
     "export": export,
     "data": data,
-    "bench": bench,
     "doctor": doctor,
     "completion": completion,
 }

@@ -390,7 +390,14 @@ def test_workers_start_with_the_preloaded_modules_and_the_thread_environment(scr
     assert (results["wave"], results["OMP"]) == ("True", "1")
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),  # to the program the same as SIGTERM
+        signal.SIGINT,
+        signal.SIGTERM,
+    ],
+)
 def test_workers_and_their_children_die_with_the_program(script: subprocess.Popen[str], kill: signal.Signals) -> None:
     worker, child = map(int, read_results(script)["hang"].split(","))
     server = psutil.Process(worker).ppid()

@@ -31,9 +31,10 @@ from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.provenance import code_digest
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.spec import LimitsSpec
+from harness.spec import LimitsSpec, RowSpec
 from harness.trace import Rehearsal
 from harness.tracking import MlflowTracker
+from paradigms.config import TERMS
 
 CURVE = tuple(
     EpochMetrics(epoch, 10 * epoch, {"val/top1": 40.0 + epoch, "train/loss": 1.0, "train/images_per_second": 100.0})
@@ -215,32 +216,58 @@ def test_a_cell_of_another_experiment_is_copied_not_trained(
     assert list(cast("TableWritten", events[-1]).results.frame["n"]) == [2] * 2
 
 
+KILLED, TERMINATED = "killed by signal 9 (SIGKILL)", "killed by signal 15 (SIGTERM)"
+
+OUTCOMES = {
+    "killed": (RunStatus.INTERRUPTED, KILLED),
+    "terminated": (RunStatus.INTERRUPTED, TERMINATED),
+    "starved": (RunStatus.OUT_OF_MEMORY, KILLED),
+    "timed_out": (RunStatus.TIMED_OUT, ""),
+    "diverged": (RunStatus.DIVERGED, ""),
+    "crashed": (RunStatus.FAILED, "killed by signal 11 (SIGSEGV)"),
+    "stillborn": (RunStatus.FAILED, "exit code 1: ImportError: no module"),
+    "failed": (RunStatus.FAILED, ""),
+}
+"""What the store says of each fate."""
+
+RESULTS = ("starved", "timed_out", "diverged")
+"""Fates that are results; after the others a run is tried again."""
+
+
+@pytest.fixture
+def fates(request: pytest.FixtureRequest, plan: Plan) -> Plan:
+    """One seed: a row for each fate, called like it, after one that is ok."""
+    rows = {"Swin-T": plan.spec.rows["Swin-T"]}
+    rows |= {fate: RowSpec(parameterization=TERMS[: number + 1]) for number, fate in enumerate(request.param[:3])}
+    rows |= {fate: RowSpec(parameterization=TERMS[number + 1 :]) for number, fate in enumerate(request.param[3:])}
+    return make_plan(plan.spec.model_copy(update={"rows": rows, "published": {}, "seeds": 1}))
+
+
 @pytest.mark.parametrize(
-    ("fate", "status", "detail"),
-    [
-        ("killed", RunStatus.INTERRUPTED, "killed by signal 9 (SIGKILL)"),
-        ("terminated", RunStatus.INTERRUPTED, "killed by signal 15 (SIGTERM)"),
-        ("starved", RunStatus.OUT_OF_MEMORY, "killed by signal 9 (SIGKILL)"),
-        ("crashed", RunStatus.FAILED, "killed by signal 11 (SIGSEGV)"),
-        ("stillborn", RunStatus.FAILED, "exit code 1: ImportError: no module"),
-        ("timed_out", RunStatus.TIMED_OUT, ""),
-        ("failed", RunStatus.FAILED, ""),
-        ("diverged", RunStatus.DIVERGED, ""),
-    ],
+    ("fates", "call"),
+    [(("killed", "terminated", *RESULTS), "ok"), (("crashed", "stillborn", "failed"), "failed")],
+    indirect=["fates"],
+    ids=["no failure", "failures"],
 )
 def test_a_bad_outcome_is_recorded_and_the_plan_goes_on(
-    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str, status: RunStatus, detail: str
+    fates: Plan, tracker: MlflowTracker, options: RunOptions, call: str
 ) -> None:
-    events, trained = play(plan, tracker, options, only_row("Net7-N", fate))
-    assert len(trained) == 4
-    record = records_of(events)["Net7-N", 0]
-    assert (record.status, record.status_detail) == (status, detail)
-    stored = [found for found in tracker.ledger([record.cell_id]) if found.seed == 0]
-    assert [(found.status, found.run_id) for found in stored] == [(status, record.run_id)]
+    engine = PlayedEngine(lambda run: "ok" if run.row.name == "Swin-T" else run.row.name)
+    events, trained = play(fates, tracker, options, engine)
+    names = [row.name for row in fates.rows]
+    assert [name for name, _ in trained] == names
     frame = cast("TableWritten", events[-1]).results.frame.set_index("row")
-    assert frame.loc["Net7-N", "n"] == 1
-    assert frame.loc["Net7-N", "outcomes"] == ((status, record.step),)
-    assert invocations(tracker)[0].data.tags["status"] == ("failed" if status == RunStatus.FAILED else "ok")
+    for fate in names[1:]:
+        record = records_of(events)[fate, 0]
+        assert (record.status, record.status_detail) == OUTCOMES[fate]
+        stored = tracker.ledger([record.cell_id])
+        assert [(found.status, found.run_id) for found in stored] == [(record.status, record.run_id)]
+        assert frame.loc[fate, "n"] == 0
+        assert frame.loc[fate, "outcomes"] == ((record.status, record.step),)
+    assert frame.loc["Swin-T", "n"] == 1
+    assert invocations(tracker)[0].data.tags["status"] == call
+    _, again = play(fates, tracker, options)
+    assert [name for name, _ in again] == [name for name in names[1:] if name not in RESULTS]
 
 
 def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
@@ -250,17 +277,6 @@ def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, 
     assert len(record.curve) == 2
     (stored,) = [found for found in tracker.ledger([record.cell_id], curves=["val/top1"]) if found.seed == 0]
     assert [epoch.metrics["val/top1"] for epoch in stored.curve] == [41.0, 42.0]
-
-
-@pytest.mark.parametrize(
-    ("fate", "again"), [("failed", True), ("killed", True), ("starved", False), ("diverged", False)]
-)
-def test_only_what_has_no_result_is_tried_again(
-    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str, again: bool
-) -> None:
-    play(plan, tracker, options, only_row("Net7-N", fate))
-    _, trained = play(plan, tracker, options)
-    assert trained == ([("Net7-N", 0)] if again else [])
 
 
 def test_closing_the_events_ends_what_runs_as_interrupted(

@@ -269,32 +269,32 @@ def _normalize(logits: Tensor, normalization: str, num_taps: int) -> Tensor:
     return math.sqrt(2 / num_taps) * centred / (deviation + 1e-10)
 
 
-def _attend_to(case: Case, normalization: str, y: int, x: int, head: int) -> Tensor:
-    """One query of one head, (batch, head_dim)."""
+def _attend_to(case: Case, normalization: str, y: int, x: int) -> Tensor:
+    """One query, (batch, heads, head_dim)."""
     (q, k, rk, rq, rb, scale), v, geometry, outside, _ = case
 
     def read(maps: Tensor, beyond: Tensor | None, pixel: Size | None) -> Tensor:
         if pixel is not None:
-            return maps[:, pixel[0], pixel[1], head]
-        return torch.zeros_like(maps[:, 0, 0, head]) if beyond is None else beyond[head].expand(len(maps), -1)
+            return maps[:, pixel[0], pixel[1]]
+        return torch.zeros_like(maps[:, 0, 0]) if beyond is None else beyond.expand(len(maps), -1, -1)
 
     logits, values = [], []
     for pixel, row, counted in _find_taps(y, x, (v.shape[1], v.shape[2]), geometry):
         if not counted:
             continue
-        logit = v.new_zeros(len(v))
+        logit = v.new_zeros(len(v), v.shape[3])
         if scale is not None:
-            logit = logit + scale * (q[:, y, x, head] * read(k, outside.k, pixel)).sum(-1)
+            logit = logit + scale * (q[:, y, x] * read(k, outside.k, pixel)).sum(-1)
         if rk is not None:
-            logit = logit + q[:, y, x, head] @ rk[head, row]
+            logit = logit + (q[:, y, x] * rk[:, row]).sum(-1)
         if rq is not None:
-            logit = logit + read(k, outside.k, pixel) @ rq[head, row]
+            logit = logit + (read(k, outside.k, pixel) * rq[:, row]).sum(-1)
         if rb is not None:
-            logit = logit + rb[head, row]
+            logit = logit + rb[:, row]
         logits.append(logit)
         values.append(read(v, outside.v, pixel))
     weights = _normalize(torch.stack(logits, dim=-1), normalization, geometry.num_taps)
-    return (weights[..., None] * torch.stack(values, dim=1)).sum(1)
+    return (weights[..., None] * torch.stack(values, dim=2)).sum(2)
 
 
 @lru_cache(maxsize=2)
@@ -305,8 +305,7 @@ def _run_loops(point: Point) -> Found:
     rows = []
     for y in range(point.size[0]):
         for x in range(point.size[1]):
-            heads = [_attend_to(case, point.route[2], y, x, head) for head in range(point.heads)]
-            rows.append(torch.stack(heads, dim=1))
+            rows.append(_attend_to(case, point.route[2], y, x))
     out = torch.stack(rows, dim=1).view(case.v.shape)
     return {"out": out.detach(), **_differentiate(out, operands, make_grad(case))}
 

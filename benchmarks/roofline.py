@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.commands.bench.ceiling import Ceiling
-from harness.commands.bench.session import Report
+from benchmarks.ceiling import Ceiling
+from benchmarks.session import Report
 from harness.report.figures.figure import COLORS
 
 

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from harness.commands.bench.case import Case
+from benchmarks.case import Case
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Probe:
         inputs: all that goes in.
         outputs: what comes out.
         seconds: that the run took, its first of this size.
+        note: the workload's.
     """
 
     saved: int
@@ -30,6 +31,7 @@ class Probe:
     multiply_adds: int | None
     trains: bool
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Result:
     reason: str = ""
     forward: list[Lap] = field(default_factory=list)
     train: list[Lap] = field(default_factory=list)
+
+    @property
+    def note(self) -> str:
+        """What the row says beside its figures: the workload's note, a missing backward pass, or why it did not run."""
+        own = [] if self.probe is None else [self.probe.note, "" if self.probe.trains else "forward alone"]
+        return "; ".join(part for part in (*own, self.reason) if part)
 
     @property
     def rounds(self) -> int:

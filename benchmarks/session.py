@@ -10,12 +10,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from harness import provenance
-from harness.commands.bench.case import Case, Setting, Shape, Workload
-from harness.commands.bench.catalogue import SHAPES, choose_cases, list_cases
-from harness.commands.bench.ceiling import Ceiling, measure_ceiling
-from harness.commands.bench.goals import Judgement, judge_all
-from harness.commands.bench.load import (
+from benchmarks.case import Case, Setting, Shape, Workload
+from benchmarks.catalogue import SHAPES, choose_cases, list_cases
+from benchmarks.ceiling import Ceiling, measure_ceiling
+from benchmarks.goals import Judgement, judge_all
+from benchmarks.load import (
     FIRST_LOOK_SECONDS,
     MAX_FOREIGN_CORES,
     ReadMachine,
@@ -23,10 +22,11 @@ from harness.commands.bench.load import (
     look,
     read_machine,
 )
-from harness.commands.bench.probe import REFUSALS, probe_cases, run_forward, to_reason
-from harness.commands.bench.result import Probe, Result
-from harness.commands.bench.table1 import read_training_minutes
-from harness.commands.bench.timing import Rounds, Turn, time_rounds
+from benchmarks.probe import REFUSALS, probe_cases, run_forward, to_reason
+from benchmarks.result import Probe, Result
+from benchmarks.table1 import read_training_minutes
+from benchmarks.timing import Rounds, Turn, time_rounds
+from harness import provenance
 from harness.errors import LoadError, SpecError
 
 REPEATS, QUICK_REPEATS = 7, 3
@@ -119,10 +119,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Probed:
-    """A case was tried; `reason` says why it is left out, where it is."""
+    """A case was tried; `note` is what its row says, such as why it is left out."""
 
     case_id: str
-    reason: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
     with closing(probe_cases(cases, setting)) as findings:
         for case_id, finding in findings:
             _keep(results[case_id], finding)
-            yield Probed(case_id, results[case_id].reason)
+            yield Probed(case_id, results[case_id].note)
     ready, workloads = _build_all(results.values(), setting)
     rounds = Rounds(options.count_rounds(), spare=(options.count_rounds() + 1) // 2)
     yield from time_rounds(ready, workloads, rounds, setting=setting, read=read)
@@ -206,7 +206,7 @@ def _describe_machine(setting: Setting, foreign: float, repeated: int) -> Machin
     name = facts["device"] if gpu else f"{facts['device']} {cores} cores {capability}"
     described = {
         **facts,
-        "code_digest": provenance.tree_digest("paradigms", "harness/commands/bench"),
+        "code_digest": provenance.tree_digest("paradigms", "benchmarks"),
         "cores": str(cores),
         "isa": capability,
         "dtype": str(setting.dtype).removeprefix("torch."),

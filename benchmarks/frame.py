@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.commands.bench.result import Result, to_median, to_spread
-from harness.commands.bench.session import Report
+from benchmarks.result import Result, to_median, to_spread
+from benchmarks.session import Report
 
 FACTS = (
     *("device", "cores", "isa", "dtype", "system"),
@@ -43,7 +43,7 @@ def _to_row(result: Result, device: str) -> dict[str, Any]:
         "shape": case.shape.name,
         "threads": case.threads,
         "rounds": result.rounds,
-        "note": result.reason,
+        "note": result.note,
     }
     if probe is None:
         return row
@@ -55,8 +55,6 @@ def _to_row(result: Result, device: str) -> dict[str, Any]:
         "output_bytes": probe.outputs,
         "multiply_adds": probe.multiply_adds,
     }
-    if not probe.trains:
-        row["note"] = result.reason or "forward alone"
     return row | _to_times(result) | _to_speeds(result, device)
 
 

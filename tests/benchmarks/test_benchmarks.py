@@ -1,32 +1,34 @@
 """The benchmark on tiny maps. Nothing here asserts a time."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from harness.cli import main
-from harness.commands.bench import frozen_unfold, frozen_window
-from harness.commands.bench.case import Case, Draw, Setting, Shape
-from harness.commands.bench.catalogue import choose_cases, list_cases
-from harness.commands.bench.ceiling import Ceiling
-from harness.commands.bench.display import open_display
-from harness.commands.bench.frame import COLUMNS, make_frame
-from harness.commands.bench.goals import GOALS, Bounds, Quantity, Sense, Verdict, judge, judge_all
-from harness.commands.bench.load import Reading, foreign_cores
-from harness.commands.bench.operators import build_operator
-from harness.commands.bench.probe import probe_case
-from harness.commands.bench.report import to_slug, to_text, write_report
-from harness.commands.bench.result import Lap, Probe, Result
-from harness.commands.bench.session import BenchOptions, Finished, Machine, Report, run_bench
-from harness.commands.bench.table1 import read_training_minutes
-from harness.commands.bench.timing import Rounds, time_rounds
+from benchmarks import frozen_unfold, frozen_window
+from benchmarks.__main__ import main
+from benchmarks.case import Case, Draw, Setting, Shape
+from benchmarks.catalogue import choose_cases, list_cases
+from benchmarks.ceiling import Ceiling
+from benchmarks.display import open_display
+from benchmarks.frame import COLUMNS, make_frame
+from benchmarks.goals import GOALS, Bounds, Quantity, Sense, Verdict, judge, judge_all
+from benchmarks.load import Reading, foreign_cores
+from benchmarks.operators import build_operator
+from benchmarks.probe import probe_case
+from benchmarks.report import to_slug, to_text, write_report
+from benchmarks.result import Lap, Probe, Result
+from benchmarks.session import BenchOptions, Finished, Machine, Report, run_bench
+from benchmarks.table1 import read_training_minutes
+from benchmarks.timing import Rounds, time_rounds
 from harness.errors import LoadError, SpecError
 from paradigms.functional import Aggregation, Geometry, Outside, Terms
 from paradigms.kernels import reference
@@ -96,6 +98,24 @@ def test_every_case_runs_or_says_why_not(case: Case) -> None:
         assert 0 <= found.saved_beyond_inputs <= found.saved
 
 
+def test_nattens_row_states_the_version_and_the_backend_that_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in its place: the backend that it chooses is the one that computes and the one that the row states."""
+    asked: list[str] = []
+
+    def na2d(q: Tensor, k: Tensor, v: Tensor, *, kernel_size: int, backend: str) -> Tensor:
+        asked.append(backend)
+        return q + k + v + kernel_size
+
+    backends = SimpleNamespace(choose_backend=lambda *_, torch_compile: "cutlass-fna" if torch_compile else "flex-fna")
+    monkeypatch.setitem(sys.modules, "natten", SimpleNamespace(na2d=na2d, __version__="0.21.7"))
+    monkeypatch.setitem(sys.modules, "natten.backends", backends)
+    (case,) = (case for case in list_cases(SETTING, (TINY,)) if case.backend == "natten")
+    found = probe_case(lambda _: None, case, SETTING)
+    assert isinstance(found, Probe)
+    assert set(asked) == {"flex-fna"}
+    assert Result(case, found).note == "NATTEN 0.21.7, backend flex-fna; forward alone"
+
+
 def test_the_small_model_of_laptop_trains() -> None:
     ours, theirs = (case for case in list_cases(SETTING, ()) if case.operator == "laptop")
     for case in (ours, theirs):
@@ -137,7 +157,7 @@ def test_cases_are_chosen_by_any_part_of_their_names(names: list[str], expected:
 def test_an_unknown_case_is_one_message_with_the_nearest_name(
     name: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "--only", name]) == 2
+    assert main(["--only", name]) == 2
     assert expected in capsys.readouterr().err
 
 
@@ -149,7 +169,7 @@ def test_a_quick_look_leaves_out_what_takes_long() -> None:
 
 
 def test_listing_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--list", "--only", "dwconv"]) == 0
+    assert main(["--list", "--only", "dwconv"]) == 0
     assert capsys.readouterr().out.splitlines()[:1] == ["dwconv/torch/s1"]
 
 
@@ -258,7 +278,7 @@ def make_readings(*foreign: float) -> Callable[[], Reading]:
 def test_a_disturbed_round_is_done_again_while_there_are_spare_ones(
     foreign: tuple[float, ...], spare: int, repeated: int, loaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.commands.bench.timing.time_call", lambda *_, **__: (1.0, 1.0))
+    monkeypatch.setattr("benchmarks.timing.time_call", lambda *_, **__: (1.0, 1.0))
     case = Case("net7_n", "torch", TINY, build_operator)
     result = Result(case, Probe(0, 0, 0, 1, 1, 1, trains=True, seconds=0.01))
     rounds = Rounds(2, spare=spare)
@@ -282,7 +302,7 @@ def test_a_device_names_its_files() -> None:
 
 @pytest.mark.slow
 def test_a_benchmark_goes_from_cases_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.commands.bench.session.measure_ceiling", lambda _: Ceiling(1e11, 2e10))
+    monkeypatch.setattr("benchmarks.session.measure_ceiling", lambda _: Ceiling(1e11, 2e10))
     options = BenchOptions(
         names=("net7_n/torch", "net7/frozen", "natten"), repeats=2, device="cpu", shapes=(TINY,), look_seconds=0.0
     )

@@ -1,4 +1,4 @@
-"""The progress display of `harness bench`: a bar on a terminal, plain lines elsewhere."""
+"""The progress display of the benchmark: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,8 +7,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.commands.bench.session import Chosen, Event, Probed
-from harness.commands.bench.timing import Turn
+from benchmarks.session import Chosen, Event, Probed
+from benchmarks.timing import Turn
 from harness.commands.view import open_view
 from harness.text import count_noun
 
@@ -52,7 +52,7 @@ class _PlainDisplay:
                 return [f"{cases}: each runs once in a process of its own, then in rounds"]
             case Probed():
                 self._tried += 1
-                return [f"[{self._tried}/{self._total}] {event.case_id}: {event.reason or 'runs'}"]
+                return [f"[{self._tried}/{self._total}] {event.case_id}: {event.note or 'runs'}"]
             case Turn() if event.round != self._round:
                 self._round = event.round
                 return [f"round {event.round}: {_to_left(event)}"]
@@ -74,8 +74,8 @@ class _LiveDisplay:
                 self._bar = self._progress.add_task("trying", total=len(event.cases), count="")
             case Probed():
                 self._progress.update(self._bar, advance=1, count=event.case_id)
-                if event.reason:
-                    line = f"{event.case_id}: {event.reason}"
+                if event.note:
+                    line = f"{event.case_id}: {event.note}"
                     self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
             case Turn():
                 description = f"round {event.round}"

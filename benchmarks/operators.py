@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
+from benchmarks.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
 from paradigms.config import AttentionConfig
 from paradigms.functional import Aggregation, Geometry, Terms, count_multiply_adds
 from paradigms.kernels import attend, cpu

@@ -8,10 +8,10 @@ from statistics import median
 import torch
 from torch.utils.benchmark import Timer
 
-from harness.commands.bench.case import Setting, Workload
-from harness.commands.bench.load import MAX_FOREIGN_CORES, MAX_WAITING, ReadMachine, foreign_cores
-from harness.commands.bench.probe import run_forward
-from harness.commands.bench.result import Lap, Result
+from benchmarks.case import Setting, Workload
+from benchmarks.load import MAX_FOREIGN_CORES, MAX_WAITING, ReadMachine, foreign_cores
+from benchmarks.probe import run_forward
+from benchmarks.result import Lap, Result
 
 MIN_RUN_SECONDS = 0.3
 """How long a quick case is repeated within a round: often enough that pages which the system gives anew in the first

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
+from benchmarks.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
 from paradigms import AttentionConfig, build_attention
 from paradigms.functional import Aggregation, Terms, count_multiply_adds
 from paradigms.kernels import attend

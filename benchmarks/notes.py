@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from harness.commands.bench.ceiling import Ceiling
-from harness.commands.bench.timing import SLOW_ROUNDS, SLOW_SECONDS
+from benchmarks.ceiling import Ceiling
+from benchmarks.timing import SLOW_ROUNDS, SLOW_SECONDS
 
 
 def list_goal_notes(device: str) -> Iterable[str]:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.commands.bench.result import Result, to_median
-from harness.commands.bench.siblings import NEAREST, SIBLINGS
+from benchmarks.result import Result, to_median
+from benchmarks.siblings import NEAREST, SIBLINGS
 
 
 class Verdict(StrEnum):

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
-from harness.commands.bench.case import S1, S3, Case, Setting, Shape, Workload
-from harness.commands.bench.models import (
+from benchmarks.case import S1, S3, Case, Setting, Shape, Workload
+from benchmarks.models import (
     build_laptop,
     build_net7_n,
     build_swin_t,
@@ -12,8 +12,8 @@ from harness.commands.bench.models import (
     make_image_shape,
     make_laptop_shape,
 )
-from harness.commands.bench.operators import OPERATORS, build_mix, build_operator
-from harness.commands.bench.peers import (
+from benchmarks.operators import OPERATORS, build_mix, build_operator
+from benchmarks.peers import (
     build_depthwise,
     build_flex,
     build_natten,
@@ -22,7 +22,7 @@ from harness.commands.bench.peers import (
     build_unfold_mix,
     build_window,
 )
-from harness.commands.bench.siblings import NEAREST, SIBLINGS, build_sibling
+from benchmarks.siblings import NEAREST, SIBLINGS, build_sibling
 from harness.errors import SpecError
 from paradigms.config import BACKENDS
 from paradigms.facts import unknown_name
@@ -111,7 +111,9 @@ def choose_cases(cases: Sequence[Case], names: Sequence[str], *, quick: bool = F
             if part not in known:
                 raise SpecError(f"--only {name}: {unknown_name('case', part, known)}")
         if not any(_has(case, name) for case in cases):
-            raise SpecError(f"--only {name}: no case has all of these; `harness bench --list` shows those there are")
+            raise SpecError(
+                f"--only {name}: no case has all of these; `python -m benchmarks --list` shows those there are"
+            )
     return tuple(
         case
         for case in cases

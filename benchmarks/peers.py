@@ -1,5 +1,6 @@
 """Cases of others' code: frozen forms, timm's windows, torch's convolution, NATTEN, FlexAttention."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
 
@@ -8,8 +9,8 @@ from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from harness.commands.bench import frozen_unfold, frozen_window
-from harness.commands.bench.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
+from benchmarks import frozen_unfold, frozen_window
+from benchmarks.case import WINDOW, Case, Draw, Setting, Workload, build_differentiable
 
 TAPS = WINDOW * WINDOW
 
@@ -91,15 +92,28 @@ def _draw_channels_last(*size: int, draw: Draw) -> Tensor:
 
 
 def build_natten(case: Case, setting: Setting) -> Workload:
-    """NATTEN (arXiv:2204.07143): q·k alone, windows moved inside the map; no backward pass on a CPU."""
+    """NATTEN (arXiv:2204.07143): q·k alone, windows moved inside the map.
+
+    Since 0.20 it has no kernels for the CPU and no relative position bias. On a CPU, or without its compiled library,
+    its backend is FlexAttention, uncompiled, which has no backward pass on a CPU. The note of the row states the
+    backend: the one that NATTEN chooses, passed to it by name.
+    """
     natten: Any = import_module("natten")
+    backends: Any = import_module("natten.backends")
     draw, size = Draw(case.shape, setting), case.shape.map_size
     q, k, v = operands = [draw(*size) for _ in "qkv"]
     cost = 2 * v.numel() * TAPS
+    backend = backends.choose_backend(q, k, v, torch_compile=False)
+    note = f"NATTEN {natten.__version__}, backend {backend}"
     if setting.device == "cpu":
         q, k, v = (operand.detach() for operand in operands)
-        return Workload(lambda: natten.na2d(q, k, v, kernel_size=WINDOW), None, [q, k, v], cost)
-    return build_differentiable(lambda: natten.na2d(q, k, v, kernel_size=WINDOW), operands, draw(*size), cost)
+
+    def forward() -> Tensor:
+        return cast("Tensor", natten.na2d(q, k, v, kernel_size=WINDOW, backend=backend))
+
+    if setting.device == "cpu":
+        return Workload(forward, None, [q, k, v], cost, note=note)
+    return replace(build_differentiable(forward, operands, draw(*size), cost), note=note)
 
 
 def build_flex(case: Case, setting: Setting) -> Workload:

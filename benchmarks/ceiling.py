@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.commands.bench.case import Setting
-from harness.commands.bench.timing import time_call
+from benchmarks.case import Setting
+from benchmarks.timing import time_call
 
 SECONDS = 0.5
 

@@ -1,19 +1,26 @@
-"""`harness bench`: measures time and memory of every operator and compares them with the goals."""
+"""`python -m benchmarks`: measures time and memory of every operator and compares them with the goals."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.display import open_display
+from benchmarks.report import to_text, write_report
+from benchmarks.session import BenchOptions, Finished, run_bench
 from harness.cli.options import at_least_one, find_results, list_files
-from harness.cli.verb import FAILED, echo
-
-HELP = "time and memory of every operator, against others' and the goals"
-EXAMPLE = "harness bench --quick --only net7_n/cpu"
+from harness.cli.verb import FAILED, INTERRUPTED, PIPE_CLOSED, drop_output, echo
+from harness.errors import HarnessError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def make_parser() -> argparse.ArgumentParser:
     """What to measure, how often, where to write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time and memory of every operator, against others' and the goals.",
+        epilog="example: python -m benchmarks --quick --only net7_n/cpu",
+    )
     parser.add_argument(
         "--only",
         nargs="+",
@@ -31,14 +38,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--results", type=Path, metavar="DIR", help="where results go, in bench/ (default: results/)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead, whatever was measured")
+    return parser
 
 
-def execute(options: argparse.Namespace) -> int:
-    """Measure, print, write; 1 where the machine was busy."""
-    from harness.commands.bench.display import open_display
-    from harness.commands.bench.report import to_text, write_report
-    from harness.commands.bench.session import BenchOptions, Finished, run_bench
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; returns the exit code.
 
+    0: done. 1: the machine was busy. 2: a mistake of the user, reported in one message. 130: interrupted.
+    """
+    options = make_parser().parse_args(argv)
+    try:
+        code = _execute(options)
+        sys.stdout.flush()
+        return code
+    except HarnessError as error:
+        echo(f"benchmarks: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `python -m benchmarks --list | head`
+        drop_output()
+        return PIPE_CLOSED
+
+
+def _execute(options: argparse.Namespace) -> int:
     results = find_results(options)
     asked = BenchOptions(
         names=tuple(options.only),
@@ -63,3 +86,7 @@ def execute(options: argparse.Namespace) -> int:
     else:
         echo(list_files(write_report(report, folder)))
     return FAILED if report.loaded else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

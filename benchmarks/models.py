@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 
+from benchmarks.case import Case, Draw, Setting, Shape, Workload
 from harness.build import build_model
 from harness.cell import Cell
-from harness.commands.bench.case import Case, Draw, Setting, Shape, Workload
 from harness.optim import FUSED, build_optimizer, peak_lr
 from harness.plan import make_plan
 from harness.reading import load_spec

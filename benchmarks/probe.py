@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from harness.commands.bench.case import Case, Setting, Workload
-from harness.commands.bench.result import Probe
+from benchmarks.case import Case, Setting, Workload
+from benchmarks.result import Probe
 from harness.engines import ENGINES
 from harness.engines.engine import Died, Job, Returned, TimedOut
 
-PRELOAD = ("harness.commands.bench.catalogue", "torch.utils.benchmark")
+PRELOAD = ("benchmarks.catalogue", "torch.utils.benchmark")
 TIME_LIMIT_SECONDS = 120.0
 REFUSALS = (ImportError, RuntimeError, ValueError)
 """What a case raises that cannot be built or run here."""
@@ -89,6 +89,7 @@ def _measure(workload: Workload, setting: Setting) -> Probe:
         multiply_adds=workload.multiply_adds,
         trains=workload.train is not None,
         seconds=seconds,
+        note=workload.note,
     )
 
 

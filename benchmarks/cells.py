@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from harness.commands.bench.goals import Judgement, Ratio, Sense
-from harness.commands.bench.result import Result, to_median
+from benchmarks.goals import Judgement, Ratio, Sense
+from benchmarks.result import Result, to_median
 from harness.text import NOTHING
 
 LEFT_ALIGNED = ("goal", "shape", "case", "verdict", "note")

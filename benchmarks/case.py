@@ -70,6 +70,7 @@ class Workload:
         leaves: every tensor that goes in: inputs, tables, a model's parameters.
         multiply_adds: of the forward pass, the whole batch; None: not counted.
         context: is entered around every run.
+        note: what its row says beside the figures, such as a version.
     """
 
     forward: Callable[[], Tensor]
@@ -77,6 +78,7 @@ class Workload:
     leaves: Sequence[Tensor]
     multiply_adds: int | None
     context: Callable[[], AbstractContextManager[object]] = nullcontext
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from harness.commands.bench.cells import to_case_rows, to_goal_row, to_grid
-from harness.commands.bench.frame import make_frame
-from harness.commands.bench.goals import Verdict
-from harness.commands.bench.load import MAX_FOREIGN_CORES
-from harness.commands.bench.notes import describe_ceiling, list_case_notes, list_goal_notes
-from harness.commands.bench.roofline import draw_roofline
-from harness.commands.bench.session import Report
+from benchmarks.cells import to_case_rows, to_goal_row, to_grid
+from benchmarks.frame import make_frame
+from benchmarks.goals import Verdict
+from benchmarks.load import MAX_FOREIGN_CORES
+from benchmarks.notes import describe_ceiling, list_case_notes, list_goal_notes
+from benchmarks.roofline import draw_roofline
+from benchmarks.session import Report
 from harness.text import count_noun, to_csv
 
 VERSIONS = ("python", "torch", "torchvision", "timm", "numpy")
@@ -59,7 +59,7 @@ def to_markdown(report: Report, frame: pd.DataFrame, plot: str) -> str:
         _list_lines(list_goal_notes(device)),
         "## All cases",
         to_grid(to_case_rows(report.results, device), "github"),
-        _list_lines([*list_case_notes(), *_list_reasons(frame)]),
+        _list_lines([*list_case_notes(), *_list_notes(frame)]),
         "## How far from the machine's limits",
         f"![GFLOP/s of every case over its FLOP per byte]({plot})",
         describe_ceiling(report.ceiling, device),
@@ -85,8 +85,8 @@ def _list_lines(notes: Iterable[str]) -> str:
     return "\n".join(f"* {note}" for note in notes)
 
 
-def _list_reasons(frame: pd.DataFrame) -> list[str]:
-    """Cases that did not run, or without a backward pass."""
+def _list_notes(frame: pd.DataFrame) -> list[str]:
+    """Cases that did not run, have no backward pass, or state a version."""
     return [f"`{row['case']}`: {row['note']}." for row in frame.to_dict("records") if row["note"]]
 
 
