@@ -281,7 +281,7 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert {*CORE, *FIELDS} <= operator
-    of_rows = {"backbone", "sizes", "under", "stages", "expect"} | {
+    of_rows = {"backbone", "sizes", "under", "stages", "expect", "also_changes"} | {
         "init_from",
         "image_size",
     }  # the last two in test_initial

@@ -204,7 +204,8 @@ def read_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 def test_a_plan_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str]) -> None:
     plan = read_json(capsys, "plan", "two.yaml")
     assert set(plan) == {"experiment", "title", "recipe", "overrides", "rows", "skipped", "counts", "to_train"}
-    assert (plan["experiment"], plan["counts"], plan["to_train"]) == ("two", {"done": 0, "stale": 0, "to do": 4}, 4)
+    assert set(plan["counts"]) == {"done", "attested", "unattested", "undecided", "stale", "to do"}
+    assert (plan["experiment"], plan["counts"]["to do"], plan["to_train"]) == ("two", 4, 4)
     row = plan["rows"][1]
     assert set(row) == {"row", "cell_id", "is_floor", "levels", "params", "macs", "stages", "runs"}
     assert row["levels"]["parameterization"] == "query_key"

@@ -43,7 +43,7 @@ FLOORS = {"Linear classifier", "One hidden layer"}
         pytest.param("harness/data/fashion_mnist.py", ATTENTION | FLOORS, id="the dataset"),
         pytest.param("harness/data/memory.py", ATTENTION | FLOORS, id="what the dataset imports"),
         pytest.param("harness/data/image_folder.py", set(), id="another dataset"),
-        pytest.param("harness/table/frame.py", set(), id="the table"),
+        pytest.param("harness/table/entry.py", set(), id="the table"),
         pytest.param("paradigms/presets.py", set(), id="presets"),
     ],
 )
