@@ -24,10 +24,10 @@ ALL = "all"
 CONTENT = ("backbone", "sizes", "attention", "num_heads", "data", "training")
 """The keys that every cell has as a dict; `init_from` may be missing."""
 
-_RESOLVED = {"num_heads", "window_size", "initialization"}
+RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
 
-_WITHOUT_EFFECT = {"loading_workers"}
+WITHOUT_EFFECT = {"loading_workers"}
 """Fields of the data that change no number."""
 
 
@@ -63,10 +63,10 @@ class Cell:
         shared = all(stage == stages[0] for stage in stages)
         return {
             "backbone": self.backbone,
-            "sizes": _to_stated(self.sizes, _RESOLVED),
+            "sizes": _to_stated(self.sizes, RESOLVED),
             "attention": stages[:1] if shared else stages,
             "num_heads": list(self.num_heads),
-            "data": _to_stated(self.data, _WITHOUT_EFFECT),
+            "data": _to_stated(self.data, WITHOUT_EFFECT),
             "training": _to_stated(self.training, set()),
             **({} if self.init_from is None else {"init_from": self.init_from.identity}),
         }

@@ -8,23 +8,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cell import Cell
+from harness.cell import RESOLVED, WITHOUT_EFFECT, Cell
 from harness.document import join_errors
+from harness.initial import inherit
 from harness.plan import Plan
 from harness.resolve import list_applied_recipes
 from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RowSpec
 from harness.trace import Rehearsal
 
-OF_OPERATOR = {"num_heads", "window_size", "initialization"}
-"""Sizes of a backbone that the operator of a row may replace."""
-
-WITHOUT_EFFECT = {"loading_workers"}
-
-OF_TRAINING = ("steps", "learning_rates", "optimizer", "average")
-"""Parts of a trace that follow from the recipe's training alone."""
-
 Trace = Mapping[str, Any]
+
+Stated = tuple[RowSpec, Cell]
+"""A row with all that it inherits, and its cell."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +35,22 @@ def check_confounds(plan: Plan, rehearsals: Mapping[str, Rehearsal]) -> None:
     """Refuse rows that differ from the baseline in more than they state.
 
     Args:
-        plan: floors are compared with nothing.
+        plan: rows that the experiment does not state are compared with nothing: floors, and what a search adds.
         rehearsals: by cell; a row is compared by its cell alone unless it and the baseline have a trace of the same
             replicate and environment.
 
     Raises:
         SpecError: an undeclared difference, or several.
     """
-    rows = {row.name: row for row in plan.rows if not row.is_floor}
-    base, stated, errors = rows.get(plan.spec.baseline), list_rows(plan.spec), []
+    listed = list_rows(plan.spec)
+    stated = {name: inherit(row, listed) for name, row in listed.items()}
+    rows = {row.name: row for row in plan.rows if row.name in stated and not row.is_floor}
+    base, errors = rows.get(plan.spec.baseline), []
     if base is None:
         return
     for row in rows.values():
-        own = stated.get(row.name, RowSpec())
-        found = find_confounds(plan.spec, own, row.cell, base.cell, rehearsals)
+        own = stated[row.name]
+        found = find_confounds(plan.spec, (own, row.cell), (stated[base.name], base.cell), rehearsals)
         undeclared = [confound for confound in found if not _is_declared(confound.name, own.also_changes)]
         if undeclared:
             what = "; ".join(f"{confound.name} ({confound.detail})" for confound in undeclared)
@@ -65,10 +63,11 @@ def check_confounds(plan: Plan, rehearsals: Mapping[str, Rehearsal]) -> None:
 
 
 def find_confounds(
-    spec: ExperimentSpec, row: RowSpec, cell: Cell, base: Cell, rehearsals: Mapping[str, Rehearsal]
+    spec: ExperimentSpec, row: Stated, baseline: Stated, rehearsals: Mapping[str, Rehearsal]
 ) -> list[Confound]:
     """What differs between a row's cell and the baseline's that neither a field of the row nor the recipe says."""
-    of_recipe = list(_compare_recipe(spec, row, cell, base))
+    (_, cell), (_, base) = row, baseline
+    of_recipe = list(_compare_recipe(spec, row, baseline))
     own, other = rehearsals.get(cell.id), rehearsals.get(base.id)
     if own is None or other is None or not own.is_comparable(other):
         return of_recipe
@@ -80,21 +79,17 @@ def _is_declared(name: str, declared: tuple[str, ...]) -> bool:
     return any(name == one or name.startswith(f"{one}.") for one in declared)
 
 
-def _compare_recipe(spec: ExperimentSpec, row: RowSpec, cell: Cell, base: Cell) -> Iterator[Confound]:
-    backbone = row.backbone or spec.cell.backbone
-    has_own_training = not spec.recipe.training_of.keys().isdisjoint({backbone, _get_backbone(spec)})
+def _compare_recipe(spec: ExperimentSpec, own: Stated, baseline: Stated) -> Iterator[Confound]:
+    (row, cell), (base_row, base) = own, baseline
+    backbone, base_backbone = (stated.backbone or spec.cell.backbone for stated in (row, base_row))
+    has_own_training = not spec.recipe.training_of.keys().isdisjoint({backbone, base_backbone})
     if not has_own_training:
         yield from _compare_fields("training", cell.training.model_dump(), base.training.model_dump(), set())
     explained = WITHOUT_EFFECT | (set() if row.image_size is None else {"image_size"})
     yield from _compare_fields("data", cell.data.model_dump(), base.data.model_dump(), explained)
-    if backbone == _get_backbone(spec):
+    if backbone == base_backbone:
         stated = {key for recipe in list_applied_recipes(spec) for key in row.sizes.get(recipe.name, {})}
-        yield from _compare_fields("sizes", cell.sizes.model_dump(), base.sizes.model_dump(), OF_OPERATOR | stated)
-
-
-def _get_backbone(spec: ExperimentSpec) -> str:
-    row = list_rows(spec).get(spec.baseline, RowSpec())
-    return row.backbone or spec.cell.backbone
+        yield from _compare_fields("sizes", cell.sizes.model_dump(), base.sizes.model_dump(), RESOLVED | stated)
 
 
 def _compare_fields(
@@ -173,17 +168,16 @@ def _list_shared(own: Trace, other: Trace) -> list[str]:
     """
     first, second = _list_modules(own), _list_modules(other)
     shared = [module for module, shapes in first.items() if shapes == second.get(module)]
-    return [f"{module}.{name}" for module in shared for name in first[module]]
+    return [path for module in shared for path in first[module]]
 
 
 def _list_modules(trace: Trace) -> dict[str, dict[str, Any]]:
-    """By module, the shapes of its trained parameters."""
+    """By module, the shapes of its trained parameters by their whole names."""
     modules: dict[str, dict[str, Any]] = {}
     trained = _list_settings(trace)
     for path, (shape, _) in trace["initial"].items():
-        module, _, name = path.rpartition(".")
         if path in trained:
-            modules.setdefault(module, {})[name] = shape
+            modules.setdefault(path.rpartition(".")[0], {})[path] = shape
     return modules
 
 
