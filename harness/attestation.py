@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from harness.record import Record
-from harness.trace import FORMAT, PLACE, TRACE, TRACED_SEED, Rehearsal
+from harness.trace import FORMAT, PLACE, TRACE, TRACED_SEED, Rehearsal, find_place
 
 Digests = tuple[str, str]
 """Of the code that a cell reaches and of its data."""
@@ -54,7 +54,7 @@ def judge(record: Record, today: Digests, rehearsals: Iterable[Rehearsal]) -> tu
     if data != today[1] or not record.provenance.get(TRACE, "").startswith(f"{FORMAT}:"):
         return Standing.STALE, ""
     made = [rehearsal for rehearsal in rehearsals if _is_of(rehearsal, record, today)]
-    here = [rehearsal for rehearsal in made if _is_same_place(record.provenance, rehearsal.environment)]
+    here = [rehearsal for rehearsal in made if find_place(record.provenance) == rehearsal.environment]
     return _compare(record, {rehearsal.digest for rehearsal in here}, made, count=len(here))
 
 
@@ -88,10 +88,6 @@ def _is_of(rehearsal: Rehearsal, record: Record, today: Digests) -> bool:
     replicate = record.cell_id, int(record.provenance[TRACED_SEED])
     versions = rehearsal.code_digest, rehearsal.data_digest
     return (rehearsal.cell_id, rehearsal.seed) == replicate and versions == today
-
-
-def _is_same_place(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    return all(first.get(name) == second.get(name) for name in PLACE)
 
 
 def _tell_place(made: Mapping[str, str], today: Mapping[str, str]) -> str:

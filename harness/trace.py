@@ -5,7 +5,7 @@ Imports no torch.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ FORMAT = 1
 
 MAX_STEPS = 32
 MAX_IMAGES = 2_000
-"""A run of no more optimizer steps, and no more validations times images, is as short as its rehearsal."""
+"""A run of no more optimizer steps, and no more evaluated images over all epochs, is as short as its rehearsal."""
 
 PLACE = (*ENVIRONMENT, "kernels")
 """Where a rehearsal was made, as far as it decides rounding: an environment and its kernels."""
@@ -29,7 +29,7 @@ TRACE, TRACED_SEED = "trace", "traced_seed"
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A short run of a cell by the code of one day.
+    """A short run of a cell by one version of the code.
 
     Attributes:
         seed: the replicate that was rehearsed.
@@ -70,17 +70,9 @@ def digest_trace(trace: Mapping[str, Any]) -> str:
     return f"{FORMAT}:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def find_difference(trace: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The first thing that two traces disagree about, as a path of keys; empty where they are equal."""
-    return next(_walk(trace, other), "")
-
-
-def _walk(first: Any, second: Any, path: str = "") -> Iterator[str]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for key in [*first, *(key for key in second if key not in first)]:
-            yield from _walk(first.get(key), second.get(key), f"{path}.{key}".lstrip("."))
-    elif first != second:
-        yield path
+def find_place(provenance: Mapping[str, str]) -> dict[str, str]:
+    """Where a run was made, of its provenance."""
+    return {name: provenance[name] for name in PLACE if name in provenance}
 
 
 def is_short(cell: Cell) -> bool:

@@ -178,7 +178,9 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
 
 def _count_runs(entries: Sequence[Entry]) -> str:
     states = ", ".join(f"{count} {standing.value}" for standing, count in _count(entries).items() if count)
-    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {_count_missing(entries)}"
+    undecided = any(entry.standing == Standing.UNDECIDED for entry in entries)
+    fewer = ", or fewer: rehearsals tell whether those of older code stand" if undecided else ""
+    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {_count_missing(entries)}{fewer}"
 
 
 def _count(entries: Iterable[Entry]) -> dict[Standing, int]:

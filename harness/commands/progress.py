@@ -79,10 +79,9 @@ def describe_start(event: Planned) -> list[str]:
     if attested:
         lines.append(f"{len(attested)} of them are attested: code has changed since, and computes the same")
     for reason in dict.fromkeys(entry.reason for entry in unattested):
-        count = sum(entry.reason == reason for entry in unattested)
-        lines.append(
-            f"{count} of them cannot be attested, code has changed since: {reason}; --retrain trains them again"
-        )
+        told = [entry.run for entry in unattested if entry.reason == reason]
+        what = "they are trained again" if told[0] in event.to_do else "they stand (--retrain trains them again)"
+        lines.append(f"{len(told)} of them cannot be attested, code has changed since: {reason}; {what}")
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")

@@ -19,7 +19,7 @@ from harness.plan import PlannedRun
 from harness.record import RunStatus
 from harness.spec import ExperimentSpec
 from harness.tasks import TASKS, Task
-from harness.trace import PLACE, Rehearsal, digest_trace
+from harness.trace import Rehearsal, digest_trace, find_place
 from harness.train import Training
 from harness.weights import start_from
 
@@ -94,11 +94,6 @@ class Prepared:
             trace=trace,
             **known,
         )
-
-
-def find_place(provenance: Mapping[str, str]) -> dict[str, str]:
-    """Of a provenance what decides rounding."""
-    return {name: provenance[name] for name in PLACE if name in provenance}
 
 
 def prepare(run: PlannedRun, context: RunContext) -> Prepared:

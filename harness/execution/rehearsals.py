@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.attestation import Digests, Standing
+from harness.environment import ENVIRONMENT
 from harness.execution.events import Forecast
 from harness.execution.ledger import Entry
 from harness.plan import Plan, PlannedRun
@@ -12,7 +13,7 @@ from harness.record import RunStatus
 from harness.trace import TRACED_SEED, Rehearsal, is_short
 from harness.tracking import Tracker
 
-VERSIONS = ("torch", "torchvision", "timm", "numpy", "threads")
+KNOWN = tuple(name for name in ENVIRONMENT if name not in ("device", "instructions"))
 """Of an environment what is known without torch."""
 
 
@@ -38,7 +39,7 @@ def find_stored(
         for made in tracker.read_rehearsals(row.cell.id for row in plan.rows)
         if made.digest
         and (made.code_digest, made.data_digest) == digests[made.cell_id]
-        and all(made.environment.get(name) == provenance.get(name) for name in VERSIONS)
+        and all(made.environment.get(name) == provenance.get(name) for name in KNOWN)
     ]
     chosen: dict[str, Rehearsal] = {}
     for made in found:  # newest first

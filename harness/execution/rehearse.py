@@ -4,12 +4,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from harness.errors import Diverged
 from harness.evaluate import peak_memory_gb
 from harness.execution.cell import attempt
 from harness.execution.context import RunContext
 from harness.execution.prepared import Prepared, measure_cost, prepare
 from harness.plan import PlannedRun
-from harness.record import RunStatus
 from harness.rehearsal import Trace, VisitedData, forecast_seconds, plan_visit
 from harness.trace import Rehearsal
 
@@ -25,13 +25,11 @@ def rehearse_cell(run: PlannedRun, context: RunContext) -> Rehearsal:
     trace, metrics = dict[str, Any](), dict[str, float]()
     ended, output = attempt(lambda: _execute(prepared, start, trace, metrics))
     metrics |= {"took": perf_counter() - start, "peak_memory_gb": peak_memory_gb(prepared.device)}
-    if ended.status not in (RunStatus.OK, RunStatus.DIVERGED):
-        trace = {}
     return prepared.to_rehearsal(ended.status, detail=ended.detail, output=output, trace=trace, metrics=metrics)
 
 
 def _execute(prepared: Prepared, start: float, content: dict[str, Any], metrics: dict[str, float]) -> None:
-    """Fill the trace and what is expected of a whole run, as far as the rehearsal comes."""
+    """Fill the trace, where the rehearsal ends or diverges, and what is expected of a whole run."""
     measure_cost(prepared.cell)
     visit = plan_visit(prepared.cell)
     data = VisitedData(prepared.load_data(), visit)
@@ -39,8 +37,9 @@ def _execute(prepared: Prepared, start: float, content: dict[str, Any], metrics:
     trace, validations, ready = Trace(training, data), list[float](), perf_counter()
     try:
         validations += [epoch.metrics["val/seconds"] for epoch in trace.follow()]
-    finally:
+    except Diverged:
         content |= trace.to_content()
+        raise
     assert training.validated is not None
     begun = perf_counter()
     tested = prepared.task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
