@@ -34,6 +34,7 @@ from harness.tracking.store import Store
 from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
+    MLFLOW_STATUS,
     STEPS,
     is_identified,
     is_of_process,
@@ -68,16 +69,6 @@ T = TypeVar("T")
 
 PRELOAD = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
 """What a process imports for its first write; importing it opens no store."""
-
-MLFLOW_STATUS = {
-    RunStatus.OK: "FINISHED",
-    RunStatus.DIVERGED: "FAILED",
-    RunStatus.OUT_OF_MEMORY: "FAILED",
-    RunStatus.TIMED_OUT: "KILLED",
-    RunStatus.FAILED: "FAILED",
-    RunStatus.INTERRUPTED: "KILLED",
-}
-"""How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
 
 METRICS_PER_BATCH = 1000
 
@@ -340,8 +331,16 @@ class MlflowTracker:
             status = self._write_outcome(run)
             self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[status], end_time=self._find_end(run))
         if not self.store.is_new:
+            self._close_dead_rehearsals()
             self._complete_ended()
         return [run.info.run_id for run in dead]
+
+    def _close_dead_rehearsals(self) -> None:
+        experiment_id = self._find_experiment(REHEARSALS)
+        open_runs = [] if experiment_id is None else self._search([experiment_id], "attributes.status = 'RUNNING'")
+        for run in open_runs:
+            if to_process(run).is_gone:
+                self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[RunStatus.INTERRUPTED])
 
     def _write_outcome(self, run: "Run") -> RunStatus:
         """The outcome that a run has reached, else that it was interrupted."""

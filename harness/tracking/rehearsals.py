@@ -1,7 +1,7 @@
 """Keeps the rehearsals of cells: an MLflow experiment of their own, a run each.
 
-They belong to no experiment of the harness: a cell that stands in two tables is rehearsed once. A run's tags are in the
-commit that creates it, and it is ended last, so that half a rehearsal is never read.
+They belong to no experiment of the harness: a cell that stands in two tables is rehearsed once. What decides, such as
+the digest of the trace, is in the commit that creates a run.
 """
 
 import json
@@ -13,7 +13,8 @@ from harness.files import temporary_folder
 from harness.record import RunStatus
 from harness.trace import Rehearsal
 from harness.tracking.artifacts import Artifacts
-from harness.tracking.translation import MAX_TAG_LENGTH, read_object, to_json_tag
+from harness.tracking.process import ProcessIdentity
+from harness.tracking.translation import MAX_TAG_LENGTH, MLFLOW_STATUS, read_object, to_json_tag, to_process_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +41,7 @@ def write_rehearsal(
         "status_detail": hide_credentials(rehearsal.detail)[:MAX_TAG_LENGTH],
         **to_json_tag(KIND, facts),
         **to_json_tag("environment", rehearsal.environment),
+        **to_process_tags(ProcessIdentity.current()),
     }
     run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
     metrics = [Metric(metric, value, 0, 0) for metric, value in rehearsal.metrics.items()]
@@ -48,26 +50,27 @@ def write_rehearsal(
         artifacts.log_text(run_id, json.dumps(rehearsal.trace), TRACE_FILE)
     if rehearsal.output:
         artifacts.log_text(run_id, hide_credentials(rehearsal.output), "error.txt")
-    client.set_terminated(run_id, "FINISHED" if rehearsal.trace else "FAILED")
+    client.set_terminated(run_id, MLFLOW_STATUS[rehearsal.status])
 
 
 def to_rehearsal(run: "Run") -> Rehearsal | None:
-    """A stored one without its trace and output; None where an interruption has kept it from being complete."""
+    """A stored one without its trace and output; None where it is damaged. Of a broken one metrics may be missing."""
     tags = run.data.tags
     facts, environment = read_object(tags.get(KIND, "")), read_object(tags.get("environment", ""))
-    if run.info.status not in ("FINISHED", "FAILED") or any(fact not in facts for fact in FACTS):
+    try:
+        return Rehearsal(
+            cell_id=tags["rehearsed"],
+            seed=int(facts["seed"]),
+            code_digest=facts["code_digest"],
+            data_digest=facts["data_digest"],
+            environment=environment,
+            status=RunStatus(tags["status"]),
+            detail=tags["status_detail"],
+            digest=tags["trace"],
+            metrics=dict(run.data.metrics),
+        )
+    except (KeyError, ValueError):
         return None
-    return Rehearsal(
-        cell_id=tags["rehearsed"],
-        seed=int(facts["seed"]),
-        code_digest=str(facts["code_digest"]),
-        data_digest=str(facts["data_digest"]),
-        environment={name: str(value) for name, value in environment.items()},
-        status=RunStatus(tags["status"]),
-        detail=tags.get("status_detail", ""),
-        digest=tags.get("trace", ""),
-        metrics=dict(run.data.metrics),
-    )
 
 
 def read_trace(runs: "Sequence[Run]", artifacts: Artifacts) -> dict[str, Any]:

@@ -38,6 +38,16 @@ IDENTITY = ("row", "seed", "recipe")
 PARAMS = "params"
 """The tag that holds all params of a run as JSON."""
 
+MLFLOW_STATUS = {
+    RunStatus.OK: "FINISHED",
+    RunStatus.DIVERGED: "FAILED",
+    RunStatus.OUT_OF_MEMORY: "FAILED",
+    RunStatus.TIMED_OUT: "KILLED",
+    RunStatus.FAILED: "FAILED",
+    RunStatus.INTERRUPTED: "KILLED",
+}
+"""How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
+
 MAX_TAG_LENGTH = 5000
 MAX_VALUE_LENGTH = 600
 """Of one value within a tag of JSON: MLflow cuts a tag at 8000 characters, and half a JSON document is none."""
