@@ -71,7 +71,11 @@ def test_levels_and_a_dataset_from_outside_become_rows_of_a_table(folder: Path) 
     levels.write_text(levels.read_text() + "\n# a comment changes nothing\n")
     assert "stale" not in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
     levels.write_text(levels.read_text().replace("counted / self.temp", "0.5 * counted / self.temp"))
-    assert "4 stale" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
+    assert "4 undecided" in harness(folder, "plan", "outside.yaml", "--plugin", "my_levels")
+    shown = harness(folder, "run", "outside.yaml", "--plugin", "my_levels.py")
+    assert "2 of them are attested" in shown
+    assert "2 of them are stale" in shown
+    assert set(re.findall(r"\] (\w+) seed 0: test", shown)) == {"Sharp", "All"}
 
 
 @pytest.mark.slow

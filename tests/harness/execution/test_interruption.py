@@ -17,12 +17,14 @@ from harness.commands.show import find_shown
 from harness.commands.status import read_status
 from harness.engines.engine import Event, Job, Message, Returned, Started
 from harness.execution import RunOptions, TableWritten, run_plan
+from harness.execution.context import execute_rehearsal
 from harness.execution.ledger import Standing, read_ledger
 from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
 from harness.tracking import MlflowTracker
 from harness.tracking.process import ProcessIdentity
+from tests.rehearsals import play_rehearsal
 
 METRICS = {"val/top1": 40.0, "train/loss": 1.0, "train/images_per_second": 100.0}
 
@@ -90,6 +92,9 @@ class OwnProcess:
         for job in jobs:
             run, context = job.args
             yield Started(job.name, 1)
+            if job.function is execute_rehearsal:
+                yield Returned(job.name, play_rehearsal(run, context), "")
+                continue
             provenance, tracker = context.provenance, context.tracker
             run_id = tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
             open_run = OpenRun(run, context.spec.recipe.limits, provenance)
@@ -158,7 +163,7 @@ def require_complete(plan: Plan, tracker: MlflowTracker, options: RunOptions) ->
     client = MlflowClient(tracker.store.uri)
     runs = client.search_runs([found.experiment_id for found in client.search_experiments()], "")
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
-    for run in runs:
+    for run in (run for run in runs if run.data.tags["kind"] != "rehearsal"):
         wanted = ("command",) if run.data.tags["kind"] == "invocation" else ("row", "seed", "recipe")
         assert set(wanted) <= run.data.params.keys()
         assert "status" in run.data.tags
