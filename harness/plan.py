@@ -47,6 +47,9 @@ FLOORS = ("Linear classifier", "One hidden layer")
 MAX_PAIRS = 30_000_000
 """Pairs of query and key of one head: a DeiT on images of 1,024 pixels has 17 million."""
 
+FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
+"""What `Cell.factors` has a level of."""
+
 ALL = "all"
 """What `Cell.terms` has for a term of every stage."""
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.credentials import hide_credentials
-from harness.plan import PlannedRun
+from harness.plan import FACTORS, PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.spec.data import DEFAULT_TASK
@@ -225,7 +225,7 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),
-        levels={name: level for name, level in params.items() if name not in ("row", "seed", "recipe")},
+        levels={name: params[name] for name in FACTORS if name in params},
         record=None if is_open or to_status(run) is None else to_record(run),
         is_live=is_open and not process.is_gone,
         started=(run.info.start_time or 0) / 1000,
