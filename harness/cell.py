@@ -18,6 +18,9 @@ from paradigms.facts import FIELDS
 
 Model = TypeVar("Model", bound=Spec)
 
+FACTORS = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation", "heads")
+"""The factors that `Cell.factors` gives a level of."""
+
 ALL = "all"
 """What `Cell.terms` has for a term of every stage."""
 

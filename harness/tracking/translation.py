@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.cell import FACTORS
 from harness.credentials import hide_credentials
 from harness.errors import Cause
 from harness.plan import PlannedRun
@@ -246,7 +247,7 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         cell_id=tags["cell_id"],
         row=params["row"],
         seed=int(params["seed"]),
-        levels={name: level for name, level in params.items() if name not in ("row", "seed", "recipe")},
+        levels={name: params[name] for name in FACTORS if name in params},
         record=None if is_open or to_status(run) is None else to_record(run),
         is_live=is_open and not process.is_gone,
         started=(run.info.start_time or 0) / 1000,

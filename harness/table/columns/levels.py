@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.cell import ALL, Cell
+from harness.cell import ALL, FACTORS, Cell
 from harness.table.column import Column, Kind, Latex, Note, Place
 from harness.table.entry import Entry
 from harness.table.format import join
@@ -29,11 +29,10 @@ def make_factor_columns(get: Callable[[Any], Cell | None]) -> tuple[Column[Any],
     def level(factor: str) -> Callable[[Any], str | None]:
         return lambda item: None if (cell := get(item)) is None else cell.factors()[factor]
 
-    names = ("backbone", "parameterization", "normalization", "neighborhood", "aggregation")
     heads = Column[Any](
         "heads", lambda item: None if (cell := get(item)) is None else cell.num_heads, Kind.LIST, join(", ")
     )
-    return *(Column[Any](name, level(name)) for name in names), heads
+    return *(Column[Any](name, level(name)) for name in FACTORS if name != "heads"), heads
 
 
 def make_levels() -> tuple[Column[Entry], ...]:
