@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.build import StageInfo, build_model, describe_stages
-from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.errors import SpecError
 from harness.execution.cell import measure_cost
 from harness.plan import Cell, PlannedRow, find_row, make_plan
@@ -200,6 +200,8 @@ def _count_macs(counts: Mapping[str, Mapping[Any, int]], model: nn.Module, path:
 
 
 def _describe_memory(cell: Cell, num_images: int | None) -> Iterator[str]:
-    if num_images is not None:
+    if num_images is not None and not can_forecast():
+        yield f"memory: torch {torch.__version__} cannot forecast it for a GPU that is absent"
+    elif num_images is not None:
         needed, images = forecast_memory(cell, num_images=num_images).total / 1e9, count_noun(num_images, "image")
         yield f"memory: {needed:.1f} GB for a training step of {images} on a GPU, by the kernels {name_kernels(GPU)!r}"
