@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.build import StageInfo, build_model, describe_stages
 from harness.cell import Cell
-from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.errors import SpecError
 from harness.execution.prepared import measure_cost
 from harness.plan import PlannedRow, find_row, make_plan
@@ -201,6 +201,8 @@ def _count_macs(counts: Mapping[str, Mapping[Any, int]], model: nn.Module, path:
 
 
 def _describe_memory(cell: Cell, num_images: int | None) -> Iterator[str]:
-    if num_images is not None:
+    if num_images is not None and not can_forecast():
+        yield f"memory: torch {torch.__version__} cannot forecast it for a GPU that is absent"
+    elif num_images is not None:
         needed, images = forecast_memory(cell, num_images=num_images).total / 1e9, count_noun(num_images, "image")
         yield f"memory: {needed:.1f} GB for a training step of {images} on a GPU, by the kernels {name_kernels(GPU)!r}"

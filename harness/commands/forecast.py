@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -62,8 +63,19 @@ def name_kernels(device: str) -> str:
     return describe_kernels(torch.device(device))
 
 
+def can_forecast(device: str = GPU) -> bool:
+    """Whether torch can compute with fake tensors of such a device here.
+
+    For a GPU that is absent it needs torch 2.14 built with CUDA: older versions (2.8 and 2.9 were tried) and builds
+    without CUDA (2.13) abort the process.
+    """
+    if torch.device(device).type != "cuda" or torch.cuda.is_available():
+        return True
+    return torch.version.cuda is not None and Version(torch.__version__) >= Version("2.14")
+
+
 def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Forecast:
-    """What training `cell` holds on a `device` of this type (`cuda`, `cpu`), which need not be there.
+    """What training `cell` holds on a `device` of this type (`cuda`, `cpu`), which need not be there (`can_forecast`).
 
     Kernels are those that the cell's backend chooses for that device on this machine; `num_images` is the batch on it.
 

@@ -9,14 +9,15 @@ from tabulate import tabulate
 
 from harness.attestation import Standing
 from harness.build import StageInfo, describe_stages
-from harness.commands.forecast import GPU, forecast_memory, name_kernels
+from harness.cell import Cell
+from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.execution.ledger import Entry
 from harness.execution.prepared import measure_cost
 from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.report.training import to_training_notes
-from harness.text import count_noun, write_size
+from harness.text import NOTHING, count_noun, write_size
 from paradigms.facts import NEIGHBORHOODS
 
 
@@ -94,9 +95,14 @@ def _list_cells(plan: Plan, entries: Sequence[Entry]) -> str:
 
 def _to_cell(row: PlannedRow, num_images: int | None, entries: Iterable[Entry]) -> list[str]:
     cost = measure_cost(row.cell)
-    memory = [] if num_images is None else [f"{forecast_memory(row.cell, num_images=num_images).total / 1e9:.1f}"]
+    memory = [] if num_images is None else [_show_memory(row.cell, num_images)]
     states = [_to_state(entry) for entry in sorted(entries, key=lambda entry: entry.run.seed)]
     return [row.name, row.cell.id, f"{cost['params']:,.0f}", f"{cost['macs']:,.0f}", *memory, *states]
+
+
+def _show_memory(cell: Cell, num_images: int) -> str:
+    """In GB."""
+    return f"{forecast_memory(cell, num_images=num_images).total / 1e9:.1f}" if can_forecast() else NOTHING
 
 
 def _list_skipped(plan: Plan) -> Iterator[str]:

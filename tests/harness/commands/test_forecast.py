@@ -10,7 +10,7 @@ import torch
 
 from harness.build import build_model
 from harness.cell import Cell
-from harness.commands.forecast import Forecast, forecast_memory
+from harness.commands.forecast import Forecast, can_forecast, forecast_memory
 from harness.spec import DataSpec, SwinSpec, TrainingSpec
 from paradigms.config import make_config
 from paradigms.presets import get_preset
@@ -131,3 +131,22 @@ def test_a_model_computes_after_its_forecast() -> None:
     forecast_memory(cell, num_images=1, device="cpu")
     logits = build_model(cell, replicate=0)(torch.zeros(1, 3, 56, 56))
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("device", "is_present", "version", "cuda", "expected"),
+    [
+        ("cpu", False, "2.8.0", "12.8", True),
+        ("cuda", True, "2.8.0", "12.8", True),
+        ("cuda", False, "2.8.0", "12.8", False),
+        ("cuda", False, "2.14.1", None, False),
+        ("cuda", False, "2.14.1+cu130", "13.0", True),
+    ],
+)
+def test_a_gpu_that_is_absent_is_forecast_where_torch_does_not_abort(
+    monkeypatch: pytest.MonkeyPatch, device: str, is_present: bool, version: str, cuda: str | None, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_present)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert can_forecast(device) == expected
