@@ -51,7 +51,7 @@ def check_confounds(plan: Plan, rehearsals: Mapping[str, Rehearsal]) -> None:
     for row in rows.values():
         own = stated[row.name]
         found = find_confounds(plan.spec, (own, row.cell), (stated[base.name], base.cell), rehearsals)
-        undeclared = [confound for confound in found if not _is_declared(confound.name, own.also_changes)]
+        undeclared = [confound for confound in found if not _is_declared(confound.name, row.also_changes)]
         if undeclared:
             what = "; ".join(f"{confound.name} ({confound.detail})" for confound in undeclared)
             names = ", ".join(confound.name for confound in undeclared)

@@ -18,12 +18,19 @@ FLOORS = ("Linear classifier", "One hidden layer")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the table: its name, its cell, and whether it is a floor (a model without attention)."""
+    """A row of the table: its name and its cell.
+
+    Attributes:
+        expect: the outcome that the paper reports in words.
+        is_floor: whether it is a model without attention.
+        also_changes: declared differences from the baseline besides the row's levels.
+    """
 
     name: str
     cell: Cell
     expect: Expectation | None = None
     is_floor: bool = False
+    also_changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     skipped = tuple(_find_skipped(spec, stated))
     left_out = {row.name for row in skipped}
     planned = [
-        PlannedRow(name, resolve_row(spec, name, stated), row.expect)
+        PlannedRow(name, resolve_row(spec, name, stated), row.expect, also_changes=row.also_changes)
         for name, row in stated.items()
         if name not in left_out
     ]

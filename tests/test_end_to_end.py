@@ -37,6 +37,23 @@ seeds: 1
 """
 
 
+BROKEN = """\
+class Broken:
+    kind = "broken"
+    ignores_constant = True
+    weight_sum = 1.0
+
+    @classmethod
+    def from_config(cls, _config):
+        return cls()
+
+    def __call__(self, logits, valid):
+        return {}["missing"] if logits.device.type != "meta" else logits
+
+
+NORMALIZATIONS = {"broken": Broken}
+"""
+
 TOKEN_LABELS = """\
 title: Token labels
 recipe: tokens
@@ -151,6 +168,31 @@ def test_two_fresh_stores_get_the_same_numbers(desk: Desk, fresh_desk: Desk) -> 
     first, second = desk.table()[MEASURED], fresh_desk.table()[MEASURED]
     pd.testing.assert_frame_equal(first, second, check_exact=True)
     assert list(first["n"]) == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
+    longer = ("--set", "training.epochs=40")
+    known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))
+    assert [row["status"] for row in known["rows"]] == ["ok"] * 4
+    assert all(row["trace"] and row["runs"] == {"to do": 1} for row in known["rows"])
+    again = fresh_desk.harness("rehearse", "two.yaml", *longer)
+    assert "rehearsing" not in again  # they are stored
+    planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json", *longer))
+    assert planned["forecast"]["seconds"] == pytest.approx(known["forecast"]["seconds"])
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_is_reported_by_its_rehearsal(fresh_desk: Desk) -> None:
+    (fresh_desk.folder / "broken.py").write_text(BROKEN)
+    stated = EXPERIMENT.replace("[position_bias]}", "[position_bias]}\n  Broken: {normalization: broken}")
+    (fresh_desk.folder / "two.yaml").write_text(stated)
+    process = fresh_desk.start("rehearse", "two.yaml", "--plugin", "broken.py", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    rows = {row["row"]: row for row in json.loads(output)["rows"]}
+    assert rows["Swin-T"]["status"] == "ok"
+    assert (rows["Broken"]["status"], rows["Broken"]["detail"]) == ("failed", "KeyError: 'missing'")
 
 
 @pytest.mark.slow

@@ -30,8 +30,11 @@ def execute(options: argparse.Namespace) -> int:
     """Print the plan held against the store; raise where `harness run` would refuse it."""
     plan = select_rows(load_plan(options), options.rows)
     from harness.commands.overview import describe_plan, to_plain
+    from harness.engines import ENGINES
     from harness.execution.ledger import check_plan, read_ledger
+    from harness.execution.rehearsals import list_stored
     from harness.execution.source import check_fit
+    from harness.provenance import collect
     from harness.tracking import MlflowTracker
 
     digests = find_digests(plan, options)
@@ -41,8 +44,10 @@ def execute(options: argparse.Namespace) -> int:
     tracker = MlflowTracker(find_store(options))
     warn_of_stale_sources(plan, tracker, options)
     entries = read_ledger(plan, tracker, digests)
+    threads = ENGINES["local"](workers=plan.spec.recipe.workers).threads
+    rehearsals = list_stored(plan, tracker, digests, collect(threads=threads))
     if options.json:
-        print_json(to_plain(plan, entries))
+        print_json(to_plain(plan, entries, rehearsals))
     else:
-        echo(describe_plan(plan, entries))
+        echo(describe_plan(plan, entries, rehearsals))
     return 0

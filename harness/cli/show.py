@@ -2,7 +2,7 @@
 
 import argparse
 
-from harness.cli.options import add_json, add_plugin, add_store, find_store, print_json
+from harness.cli.options import add_data, add_json, add_plugin, add_store, find_store, print_json
 from harness.cli.verb import echo
 
 HELP = "all about one run or one cell: outcome, metrics, curve, config, origin, files"
@@ -12,6 +12,7 @@ EXAMPLE = "harness show 0b61aa"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An id and a store."""
     parser.add_argument("id", metavar="RUN|CELL", help="an MLflow run's id or a cell's id, or how it begins")
+    add_data(parser)
     add_store(parser)
     add_plugin(parser)
     add_json(parser)
@@ -24,7 +25,7 @@ def execute(options: argparse.Namespace) -> int:
     from harness.tracking import MlflowTracker
 
     tracker = MlflowTracker(find_store(options))
-    shown = find_shown(tracker, options.id)
+    shown = find_shown(tracker, options.id, data_dir=options.data)
     if options.json:
         print_json(shown.to_plain())
     else:

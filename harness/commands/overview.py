@@ -11,18 +11,21 @@ from harness.attestation import Standing
 from harness.build import StageInfo, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
+from harness.commands.progress import describe_rehearsal
 from harness.execution.ledger import Entry
 from harness.execution.prepared import measure_cost
+from harness.execution.rehearsals import forecast
 from harness.initial import FromFile, FromRun
-from harness.plan import Plan, PlannedRow
+from harness.plan import Plan, PlannedRow, PlannedRun
 from harness.record import RunStatus
 from harness.report.training import to_training_notes
 from harness.text import NOTHING, count_noun, write_size
+from harness.trace import Rehearsal, is_short
 from paradigms.facts import NEIGHBORHOODS
 
 
-def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
-    """What `harness run` would do, as text for a terminal."""
+def describe_plan(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehearsal]) -> str:
+    """What `harness run` would do, as text for a terminal; `rehearsals` are those of today's code, by cell id."""
     if not plan.rows:
         return "\n".join([f"recipe {plan.spec.recipe.name} trains no row of this experiment", *_list_skipped(plan)])
     stages = {row.name: describe_stages(row.cell) for row in plan.rows}
@@ -34,14 +37,14 @@ def describe_plan(plan: Plan, entries: Sequence[Entry]) -> str:
         *_explain_memory(plan),
         _list_stages(stages),
         *_warn_of_global_stages(stages),
-        _count_runs(entries),
+        "\n".join([_count_runs(entries), *_list_reasons(entries), *_forecast(plan, entries, rehearsals)]),
     ]
     return "\n\n".join(parts)
 
 
-def to_plain(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
+def to_plain(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehearsal]) -> dict[str, Any]:
     """The same as plain values, for `--json`."""
-    spec = plan.spec
+    spec, to_do = plan.spec, list(_list_missing(entries).values())
     return {
         "experiment": spec.name,
         "title": spec.title,
@@ -51,6 +54,7 @@ def to_plain(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
         "skipped": [{"row": row.name, "reason": row.reason} for row in plan.skipped],
         "counts": {standing.value: count for standing, count in _count(entries).items()},
         "to_train": _count_missing(entries),
+        "forecast": next(map(asdict, forecast(to_do, rehearsals, entries, workers=spec.recipe.workers)), None),
     }
 
 
@@ -59,6 +63,7 @@ def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
         {
             "seed": entry.run.seed,
             "standing": entry.standing.value,
+            "reason": entry.reason,
             "status": None if entry.record is None else entry.record.status.value,
             "run_id": None if entry.record is None else entry.record.run_id,
         }
@@ -195,5 +200,29 @@ def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
 
 
 def _count_missing(entries: Iterable[Entry]) -> int:
+    return len(_list_missing(entries))
+
+
+def _list_missing(entries: Iterable[Entry]) -> dict[tuple[str, int], PlannedRun]:
     """A cell and seed that several rows show is trained once."""
-    return len({(entry.run.row.cell.id, entry.run.seed) for entry in entries if not entry.standing.has_result})
+    missing = [entry.run for entry in entries if not entry.standing.has_result]
+    return {(run.row.cell.id, run.seed): run for run in missing}
+
+
+def _list_reasons(entries: Sequence[Entry]) -> Iterator[str]:
+    """Why results of older code stand, or cannot be attested."""
+    if any(entry.standing == Standing.ATTESTED for entry in entries):
+        yield "attested: code has changed since, and a rehearsal under today's code computed the same, bit for bit"
+    unattested = [entry for entry in entries if entry.standing == Standing.UNATTESTED]
+    for reason in dict.fromkeys(entry.reason for entry in unattested):
+        count = sum(entry.reason == reason for entry in unattested)
+        yield f"unattested: code has changed since {count_noun(count, 'run')}, {reason}; `--retrain` trains them again"
+
+
+def _forecast(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehearsal]) -> Iterator[str]:
+    """The time that training takes, where every run that is missing has a rehearsal."""
+    runs = [run for run in _list_missing(entries).values() if not is_short(run.row.cell)]
+    if not runs:
+        return
+    found = list(forecast(runs, rehearsals, entries, workers=plan.spec.recipe.workers))
+    yield from describe_rehearsal(found[0]) if found else ["`harness rehearse` forecasts time and memory"]

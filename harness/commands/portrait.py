@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.attestation import Standing
 from harness.commands.estimate import to_duration
 from harness.commands.show import Place, Shown, ShownRun
 from harness.reading import list_experiments
@@ -16,6 +17,13 @@ from harness.spec.data import DEFAULT_TASK
 from harness.table.reason import describe_outcome, explain
 from harness.tasks import DEFAULT_MEASURE, TASKS
 from harness.text import NOTHING
+
+STANDINGS = {
+    Standing.ATTESTED: "attested: code has changed since, and a rehearsal under today's code computed the same",
+    Standing.UNATTESTED: "unattested: code has changed since, {reason}",
+    Standing.UNDECIDED: "code has changed since; `harness rehearse` finds out whether it computes the same",
+    Standing.STALE: "stale: code or data have changed since; `harness run` trains it again",
+}
 
 NUM_EPOCHS = 12
 """Epochs that are shown; of longer curves evenly spaced ones, the last among them."""
@@ -77,6 +85,8 @@ def _list_reasons(run: ShownRun) -> Iterator[str]:
         yield f"{run.status} by process {process.pid} on {process.host}"
     elif explain(record):
         yield describe_outcome(record)
+    if run.standing in STANDINGS:
+        yield STANDINGS[run.standing].format(reason=run.standing_reason)
     if run.run.reused_from:
         yield f"a copy of run {run.run.reused_from}, which another experiment trained"
 

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+from harness.attestation import Standing, judge
 from harness.cell import CONTENT, Cell
-from harness.errors import SpecError
+from harness.errors import HarnessError, SpecError
+from harness.execution.ledger import Digester, find_rehearsals
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, list_recipes, load_spec
 from harness.spec import LimitsSpec
@@ -32,10 +35,17 @@ class Place:
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run with its details; those of the original where it is a copy."""
+    """A run with its details; those of the original where it is a copy.
+
+    Attributes:
+        standing: under today's code and data; None where it has no result, or its cell or data are not known here.
+        standing_reason: why nothing can attest it.
+    """
 
     run: StoredRun
     details: RunDetails
+    standing: Standing | None = None
+    standing_reason: str = ""
 
     @property
     def status(self) -> str:
@@ -57,6 +67,8 @@ class ShownRun:
             "seed": run.seed,
             "levels": run.levels,
             "status": self.status,
+            "standing": None if self.standing is None else self.standing.value,
+            "standing_reason": self.standing_reason,
             "reason": "" if record is None else explain(record),
             "cause": "" if record is None else find_cause(record),
             "step": None if record is None else record.step,
@@ -105,7 +117,7 @@ class Shown:
         }
 
 
-def find_shown(tracker: Tracker, prefix: str) -> Shown:
+def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -> Shown:
     """The run or the cell whose id begins with `prefix`: of the store, else a cell of a shipped experiment.
 
     Raises:
@@ -124,12 +136,12 @@ def find_shown(tracker: Tracker, prefix: str) -> Shown:
         raise SpecError(_tell_several(prefix, runs, cells))
     if runs:
         (run,) = runs.values()
-        return _gather(tracker, run.cell_id, [run], tracker.find_runs(run.cell_id))
+        return _gather(tracker, run.cell_id, [run], tracker.find_runs(run.cell_id), data_dir)
     if cells:
         newest: dict[int, StoredRun] = {}
         for run in [run for run in found if not run.reused_from] or found:
             newest.setdefault(run.seed, run)
-        return _gather(tracker, next(iter(cells)), [newest[seed] for seed in sorted(newest)], found)
+        return _gather(tracker, next(iter(cells)), [newest[seed] for seed in sorted(newest)], found, data_dir)
     return _find_planned(prefix)
 
 
@@ -140,7 +152,13 @@ def _tell_several(prefix: str, runs: Mapping[str, StoredRun], cells: Mapping[str
     return f"{len(told)} ids begin with {prefix!r}: {', '.join(told[:_MAX_TOLD])}{more}"
 
 
-def _gather(tracker: Tracker, cell_id: str, chosen: Sequence[StoredRun], stored: Sequence[StoredRun]) -> Shown:
+def _gather(
+    tracker: Tracker,
+    cell_id: str,
+    chosen: Sequence[StoredRun],
+    stored: Sequence[StoredRun],
+    data_dir: Path | None,
+) -> Shown:
     """`stored` are all runs of the cell, newest first."""
     shown = tuple(ShownRun(run, tracker.read_details(run.reused_from or run.run_id)) for run in chosen)
     ids, seeds = {run.run_id for run in chosen}, {run.seed for run in chosen}
@@ -148,7 +166,30 @@ def _gather(tracker: Tracker, cell_id: str, chosen: Sequence[StoredRun], stored:
     places = dict.fromkeys(Place(run.experiment, run.recipe, run.overrides, run.row) for run in stored)
     config = next((run.details.config for run in shown if run.details.config), {})
     reduced = reduce_config(config) if config else {}
-    return Shown(cell_id, tuple(places), chosen[0].levels, shown, tuple(earlier), reduced)
+    judged = tuple(_judge(shown, config, tracker, data_dir))
+    return Shown(cell_id, tuple(places), chosen[0].levels, judged, tuple(earlier), reduced)
+
+
+def _judge(
+    runs: Sequence[ShownRun], config: Mapping[str, Any], tracker: Tracker, data_dir: Path | None
+) -> Iterator[ShownRun]:
+    """The runs with their standing under today's code and data, as far as it is known here."""
+    records = [run.run.record for run in runs if run.run.record is not None]
+    try:
+        today = Digester(data_dir).digest(Cell.from_dict(config)) if config else None
+    except (ValueError, HarnessError):  # a cell of a plug-in that is not loaded, or a dataset that is not here
+        today = None
+    if today is None:
+        yield from runs
+        return
+    rehearsals = find_rehearsals(records, {record.cell_id: today for record in records}, tracker)
+    for run in runs:
+        record = run.run.record
+        if record is None or not record.status.is_result:
+            yield run
+        else:
+            standing, reason = judge(record, today, rehearsals)
+            yield replace(run, standing=standing, standing_reason=reason)
 
 
 def _find_planned(prefix: str) -> Shown:

@@ -19,7 +19,7 @@ from harness.project import find_root
 from harness.reading import find_experiments, is_search, list_experiments, load_spec
 from harness.record import Record, RunStatus
 from harness.table.reason import explain, find_cause, name_outcome
-from harness.text import NOTHING
+from harness.text import NOTHING, count_noun
 from harness.tracking import StoredRun, Tracker
 
 STATES = ("done", "running", "failed", "stale", "open")
@@ -41,6 +41,8 @@ class RunState:
 
     Attributes:
         state: one of `STATES`.
+        standing: of the planned run under today's code and data; empty where it is not known.
+        standing_reason: why nothing can attest its result.
         run_id: of the run that this rests on; empty where there is none.
         status: how that run ended, `running` while it goes on.
         outcome: the same in words: `diverged at step 412`; `at chance` for such a measurement.
@@ -61,6 +63,8 @@ class RunState:
     cause: str = ""
     step: int | None = None
     module: str = ""
+    standing: str = ""
+    standing_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,8 @@ def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
     failed = record.status == RunStatus.FAILED
     stale = {Standing.STALE: "stale", Standing.UNDECIDED: "stale", Standing.TO_DO: "failed" if failed else "open"}
     state = "done" if entry.standing.has_result else stale[entry.standing]
-    return _to_ended(RunState(row.name, seed, cell_id, state, record.run_id or ""), record)
+    planned = RunState(row.name, seed, cell_id, state, record.run_id or "")
+    return replace(_to_ended(planned, record), standing=entry.standing.value, standing_reason=entry.reason)
 
 
 def _to_ended(state: RunState, record: Record) -> RunState:
@@ -305,6 +310,16 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
     name = _to_name(status)
     if status.problem:
         yield f"{name}: {status.problem}"
+    attested = sum(run.standing == Standing.ATTESTED for run in status.runs)
+    if attested:
+        yield f"{name}: {count_noun(attested, 'run')} done by older code, attested by a rehearsal under today's"
+    unattested = [run for run in status.runs if run.standing == Standing.UNATTESTED]
+    for reason in dict.fromkeys(run.standing_reason for run in unattested):
+        count = sum(run.standing_reason == reason for run in unattested)
+        yield f"{name}: {count_noun(count, 'run')} done by older code, which nothing can attest: {reason}"
+    undecided = sum(run.standing == Standing.UNDECIDED for run in status.runs)
+    if undecided:
+        yield f"{name}: {count_noun(undecided, 'run')} of older code; `harness rehearse` finds out whether they stand"
     for run in status.runs:
         is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
         if run.state in ("running", "failed") or (run.state == "done" and not is_good):

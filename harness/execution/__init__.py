@@ -11,7 +11,7 @@ from harness.execution.events import (
     RunStarted,
     TableWritten,
 )
-from harness.execution.plan import PRELOAD, RunOptions, run_plan, write_results
+from harness.execution.plan import PRELOAD, RunOptions, rehearse_plan, run_plan, write_results
 
 __all__ = [
     "PRELOAD",
@@ -25,6 +25,7 @@ __all__ = [
     "RunOptions",
     "RunStarted",
     "TableWritten",
+    "rehearse_plan",
     "run_plan",
     "write_results",
 ]

@@ -1,6 +1,7 @@
 """The events that `run_plan` yields."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.execution.ledger import Entry
@@ -20,12 +21,14 @@ class Planned:
         to_do: those that will be trained.
         closed: how many runs of earlier invocations were found dead and closed as interrupted.
         elsewhere: runs of the same cells that other processes have open at this moment.
+        rehearsals: of today's code, by cell id, as far as they are known.
     """
 
     entries: tuple[Entry, ...]
     to_do: tuple[PlannedRun, ...]
     closed: int
     elsewhere: tuple[LiveRun, ...]
+    rehearsals: Mapping[str, Rehearsal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,23 @@
 """One call of `harness run` in the store: a parent run and its child runs."""
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.attestation import Digests
-from harness.engines.engine import Died, Engine, Job, Message, Outcome, Returned, Started, Stopped
+from harness.engines.engine import Died, Job, Message, Outcome, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
-from harness.execution.context import RunContext, execute_cell, execute_rehearsal
-from harness.execution.events import EpochEnded, Event, RehearsalEnded, RunEnded, RunStarted
+from harness.execution.context import RunContext, execute_cell
+from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted
 from harness.execution.ledger import Entry
 from harness.execution.open_run import OpenRun, Traced, Warned, classify_signal
+from harness.execution.rehearsals import Rehearser
+from harness.execution.setup import Setup
 from harness.plan import PlannedRun
-from harness.plugins import list_plugins
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
-from harness.spec import ExperimentSpec
-from harness.trace import Rehearsal
-from harness.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -30,29 +27,25 @@ class Invocation:
     """Trains runs through an engine and sees to it that each one ends in the store.
 
     Attributes:
-        provenance: of this checkout and machine, without digests.
-        digests: code and data of each cell as they are now.
+        command: what the user typed.
+        rehearser: has the rehearsals of the runs' cells.
         tests: whether its runs are measured on the test set.
-        rehearsals: of today's code, by cell.
+        records: of the runs that have ended.
     """
 
-    spec: ExperimentSpec
-    tracker: Tracker
-    engine: Engine
-    provenance: Mapping[str, str]
-    digests: Mapping[str, Digests]
-    data_dir: Path | None
+    setup: Setup
     command: str
+    rehearser: Rehearser
     tests: bool = True
     records: list[Record] = field(default_factory=list, init=False)
-    rehearsals: dict[str, Rehearsal] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._stopped: dict[str, str] = {}
         self._finished = False
-        self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.provenance)
+        self.spec, self.tracker, self.engine = self.setup.spec, self.setup.tracker, self.setup.engine
+        self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.setup.provenance)
 
     def copy(self, entries: Iterable[Entry]) -> None:
         """Show in this experiment what another one has trained."""
@@ -60,30 +53,10 @@ class Invocation:
             assert entry.record is not None
             self.tracker.copy_run(entry.record, entry.run, spec=self.spec, parent_id=self._id)
 
-    def rehearse(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
-        """Rehearse the cells of runs, each through the replicate of its run; what ends is stored.
-
-        A rehearsal that was killed leaves nothing: its run tells why.
-        """
-        known = {str(number): run for number, run in enumerate(runs)}
-        jobs = [self._to_job(name, run, execute_rehearsal) for name, run in known.items()]
-        with closing(self.engine.execute(jobs)) as events:
-            for event in events:
-                if isinstance(event, Returned):
-                    rehearsal: Rehearsal = event.value
-                    self._keep(known[event.name], rehearsal)
-                    yield RehearsalEnded(known[event.name], rehearsal)
-
-    def _keep(self, run: PlannedRun, rehearsal: Rehearsal) -> None:
-        known = self.rehearsals.get(rehearsal.cell_id)
-        if known is None or rehearsal.seed <= known.seed:
-            self.rehearsals[rehearsal.cell_id] = rehearsal
-        self.tracker.log_rehearsal(rehearsal, run.row.name)
-
     def refuse(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
         """End runs whose rehearsal has failed as it did: to train them would only find the same bug later."""
         for run in runs:
-            rehearsal, context = self.rehearsals[run.row.cell.id], self._make_context(run)
+            rehearsal, context = self.rehearser.known[run.row.cell.id], self._make_context(run)
             open_run = OpenRun(run, self.spec.recipe.limits, context.provenance)
             record = self._end(open_run, rehearsal.status, f"in rehearsal: {rehearsal.detail}", rehearsal.output)
             self.records.append(record)
@@ -150,34 +123,13 @@ class Invocation:
         self._finished = True
 
     def _open_job(self, name: str, run: PlannedRun) -> Job:
-        job = self._to_job(name, run, execute_cell)
-        self._open[name] = OpenRun(run, self.spec.recipe.limits, job.args[1].provenance)
-        return job
-
-    def _to_job(self, name: str, run: PlannedRun, function: Callable[..., object]) -> Job:
-        limits = self.spec.recipe.limits
-        minutes = limits.time_limit_minutes
-        return Job(
-            name,
-            function,
-            (run, self._make_context(run)),
-            time_limit_seconds=None if minutes is None else 60 * minutes,
-            memory_limit_gb=limits.memory_limit_gb,
-        )
+        context = self._make_context(run)
+        self._open[name] = OpenRun(run, self.spec.recipe.limits, context.provenance)
+        return self.setup.make_job(name, execute_cell, run, context)
 
     def _make_context(self, run: PlannedRun) -> RunContext:
-        code, data = self.digests[run.row.cell.id]
-        return RunContext(
-            tracker=self.tracker,
-            spec=self.spec,
-            parent_id=self._id,
-            provenance={**self.provenance, "code_digest": code, "data_digest": data},
-            data_dir=self.data_dir,
-            threads=self.engine.threads,
-            plugins=list_plugins(),
-            tests=self.tests,
-            rehearsal=self.rehearsals.get(run.row.cell.id),
-        )
+        rehearsal = self.rehearser.known.get(run.row.cell.id)
+        return self.setup.make_context(run, parent_id=self._id, tests=self.tests, rehearsal=rehearsal)
 
     def _follow(self, event: EngineEvent) -> Iterator[Event]:
         run = self._open[event.name].run
@@ -189,7 +141,7 @@ class Invocation:
                 if isinstance(event.payload, Warned):
                     logger.warning("%s seed %s: %s", run.row.name, run.seed, event.payload.text)
                 if isinstance(event.payload, Traced):
-                    self._keep(run, event.payload.rehearsal)
+                    self.rehearser.keep(run, event.payload.rehearsal)
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:

@@ -15,7 +15,15 @@ from harness.errors import DataError, SpecError, StoreError
 from harness.execution.events import Event, Planned, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import Entry, check_plan, find_digests, find_rehearsals, read_ledger
-from harness.execution.rehearsals import find_stored, forecast, list_failed, list_undecided, list_unrehearsed
+from harness.execution.rehearsals import (
+    Rehearser,
+    find_stored,
+    forecast,
+    list_failed,
+    list_undecided,
+    list_unrehearsed,
+)
+from harness.execution.setup import Setup
 from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
@@ -24,6 +32,7 @@ from harness.report.files import find_folder
 from harness.spec import DataSpec
 from harness.table.results import make_results
 from harness.tasks import find_measure
+from harness.trace import is_short
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import Tracker
 
@@ -78,8 +87,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    check_plan(plan, data_dir=data_dir)
-    digests = find_digests(plan, data_dir=data_dir)
+    digests = _find_checked_digests(plan, options)
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
@@ -90,37 +98,86 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         check_sources(_select_to_do(entries, options), tracker)
         check_fit(plan)
         check_files(spec.recipe.data, data_dir)
-    provenance = collect(threads=engine.threads)
-    with closing(Invocation(spec, tracker, engine, provenance, digests, data_dir, options.command)) as invocation:
-        for _ in range(REHEARSALS_TO_DECIDE):
-            undecided = () if options.keep_stale else list_undecided(entries)
-            if undecided:
-                yield Rehearsing(undecided, decides=True)
-                yield from invocation.rehearse(undecided)
-                entries = read_ledger(chosen, tracker, digests)
+    setup = Setup(spec, tracker, engine, collect(threads=engine.threads), digests, data_dir)
+    rehearser = Rehearser(setup)
+    with closing(Invocation(setup, options.command, rehearser)) as invocation:
+        entries = yield from _decide(rehearser, chosen, entries, options)
         to_do = _select_to_do(entries, options)
         yield Planned(entries, to_do, len(closed), elsewhere)
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
-        known = invocation.rehearsals
-        known |= {**find_stored(plan, tracker, digests, provenance), **known}
-        unrehearsed = list_unrehearsed(to_do, known)
-        if unrehearsed:
-            yield Rehearsing(unrehearsed, decides=False)
-            yield from invocation.rehearse(unrehearsed)
-        check_confounds(plan, known)
-        failed = list_failed(to_do, known)
+        yield from _rehearse(rehearser, plan, [run for run in to_do if not is_short(run.row.cell)])
+        failed = list_failed(to_do, rehearser.known)
         able = [run for run in to_do if run not in failed]
-        yield from forecast(able, known, workers=engine.workers)
+        yield from forecast(able, rehearser.known, entries, workers=engine.workers)
         yield from invocation.refuse(failed)
         yield from invocation.train(able)
         try:
-            check_confounds(plan, known)
+            check_confounds(plan, rehearser.known)
             written = write_results(plan, tracker, digests, options.results)
         except (StoreError, SpecError):
             invocation.finish((), "")  # every run has ended and is stored
             raise
         invocation.finish(written.files, to_description(written.results))
         yield written
+
+
+def rehearse_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
+    """Rehearse the cells that have no rehearsal by today's code in this environment; train nothing.
+
+    The last events are `Planned`, with what `run_plan` would train, and `Forecast` where every such run has one.
+
+    Raises:
+        DataError, SpecError, WeightsError, StoreError: as `run_plan`.
+    """
+    digests = _find_checked_digests(plan, options)
+    check_fit(plan)
+    check_files(plan.spec.recipe.data, options.data_dir)
+    tracker.prepare(plan.spec.name, measure=find_measure(plan.spec))
+    setup = Setup(plan.spec, tracker, engine, collect(threads=engine.threads), digests, options.data_dir)
+    chosen, rehearser = select_rows(plan, options.rows), Rehearser(setup)
+    check_sources(chosen.runs, tracker)
+    entries = yield from _decide(rehearser, chosen, read_ledger(chosen, tracker, digests), options)
+    yield from _rehearse(rehearser, plan, chosen.runs)
+    to_do = _select_to_do(entries, options)
+    yield Planned(entries, to_do, 0, (), rehearser.known)
+    failed = list_failed(to_do, rehearser.known)
+    able = [run for run in to_do if run not in failed]
+    yield from forecast(able, rehearser.known, entries, workers=engine.workers)
+
+
+def _find_checked_digests(plan: Plan, options: RunOptions) -> dict[str, Digests]:
+    check_plan(plan, data_dir=options.data_dir)
+    return find_digests(plan, data_dir=options.data_dir)
+
+
+def _decide(
+    rehearser: Rehearser, plan: Plan, entries: tuple[Entry, ...], options: RunOptions
+) -> Generator[Event, None, tuple[Entry, ...]]:
+    """Rehearse until the plan's results of older code are attested or stale; the entries as they are then."""
+    setup = rehearser.setup
+    for _ in range(REHEARSALS_TO_DECIDE):
+        undecided = () if options.keep_stale else list_undecided(entries)
+        if undecided:
+            yield Rehearsing(undecided, decides=True)
+            yield from rehearser.rehearse(undecided)
+            entries = read_ledger(plan, setup.tracker, setup.digests)
+    return entries
+
+
+def _rehearse(rehearser: Rehearser, plan: Plan, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
+    """Rehearse the cells of `runs` that have no rehearsal yet, and compare all that is known of the plan's rows.
+
+    Raises:
+        SpecError: a row differs from the baseline in more than it states.
+    """
+    setup = rehearser.setup
+    stored = find_stored(plan, setup.tracker, setup.digests, setup.provenance)
+    rehearser.known |= {**stored, **rehearser.known}
+    unrehearsed = list_unrehearsed(runs, rehearser.known)
+    if unrehearsed:
+        yield Rehearsing(unrehearsed, decides=False)
+        yield from rehearser.rehearse(unrehearsed)
+    check_confounds(plan, rehearser.known)
 
 
 def check_results(folder: Path, name: str) -> None:

@@ -1,13 +1,18 @@
 """The rehearsals of a plan: which cells need one, and what they tell of the runs that follow."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 from harness.attestation import Digests, Standing
+from harness.engines.engine import Returned
 from harness.environment import ENVIRONMENT
-from harness.execution.events import Forecast
+from harness.execution.context import execute_rehearsal
+from harness.execution.events import Event, Forecast, RehearsalEnded
 from harness.execution.ledger import Entry
+from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRun
 from harness.record import RunStatus
 from harness.trace import TRACED_SEED, Rehearsal, is_short
@@ -15,6 +20,40 @@ from harness.tracking import Tracker
 
 KNOWN = tuple(name for name in ENVIRONMENT if name not in ("device", "instructions"))
 """Of an environment what is known without torch."""
+
+
+@dataclass
+class Rehearser:
+    """Rehearses cells through an engine, and stores every rehearsal that ends.
+
+    Attributes:
+        known: the rehearsals of today's code, by cell id; of several replicates the first.
+    """
+
+    setup: Setup
+    known: dict[str, Rehearsal] = field(default_factory=dict)
+
+    def rehearse(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
+        """Rehearse the cells of runs, each with the replicate of its run.
+
+        A rehearsal whose process is killed leaves nothing: its run reports why.
+        """
+        listed = {str(number): run for number, run in enumerate(runs)}
+        make_job, make_context = self.setup.make_job, self.setup.make_context
+        jobs = [make_job(name, execute_rehearsal, run, make_context(run)) for name, run in listed.items()]
+        with closing(self.setup.engine.execute(jobs)) as events:
+            for event in events:
+                if isinstance(event, Returned):
+                    rehearsal: Rehearsal = event.value
+                    self.keep(listed[event.name], rehearsal)
+                    yield RehearsalEnded(listed[event.name], rehearsal)
+
+    def keep(self, run: PlannedRun, rehearsal: Rehearsal) -> None:
+        """Store a rehearsal."""
+        known = self.known.get(rehearsal.cell_id)
+        if known is None or rehearsal.seed <= known.seed:
+            self.known[rehearsal.cell_id] = rehearsal
+        self.setup.tracker.log_rehearsal(rehearsal, run.row.name)
 
 
 def list_undecided(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
@@ -27,32 +66,38 @@ def list_undecided(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
     return tuple(found.values())
 
 
+def list_stored(
+    plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], provenance: Mapping[str, str]
+) -> dict[str, Rehearsal]:
+    """By cell, the newest rehearsal by today's code in an environment like this one, without its trace.
+
+    Of several replicates it is the first. Only that part of the environment is compared that is known without torch:
+    a run compares the rest before it takes the trace.
+    """
+    chosen: dict[str, Rehearsal] = {}
+    for made in tracker.read_rehearsals(row.cell.id for row in plan.rows):  # newest first
+        is_current = (made.code_digest, made.data_digest) == digests.get(made.cell_id)
+        is_near = all(made.environment.get(name) == provenance.get(name) for name in KNOWN)
+        if made.digest and is_current and is_near:
+            known = chosen.get(made.cell_id)
+            if known is None or made.seed < known.seed:
+                chosen[made.cell_id] = made
+    return chosen
+
+
 def find_stored(
     plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], provenance: Mapping[str, str]
 ) -> dict[str, Rehearsal]:
-    """By cell, the newest rehearsal by today's code in an environment like this one, as far as that is known.
-
-    Of several replicates it is the first. A run compares the rest of the environment before it takes the trace.
-    """
-    found = [
-        made
-        for made in tracker.read_rehearsals(row.cell.id for row in plan.rows)
-        if made.digest
-        and (made.code_digest, made.data_digest) == digests[made.cell_id]
-        and all(made.environment.get(name) == provenance.get(name) for name in KNOWN)
-    ]
-    chosen: dict[str, Rehearsal] = {}
-    for made in found:  # newest first
-        if made.cell_id not in chosen or made.seed < chosen[made.cell_id].seed:
-            chosen[made.cell_id] = made
-    return {cell_id: replace(made, trace=tracker.read_trace(cell_id, made.digest)) for cell_id, made in chosen.items()}
+    """The same with their traces."""
+    stored = list_stored(plan, tracker, digests, provenance)
+    return {cell_id: replace(made, trace=tracker.read_trace(cell_id, made.digest)) for cell_id, made in stored.items()}
 
 
 def list_unrehearsed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> tuple[PlannedRun, ...]:
-    """The first run of each cell that has no rehearsal and is longer than one."""
+    """The first run of each cell that has no rehearsal."""
     first: dict[str, PlannedRun] = {}
     for run in runs:
-        if run.row.cell.id not in known and not is_short(run.row.cell):
+        if run.row.cell.id not in known:
             first.setdefault(run.row.cell.id, run)
     return tuple(first.values())
 
@@ -62,14 +107,31 @@ def list_failed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> t
     return tuple(run for run in runs if run.row.cell.id in known and known[run.row.cell.id].status == RunStatus.FAILED)
 
 
-def forecast(runs: Sequence[PlannedRun], known: Mapping[str, Rehearsal], *, workers: int) -> Iterator[Forecast]:
-    """What the runs take on so many workers; nothing for short runs alone, or where one is not known."""
+def forecast(
+    runs: Sequence[PlannedRun], known: Mapping[str, Rehearsal], entries: Iterable[Entry], *, workers: int
+) -> Iterator[Forecast]:
+    """What the runs take on so many workers; nothing for short runs alone, or where a cell has no rehearsal.
+
+    A cell of which the plan has results takes as long as these did, any other as long as its rehearsal expects.
+    """
     rehearsals = [known.get(run.row.cell.id) for run in runs]
     metrics = [made.metrics for made in rehearsals if made is not None and "seconds" in made.metrics]
     if len(metrics) < len(runs) or all(is_short(run.row.cell) for run in runs):
         return
-    seconds = _schedule([each["seconds"] for each in metrics], workers)
-    yield Forecast(seconds, max(each["peak_memory_gb"] for each in metrics))
+    measured = _list_measured(entries)
+    expected = [
+        median(measured.get(run.row.cell.id, [each["seconds"]])) for run, each in zip(runs, metrics, strict=True)
+    ]
+    yield Forecast(_schedule(expected, workers), max(each["peak_memory_gb"] for each in metrics))
+
+
+def _list_measured(entries: Iterable[Entry]) -> dict[str, list[float]]:
+    """The seconds of the runs that stand and were measured, by cell."""
+    measured: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.record is not None and entry.standing.has_result and entry.record.status == RunStatus.OK:
+            measured.setdefault(entry.record.cell_id, []).append(entry.record.metrics["seconds"])
+    return measured
 
 
 def _schedule(seconds: Iterable[float], workers: int) -> float:

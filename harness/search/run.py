@@ -14,6 +14,8 @@ from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, Ta
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import Digester, Entry, read_ledger
 from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
+from harness.execution.rehearsals import Rehearser
+from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRun, add_rows, make_plan
 from harness.provenance import collect
 from harness.record import Record, RunStatus
@@ -75,10 +77,8 @@ def run_search(
     study = Study(space, options.storage)
     yield StudyOpened(study.name, show_storage(options.storage), spec.study.trials, study.ended(), len(closed))
     digests: dict[str, Digests] = {}
-    provenance = collect(threads=engine.threads)
-    with closing(
-        Invocation(experiment, tracker, engine, provenance, digests, options.data_dir, options.command, tests=False)
-    ) as invocation:
+    setup = Setup(experiment, tracker, engine, collect(threads=engine.threads), digests, options.data_dir)
+    with closing(Invocation(setup, options.command, Rehearser(setup), tests=False)) as invocation:
         yield from _Trials(study, tracker, invocation, digests, options).run()
         with guarded(options.results):
             files = write_report(study, options.results)

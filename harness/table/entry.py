@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import fmean
 
+from harness.attestation import ATTESTED, UNATTESTED
 from harness.environment import is_mixed
 from harness.measure import Measure
 from harness.plan import PlannedRow
@@ -18,6 +19,9 @@ from harness.tasks import TASKS
 
 SKIPPED, QUOTED = "skipped", "quoted"
 """The marks of rows without any run: what the recipe cannot run, and what the experiment only quotes."""
+
+ALSO_CHANGES = "also changes"
+"""The mark of a row that differs from the baseline in more than its levels, as it declares."""
 
 
 UNCOMPARED = Judged()
@@ -144,6 +148,9 @@ def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpe
     climbing = [row.measure.sign * score for score in average_scores(row)]
     marks = {
         "stale": row.is_stale,
+        ATTESTED: any(ATTESTED in record.provenance for record in row.records.values()),
+        UNATTESTED: any(UNATTESTED in record.provenance for record in row.records.values()),
+        ALSO_CHANGES: bool(row.row.also_changes),
         "other environment": baseline is not None and not is_paired_in_environments(row, baseline),
         "mixed environments": is_mixed(record.provenance for record in row.records.values()),
         AT_CHANCE: any(map(is_run_at_chance, row.ok)),

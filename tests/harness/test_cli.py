@@ -203,13 +203,23 @@ def read_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 @pytest.mark.usefixtures("experiment")
 def test_a_plan_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str]) -> None:
     plan = read_json(capsys, "plan", "two.yaml")
-    assert set(plan) == {"experiment", "title", "recipe", "overrides", "rows", "skipped", "counts", "to_train"}
+    assert set(plan) == {
+        "experiment",
+        "title",
+        "recipe",
+        "overrides",
+        "rows",
+        "skipped",
+        "counts",
+        "to_train",
+        "forecast",
+    }
     assert set(plan["counts"]) == {"done", "attested", "unattested", "undecided", "stale", "to do"}
     assert (plan["experiment"], plan["counts"]["to do"], plan["to_train"]) == ("two", 4, 4)
     row = plan["rows"][1]
     assert set(row) == {"row", "cell_id", "is_floor", "levels", "params", "macs", "stages", "runs"}
     assert row["levels"]["parameterization"] == "query_key"
-    assert row["runs"] == [{"seed": 0, "standing": "to do", "status": None, "run_id": None}]
+    assert row["runs"] == [{"seed": 0, "standing": "to do", "reason": "", "status": None, "run_id": None}]
 
 
 @pytest.fixture
@@ -254,7 +264,7 @@ def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixt
     }
     assert set(status["runs"][0]) == {
         *("row", "seed", "cell_id", "state", "run_id", "status", "outcome", "reason"),
-        *("cause", "step", "module"),
+        *("cause", "step", "module", "standing", "standing_reason"),
     }
     assert status["runs"][0]["run_id"] == run_id
     (run,) = read_json(capsys, "show", run_id)["runs"]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from harness.attestation import ATTESTED, UNATTESTED
 from harness.spec.experiment import SCORE
 from harness.table.column import Column, Kind, Latex, Note, Place, Row, to_rows
-from harness.table.entry import SKIPPED, Entry
+from harness.table.entry import ALSO_CHANGES, SKIPPED, Entry
 from harness.table.format import join
 from harness.table.reason import AT_CHANCE, show_outcomes, show_reasons
 from harness.tasks import TASKS
@@ -23,6 +24,11 @@ MARKS = {
     "missing": "no run of this row has ended yet.",
     "partial": "some of the planned replicates have no result yet.",
     "stale": "code or data have changed since these runs; `harness run` trains them again.",
+    ATTESTED: "code has changed since these runs; a rehearsal under today's code computed the same, bit for bit.",
+    UNATTESTED: "code has changed since these runs, and a rehearsal here cannot tell whether it computes the same; "
+    "`harness run --retrain` trains them again.",
+    ALSO_CHANGES: "the row differs from the baseline in more than its levels, as it declares: its difference has more "
+    "than one possible cause.",
     "other environment": "made in another environment (versions, threads, device) than the baseline's run of its seed; "
     "no difference is shown. The csv has these columns.",
     "mixed environments": "its runs were made with different versions, threads or devices; each is compared with the "
@@ -68,6 +74,10 @@ def make_outcomes() -> tuple[Column[Entry], ...]:
             note=Note(8, _explain_marks),
         ),
         Column("skipped", lambda entry: entry.skipped),
+        Column("unattested", lambda entry: entry.origins(UNATTESTED), Kind.LIST, join("; ")),
+        Column(
+            "also_changes", lambda entry: () if entry.row is None else entry.row.also_changes, Kind.LIST, join(", ")
+        ),
     )
 
 
@@ -114,3 +124,8 @@ def _explain_marks(results: Results) -> Iterator[str]:
     words = {"title": measure.title, "climbed": climbed}
     words |= {"chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
     yield from (f"`{mark}`: {meaning.format(**words)}" for mark, meaning in MARKS.items() if mark in present)
+    for row in (*results.rows, *results.floors):
+        if row["unattested"]:
+            yield escape_markdown(f"{row['row']}: {'; '.join(row['unattested'])}.")
+        if row["also_changes"]:
+            yield escape_markdown(f"{row['row']} also changes {', '.join(row['also_changes'])}.")

@@ -1,11 +1,15 @@
+import math
 import re
 
 import pytest
 
-from harness.commands.overview import describe_plan
+from harness.commands.overview import describe_plan, to_plain
+from harness.commands.progress import to_clock
 from harness.execution.ledger import Entry, Standing
-from harness.plan import Plan
+from harness.plan import Plan, PlannedRun, make_plan
+from harness.reading import load_recipe
 from harness.record import Record, RunStatus
+from harness.trace import Rehearsal
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,12 @@ def text(small_plan: Plan) -> str:
         standing, status = statuses.get(number, (Standing.TO_DO, None))
         record = None if status is None else Record(run.row.cell.id, run.row.name, run.seed, status, metrics={})
         entries.append(Entry(run, standing, record))
-    return describe_plan(small_plan, entries)
+    return describe_plan(small_plan, entries, {})
+
+
+def rehearse(run: PlannedRun, seconds: float) -> Rehearsal:
+    metrics = {"seconds": seconds, "peak_memory_gb": 0.5}
+    return Rehearsal(run.row.cell.id, run.seed, "code", "data", {}, digest="1:a", metrics=metrics)
 
 
 def find_line(text: str, *beginning: str) -> list[str]:
@@ -56,4 +65,31 @@ def test_a_window_that_holds_the_map_is_warned_of_once(text: str) -> None:
 
 
 def test_the_remaining_runs_are_counted(text: str) -> None:
-    assert text.endswith("15 runs: 1 done, 1 stale, 13 to do; `harness run` would train 14")
+    counted, advice = text.splitlines()[-2:]
+    assert counted == "15 runs: 1 done, 1 stale, 13 to do; `harness run` would train 14"
+    assert advice == "`harness rehearse` forecasts time and memory"
+
+
+def test_rehearsals_forecast_what_is_missing_and_results_know_better(small_plan: Plan) -> None:
+    plan = make_plan(small_plan.spec.model_copy(update={"recipe": load_recipe("laptop")}))
+    rehearsals = {run.row.cell.id: rehearse(run, 60) for run in plan.runs}
+    missing = [Entry(run, Standing.TO_DO, None) for run in plan.runs]
+    seconds = 60 * math.ceil(len(plan.runs) / plan.spec.recipe.workers)
+    assert f"forecast: {to_clock(seconds)} for all runs, up to 0.5 GB" in describe_plan(plan, missing, rehearsals)
+    measured = {"seconds": 10.0}
+    first = plan.runs[0]
+    record = Record(first.row.cell.id, first.row.name, first.seed, RunStatus.OK, metrics=measured)
+    known = to_plain(plan, [Entry(first, Standing.ATTESTED, record), *missing[1:]], rehearsals)
+    assert known["forecast"]["seconds"] < seconds - 60
+    assert to_plain(plan, missing, {})["forecast"] is None
+
+
+def test_results_of_older_code_are_explained(small_plan: Plan) -> None:
+    standings = [(Standing.ATTESTED, ""), (Standing.UNATTESTED, "made with torch 2.8")]
+    entries = [
+        Entry(run, standing, Record(run.row.cell.id, run.row.name, run.seed, RunStatus.OK, metrics={}), why)
+        for run, (standing, why) in zip(small_plan.runs, standings, strict=False)
+    ]
+    text = describe_plan(small_plan, entries, {})
+    assert "attested: code has changed since, and a rehearsal" in text
+    assert "unattested: code has changed since 1 run, made with torch 2.8" in text

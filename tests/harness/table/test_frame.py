@@ -3,10 +3,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from harness.attestation import ATTESTED, UNATTESTED
 from harness.plan import make_plan
 from harness.record import EpochMetrics, RunStatus
+from harness.report.summary import to_notes
 from harness.statistics import compare, holm
 from harness.table import list_columns, make_results
+from harness.table.entry import ALSO_CHANGES
 
 
 @pytest.fixture
@@ -121,6 +124,30 @@ def test_a_stale_row_is_marked(small_plan, records):
     current[small_plan.rows[1].cell.id] = ("changed", "da7a")
     frame = make_results(small_plan, records, current=current).frame.set_index("row")
     assert [name for name, marks in frame["marks"].items() if "stale" in marks] == ["Net1"]
+
+
+def test_a_row_of_older_code_that_stands_is_marked_with_its_reason(small_plan, records):
+    def mark(record, **provenance):
+        return replace(record, provenance={**record.provenance, **provenance})
+
+    changes = {"Net1": {ATTESTED: "older"}, "Net7-N": {UNATTESTED: "made with torch 2.8"}}
+    results = make_results(small_plan, [mark(record, **changes.get(record.row, {})) for record in records])
+    marks = results.frame.set_index("row")["marks"]
+    assert {name: set(own) & {ATTESTED, UNATTESTED} for name, own in marks.items() if name in changes} == {
+        "Net1": {ATTESTED},
+        "Net7-N": {UNATTESTED},
+    }
+    assert not {ATTESTED, UNATTESTED} & set(marks["Swin-T"])
+    assert "Net7-N: made with torch 2.8." in list(to_notes(results))
+
+
+def test_a_declared_difference_is_a_mark_and_a_footnote(small_plan, records):
+    declared = small_plan.spec.rows["Net1"].model_copy(update={"also_changes": ("training.lr",)})
+    rows = {**small_plan.spec.rows, "Net1": declared}
+    results = make_results(make_plan(small_plan.spec.model_copy(update={"rows": rows})), records)
+    marks = results.frame.set_index("row")["marks"]
+    assert [name for name, own in marks.items() if ALSO_CHANGES in own] == ["Net1"]
+    assert "Net1 also changes training.lr." in list(to_notes(results))
 
 
 def test_a_row_that_still_climbs_is_marked(small_plan, make_record):

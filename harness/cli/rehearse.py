@@ -1,0 +1,63 @@
+"""`harness rehearse`: runs every cell for a few steps, to find errors and to forecast time and memory."""
+
+import argparse
+import sys
+from contextlib import closing
+
+from harness.cli.options import (
+    add_experiment,
+    add_json,
+    add_rows,
+    at_least_one,
+    find_store,
+    load_plan,
+    print_json,
+)
+from harness.cli.verb import FAILED, INTERRUPTED, echo
+from harness.data import fetch_data
+from harness.project import find_root
+
+HELP = "a few steps of every cell: errors, time and memory before a long run"
+EXAMPLE = "harness rehearse experiments/table1.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An experiment."""
+    add_experiment(parser)
+    add_rows(parser)
+    add_json(parser)
+    parser.add_argument("--workers", type=at_least_one, metavar="N", help="rehearsals at once (default: the recipe's)")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Rehearse and print; 1 where a rehearsal failed."""
+    plan = load_plan(options)
+    from harness.commands.progress import open_progress
+    from harness.commands.rehearse import RehearsalReport
+    from harness.engines import ENGINES
+    from harness.execution import PRELOAD, RunOptions, rehearse_plan
+    from harness.tasks import find_measure
+    from harness.tracking import MlflowTracker
+
+    for step in fetch_data(plan.spec.recipe.data, options.data):
+        echo(step, file=sys.stderr, flush=True)
+    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    settings = RunOptions(find_root(), options.data, command=options.command, rows=tuple(options.rows))
+    tracker, report = MlflowTracker(find_store(options)), RehearsalReport(plan)
+    stream = sys.stderr if options.json else sys.stdout
+    try:
+        with (
+            open_progress(stream, find_measure(plan.spec)) as show,
+            closing(rehearse_plan(plan, tracker=tracker, engine=engine, options=settings)) as events,
+        ):
+            for event in events:
+                report.add(event)
+                show(event)
+    except KeyboardInterrupt:
+        echo("\ninterrupted; the same command rehearses the other cells", file=sys.stderr)
+        return INTERRUPTED
+    if options.json:
+        print_json(report.to_plain())
+    else:
+        echo(f"\n{report.describe()}")
+    return FAILED if report.failed else 0
