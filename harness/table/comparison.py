@@ -39,17 +39,18 @@ class HasJudged(Protocol):
 
 
 def judge(measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[Judged]:
-    """Holm over all comparisons of the table; what a bad outcome has thinned out is not resolved by the rest."""
-    return [
-        Judged()
-        if comparison is None
-        else Judged(
-            comparison,
-            holm_p,
-            Verdict.UNRESOLVED.value if is_thinned else decide(measure.sign * comparison.delta, holm_p).value,
-        )
-        for comparison, holm_p, is_thinned in zip(comparisons, correct(comparisons), thinned, strict=True)
-    ]
+    """Holm over all comparisons of the table; a single pair has no verdict.
+
+    What a bad outcome has thinned out is not resolved by the rest.
+    """
+    judged = []
+    for comparison, holm_p, is_thinned in zip(comparisons, correct(comparisons), thinned, strict=True):
+        if comparison is None or not comparison.has_spread:
+            judged.append(Judged(comparison))
+        else:
+            gain = measure.sign * comparison.delta
+            judged.append(Judged(comparison, holm_p, Verdict.UNRESOLVED if is_thinned else decide(gain, holm_p)))
+    return judged
 
 
 def correct(comparisons: Sequence[Comparison | None]) -> list[float | None]:

@@ -113,10 +113,10 @@ def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
     judged, sign = [], find_measure(plan.spec).sign
     for claim, comparison, holm_p in zip(plan.spec.claims, comparisons, correct(comparisons), strict=True):
         thinned = is_thinned(*(rows[name] for name in claim.better if name in rows))
-        verdict = judge_claim(0.0 if comparison is None else sign * comparison.delta, None if thinned else holm_p)
-        judged.append(
-            Compared(" better than ".join(claim.better), claim.source, Judged(comparison, holm_p, verdict.value))
-        )
+        verdict = ""
+        if comparison is not None and comparison.has_spread:
+            verdict = judge_claim(sign * comparison.delta, None if thinned else holm_p)
+        judged.append(Compared(" better than ".join(claim.better), claim.source, Judged(comparison, holm_p, verdict)))
     return judged
 
 
@@ -153,7 +153,9 @@ def _judge_effects(
     effects = estimate_effects(factors, points, measured)
     comparisons = [_to_comparison(effect, seeds) for effect in effects]
     judged = [
-        Judged() if comparison is None else Judged(comparison, holm_p, DIRECTIONS[decide(comparison.delta, holm_p)])
+        Judged(comparison)
+        if comparison is None or not comparison.has_spread
+        else Judged(comparison, holm_p, DIRECTIONS[decide(comparison.delta, holm_p)])
         for comparison, holm_p in zip(comparisons, correct(comparisons), strict=True)
     ]
     return [

@@ -30,23 +30,29 @@ def test_a_claim_is_judged_by_the_paired_interval(small_spec, records):
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "verdict"),
     [
-        pytest.param({"status": RunStatus.DIVERGED}, id="a bad outcome"),
-        pytest.param({"provenance": {"code_digest": "c0de", "data_digest": "other"}}, id="other data"),
+        pytest.param({"status": RunStatus.DIVERGED}, "unresolved", id="a bad outcome"),
+        pytest.param({"provenance": {"code_digest": "c0de", "data_digest": "other"}}, "", id="other data"),
     ],
 )
-def test_what_cannot_be_compared_resolves_no_claim(small_spec, records, spoil):
+def test_what_cannot_be_compared_resolves_no_claim(small_spec, records, spoil, verdict):
     changed = [replace(record, **spoil) if (record.row, record.seed) == ("Net1", 2) else record for record in records]
     if "provenance" in spoil:
         changed = [replace(record, **spoil) if record.row == "Net1" else record for record in records]
     claims = make_results(claim(small_spec, ("Swin-T", "Net1")), changed).findings.claims.frame
-    assert list(claims["verdict"]) == ["unresolved"]
+    assert list(claims["verdict"]) == [verdict]
 
 
-def test_without_runs_claims_are_unresolved(small_spec):
+def test_without_runs_claims_have_no_verdict(small_spec):
     claims = make_results(claim(small_spec, ("Swin-T", "Net1")), []).findings.claims.frame
-    assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], ["unresolved"])
+    assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], [""])
+
+
+def test_of_one_seed_no_claim_has_a_verdict(small_spec, records):
+    first = [record for record in records if record.seed == 0]
+    claims = make_results(claim(small_spec, ("Swin-T", "Net1")), first).findings.claims.frame
+    assert (list(claims["pairs"]), list(claims["verdict"])) == ([1], [""])
 
 
 COMPARED = ["pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p", "verdict"]
