@@ -17,6 +17,9 @@ Digests = tuple[str, str]
 ATTESTED = "attested"
 """What the provenance of an attested record has: the digest of the code that trained it."""
 
+ATTESTED_CODE = "attested_code"
+"""What the provenance of an exported record has: the digest of code under which a rehearsal has attested it."""
+
 UNATTESTED = "unattested"
 """What the provenance of a record has that stands although nothing can attest it: the reason."""
 
@@ -51,6 +54,8 @@ def judge(record: Record, today: Digests, rehearsals: Iterable[Rehearsal]) -> tu
     code, data = get_digests(record)
     if (code, data) == today:
         return Standing.DONE, ""
+    if data == today[1] and record.provenance.get(ATTESTED_CODE) == today[0]:
+        return Standing.ATTESTED, ""
     if data != today[1] or not record.provenance.get(TRACE, "").startswith(f"{FORMAT}:"):
         return Standing.STALE, ""
     made = [rehearsal for rehearsal in rehearsals if _is_of(rehearsal, record, today)]

@@ -171,6 +171,21 @@ def test_two_fresh_stores_get_the_same_numbers(desk: Desk, fresh_desk: Desk) -> 
 
 
 @pytest.mark.slow
+def test_a_table_is_made_from_exported_records_and_nothing_is_trained_again(desk: Desk, fresh_desk: Desk) -> None:
+    assert "written: results/smoke/runs/two.jsonl" in desk.harness("records", "export", "two.yaml")
+    shutil.copytree(desk.folder / "results" / "smoke" / "runs", fresh_desk.folder / "runs")
+    assert "4 runs imported, 0 known already" in fresh_desk.harness("records", "import", "runs/two.jsonl")
+    assert "0 runs imported, 4 known already" in fresh_desk.harness("records", "import", "runs/two.jsonl")
+    fresh_desk.harness("table", "two.yaml")
+    for name in ("two.csv", "two.md", "two.tex", "two.html"):
+        ours, theirs = (each.folder / "results" / "smoke" / name for each in (fresh_desk, desk))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert trained(fresh_desk.harness("run", "two.yaml")) == set()
+    fresh_desk.harness("records", "merge", "runs/two.jsonl", "runs/two.jsonl", "--output", "both.jsonl")
+    assert (fresh_desk.folder / "both.jsonl").read_bytes() == (fresh_desk.folder / "runs" / "two.jsonl").read_bytes()
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))

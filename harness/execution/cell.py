@@ -26,7 +26,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.rehearsal import Trace, Visit, VisitedData
 from harness.tasks import Evaluation
 from harness.trace import is_short
-from harness.tracking import Tracker
+from harness.tracking import PREDICTIONS, Tracker
 
 
 class Ended(NamedTuple):
@@ -132,7 +132,7 @@ def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
 def _keep_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
     """What was predicted for each test image becomes an artifact."""
     with temporary_folder() as folder:
-        predictions = folder / "predictions.npz"
+        predictions = folder / PREDICTIONS
         arrays: dict[str, Any] = dict(tested.per_image)
         np.savez_compressed(predictions, **arrays)
         tracker.log_file(run_id, predictions)

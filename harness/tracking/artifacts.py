@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 
+PREDICTIONS = "predictions.npz"
+"""What a run has kept per test image."""
+
 
 class Artifacts:
     """The files of all runs of one store."""

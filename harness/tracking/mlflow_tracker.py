@@ -15,8 +15,11 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
+import numpy as np
+
 from harness.credentials import hide_credentials
 from harness.errors import StoreError
+from harness.files import temporary_folder
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -24,9 +27,10 @@ from harness.spec import ExperimentSpec
 from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_markdown
 from harness.trace import Rehearsal
-from harness.tracking.artifacts import CONFIG, Artifacts
+from harness.tracking.artifacts import CONFIG, PREDICTIONS, Artifacts
 from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.record_files import PortableRun
 from harness.tracking.rehearsals import EXPERIMENT as REHEARSALS
 from harness.tracking.rehearsals import read_trace, to_rehearsal, write_rehearsal
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
@@ -35,6 +39,7 @@ from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     MLFLOW_STATUS,
+    ORIGIN,
     STEPS,
     is_identified,
     is_of_process,
@@ -42,6 +47,9 @@ from harness.tracking.translation import (
     to_curve,
     to_dataset,
     to_final_metrics,
+    to_imported_metrics,
+    to_imported_params,
+    to_imported_tags,
     to_json_tag,
     to_live_run,
     to_outcome_tags,
@@ -401,6 +409,44 @@ class MlflowTracker:
         )
 
     @_guarded
+    def import_run(self, run: PortableRun) -> bool:
+        """A run, or a light copy where the store has it in another experiment; its outcome is written last."""
+        self.store.create()
+        if self._find_experiment(run.experiment) is None:
+            self._create_experiment(run.experiment)
+        known = self._find_origin(run.origin)
+        experiment_id = self._require_experiment(run.experiment)
+        if any(found.info.experiment_id == experiment_id for found in known):
+            return False
+        record = run.record
+        kind = {"kind": "reused", "reused_from": known[0].info.run_id} if known else {"kind": "run"}
+        run_id = self._create_run(
+            run.experiment,
+            f"{record.row} seed {record.seed}",
+            tags={**kind, **to_imported_tags(run)},
+            params=to_imported_params(run),
+            started=run.started,
+        )
+        points = to_imported_metrics(run)
+        for start in range(0, len(points), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        if not known:
+            self._artifacts.log_text(run_id, json.dumps(run.config, indent=2), CONFIG)
+            with temporary_folder() as folder:
+                if run.per_image:
+                    np.savez_compressed(folder / PREDICTIONS, allow_pickle=False, **run.per_image)
+                    self._artifacts.log(run_id, folder / PREDICTIONS)
+        self._write(run_id, tags=to_outcome_tags(record))
+        self._client.set_terminated(run_id, MLFLOW_STATUS[record.status], end_time=round(1000 * record.end_time))
+        return True
+
+    def _find_origin(self, origin: str) -> "list[Run]":
+        """The ended runs that are, or were imported from, the run with this id."""
+        imported = self._search(self._experiment_ids(), f"tags.{ORIGIN} = '{origin}'")
+        own = find_run(self._client, origin)
+        return [run for run in (*([] if own is None else [own]), *imported) if to_status(run) is not None]
+
+    @_guarded
     def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
         """Keep a rehearsal, called after its row."""
         if self._find_experiment(REHEARSALS) is None:
@@ -453,10 +499,21 @@ class MlflowTracker:
             if self._find_experiment(name) is None:  # else another invocation was first
                 raise
 
-    def _create_run(self, experiment: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+    def _create_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        started: float | None = None,
+    ) -> str:
         """What identifies the run is in the commit that creates it: whatever comes next may never be written."""
         known = {name: hide_credentials(tag) for name, tag in {**tags, **to_params_tag(params)}.items()}
-        created = self._client.create_run(self._require_experiment(experiment), tags=known, run_name=name)
+        start_time = None if started is None else round(1000 * started)
+        created = self._client.create_run(
+            self._require_experiment(experiment), start_time=start_time, tags=known, run_name=name
+        )
         self._write(created.info.run_id, params=params)
         return str(created.info.run_id)
 

@@ -12,6 +12,7 @@ from harness.spec import ExperimentSpec
 from harness.tasks import DEFAULT_MEASURE
 from harness.trace import Rehearsal
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.record_files import PortableRun
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class StoredRun:
         started: seconds since the epoch.
         process: who has, or had, it open.
         reused_from: the id of the run that it is a copy of; empty where it is none.
+        origin: the id of the run in the store where it was trained.
+        title: of its experiment.
     """
 
     run_id: str
@@ -53,6 +56,8 @@ class StoredRun:
     started: float
     process: ProcessIdentity
     reused_from: str = ""
+    origin: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,9 @@ class Tracker(Protocol):
     def running_elsewhere(self) -> list[LiveRun]:
         """Runs that other processes, here or on other hosts, have open."""
         ...
+
+    def import_run(self, run: PortableRun) -> bool:
+        """Store a run of another store; False where this one has it in the run's experiment already."""
 
     def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
         """Keep a rehearsal, called after its row."""

@@ -24,6 +24,7 @@ from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.spec.data import DEFAULT_TASK
 from harness.tracking.process import UNKNOWN, ProcessIdentity
+from harness.tracking.record_files import PortableRun
 from harness.tracking.system import PREFIX
 from harness.tracking.tracker import LiveRun, StoredRun
 
@@ -48,6 +49,9 @@ MLFLOW_STATUS = {
     RunStatus.INTERRUPTED: "KILLED",
 }
 """How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
+
+ORIGIN = "origin"
+"""The tag of an imported run: its id in the store where it was trained."""
 
 MAX_TAG_LENGTH = 5000
 MAX_VALUE_LENGTH = 600
@@ -205,6 +209,38 @@ def to_final_metrics(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.metrics.items() if name not in last or last[name] != value}
 
 
+def to_imported_tags(run: PortableRun) -> dict[str, str]:
+    """What is known of a run that comes from another store, but for its outcome."""
+    return {
+        ORIGIN: run.origin,
+        "cell_id": run.record.cell_id,
+        "experiment": run.experiment,
+        "title": run.title,
+        "overrides": json.dumps(run.overrides, ensure_ascii=False),
+        **to_source_tags(run.record.provenance),
+    }
+
+
+def to_imported_params(run: PortableRun) -> dict[str, str]:
+    """Row, seed, recipe and levels of such a run."""
+    return {"row": run.record.row, "seed": str(run.record.seed), "recipe": run.recipe, **run.levels}
+
+
+def to_imported_metrics(run: PortableRun) -> "list[Metric]":
+    """Its epochs and its final metrics, in the order of time: a final value follows that of the last epoch."""
+    from mlflow.entities import Metric
+
+    curve, ended = run.record.curve, round(1000 * run.record.end_time)
+    begun = ended - len(curve) - 1
+    points = [
+        Metric(name, value, begun + epoch.epoch, epoch.epoch)
+        for epoch in curve
+        for name, value in {**epoch.metrics, STEPS: float(epoch.step)}.items()
+    ]
+    last = curve[-1].epoch if curve else 0
+    return points + [Metric(name, value, ended, last) for name, value in to_final_metrics(run.record).items()]
+
+
 def to_process(run: "Run") -> ProcessIdentity:
     """Who had a run open; `UNKNOWN` where the tags do not say it."""
     process = read_json_tag("process", run.data.tags)
@@ -253,6 +289,8 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         started=(run.info.start_time or 0) / 1000,
         process=process,
         reused_from=tags.get("reused_from", ""),
+        origin=tags.get(ORIGIN, run.info.run_id),
+        title=tags.get("title", ""),
     )
 
 
