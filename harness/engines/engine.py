@@ -1,8 +1,8 @@
 """The protocol of an engine: jobs in, events out, one process per job.
 
-An engine pulls a job when it has room for one, starts jobs in their order, and ends every one that it started with
-exactly one outcome, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, eat the
-memory) stops the others. All that a job has started ends with it.
+An engine pulls a job when it has room for one, starts jobs in their order, and ends every started job with exactly one
+`JobResult`, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, exhaust the memory)
+stops the others. All processes that a job has started end with it.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -83,8 +83,8 @@ class Stopped:
     output: str
 
 
-Outcome = Returned | Died | TimedOut | Stopped
-Event = Started | Message | Outcome
+JobResult = Returned | Died | TimedOut | Stopped
+Event = Started | Message | JobResult
 
 
 class Engine(Protocol):
@@ -105,7 +105,7 @@ class Engine(Protocol):
     def take_rest(self) -> list[Event]:
         """Return the events that had arrived when `execute` was closed, once.
 
-        They are messages, and the outcomes of jobs that had ended; a job that was killed by closing has no outcome.
+        They are messages, and the results of jobs that had ended. A job that was killed by closing has no result.
         """
         ...
 
