@@ -1,7 +1,7 @@
 """The protocol of an engine: jobs in, events out, one process per job.
 
 An engine pulls a job when it has room for one, starts jobs in their order, and ends every started job with exactly one
-`JobResult`, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, exhaust the memory)
+`JobResult`, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, exhaust memory)
 stops the others. All processes that a job has started end with it.
 """
 
@@ -15,9 +15,9 @@ class Job:
     """A picklable call: `function(report, *args)`, where `report(payload)` sends a picklable message at once.
 
     Attributes:
-        name: comes back in every event of the job.
-        time_limit_seconds: after it the job is killed; None: no limit.
-        memory_limit_gb: what the job may allocate beyond what an idle worker has; an allocation above it fails inside
+        name: identifies the job in its events.
+        time_limit_seconds: the job is killed after this time; None: no limit.
+        memory_limit_gb: memory that the job may allocate beyond that of an idle worker; a larger allocation fails inside
             the job. None: no limit.
     """
 
@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """The job's process runs."""
+    """The process of the job has started."""
 
     name: str
     pid: int
@@ -38,7 +38,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Message:
-    """What the job reported."""
+    """A message that the job reported."""
 
     name: str
     payload: Any
@@ -88,11 +88,11 @@ Event = Started | Message | JobResult
 
 
 class Engine(Protocol):
-    """Where jobs execute.
+    """Executes jobs, each in its own process.
 
     Attributes:
-        workers: how many jobs execute at once.
-        threads: CPU threads of each.
+        workers: number of jobs that execute at the same time.
+        threads: number of CPU threads per job.
     """
 
     workers: int
@@ -110,5 +110,5 @@ class Engine(Protocol):
         ...
 
     def stop(self, name: str) -> None:
-        """Kill one job that runs; unless it has returned by then it ends as `Stopped`, and the others go on."""
+        """Kill one running job, which ends as `Stopped` unless it has returned by then; others continue."""
         ...

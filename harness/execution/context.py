@@ -48,7 +48,7 @@ class _Reporter(logging.Handler):
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one message."""
+        """Send a log message to the parent process."""
         self._report(Warned(record.getMessage()))
 
 

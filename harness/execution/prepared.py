@@ -43,12 +43,12 @@ class Prepared:
 
     @property
     def cell(self) -> Cell:
-        """The run's."""
+        """The cell of the run."""
         return self.run.row.cell
 
     @property
     def task(self) -> Task:
-        """The cell's."""
+        """The task of the cell."""
         return TASKS[self.cell.data.task]
 
     def load_data(self) -> Data:
