@@ -17,7 +17,7 @@ class Job:
     Attributes:
         name: identifies the job in its events.
         time_limit_seconds: the job is killed after this time; None: no limit.
-        memory_limit_gb: memory that the job may allocate beyond that of an idle worker; a larger allocation fails inside
+        memory_limit_gb: memory that the job may allocate beyond that of an idle worker; a larger allocation fails in
             the job. None: no limit.
     """
 
