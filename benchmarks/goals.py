@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class Sense(StrEnum):
-    """Which values are good."""
+    """The direction in which values are better."""
 
     AT_MOST = "≤"
     AT_LEAST = "≥"

@@ -112,7 +112,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What will be measured."""
+    """The cases that will be measured."""
 
     cases: tuple[Case, ...]
 

@@ -29,7 +29,7 @@ class Clock:
         self._readings: list[tuple[float, float]] = []
 
     def __call__(self) -> float:
-        """The timer's reading."""
+        """Read the timer, in seconds."""
         if self._device == "cuda":
             torch.cuda.synchronize()
         cpu, wall = time.process_time(), time.perf_counter()

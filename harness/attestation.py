@@ -70,7 +70,7 @@ def _compare(record: Record, traces: set[str], made: Sequence[Rehearsal], *, cou
     if len(traces) > 1:
         return Standing.UNATTESTED, "rehearsals differ in its environment, which is not deterministic"
     if made and not count:
-        return Standing.UNATTESTED, _tell_place(record.provenance, made[0].environment)
+        return Standing.UNATTESTED, _describe_environment(record.provenance, made[0].environment)
     return (Standing.STALE if count > 1 else Standing.UNDECIDED), ""
 
 
@@ -95,8 +95,8 @@ def _is_of(rehearsal: Rehearsal, record: Record, today: Digests) -> bool:
     return (rehearsal.cell_id, rehearsal.seed) == replicate and versions == today
 
 
-def _tell_place(made: Mapping[str, str], today: Mapping[str, str]) -> str:
-    """Where a record was made, as far as it was not here."""
+def _describe_environment(made: Mapping[str, str], today: Mapping[str, str]) -> str:
+    """The entries of a record's environment that differ from today's."""
     return "made with " + ", ".join(
         f"{name} {made.get(name, 'unknown')}" for name in PLACE if made.get(name) != today.get(name)
     )

@@ -158,7 +158,7 @@ class Cell:
             "" if set(config.parameterization) & set(TERMS) else config.parameterization[0] for config in operators
         ]
         other = {name: [n for n, own in enumerate(names, start=1) if own == name] for name in names if name}
-        told = {name: _tell_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
+        told = {name: _format_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
         shown = (name if told[name] == ALL else f"{name} ({told[name]})" for name in other)
         return {**{term: told[term] for term in TERMS}, "other": ", ".join(shown)}
 
@@ -175,7 +175,7 @@ def _join_stages(levels: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def _tell_stages(stages: Sequence[int], total: int) -> str:
+def _format_stages(stages: Sequence[int], total: int) -> str:
     return ALL if stages and len(stages) == total else ", ".join(map(str, stages))
 
 

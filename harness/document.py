@@ -100,7 +100,7 @@ class Document:
 
     @property
     def positions(self) -> Positions:
-        """Where its keys are."""
+        """The positions of the keys."""
         return Positions(self.path, self.lines, self.replaced)
 
     def error(self, message: str, *key: str | int) -> SpecError:

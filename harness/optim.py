@@ -56,7 +56,7 @@ def _find_scale(training: TrainingSpec) -> float:
 
 
 def make_schedule(training: TrainingSpec, steps_per_epoch: int) -> Schedule:
-    """Turn epochs into steps."""
+    """Make the learning-rate schedule of a training, in steps."""
     scale = _find_scale(training)
     return Schedule(
         epochs=training.total_epochs,

@@ -122,7 +122,7 @@ def fingerprint_code(*, root: Path = ROOT) -> str:
 
 
 def _read_code(path: Path) -> str:
-    """Without comments and formatting."""
+    """Read the code of a file without comments and formatting."""
     source = path.read_text(encoding="utf-8")
     return _parse(source) if path.suffix == ".py" else _strip(source)
 

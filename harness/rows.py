@@ -19,7 +19,7 @@ def list_rows(spec: ExperimentSpec) -> dict[str, RowSpec]:
     A row of `factors` is named after its levels: `query_key+position_bias, softmax, local_window`.
 
     Raises:
-        ValueError: there is no row at all, a level stands twice in a factor, there are too many combinations, or a
+        ValueError: there is no row at all, a level occurs twice in a factor, there are too many combinations, or a
             stated row has the name of one.
     """
     combined = {} if spec.factors is None else list_combinations(spec.factors)
@@ -36,7 +36,7 @@ def list_levels(factors: FactorsSpec) -> dict[str, tuple[Any, ...]]:
     """The levels of each stated factor, factors in the order of the operator's parts.
 
     Raises:
-        ValueError: a level stands twice in a factor.
+        ValueError: a level occurs twice in a factor.
     """
     levels: dict[str, tuple[Any, ...]] = {}
     for name in FactorsSpec.model_fields:
@@ -46,7 +46,7 @@ def list_levels(factors: FactorsSpec) -> dict[str, tuple[Any, ...]]:
         levels[name] = SUBSETS if stated == "subsets" else stated
         seen = [frozenset(level) if name == "parameterization" else level for level in levels[name]]
         if len(set(seen)) != len(seen):
-            raise ValueError(f"a level stands twice in {name}")
+            raise ValueError(f"a level occurs twice in {name}")
     return levels
 
 
@@ -54,7 +54,7 @@ def list_combinations(factors: FactorsSpec) -> dict[str, dict[str, Any]]:
     """The level of each factor in every row that they make, by the row's name.
 
     Raises:
-        ValueError: a level stands twice in a factor, or there are more than 200 combinations.
+        ValueError: a level occurs twice in a factor, or there are more than 200 combinations.
     """
     levels = list_levels(factors)
     rows = [dict(zip(levels, choice, strict=True)) for choice in product(*levels.values())] if levels else []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.errors import WeightsError
 from paradigms.backbones.resize import resize_weights
 from paradigms.backbones.stages import OperatorStages
-from paradigms.released import describe_families, find_family, read_weights
+from paradigms.released import describe_layouts, find_layout, read_weights
 
 SHOWN = 3
 """How many of the tensors that do not fit a message names."""
@@ -20,7 +20,7 @@ def load_weights(model: nn.Module, path: Path) -> str:
     """Fill a model from a file; returns what of the file it has no place for, in words.
 
     Raises:
-        WeightsError: the file cannot be read, is of no known family, or has other tensors than the model, or numbers
+        WeightsError: the file cannot be read, is of no known layout, or has other tensors than the model, or numbers
             that are not finite.
     """
     return _load(model, path, resize=False)
@@ -73,11 +73,11 @@ def _fit(weights: Mapping[str, Tensor], model: nn.Module, *, resize: bool) -> tu
     """The tensors as the model has them, and what is left out of them; ValueError: they differ, or are not finite."""
     expected, fitting, left_out = model.state_dict(), dict(weights), ""
     if fitting.keys() != expected.keys():
-        family = find_family(fitting)
-        if family is not None:
-            fitting, left_out = family.convert(fitting), family.left_out
+        layout = find_layout(fitting)
+        if layout is not None:
+            fitting, left_out = layout.convert(fitting), layout.left_out
         elif fitting.keys().isdisjoint(expected):
-            raise ValueError(describe_families(fitting))
+            raise ValueError(describe_layouts(fitting))
     if resize:
         fitting = resize_weights(fitting, cast("OperatorStages", model))
     differences = [

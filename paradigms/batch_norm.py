@@ -12,5 +12,5 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, input: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
-        """Normalize every channel."""
+        """Normalize every channel over batch and map."""
         return super().forward(input.flatten(0, -2)).view_as(input)

@@ -298,7 +298,7 @@ def _sort_terms(parameterization: tuple[str, ...]) -> tuple[str, ...]:
     if not parameterization:
         raise ValueError(f"parameterization needs at least one term of {', '.join(TERMS)}")
     if len(set(parameterization)) != len(parameterization):
-        raise ValueError(f"a term stands twice in parameterization, got {list(parameterization)}")
+        raise ValueError(f"a term occurs twice in parameterization, got {list(parameterization)}")
     if len(parameterization) > 1 and not set(parameterization) <= set(TERMS):
         raise ValueError(f"only terms of Eq. 4 can be added up, got {list(parameterization)}")
     return tuple(name for name in known if name in parameterization)

@@ -107,7 +107,7 @@ class Normalization(Protocol):
     def __call__(
         self, logits: Float[Tensor, "... taps"], valid: Bool[Tensor, "... taps"] | None
     ) -> Float[Tensor, "... taps"]:
-        """Normalize."""
+        """Normalize logits over the taps."""
         ...
 
 
@@ -338,7 +338,7 @@ def apply_weights(
     valid: Bool[Tensor, "queries taps"],
     offset: Int[Tensor, "queries taps"],
 ) -> Float[Tensor, "batch queries heads head_dim"]:
-    """Weights meet values."""
+    """Combine weights and values."""
     filters = [static for static in (aggregation.mul, aggregation.add) if static is not None]
     ghosts = filters[0].shape[1] if filters else weights.shape[1]
     weights = weights.repeat_interleave(ghosts // weights.shape[1], dim=1)

@@ -7,7 +7,7 @@ EXAMPLE = "harness completion bash"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A shell."""
+    """Add the shell."""
     parser.add_argument("shell", choices=("bash", "zsh"), help='for this session: eval "$(harness completion bash)"')
 
 

@@ -10,7 +10,7 @@ EXAMPLE = "harness describe elsa"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A preset, or a row of an experiment."""
+    """Add a preset, or a row of an experiment."""
     parser.add_argument("name", metavar="PRESET|PATH", help="a preset, or the experiment of a row")
     parser.add_argument("row", nargs="?", metavar="ROW", help="a row of the experiment")
     parser.add_argument("--recipe", metavar="NAME", help="sizes; default: the experiment's, imagenet for a preset")
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what it is."""
+    """Print the description."""
     from harness.commands.describe import describe_row, find_described
 
     echo(describe_row(*find_described(options.name, options.row, recipe=options.recipe)))

@@ -11,7 +11,7 @@ EXAMPLE = "harness evaluate experiments/table1.yaml Swin-T --weights weights.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A row of an experiment and its weights."""
+    """Add a row of an experiment and its weights."""
     add_spec(parser)
     parser.add_argument("row", metavar="ROW", help="a row of the experiment, or one of its floors")
     parser.add_argument(
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Evaluate and print."""
+    """Evaluate the row and print its scores."""
     plan = load_plan(options)
     from harness.commands.evaluate import evaluate_row
 

@@ -12,14 +12,14 @@ EXAMPLE = "harness init my-study"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to."""
+    """Add the target folder."""
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: the working directory"
     )
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Copy, and say what was written and what comes next."""
+    """Copy the files, and print their paths and the next command."""
     from harness.commands.init import copy_experiments
 
     files = list(copy_experiments(options.folder.absolute()))

@@ -12,7 +12,7 @@ SECTIONS = ("experiments", "searches", "recipes", "presets", "operators", "data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to list."""
+    """Add the section to list."""
     parser.add_argument("section", nargs="?", choices=SECTIONS, help="one of them (default: all)")
     add_data(parser)
     add_plugin(parser)
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print a line for each."""
+    """Print a line for each entry."""
     from harness.commands.listing import describe_listing, make_listing
 
     listing = make_listing([options.section] if options.section else SECTIONS, data_dir=options.data)

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how they are parsed."""
+"""Options that several verbs share, and their parsers."""
 
 import argparse
 import json
@@ -17,48 +17,48 @@ from harness.reading import load_spec
 from paradigms.facts import shorten
 
 MAX_DIGITS = 9
-"""Of a count on the command line."""
+"""The maximal number of digits of a count on the command line."""
 
 if TYPE_CHECKING:
     from harness.tracking import Tracker
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """An experiment, its seeds and its store."""
+    """Add an experiment, its seeds and its store."""
     add_spec(parser)
     parser.add_argument("--seeds", type=at_least_one, metavar="N", help="replicates of each row")
     add_store(parser)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Where runs are remembered."""
+    """Add the store."""
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
-    """Some rows of an experiment."""
+    """Add a selection of rows."""
     parser.add_argument(
         "--rows",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME,...",
-        help="these rows alone; a name may have commas itself (default: all)",
+        help="only these rows; a name may contain commas (default: all)",
     )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """For scripts."""
+    """Add the option for JSON output."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead, for scripts")
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Where tables go."""
-    parser.add_argument("--results", type=Path, metavar="DIR", help="where tables go (default: results/)")
+    """Add the folder for tables."""
+    parser.add_argument("--results", type=Path, metavar="DIR", help="the folder for tables (default: results/)")
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
-    """An experiment, its recipe, its data."""
+    """Add an experiment, its recipe and its data."""
     parser.add_argument("path", type=Path, metavar="PATH", help="an experiment's file, or a shipped one's name: table1")
     parser.add_argument("--recipe", metavar="NAME", help="data, sizes and schedule, instead of the file's own recipe")
     parser.add_argument(
@@ -74,32 +74,32 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
 
 
 def add_plugin(parser: argparse.ArgumentParser) -> None:
-    """Levels and datasets of one's own; `harness.cli.main` loads them before a verb reads anything."""
+    """Add plug-ins; `harness.cli.main` loads them before a verb reads anything."""
     parser.add_argument(
         "--plugin",
         action="append",
         default=[],
         metavar="MODULE|FILE",
-        help="a module or file with levels or datasets of your own; may be given again; beside plugins of harness.yaml",
+        help="a module or file with custom levels or datasets; repeatable; in addition to the plug-ins of harness.yaml",
     )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Where images are."""
+    """Add the folder of the dataset."""
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="where a dataset lies that does not ship with the package"
+        "--data", type=Path, metavar="DIR", help="folder of a dataset that is not included in the package"
     )
 
 
 def at_least_one(text: str) -> int:
-    """A count; argparse tells what is wrong with anything else."""
+    """Parse a count."""
     if not (text.isdecimal() and len(text) <= MAX_DIGITS and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {shorten(repr(text))}")
     return int(text)
 
 
 def load_plan(options: argparse.Namespace) -> Plan:
-    """Read the experiment, and say what it is before the slow imports begin."""
+    """Read the experiment, and print its title before the slow imports."""
     spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
     plan = make_plan(spec)
     overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
@@ -110,12 +110,12 @@ def load_plan(options: argparse.Namespace) -> Plan:
 
 
 def print_json(value: object) -> None:
-    """One document, readable; what is no number in JSON (NaN, infinity) is null."""
+    """Print an indented JSON document; NaN and infinity become null."""
     echo(json.dumps(_to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _to_plain(value: object) -> object:
-    """Of dataclasses, mappings and sequences what JSON has."""
+    """Convert dataclasses, mappings and sequences to JSON types."""
     if is_dataclass(value):
         return _to_plain({field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, Mapping):
@@ -135,23 +135,23 @@ def find_store(options: argparse.Namespace) -> str:
 
 
 def find_results(options: argparse.Namespace) -> Path:
-    """The folder that tables go to."""
+    """The folder for tables."""
     return options.results or find_root() / "results"
 
 
 def find_digests(plan: Plan, options: argparse.Namespace) -> dict[str, tuple[str, str]]:
-    """Those of today; without the data nothing can be told to be stale."""
+    """The digests of today's code and data; empty if the data are missing."""
     from harness.execution import ledger
 
     try:
         return ledger.find_digests(plan, data_dir=options.data)
     except DataError as error:
-        echo(f"harness: {error}; what is stale is not known", file=sys.stderr)
+        echo(f"harness: {error}; stale runs cannot be identified", file=sys.stderr)
         return {}
 
 
 def warn_of_stale_sources(plan: Plan, tracker: "Tracker", options: argparse.Namespace) -> None:
-    """Say which rows start from weights that older code or data has trained."""
+    """Warn of rows that start from weights of a stale run."""
     from harness.execution.source import list_stale
 
     for line in list_stale(plan, tracker, data_dir=options.data):
@@ -159,10 +159,10 @@ def warn_of_stale_sources(plan: Plan, tracker: "Tracker", options: argparse.Name
 
 
 def list_files(files: Sequence[Path]) -> str:
-    """A line for each file that was written."""
+    """Format a line for each written file."""
     return "\n".join(f"written: {_shorten(path)}" for path in files)
 
 
 def _shorten(path: Path) -> Path:
-    """Seen from the working directory where it lies below it."""
+    """Make a path relative if it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -13,12 +13,12 @@ FAILED = 1
 
 
 def drop_output() -> None:
-    """Send what is printed from now on nowhere: Python would fail again when it flushes at the end."""
+    """Redirect stdout to the null device, because Python would fail again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def echo(text: str, *, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print; whatever names and messages have in them, a terminal only shows it."""
+    """Print text; control characters in it are escaped."""
     print(escape_terminal(text), file=file, flush=flush)
 
 
@@ -34,9 +34,9 @@ class Verb(Protocol):
     EXAMPLE: str
 
     def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
-        """Say what it takes."""
+        """Add the arguments of the verb."""
         ...
 
     def execute(self, options: argparse.Namespace, /) -> int:
-        """Do it and return the exit code; `options.command` is the line as it was typed."""
+        """Execute the verb and return the exit code; `options.command` is the command line as typed."""
         ...

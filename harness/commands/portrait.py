@@ -43,7 +43,7 @@ def describe_shown(shown: Shown, *, store: str) -> str:
         "config, where it differs from the defaults": _list_config(shown.config),
         "provenance": _list_provenance(shown.runs),
         "artifacts": _list_artifacts(shown.runs),
-        "reproduce": _tell_how(shown),
+        "reproduce": _format_command(shown),
     }
     parts = [_describe_head(shown, store)]
     parts += [f"{title}\n{text}" if title else text for title, text in sections.items() if text]
@@ -146,7 +146,7 @@ def _draw_curve(runs: Sequence[ShownRun], metric: str) -> str:
         [str(epoch), *(_to_number(column.get(epoch)) for column in columns.values()), bar]
         for epoch, bar in zip(shown, _draw_bars(means), strict=True)
     ]
-    headers = ["epoch", *columns, _tell_range(means, metric if len(runs) == 1 else f"mean {metric}")]
+    headers = ["epoch", *columns, _format_range(means, metric if len(runs) == 1 else f"mean {metric}")]
     aligned = (*["right"] * (len(headers) - 1), "left")
     return tabulate(rows, headers, colalign=aligned, disable_numparse=True) if rows else ""
 
@@ -162,7 +162,7 @@ def _draw_bars(values: Sequence[float]) -> list[str]:
     return ["█" * (1 + round(blocks * (value - low))) if math.isfinite(value) else "" for value in values]
 
 
-def _tell_range(values: Sequence[float], name: str) -> str:
+def _format_range(values: Sequence[float], name: str) -> str:
     low, high = _find_range(values)
     return f"{name}, {_to_number(low)} to {_to_number(high)}"
 
@@ -215,8 +215,8 @@ def _list_artifacts(runs: Sequence[ShownRun]) -> str:
     return "\n".join(lines)
 
 
-def _tell_how(shown: Shown) -> str:
-    """The command that made it, at its commit; what would make it; what measures its weights again."""
+def _format_command(shown: Shown) -> str:
+    """The commands that made the run (or would make it), with their commit, and that evaluate its weights."""
     place = shown.places[0]
     path = place.experiment if place.experiment in list_experiments() else f"{place.experiment}.yaml"
     options = [

@@ -56,7 +56,7 @@ class Tally:
     interrupted: list[Record] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
-        """Count an event."""
+        """Update the progress with an event."""
         match event:
             case Planned():
                 self.total = len(event.entries)
@@ -220,7 +220,7 @@ class Bars:
         self.progress.update(line, advance=epochs, seconds=task.elapsed or 0.0)
 
     def print(self, *lines: str) -> None:
-        """Let lines scroll by."""
+        """Print lines above the bars."""
         for line in lines:
             self.progress.console.print(escape_terminal(line), markup=False, highlight=False, soft_wrap=True)
 

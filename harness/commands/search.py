@@ -61,7 +61,7 @@ class Count:
     measure: Measure = DEFAULT_MEASURE
 
     def add(self, event: SearchEvent) -> None:
-        """Count an event."""
+        """Update the counts with an event."""
         match event:
             case StudyOpened():
                 self.total = event.num_trials
@@ -145,7 +145,7 @@ def write_preset(spec: SearchSpec, storage: str) -> str:
 
 
 def _to_yaml(value: Any) -> Any:
-    """Tuples as lists."""
+    """Convert tuples to lists."""
     if isinstance(value, Mapping):
         return {key: _to_yaml(item) for key, item in value.items()}
     return [_to_yaml(item) for item in value] if isinstance(value, tuple) else value

@@ -56,7 +56,7 @@ class BatchAugmentation:
     def __call__(
         self, images: UInt8[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Augment one batch."""
+        """Augment a batch of images."""
         if self.hflip:
             flipped = torch.rand(len(images)) < self.hflip
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)

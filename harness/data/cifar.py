@@ -60,7 +60,7 @@ class Cifar:
 
     @property
     def statistics(self) -> Statistics:
-        """Of the training set."""
+        """Mean and standard deviation of the training set."""
         return self.mean, self.std
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:

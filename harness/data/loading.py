@@ -22,7 +22,7 @@ class LoadingProcess(ForkProcess):
         _started[:] = [*(process for process in _started if process.exitcode != 0), self]
 
     def terminate(self) -> None:
-        """End it on purpose."""
+        """Terminate the process intentionally."""
         self.was_ended = True
         super().terminate()
 

@@ -32,7 +32,7 @@ class IndexedImages(Protocol):
     """Items are (image, label), by their number."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of images."""
         ...
 
     def __getitem__(self, index: int, /) -> tuple[Image.Image, int]:

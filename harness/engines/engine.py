@@ -1,8 +1,8 @@
 """The protocol of an engine: jobs in, events out, one process per job.
 
-An engine pulls a job when it has room for one, starts jobs in their order, and ends every one that it started with
-exactly one outcome, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, eat the
-memory) stops the others. All that a job has started ends with it.
+An engine pulls a job when it has room for one, starts jobs in their order, and ends every started job with exactly one
+`JobResult`, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, exhaust memory)
+stops the others. All processes that a job has started end with it.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -15,9 +15,9 @@ class Job:
     """A picklable call: `function(report, *args)`, where `report(payload)` sends a picklable message at once.
 
     Attributes:
-        name: comes back in every event of the job.
-        time_limit_seconds: after it the job is killed; None: no limit.
-        memory_limit_gb: what the job may allocate beyond what an idle worker has; an allocation above it fails inside
+        name: identifies the job in its events.
+        time_limit_seconds: the job is killed after this time; None: no limit.
+        memory_limit_gb: memory that the job may allocate beyond that of an idle worker; a larger allocation fails in
             the job. None: no limit.
     """
 
@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """The job's process runs."""
+    """The process of the job has started."""
 
     name: str
     pid: int
@@ -38,7 +38,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Message:
-    """What the job reported."""
+    """A message that the job reported."""
 
     name: str
     payload: Any
@@ -83,16 +83,16 @@ class Stopped:
     output: str
 
 
-Outcome = Returned | Died | TimedOut | Stopped
-Event = Started | Message | Outcome
+JobResult = Returned | Died | TimedOut | Stopped
+Event = Started | Message | JobResult
 
 
 class Engine(Protocol):
-    """Where jobs execute.
+    """Executes jobs, each in its own process.
 
     Attributes:
-        workers: how many jobs execute at once.
-        threads: CPU threads of each.
+        workers: number of jobs that execute at the same time.
+        threads: number of CPU threads per job.
     """
 
     workers: int
@@ -105,10 +105,10 @@ class Engine(Protocol):
     def take_rest(self) -> list[Event]:
         """Return the events that had arrived when `execute` was closed, once.
 
-        They are messages, and the outcomes of jobs that had ended; a job that was killed by closing has no outcome.
+        They are messages, and the results of jobs that had ended. A job that was killed by closing has no result.
         """
         ...
 
     def stop(self, name: str) -> None:
-        """Kill one job that runs; unless it has returned by then it ends as `Stopped`, and the others go on."""
+        """Kill one running job, which ends as `Stopped` unless it has returned by then; others continue."""
         ...

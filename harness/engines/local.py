@@ -15,7 +15,7 @@ from types import ModuleType
 
 import psutil
 
-from harness.engines.engine import Died, Event, Job, Message, Outcome, Returned, Started, Stopped, TimedOut
+from harness.engines.engine import Died, Event, Job, JobResult, Message, Returned, Started, Stopped, TimedOut
 from harness.engines.imports import Imports, list_import_path
 from harness.engines.memory import OutOfMemoryKills
 from harness.engines.worker import Part, work
@@ -77,9 +77,9 @@ class LocalEngine:
                         if worker.refusal is not None:
                             raise worker.refusal
                         if worker.is_over():
-                            outcome = worker.outcome(self._kills)
+                            result = worker.result(self._kills)
                             running.remove(worker)
-                            yield outcome
+                            yield result
             finally:
                 _end(running)
                 self._rest += [event for worker in running for event in worker.take_rest(self._kills)]
@@ -182,7 +182,7 @@ class _Worker:
             _end([self])
         return not self.process.is_alive() and (self.receiver.closed or not self.receiver.poll())
 
-    def outcome(self, kills: OutOfMemoryKills) -> Outcome:
+    def result(self, kills: OutOfMemoryKills) -> JobResult:
         """How the job ended; a value that arrived stands, whatever happened after it."""
         signal_group(self.pid, signal.SIGKILL)  # what the job has left behind
         self.receiver.close()
@@ -202,10 +202,10 @@ class _Worker:
         return Died(self.job.name, code, output, ran_out)
 
     def take_rest(self, kills: OutOfMemoryKills) -> list[Event]:
-        """What had arrived of a job that was ended by closing; its outcome where it had one by then."""
+        """The events of a job that was ended by closing, with its result if it had one."""
         messages = list(self.take_messages())
         has_ended = self._value or self._has_ended or not self.was_killed
-        return [*messages, self.outcome(kills)] if has_ended or self._is_late or self.is_unwanted else [*messages]
+        return [*messages, self.result(kills)] if has_ended or self._is_late or self.is_unwanted else [*messages]
 
 
 def _wait(running: Sequence[_Worker]) -> None:

@@ -16,7 +16,7 @@ from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.evaluate import peak_memory_gb
 from harness.execution.context import RunContext
-from harness.execution.open_run import Measured, Note, Opened, OpenRun, Traced, classify_signal
+from harness.execution.open_run import Measured, Opened, OpenRun, RunMessage, Traced, classify_signal
 from harness.execution.prepared import Prepared, measure_cost, prepare
 from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder
@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
-def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
+def run_cell(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> Record:
     """Train and test one replicate of one cell, written to the store as it goes.
 
     Raises:
@@ -54,7 +54,7 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
     )
     open_run = OpenRun(run, context.spec.recipe.limits, prepared.provenance)
 
-    def note(message: Note) -> None:
+    def send(message: RunMessage) -> None:
         open_run.add(message)
         if isinstance(message, EpochMetrics):
             context.tracker.log_epoch(run_id, message)
@@ -62,13 +62,13 @@ def run_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContex
 
     def execute() -> None:
         for message in _execute(prepared, run_id):
-            note(message)
+            send(message)
 
-    note(Opened(run_id, prepared.provenance))
+    send(Opened(run_id, prepared.provenance))
     ended, output = attempt(execute)
     if output:
         context.tracker.log_text(run_id, output, "error.txt")
-    note(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
+    send(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
     record = open_run.to_record(*ended)
     context.tracker.finish_run(run_id, record)
     return record
@@ -117,11 +117,11 @@ def _execute(prepared: Prepared, run_id: str) -> Iterator[EpochMetrics | Measure
         yield Measured({"test/images": float(tested.num_images)})
         if trace is not None:
             yield Traced(prepared.to_rehearsal(RunStatus.OK, trace=trace.to_content(tested)))
-        _keep_predictions(tracker, run_id, tested)
-    _keep_weights(tracker, run_id, training.evaluated_model)
+        _log_predictions(tracker, run_id, tested)
+    _log_weights(tracker, run_id, training.evaluated_model)
 
 
-def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
+def _log_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
     """Those that are evaluated become an artifact."""
     with temporary_folder() as folder:
         weights = folder / WEIGHTS
@@ -129,7 +129,7 @@ def _keep_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
         tracker.log_file(run_id, weights)
 
 
-def _keep_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
+def _log_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
     """What was predicted for each test image becomes an artifact."""
     with temporary_folder() as folder:
         predictions = folder / PREDICTIONS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import PluginError
-from harness.execution.open_run import Note, Warned
+from harness.execution.open_run import RunMessage, Warned
 from harness.plan import PlannedRun
 from harness.plugins import load_plugins
 from harness.provenance import code_digest, list_foreign
@@ -43,16 +43,16 @@ class RunContext:
 class _Reporter(logging.Handler):
     """Sends what is logged to the parent: nobody sees what this process writes."""
 
-    def __init__(self, report: Callable[[Note], None]) -> None:
+    def __init__(self, report: Callable[[RunMessage], None]) -> None:
         super().__init__(logging.WARNING)
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one message."""
+        """Send a log message to the parent process."""
         self._report(Warned(record.getMessage()))
 
 
-def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Record:
+def execute_cell(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> Record:
     """Import what trains, where it is not imported yet, and train.
 
     Raises:
@@ -64,7 +64,7 @@ def execute_cell(report: Callable[[Note], None], run: PlannedRun, context: RunCo
     return run_cell(report, run, context)
 
 
-def execute_rehearsal(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> Rehearsal:
+def execute_rehearsal(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> Rehearsal:
     """As `execute_cell`, for a rehearsal."""
     _load(report, run, context)
     from harness.execution.rehearse import rehearse_cell
@@ -72,7 +72,7 @@ def execute_rehearsal(report: Callable[[Note], None], run: PlannedRun, context: 
     return rehearse_cell(run, context)
 
 
-def _load(report: Callable[[Note], None], run: PlannedRun, context: RunContext) -> None:
+def _load(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> None:
     """The code from outside that a run names."""
     logging.getLogger("harness.tracking").addHandler(_Reporter(report))
     load_plugins(*context.plugins)

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.engines.engine import Died, Job, Message, Outcome, Returned, Started, Stopped
+from harness.engines.engine import Died, Job, JobResult, Message, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
 from harness.execution.context import RunContext, execute_cell
@@ -41,7 +41,7 @@ class Invocation:
 
     def __post_init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
-        self._outcomes: dict[str, Outcome] = {}
+        self._results: dict[str, JobResult] = {}
         self._stopped: dict[str, str] = {}
         self._finished = False
         self.spec, self.tracker, self.engine = self.setup.spec, self.setup.tracker, self.setup.engine
@@ -108,8 +108,8 @@ class Invocation:
 
     def _end_open(self) -> Iterator[RunEnded]:
         for name, open_run in list(self._open.items()):
-            if name in self._outcomes:
-                yield RunEnded(open_run.run, self._conclude(self._outcomes[name]))
+            if name in self._results:
+                yield RunEnded(open_run.run, self._conclude(self._results[name]))
             elif open_run.run_id is not None:
                 record = self._end(open_run, RunStatus.INTERRUPTED)
                 self.records.append(record)
@@ -153,21 +153,21 @@ class Invocation:
             if event.name in self._open:
                 yield from self._follow(event)
 
-    def _conclude(self, outcome: Outcome) -> Record:
+    def _conclude(self, result: JobResult) -> Record:
         """The record of a run that has ended; where this is broken off, `close` does it again."""
-        self._outcomes[outcome.name] = outcome
-        open_run = self._open[outcome.name]
-        match outcome:
+        self._results[result.name] = result
+        open_run = self._open[result.name]
+        match result:
             case Returned():
-                record: Record = outcome.value
+                record: Record = result.value
             case Died():
-                record = self._end(open_run, _classify(outcome), _describe_death(outcome), outcome.output)
+                record = self._end(open_run, _classify(result), _describe_death(result), result.output)
             case Stopped():
-                record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[outcome.name])
+                record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[result.name])
             case _:
                 record = self._end(open_run, RunStatus.TIMED_OUT)
         self.records.append(record)
-        del self._open[outcome.name]
+        del self._open[result.name]
         return record
 
     def _end(self, open_run: OpenRun, status: RunStatus, detail: str = "", output: str = "") -> Record:

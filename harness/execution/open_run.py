@@ -23,14 +23,14 @@ class Opened:
 
 @dataclass(frozen=True)
 class Measured:
-    """Some of the final metrics, as soon as they are known."""
+    """Some of the final metrics."""
 
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Warned:
-    """The process has something to say to the person at the terminal."""
+    """A warning for the user at the terminal."""
 
     text: str
 
@@ -42,7 +42,7 @@ class Traced:
     rehearsal: Rehearsal
 
 
-Note = Opened | Measured | EpochMetrics | Warned | Traced
+RunMessage = Opened | Measured | EpochMetrics | Warned | Traced
 
 
 def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
@@ -64,17 +64,17 @@ class OpenRun:
     curve: list[EpochMetrics] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
-    def add(self, note: Note) -> None:
-        """Remember what the run's process tells."""
-        match note:
+    def add(self, message: RunMessage) -> None:
+        """Add a message of the run's process."""
+        match message:
             case Opened():
-                self.run_id, self.provenance = note.run_id, note.provenance
+                self.run_id, self.provenance = message.run_id, message.provenance
             case Measured():
-                self.metrics.update(note.metrics)
+                self.metrics.update(message.metrics)
             case EpochMetrics():
-                self.curve.append(note)
+                self.curve.append(message)
             case Traced():
-                self.provenance = {**self.provenance, **note.rehearsal.to_provenance()}
+                self.provenance = {**self.provenance, **message.rehearsal.to_provenance()}
 
     def to_record(
         self,

@@ -13,7 +13,7 @@ from harness.data import Data, load_data
 from harness.errors import DataError
 from harness.evaluate import count_multiply_adds, count_parameters
 from harness.execution.context import RunContext
-from harness.execution.source import Source, find_source
+from harness.execution.source import InitialWeights, find_initial_weights
 from harness.files import temporary_folder
 from harness.plan import PlannedRun
 from harness.record import RunStatus
@@ -31,24 +31,24 @@ class Prepared:
     """A run in its process, before anything is trained.
 
     Attributes:
-        source: where its weights start; None: from scratch.
+        initial_weights: where its weights come from; None: trained from scratch.
         provenance: the context's, with what this process alone knows.
     """
 
     run: PlannedRun
     context: RunContext
     device: torch.device
-    source: Source | None
+    initial_weights: InitialWeights | None
     provenance: Mapping[str, str]
 
     @property
     def cell(self) -> Cell:
-        """The run's."""
+        """The cell of the run."""
         return self.run.row.cell
 
     @property
     def task(self) -> Task:
-        """The cell's."""
+        """The task of the cell."""
         return TASKS[self.cell.data.task]
 
     def load_data(self) -> Data:
@@ -68,9 +68,9 @@ class Prepared:
     def make_training(self, data: Data, epochs: Sequence[int] | None = None) -> Training:
         """The model with its initial weights, ready to train; see `Training` for `epochs`."""
         model = build_model(self.cell, replicate=self.run.seed, device=self.device)
-        if self.source is not None:
+        if self.initial_weights is not None:
             with temporary_folder() as folder:
-                start_from(model, self.source.fetch(self.context.tracker, folder))
+                start_from(model, self.initial_weights.fetch(self.context.tracker, folder))
         return Training(
             model,
             data,
@@ -103,14 +103,14 @@ def prepare(run: PlannedRun, context: RunContext) -> Prepared:
         StoreError: the run starts from one that the store does not have.
     """
     torch.set_num_threads(context.threads)
-    device, source = choose_device(context.spec), find_source(run, context.tracker)
+    device, weights = choose_device(context.spec), find_initial_weights(run, context.tracker)
     provenance = {**context.provenance, **_name_accelerator(device), **_describe_instructions()}
     provenance["kernels"] = describe_kernels(device)
-    provenance |= {} if source is None else {"init_from": source.description}
+    provenance |= {} if weights is None else {"init_from": weights.description}
     rehearsal = context.rehearsal
     if rehearsal is not None and rehearsal.environment == find_place(provenance):
         provenance |= rehearsal.to_provenance()
-    return Prepared(run, context, device, source, provenance)
+    return Prepared(run, context, device, weights, provenance)
 
 
 def measure_cost(cell: Cell) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Finds and fetches the weights that a run starts from. Imports no torch."""
+"""Finds and fetches the initial weights of a run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "weights.pt"
-"""The artifact in which a run keeps its weights."""
+"""The artifact with the weights of a run."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Initial weights that are there.
+class InitialWeights:
+    """Initial weights that exist.
 
     Attributes:
         place: a file, or the id of a stored run.
-        description: what the record says of it.
+        description: the entry of the record.
     """
 
     place: FromFile | str
     description: str
 
     def fetch(self, tracker: Tracker, folder: Path) -> Path:
-        """A file with the weights; what the store has is put into `folder`.
+        """Return a file with the weights; weights of the store are written to `folder`.
 
         Raises:
             WeightsError: the file is gone, or has changed since the plan was made.
@@ -50,8 +50,8 @@ class Source:
         return path
 
 
-def find_source(run: PlannedRun, tracker: Tracker) -> Source | None:
-    """Where a run's weights start; None: from scratch.
+def find_initial_weights(run: PlannedRun, tracker: Tracker) -> InitialWeights | None:
+    """Find the initial weights of a run; None: it is trained from scratch.
 
     Raises:
         StoreError: it starts from a run that the store does not have.
@@ -61,20 +61,22 @@ def find_source(run: PlannedRun, tracker: Tracker) -> Source | None:
         case None:
             return None
         case FromFile():
-            return Source(initial, to_printable(f"file {initial.path}, sha256 {initial.digest}"))
+            return InitialWeights(initial, to_printable(f"file {initial.path}, sha256 {initial.digest}"))
         case FromRun():
             record = _find_record(initial, run.seed, tracker)
             if record is None or record.run_id is None:
-                raise StoreError(_ask_for(initial, [run.row.name], [run.seed]))
-            told = f"run {record.run_id} of row {initial.row} under recipe {initial.recipe}, cell {initial.cell_id}"
-            return Source(record.run_id, told)
+                raise StoreError(_request_training(initial, [run.row.name], [run.seed]))
+            description = (
+                f"run {record.run_id} of row {initial.row} under recipe {initial.recipe}, cell {initial.cell_id}"
+            )
+            return InitialWeights(record.run_id, description)
 
 
 def check_sources(runs: Iterable[PlannedRun], tracker: Tracker) -> None:
-    """That every run has what it starts from is known before the first is trained.
+    """Check that the initial weights of every run exist, before the first is trained.
 
     Raises:
-        StoreError: what has to be trained first, a line each.
+        StoreError: runs that have to be trained first, one line for each.
     """
     missing: dict[FromRun, list[PlannedRun]] = {}
     for run in runs:
@@ -83,14 +85,14 @@ def check_sources(runs: Iterable[PlannedRun], tracker: Tracker) -> None:
             missing.setdefault(initial, []).append(run)
     if missing:
         asked = (
-            _ask_for(initial, list(dict.fromkeys(run.row.name for run in runs)), [run.seed for run in runs])
+            _request_training(initial, list(dict.fromkeys(run.row.name for run in runs)), [run.seed for run in runs])
             for initial, runs in missing.items()
         )
         raise StoreError("\n".join(asked))
 
 
 def check_fit(plan: Plan) -> None:
-    """That the weights that rows start from fit their models is known before anything is trained, from shapes alone.
+    """Check by shapes that the initial weights of all rows fit their models, before anything is trained.
 
     Raises:
         WeightsError: a file cannot be read.
@@ -113,7 +115,7 @@ def check_fit(plan: Plan) -> None:
 
 
 def _list_initial(plan: Plan, row: PlannedRow) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """What a row starts from by name: the tensors of a file, or of another row without their numbers."""
+    """The initial weights of a row by name: the tensors of a file, or meta tensors of another row."""
     from harness.build import build_model
     from harness.weights import read
 
@@ -128,8 +130,8 @@ def _list_initial(plan: Plan, row: PlannedRow) -> Iterator[tuple[str, Mapping[st
 
 
 def list_stale(plan: Plan, tracker: Tracker, *, data_dir: Path | None) -> list[str]:
-    """A sentence for each stored run that a row starts from and that older code or data has trained."""
-    digester, told = Digester(data_dir), {}
+    """Describe each stored run whose weights a row starts from and that is stale."""
+    digester, described = Digester(data_dir), {}
     for run in plan.runs:
         initial = run.row.cell.init_from
         if not isinstance(initial, FromRun):
@@ -143,15 +145,15 @@ def list_stale(plan: Plan, tracker: Tracker, *, data_dir: Path | None) -> list[s
             continue
         standing, _ = judge(record, today[cell.id], find_rehearsals([record], today, tracker))
         if not standing.has_result:
-            told[record.run_id] = (
+            described[record.run_id] = (
                 f"run {record.run_id}, row {initial.row!r} under recipe {initial.recipe!r}, is stale, code or data "
                 f"have changed since: {run.row.name} seed {run.seed} starts from its weights"
             )
-    return list(told.values())
+    return list(described.values())
 
 
 def find_source_cell(plan: Plan, source: FromRun) -> Cell | None:
-    """The cell whose run a row starts from; None where the recipe that it is of cannot train all rows."""
+    """The cell whose run a row starts from; None if its recipe cannot train all rows."""
     recipe = plan.spec.recipe.init_recipe
     try:
         trained = make_plan(plan.spec.model_copy(update={"recipe": recipe}))
@@ -161,14 +163,14 @@ def find_source_cell(plan: Plan, source: FromRun) -> Cell | None:
 
 
 def _find_record(initial: FromRun, seed: int, tracker: Tracker) -> Record | None:
-    """The newest run of this cell and seed that has been trained to its end and has its weights."""
+    """The newest run of this cell and seed with status `ok` and with weights."""
     for record in tracker.ledger([initial.cell_id]):
         if record.seed == seed and record.status == RunStatus.OK and tracker.has_file(record.run_id or "", WEIGHTS):
             return record
     return None
 
 
-def _ask_for(initial: FromRun, rows: Sequence[str], seeds: Sequence[int]) -> str:
+def _request_training(initial: FromRun, rows: Sequence[str], seeds: Sequence[int]) -> str:
     shown = ", ".join(str(seed) for seed in sorted(set(seeds)))
     return (
         f"train row {initial.row!r} under recipe {initial.recipe!r} first: {', '.join(rows)} starts from its weights, "

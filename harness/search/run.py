@@ -152,10 +152,10 @@ class _Trials:
                             yield TrialEnded(self._tell(event.record, is_reused=False))
             yield from self._take_waiting()
         finally:
-            self._tell_rest()
+            self._report_rest()
 
-    def _tell_rest(self) -> None:
-        """Tell the study what had ended when the events were closed."""
+    def _report_rest(self) -> None:
+        """Report to the study the trials that had ended when the events were closed."""
         for record in self.invocation.records:
             if record.row in self._open and not self._is_left(record):
                 self._tell(record, is_reused=False)

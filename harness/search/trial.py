@@ -9,7 +9,7 @@ from harness.record import RunStatus
 
 
 class TrialState(StrEnum):
-    """How a trial ended."""
+    """The final state of a trial."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"

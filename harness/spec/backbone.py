@@ -33,7 +33,7 @@ class BackboneSpec(Spec):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
+        """The channels of each stage."""
         raise NotImplementedError
 
     @property
@@ -92,7 +92,7 @@ class SwinSpec(BackboneSpec):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
+        """The channels of each stage."""
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
 
     def map_size(self, stage: int, image_size: int) -> tuple[int, int]:
@@ -100,11 +100,11 @@ class SwinSpec(BackboneSpec):
         return (-(-(image_size // self.patch_size) // 2 ** (stage - 1)),) * 2
 
     def num_blocks(self, stage: int) -> int:
-        """Its entry of `depths`."""
+        """The number of blocks of a stage."""
         return self.depths[stage - 1]
 
     def base_operator(self, _image_size: int) -> AttentionConfig:
-        """Swin's own attention."""
+        """The attention of timm's Swin."""
         return AttentionConfig(window_size=self.window_size)
 
     def own_operator(self, image_size: int) -> AttentionConfig | None:
@@ -142,12 +142,12 @@ class VoloSpec(BackboneSpec):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
+        """The channels of each stage."""
         return self.embed_dims
 
     @property
     def operator_stages(self) -> tuple[int, ...]:
-        """The Outlookers."""
+        """The stage of the Outlookers."""
         return (1,)
 
     def require_image(self, image_size: int) -> None:
@@ -163,7 +163,7 @@ class VoloSpec(BackboneSpec):
         return (image_size // self.patch_size,) * 2
 
     def num_blocks(self, stage: int) -> int:
-        """Its entry of `layers`."""
+        """The number of blocks of a stage."""
         return self.layers[stage - 1]
 
     def token_grid(self, image_size: int) -> int | None:
@@ -198,7 +198,7 @@ class DeitSpec(BackboneSpec):
         return (image_size // self.patch_size,) * 2
 
     def num_blocks(self, _stage: int) -> int:
-        """All of them."""
+        """The number of all blocks."""
         return self.depth
 
     def base_operator(self, image_size: int) -> AttentionConfig:

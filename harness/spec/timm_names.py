@@ -66,7 +66,7 @@ def check_policy(policy: str) -> str:
     """A policy of timm's in which every part has an effect.
 
     Raises:
-        ValueError: the policy or one of its parts is unknown, has an impossible value, or stands twice.
+        ValueError: the policy or one of its parts is unknown, has an impossible value, or occurs twice.
     """
     name, *parts = policy.split("-")
     if name not in POLICIES:
@@ -79,7 +79,7 @@ def check_policy(policy: str) -> str:
         if re.fullmatch(known[key], part[len(key) :]) is None:
             raise ValueError(f"{key!r} needs a value like {known[key]}, got {part!r} in {policy!r}")
         if key in seen:
-            raise ValueError(f"{key!r} stands twice in {policy!r}")
+            raise ValueError(f"{key!r} occurs twice in {policy!r}")
         seen.add(key)
     return policy
 

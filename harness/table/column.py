@@ -80,7 +80,7 @@ class Latex:
 
 @dataclass(frozen=True)
 class Note:
-    """What a reader has to know of a column, in Markdown; of all notes below a table the lowest `place` comes first."""
+    """An explanation of a column below the table, in Markdown; notes are sorted by `place`."""
 
     place: int
     text: Callable[[Results], Iterable[str]]
@@ -88,24 +88,24 @@ class Note:
 
 @dataclass(frozen=True)
 class Column(Generic[Item_contra]):
-    """All that is known of a column.
+    """A column of tables.
 
     Attributes:
         name: in the frame and in csv.
-        value: from what a row is computed from; None: nothing there.
+        value: computes the value from a row's item; None: the value is missing.
         kind: the type of its values.
         write: a value as text of csv, where pandas' own does not serve.
-        title: above the column where people read it; empty: csv alone has the column.
-        unit: stands behind the title.
-        text: of a row, for people; None: the value in the format `form`, a dash where there is none.
-        form: of numbers, for people.
-        key: the name in an experiment's `columns` that asks for it; empty: it is always shown.
-        when: whether a frame has what people should see of it.
+        title: title in reports; empty: only csv has the column.
+        unit: shown after the title.
+        text: formats the value of a row for reports; None: by `form`, missing values as a dash.
+        form: format of numbers in reports.
+        key: name in an experiment's `columns` that selects the column; empty: always shown.
+        when: whether reports show the column of a frame.
         place: where it is shown.
-        is_proven: whether the text of a row stands out, as something proven does.
-        on_terminal: whether the terminal, which is narrow, shows it.
-        latex: how LaTeX shows it; None: LaTeX leaves it out.
-        note: below the table.
+        is_proven: whether the text of a row is emphasized as significant.
+        on_terminal: whether the terminal shows the column.
+        latex: format in LaTeX; None: LaTeX omits the column.
+        note: explanation below the table.
     """
 
     name: str
@@ -169,7 +169,7 @@ class Grid:
 
     @property
     def titles(self) -> list[str]:
-        """Above the columns."""
+        """The titles of the columns."""
         return [column.heading for column in self.columns]
 
 
@@ -191,7 +191,7 @@ def select_shown(columns: Iterable[Column[Any]], frame: pd.DataFrame, keys: Iter
 
 
 def make_lines(columns: Sequence[Column[Any]], rows: Iterable[Row]) -> tuple[tuple[Text, ...], ...]:
-    """The texts of rows."""
+    """Format rows as texts."""
     return tuple(
         tuple(Text(column.show(row), Emphasis.PROVEN if column.is_proven(row) else Emphasis.NONE) for column in columns)
         for row in rows

@@ -45,7 +45,7 @@ class Results:
 
     @property
     def measure(self) -> Measure:
-        """The one that decides."""
+        """The deciding measure."""
         return find_measure(self.plan.spec)
 
     @property

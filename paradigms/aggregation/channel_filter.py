@@ -63,7 +63,7 @@ class ChannelFilter(WeightedSum):
         return cls(dim, num_offsets, se_ratio=config.se_ratio, combine=config.combine)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Aggregation:
-        """Filters of every image."""
+        """Compute the channel filters of every image."""
         filters = self.to_filters(relu(self.squeeze(x.mean(dim=(1, 2))))).unflatten(-1, (self.dim, -1))
         scaled = standardize(filters, None) * self.scale.weight.view(self.dim, -1)
         return Aggregation(**{self.combine: scaled})

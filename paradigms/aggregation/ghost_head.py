@@ -44,7 +44,7 @@ class StaticFilter(nn.Module):
             self.weight.div_(self.rate)
 
     def forward(self) -> Float[Tensor, "ghosts offsets"]:
-        """The numbers."""
+        """The matrix, multiplied by `rate`."""
         return self.weight if self.rate == 1 else self.rate * self.weight
 
 

@@ -85,11 +85,11 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
         self.fit_operators()
 
     def list_blocks(self, stage: int) -> nn.Sequential:  # noqa: ARG002  # there is one
-        """All of them."""
+        """All blocks."""
         return self.blocks
 
     def get_map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # there is one
-        """That of the patches."""
+        """The size of the map of patches."""
         rows, columns = self.patch_embed.grid_size
         return rows, columns
 

@@ -64,7 +64,7 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
 
     @property
     def operator_stages(self) -> tuple[int, ...]:  # type: ignore[override]  # a constant of other backbones
-        """All of them."""
+        """All stages."""
         return tuple(range(1, self.num_stages + 1))
 
     def _install(self, stage: int, prepared: Sequence[Fitted]) -> None:
@@ -77,7 +77,7 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
         timm._ref_window_sizes, timm._ref_grid_size = tuple(windows), grid
 
     def list_blocks(self, stage: int) -> nn.Sequential:
-        """Those of the layer."""
+        """The blocks of the stage's layer."""
         return cast("nn.Sequential", self.layers[stage - 1].blocks)
 
     def get_map_size(self, stage: int) -> MapSize:

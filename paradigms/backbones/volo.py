@@ -140,7 +140,7 @@ class VOLO(OperatorStages, timm_volo.VOLO):
         return cast("nn.Sequential", self.network[self.stage_ends[stage - 1]])
 
     def get_map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # stage 1 alone has operators
-        """Before the downsampling."""
+        """The size of the map before the downsampling."""
         if self.map_size is not None:
             return self.map_size
         _, rows, columns, _ = self.pos_embed.shape

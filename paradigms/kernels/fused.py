@@ -56,7 +56,7 @@ def write_geometry(geometry: Geometry) -> str:
 
 @lru_cache(maxsize=64)
 def read_geometry(text: str) -> Geometry:
-    """The inverse."""
+    """The inverse of `write_geometry`."""
     kind, rows, columns, down, across, border, *shift = text.split()
     kernel_size, dilation = (int(rows), int(columns)), (int(down), int(across))
     return Geometry(kind, kernel_size, dilation, border, (int(shift[0]), int(shift[1])))

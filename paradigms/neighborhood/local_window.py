@@ -25,10 +25,10 @@ class LocalWindow:
 
     @property
     def geometry(self) -> Geometry:
-        """A partition."""
+        """The partition into windows."""
         return Geometry("window", self.window_size, border=self.border, shift=self.shift)
 
     @property
     def period(self) -> tuple[int, int]:
-        """The window."""
+        """The size of the window."""
         return self.window_size

@@ -31,5 +31,5 @@ class SlidingWindow:
 
     @property
     def period(self) -> tuple[int, int]:
-        """One pixel."""
+        """One pixel along each axis."""
         return (1, 1)

@@ -40,5 +40,5 @@ class DDF(GeneratedFilter):
         return cls(dim, num_taps=geometry.num_taps)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width 1 taps"]:
-        """From every pixel's channels."""
+        """Compute a filter from the channels of every pixel."""
         return self.to_logits(x).unsqueeze(-2)  # type: ignore[no-any-return]

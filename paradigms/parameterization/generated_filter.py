@@ -26,7 +26,7 @@ class GeneratedFilter(nn.Module):
     is_global: ClassVar[bool] = False
 
     def project_zero_key(self) -> None:
-        """There is no key."""
+        """Return None: there are no keys."""
 
     def position_tables(self) -> Mapping[str, PositionTable]:
         """None."""
@@ -71,5 +71,5 @@ class BottleneckFilter(GeneratedFilter):
         return cls(dim, num_heads, num_taps=geometry.num_taps)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
-        """Through the bottleneck."""
+        """Compute filters through the bottleneck."""
         return self.to_logits(relu(self.norm(self.squeeze(x)))).unflatten(-1, (self.num_heads, -1))  # type: ignore[no-any-return]

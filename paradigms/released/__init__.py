@@ -1,6 +1,6 @@
 """Released weights of others under the names of our models, one file per model family.
 
-A row of `FAMILIES` is a naming of checkpoints; its rules take every tensor exactly once. What was read for each, and
+A row of `LAYOUTS` is a naming of checkpoints; its rules take every tensor exactly once. What was read for each, and
 what is left out, stands in its file. No released file was at hand: names and shapes are those of the code.
 """
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from paradigms.released import deit, swin, volo
 from paradigms.released.checkpoint import read_weights
-from paradigms.released.family import Family, Weights
+from paradigms.released.layout import CheckpointLayout, Weights
 
-__all__ = ["FAMILIES", "convert_released", "describe_families", "find_family", "load_released", "read_weights"]
+__all__ = ["LAYOUTS", "convert_released", "describe_layouts", "find_layout", "load_released", "read_weights"]
 
-FAMILIES: dict[str, Family] = {**swin.FAMILIES, **volo.FAMILIES, **deit.FAMILIES}
+LAYOUTS: dict[str, CheckpointLayout] = {**swin.LAYOUTS, **volo.LAYOUTS, **deit.LAYOUTS}
 """By name; no two signatures fit one file."""
 
 
@@ -22,7 +22,7 @@ def load_released(path: Path | str) -> dict[str, Tensor]:
     """Read a released checkpoint (torch's format without code in it, or safetensors) for `load_state_dict` of ours.
 
     Raises:
-        ValueError: the file has no weights, or those of no family in `FAMILIES`, or tensors that no rule takes.
+        ValueError: the file has no weights, or those of no layout in `LAYOUTS`, or tensors that no rule takes.
     """
     return convert_released(read_weights(path))
 
@@ -31,21 +31,21 @@ def convert_released(weights: Weights) -> dict[str, Tensor]:
     """Rename, split and turn released tensors into those of our models.
 
     Raises:
-        ValueError: no family has these names, or a tensor is left over, has an impossible shape, is of whole numbers,
+        ValueError: no layout has these names, or a tensor is left over, has an impossible shape, is of whole numbers,
             or two become one.
     """
-    family = find_family(weights)
-    if family is None:
-        raise ValueError(describe_families(weights))
-    return family.convert(weights)
+    layout = find_layout(weights)
+    if layout is None:
+        raise ValueError(describe_layouts(weights))
+    return layout.convert(weights)
 
 
-def find_family(weights: Weights) -> Family | None:
-    """The family that has these names; None: no known one."""
-    return next((family for family in FAMILIES.values() if family.signature <= weights.keys()), None)
+def find_layout(weights: Weights) -> CheckpointLayout | None:
+    """The layout that has these names; None: no known one."""
+    return next((layout for layout in LAYOUTS.values() if layout.signature <= weights.keys()), None)
 
 
-def describe_families(weights: Weights) -> str:
+def describe_layouts(weights: Weights) -> str:
     """That weights are of none, and which there are."""
-    known = ", ".join(f"{name} ({family.source})" for name, family in FAMILIES.items())
-    return f"weights of no known family, their first name is {next(iter(weights), None)!r} (known: {known})"
+    known = ", ".join(f"{name} ({layout.source})" for name, layout in LAYOUTS.items())
+    return f"weights of no known layout, their first name is {next(iter(weights), None)!r} (known: {known})"

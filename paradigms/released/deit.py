@@ -11,7 +11,7 @@ import re
 
 from torch import Tensor
 
-from paradigms.released.family import KIND, Convert, Family, Weights, drop, keep
+from paradigms.released.layout import KIND, CheckpointLayout, Convert, Weights, drop, keep
 
 
 def _without_class_token(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
@@ -27,8 +27,8 @@ _RULES: dict[str, Convert] = {
     rf"(?:norm|head)\.{KIND}": keep,
 }
 
-FAMILIES = {
-    "deit": Family(
+LAYOUTS = {
+    "deit": CheckpointLayout(
         "timm's DeiT with class token",
         frozenset({"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}),
         _RULES,

@@ -9,7 +9,7 @@ import re
 
 from torch import Tensor
 
-from paradigms.released.family import KIND, Convert, Family, Weights, drop, keep, rename
+from paradigms.released.layout import KIND, CheckpointLayout, Convert, Weights, drop, keep, rename
 
 
 def _to_next_stage(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
@@ -95,18 +95,18 @@ _ELSA: dict[str, Convert] = {
 }
 
 _FIRST = "layers.0.blocks.0.attn"
-FAMILIES = {
-    "elsa_swin": Family(
+LAYOUTS = {
+    "elsa_swin": CheckpointLayout(
         "ELSA-Swin of github.com/damo-cv/ELSA",
         frozenset({f"{_FIRST}.pre_proj.weight", "head.weight"}),
         {**_SHELL, **_MERGED_AT_THE_END, **_ELSA},
     ),
-    "swin": Family(
+    "swin": CheckpointLayout(
         "timm's Swin since 0.9",
         frozenset({f"{_FIRST}.qkv.weight", f"{_FIRST}.relative_position_bias_table", "head.fc.weight"}),
         {**_SHELL, **_MERGED_AT_THE_START, **_SWIN},
     ),
-    "swin_microsoft": Family(
+    "swin_microsoft": CheckpointLayout(
         "Swin of arXiv:2103.14030's code and of timm before 0.9",
         frozenset({f"{_FIRST}.qkv.weight", f"{_FIRST}.relative_position_bias_table", "head.weight"}),
         {**_SHELL, **_MERGED_AT_THE_END, **_SWIN},

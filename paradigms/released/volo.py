@@ -6,7 +6,7 @@ tensor is taken: stem and its batch norms, Outlookers, downsampling, transformer
 `use_aux_head` for: half of its maximum over the tokens is part of the logits, so that it cannot be left out.
 """
 
-from paradigms.released.family import KIND, Convert, Family, keep
+from paradigms.released.layout import KIND, CheckpointLayout, Convert, keep
 
 _BLOCK = r"(?:norm1|norm2|mlp\.fc1|mlp\.fc2)"
 _RULES: dict[str, Convert] = {
@@ -20,8 +20,8 @@ _RULES: dict[str, Convert] = {
     rf"(?:norm|head|aux_head)\.{KIND}": keep,
 }
 
-FAMILIES = {
-    "volo": Family(
+LAYOUTS = {
+    "volo": CheckpointLayout(
         "VOLO of github.com/sail-sg/volo and timm",
         frozenset({"patch_embed.conv.0.weight", "network.0.0.attn.attn.weight", "cls_token", "head.weight"}),
         _RULES,

@@ -180,7 +180,7 @@ def test_plan_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     output = capsys.readouterr()
     assert "7,850" in output.out
     assert output.out.endswith(stages)
-    assert "--data DIR; what is stale is not known" in output.err
+    assert "--data DIR; stale runs cannot be identified" in output.err
 
 
 def test_data_shows_what_is_there(capsys: pytest.CaptureFixture[str], experiment: Path) -> None:

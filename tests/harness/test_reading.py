@@ -82,7 +82,7 @@ def test_a_quoted_number_needs_no_row(experiment: Path) -> None:
         ),
         pytest.param(
             "factors: {normalization: [softmax, softmax]}",
-            "mine.yaml:10: factors: a level stands twice in normalization",
+            "mine.yaml:10: factors: a level occurs twice in normalization",
             id="level twice",
         ),
         pytest.param(

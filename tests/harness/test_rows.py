@@ -41,10 +41,10 @@ def test_an_experiment_without_factors_has_its_stated_rows(small_spec):
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        pytest.param({"normalization": ("softmax", "softmax")}, "a level stands twice in normalization", id="twice"),
+        pytest.param({"normalization": ("softmax", "softmax")}, "a level occurs twice in normalization", id="twice"),
         pytest.param(
             {"parameterization": (("query_key", "position_bias"), ("position_bias", "query_key"))},
-            "a level stands twice in parameterization",
+            "a level occurs twice in parameterization",
             id="the same terms in another order",
         ),
         pytest.param(

@@ -133,7 +133,7 @@ def test_the_order_of_terms_does_not_matter() -> None:
         ({"normalization": "sofmax"}, "did you mean 'softmax'"),
         ({"parameterization": ["query_keys"]}, "did you mean 'query_key'"),
         ({"parameterization": []}, "at least one term"),
-        ({"parameterization": ["query_key", "query_key"]}, "stands twice"),
+        ({"parameterization": ["query_key", "query_key"]}, "occurs twice"),
         ({"neighborhood": "sliding_windows"}, "did you mean 'sliding_window'"),
         ({"border": "shift"}, "unknown border of local_window 'shift'"),
         ({"kernel_size": 4}, "must be odd, got 4"),

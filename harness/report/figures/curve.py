@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.measure import Measure
 from harness.record import Record, RunStatus
-from harness.report.figures.figure import COLORS, GRAY, make_figure, say_empty, styled, to_short_lines
+from harness.report.figures.figure import COLORS, GRAY, make_figure, mark_empty, styled, to_short_lines
 from harness.report.figures.gaps import name_with_gap
 from harness.report.summary import name_recipe
 from harness.statistics import average_curves
@@ -79,7 +79,7 @@ def _draw_row(panel: Axes, row: Row, replicates: Replicates, color: str | None, 
 def _settle_epochs(panel: Axes, lengths: Sequence[int]) -> None:
     """One epoch is a point with room around it."""
     if max(lengths, default=0) == 0:
-        say_empty(panel, "nothing to show")
+        mark_empty(panel, "nothing to show")
     elif max(lengths) == 1:
         panel.set_xlim(0, 2)
 

@@ -63,8 +63,8 @@ def to_short_lines(text: str) -> str:
     return label if len(label) <= LINE_LENGTH else fill(label.replace("+", " + "), LINE_LENGTH)
 
 
-def say_empty(panel: Axes, text: str) -> None:
-    """What stands in a panel that nothing can be drawn in."""
+def mark_empty(panel: Axes, text: str) -> None:
+    """Write a text into a panel without data."""
     panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=GRAY, style="italic")
     panel.set_xticks([])
     panel.set_yticks([])

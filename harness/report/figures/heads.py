@@ -41,7 +41,7 @@ class Line:
 
     @property
     def marker(self) -> str:
-        """Likewise."""
+        """The marker of the line."""
         return MARKERS[self.place % len(MARKERS)]
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, say_empty, styled
+from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, mark_empty, styled
 from harness.report.figures.gaps import list_gaps
 from harness.report.figures.labels import Point, name_points
 from harness.report.summary import name_recipe
@@ -25,8 +25,8 @@ MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where accuracies and sizes come from: columns of the frame; sizes are in units of `macs_unit`, `params_unit`."""
+class SizeColumns:
+    """The columns of scores and sizes in the frame; sizes are in units of `macs_unit` and `params_unit`."""
 
     score: str
     macs: str
@@ -39,8 +39,8 @@ class Source:
 def draw_sizes(results: Results) -> Figure:
     """Two panels side by side; below them the paper's, of other data, where it prints sizes. Floors are left out."""
     rows, baseline = results.rows, results.plan.spec.baseline
-    measured = Source(results.score.mean, "macs", "params")
-    published = Source(results.score.published, "published_macs", "published_params", 1e9, 1e6)
+    measured = SizeColumns(results.score.mean, "macs", "params")
+    published = SizeColumns(results.score.published, "published_macs", "published_params", 1e9, 1e6)
     sources = {measured: f"recipe {name_recipe(results.plan.spec)}"}
     if any(_make_points(rows, published, baseline)):
         sources[published] = "the paper, on its own data and schedule"
@@ -59,7 +59,7 @@ def draw_sizes(results: Results) -> Figure:
     return figure
 
 
-def _make_points(rows: Sequence[Row], source: Source, baseline: str) -> tuple[list[Point], list[Point]]:
+def _make_points(rows: Sequence[Row], source: SizeColumns, baseline: str) -> tuple[list[Point], list[Point]]:
     """By multiply-adds and by parameters; what lacks either number is no point."""
     sizes = {source.macs: source.macs_unit, source.params: source.params_unit}
     macs, params = (
@@ -87,7 +87,7 @@ def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]], 
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)) if _is_wide(shown) else MaxNLocator(5))
         panel.xaxis.set_major_formatter(EngFormatter())
         if not shown:
-            say_empty(panel, "nothing to show")
+            mark_empty(panel, "nothing to show")
     panels[0].set_ylabel(escape_figure(score))
 
 

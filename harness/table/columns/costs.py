@@ -66,7 +66,7 @@ def make_costs() -> tuple[Column[Entry], ...]:
 
 
 def make_curve(measure: Measure) -> Column[Entry]:
-    """Validation by epoch."""
+    """Make the column of the validation score by epoch."""
     return Column(
         "val_curve",
         lambda entry: entry.curve,
@@ -86,5 +86,5 @@ def _explain_throughput(_: Results) -> Iterator[str]:
 
 
 def _explain_curve(results: Results) -> Iterator[str]:
-    """The curve's mean."""
+    """Explain that curves are means over seeds."""
     yield (f"**val {results.measure.title} by epoch** is the mean over the replicates; the csv has every epoch.")

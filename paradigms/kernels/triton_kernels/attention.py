@@ -58,8 +58,8 @@ class Constants(NamedTuple):
     dropout_p: float
 
 
-class Plan(NamedTuple):
-    """How a case is computed."""
+class Launch(NamedTuple):
+    """The arguments of a kernel launch."""
 
     inputs: Inputs
     extent: Extent
@@ -260,7 +260,7 @@ def backward_of_tables(
         tl.store(grad_rb + entry, tl.sum(to_rb, axis=0)[None])
 
 
-def _make_plan(case: Case) -> Plan:
+def _make_launch(case: Case) -> Launch:
     terms, v = case.terms, case.v
     q = terms.q if terms.scale is not None or terms.rk is not None else None
     k = terms.k if terms.scale is not None or terms.rq is not None else None
@@ -272,17 +272,17 @@ def _make_plan(case: Case) -> Plan:
     )
     dropout_p, seed = (0.0, 0) if case.dropout is None else case.dropout
     constants = Constants(to_window(case.geometry), choose_tile(v), terms.scale, dropout_p)
-    return Plan(inputs, Extent(*v.shape[:4]), seed, constants)
+    return Launch(inputs, Extent(*v.shape[:4]), seed, constants)
 
 
 def attention(case: Case) -> tuple[Tensor, Tensor]:
     """The output, contiguous and of the values' dtype, and the softmax's denominator."""
-    plan = _make_plan(case)
+    launch = _make_launch(case)
     out = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
     normalizer = torch.empty(*case.v.shape[:-1], 2, dtype=lse_dtype(case.v), device=case.v.device)
-    grid = make_grid(plan.extent, plan.constants.tile.block)
+    grid = make_grid(launch.extent, launch.constants.tile.block)
     with torch.cuda.device_of(case.v):
-        forward[grid](plan.inputs, plan.extent, plan.seed, out, normalizer, plan.constants, num_warps=NUM_WARPS)
+        forward[grid](launch.inputs, launch.extent, launch.seed, out, normalizer, launch.constants, num_warps=NUM_WARPS)
     return out, normalizer
 
 
@@ -293,9 +293,9 @@ def _make_gradient(x: Tensor | None, used: Strided | None) -> Tensor | None:
     return (torch.zeros if used is None else torch.empty)(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _sum_tables(plan: Plan, grad: Strided, normalizer: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
+def _sum_tables(launch: Launch, grad: Strided, normalizer: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of rk, rq and rb."""
-    inputs, extent, seed, constants = plan
+    inputs, extent, seed, constants = launch
     tables = inputs.rk, inputs.rq, inputs.rb
     if tables == (None, None, None):
         return tables
@@ -315,8 +315,8 @@ def _sum_tables(plan: Plan, grad: Strided, normalizer: Tensor, delta: Tensor) ->
 
 def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands:
     """The gradients of the sum of `grad` times the output; None where the operand is."""
-    plan = _make_plan(case)
-    inputs, extent, seed, constants = plan
+    launch = _make_launch(case)
+    inputs, extent, seed, constants = launch
     to_q, to_k = _make_gradient(case.terms.q, inputs.q), _make_gradient(case.terms.k, inputs.k)
     to_v = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
     normalizer, given = normalizer.contiguous(), to_strided(grad)
@@ -326,5 +326,5 @@ def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands
         read = inputs, extent, seed, given, normalizer, delta
         backward_of_queries[grid](*read, to_q, constants, num_warps=NUM_WARPS)
         backward_of_keys[grid](*read, to_k, to_v, constants, num_warps=NUM_WARPS)
-        to_tables = _sum_tables(plan, given, normalizer, delta)
+        to_tables = _sum_tables(launch, given, normalizer, delta)
     return Operands(to_q, to_k, to_v, *to_tables)

@@ -30,7 +30,7 @@ class Strided(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Of a map."""
+    """The size of a map."""
 
     batch: int
     height: int

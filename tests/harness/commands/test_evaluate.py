@@ -98,7 +98,7 @@ def test_weights_that_do_not_fit_are_one_message(plan: Plan, capsys: pytest.Capt
     torch.save(build_model(plan.rows[0].cell, replicate=0).state_dict(), "swin.pt")
     assert fail(capsys, "ELSA", "swin.pt").endswith("; these fit row Swin-T\n")
     torch.save({"conv1.weight": torch.zeros(3)}, "other.pt")
-    assert "no known family" in fail(capsys, "ELSA", "other.pt")
+    assert "no known layout" in fail(capsys, "ELSA", "other.pt")
     assert "no such file: none.pt" in fail(capsys, "ELSA", "none.pt")
     wide = {name: tensor.repeat_interleave(2, 0) for name, tensor in torch.load("swin.pt").items()}
     torch.save(wide, "wide.pt")

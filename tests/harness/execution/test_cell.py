@@ -18,7 +18,7 @@ from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.execution.cell import Ended, classify, run_cell
 from harness.execution.context import RunContext, execute_cell
-from harness.execution.open_run import Note, Opened
+from harness.execution.open_run import Opened, RunMessage
 from harness.execution.prepared import measure_cost
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.processes import name_signal
@@ -59,10 +59,10 @@ def thread_count() -> object:
 pytestmark = pytest.mark.usefixtures("thread_count")
 
 
-def execute(plan: Plan, context: RunContext) -> tuple[Record, list[Note]]:
+def execute(plan: Plan, context: RunContext) -> tuple[Record, list[RunMessage]]:
     """Train and test the plan's first run, here."""
-    notes: list[Note] = []
-    return run_cell(notes.append, plan.runs[0], context), notes
+    messages: list[RunMessage] = []
+    return run_cell(messages.append, plan.runs[0], context), messages
 
 
 def read_artifact(tracker: MlflowTracker, record: Record, name: str) -> Path:
@@ -74,7 +74,7 @@ def test_a_run_becomes_a_record_that_the_store_has_too(
     plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
 ) -> None:
     plan = to_trainable(plan)
-    record, notes = execute(plan, make_context(plan.spec))
+    record, messages = execute(plan, make_context(plan.spec))
     assert record.status == RunStatus.OK, record.status_detail
     assert {"test/top1", "test/top5", "val/top1", "train/images_per_second", "seconds", "peak_memory_gb"} <= set(
         record.metrics
@@ -87,8 +87,8 @@ def test_a_run_becomes_a_record_that_the_store_has_too(
     }
     assert record.provenance == {**PROVENANCE, **measured}
     assert record.limits == {"time_limit_minutes": 5.0}
-    assert isinstance(notes[0], Opened)
-    assert [note for note in notes if isinstance(note, EpochMetrics)] == list(record.curve)
+    assert isinstance(messages[0], Opened)
+    assert [message for message in messages if isinstance(message, EpochMetrics)] == list(record.curve)
     (stored,) = tracker.ledger([record.cell_id])
     assert (stored.run_id, stored.metrics) == (record.run_id, pytest.approx(record.metrics))
 
@@ -156,10 +156,10 @@ def test_data_other_than_the_recorded_ones_are_not_trained_on(
 ) -> None:
     plan = to_trainable(plan)
     changed = {**PROVENANCE, "data_digest": "of yesterday"}
-    record, notes = execute(plan, make_context(plan.spec, provenance=changed))
+    record, messages = execute(plan, make_context(plan.spec, provenance=changed))
     assert record.status == RunStatus.FAILED
     assert "fashion_mnist have changed since the plan was made" in record.status_detail
-    assert not [note for note in notes if isinstance(note, EpochMetrics)]
+    assert not [message for message in messages if isinstance(message, EpochMetrics)]
 
 
 def test_a_store_that_breaks_is_not_the_runs_failure(

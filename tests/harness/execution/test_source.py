@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import StoreError, WeightsError
 from harness.execution.ledger import Digester
-from harness.execution.source import check_sources, find_source, list_stale
+from harness.execution.source import check_sources, find_initial_weights, list_stale
 from harness.initial import FromFile, FromRun, digest_file
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import Record, RunStatus
@@ -57,7 +57,7 @@ def test_the_kept_weights_of_the_same_seed_are_found(
         check_sources([run], tracker)
     run_id = store(plan, tracker, source, RunStatus.OK, weights)
     check_sources([run], tracker)
-    found = find_source(run, tracker)
+    found = find_initial_weights(run, tracker)
     assert found is not None
     assert found.fetch(tracker, folder).read_bytes() == b"trained"
     assert found.description.startswith(f"run {run_id} of row Swin-T under recipe tiny")
@@ -79,7 +79,7 @@ def test_a_file_that_changes_after_the_plan_is_refused(tracker: MlflowTracker, r
     path = tmp_path / "weights.pt"
     path.write_bytes(b"planned")
     cell = replace(run.row.cell, init_from=FromFile(str(path), digest_file(path)))
-    found = find_source(replace(run, row=replace(run.row, cell=cell)), tracker)
+    found = find_initial_weights(replace(run, row=replace(run.row, cell=cell)), tracker)
     assert found is not None
     assert found.fetch(tracker, tmp_path) == path
     path.write_bytes(b"changed")
@@ -89,7 +89,7 @@ def test_a_file_that_changes_after_the_plan_is_refused(tracker: MlflowTracker, r
 
 def test_from_scratch_there_is_no_source(tracker: MlflowTracker, source: PlannedRun) -> None:
     check_sources([source], tracker)
-    assert find_source(source, tracker) is None
+    assert find_initial_weights(source, tracker) is None
 
 
 def test_a_source_that_older_code_has_trained_is_told(

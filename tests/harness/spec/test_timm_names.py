@@ -62,7 +62,7 @@ def test_policies_of_timm_are_accepted(policy: str) -> None:
         ("rand-m9-n0", "'n' needs a value"),
         ("rand-m9-p2", "'p' needs a value"),
         ("rand-twieghts", "'t' needs a value"),
-        ("rand-m9-m5", "stands twice"),
+        ("rand-m9-m5", "occurs twice"),
         ("original-m9", "unknown part of policy original"),
         ("", "unknown policy"),
     ],

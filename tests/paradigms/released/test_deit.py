@@ -11,7 +11,7 @@ from torch import nn
 
 from paradigms.backbones import DeiT
 from paradigms.models import SIZES, build_size
-from paradigms.released import FAMILIES, convert_released
+from paradigms.released import LAYOUTS, convert_released
 
 SMALL: dict[str, Any] = {"img_size": 12, "patch_size": 4, "embed_dim": 8, "depth": 2, "num_classes": 10}
 
@@ -40,7 +40,7 @@ def test_only_the_class_token_and_its_position_are_left_out(theirs: VisionTransf
     assert released.keys() - converted.keys() == {"cls_token"}
     assert torch.equal(converted["pos_embed"], released["pos_embed"][:, 1:])
     assert all(converted[name] is released[name] for name in converted.keys() - {"pos_embed"})
-    assert "cls_token" in FAMILIES["deit"].left_out
+    assert "cls_token" in LAYOUTS["deit"].left_out
 
 
 def test_the_published_deit_fits_ours_name_by_name() -> None:

@@ -124,8 +124,8 @@ def test_a_missing_tensor_is_told_by_the_model() -> None:
         build_elsa().load_state_dict(convert_released(released))
 
 
-def test_weights_of_no_family_are_refused_with_the_families() -> None:
-    with pytest.raises(ValueError, match=r"no known family, .*'conv1'.*elsa_swin.*swin"):
+def test_weights_of_no_layout_are_refused_with_the_layouts() -> None:
+    with pytest.raises(ValueError, match=r"no known layout, .*'conv1'.*elsa_swin.*swin"):
         convert_released({"conv1": torch.zeros(1)})
 
 

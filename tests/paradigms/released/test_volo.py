@@ -12,7 +12,7 @@ from torch import nn
 from paradigms import load_released
 from paradigms.backbones import VOLO
 from paradigms.models import SIZES, build_size
-from paradigms.released import FAMILIES, convert_released, find_family
+from paradigms.released import LAYOUTS, convert_released, find_layout
 
 SMALL: dict[str, Any] = {
     "layers": (2, 1, 1, 1),
@@ -55,6 +55,6 @@ def test_every_published_volo_fits_ours_name_by_name(model: str) -> None:
 
 def test_a_tensor_that_no_volo_has_is_named() -> None:
     released = {**timm_volo.VOLO(**SMALL).state_dict(), "network.0.0.attn.qkv2.weight": torch.zeros(1)}
-    assert find_family(released) is FAMILIES["volo"]
+    assert find_layout(released) is LAYOUTS["volo"]
     with pytest.raises(ValueError, match=r"no rule of VOLO .* takes network\.0\.0\.attn\.qkv2\.weight"):
         convert_released(released)

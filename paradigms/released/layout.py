@@ -1,4 +1,4 @@
-"""The protocol of a checkpoint family: its names, and the mapping of each tensor."""
+"""The layout of released checkpoints: their names, and the mapping of each tensor."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,14 +18,15 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Family:
-    """Checkpoints of one naming.
+class CheckpointLayout:
+    """How the checkpoints of one code base name and shape their tensors.
 
     Attributes:
-        source: whose names they are.
-        signature: names that only this family has together.
-        rules: from the pattern of a whole name to what a tensor becomes.
-        left_out: learned numbers that our models have no place for, in words; what follows from sizes is not counted.
+        source: the code base.
+        signature: names that occur together in this layout only.
+        rules: the conversion of a tensor, by a pattern of its whole name.
+        left_out: a description of the learned tensors that our models do not use; tensors that follow from sizes do not
+            count.
     """
 
     source: str
@@ -46,7 +47,7 @@ class Family:
             if not matches:
                 left_over.append(name)
                 continue
-            ((convert, match),) = matches  # the rules of a family exclude each other
+            ((convert, match),) = matches  # the rules of a layout exclude each other
             made = self._apply(convert, match, weights)
             if twice := made.keys() & converted.keys():
                 raise ValueError(f"{name} of {self.source} becomes {min(twice)}, which another tensor is already")
@@ -74,7 +75,7 @@ def keep(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
 
 
 def drop(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:  # noqa: ARG001 - what every rule takes
-    """Nothing: an index or a mask, which follows from sizes, or what the family says that it leaves out."""
+    """Nothing: an index or a mask, which follows from sizes, or a tensor of `left_out`."""
     return {}
 
 
