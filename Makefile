@@ -3,6 +3,7 @@
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make sanitize the C++ kernels' tests under the sanitizers of GCC or Clang; part of test-slow
 # make test-browser   the pages of `harness ui`, in Chromium
+# make rehearsals     what every cell computes under smoke here, into results/rehearsals/smoke.json; test-slow compares it
 # make docs     the guide and the reference as pages, in build/site
 # make check    formatting, lint, types, the compiler's warnings, arrows between modules
 #
@@ -18,7 +19,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 INSTALLED := pyproject.toml constraints.txt setup.py $(wildcard paradigms/kernels/native/*)
 
-.PHONY: setup setup-dev table1 bench docs check test test-slow sanitize test-browser clean
+.PHONY: setup setup-dev table1 bench docs check test test-slow sanitize test-browser rehearsals clean
 
 setup: $(READY)
 
@@ -44,6 +45,9 @@ table1: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+rehearsals: $(READY_DEV)
+	$(BIN)/python -m tests.smoke_rehearsals
 
 docs: $(READY_DEV)
 	$(BIN)/python docs/generate_architecture.py
