@@ -32,6 +32,8 @@ TRAINING_MODULES = (
     "harness.execution.cell",
     "harness.execution.prepared",
     "harness.seeding",
+    "harness.spec.data",
+    "harness.spec.training",
     "harness.tasks.task",
     "harness.train",
 )
