@@ -106,14 +106,18 @@ def test_what_a_dead_process_left_open_is_open(desk: Desk) -> None:
     assert desk.read(desk.store("Net4", 1, None, is_live=False)).counts["open"] == 10
 
 
-def test_the_time_left_is_that_of_what_is_missing_on_the_recipes_workers(desk: Desk) -> None:
+def test_the_time_left_is_that_of_what_is_missing_on_the_recipes_workers(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     names = [row.name for row in desk.plan.rows]
     first = [desk.store(name, 0) for name in names]
     status = desk.read(*first)
     assert status.seconds_left == pytest.approx(5 * 10.0 / desk.plan.spec.recipe.workers)
     assert status.is_measured
     running = desk.read(*first, desk.store("Net4", 1, None))
-    assert running.seconds_left == pytest.approx((4 * 10.0 + 6.0) / desk.plan.spec.recipe.workers, abs=0.5)
+    assert running.seconds_left == pytest.approx((4 * 10.0 + 6.0) / desk.plan.spec.recipe.workers)
     done = desk.read(*first, *(desk.store(name, 1) for name in names))
     assert done.seconds_left == 0.0
     assert desk.read().seconds_left is None
