@@ -186,6 +186,17 @@ def test_a_table_is_made_from_exported_records_and_nothing_is_trained_again(desk
 
 
 @pytest.mark.slow
+def test_the_committed_table_is_made_from_the_committed_runs(fresh_desk: Desk) -> None:
+    fresh_desk.harness("records", "import", str(ROOT / "results" / "laptop" / "runs" / "table1.jsonl"))
+    fresh_desk.harness("table", str(ROOT / "experiments" / "table1.yaml"), "--results", "made")
+    made, committed = (
+        pd.read_csv(folder / "laptop" / "table1.csv").drop(columns=["marks", "code_digest"])  # those of today's code
+        for folder in (fresh_desk.folder / "made", ROOT / "results")
+    )
+    pd.testing.assert_frame_equal(made, committed, check_exact=True)
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))
