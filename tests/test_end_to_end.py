@@ -321,8 +321,9 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
     shutil.copytree(ROOT / "docs" / "examples", fresh_desk.folder / "docs" / "examples")
     assert {command.split()[0] for command in commands} == {
         *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
-        *("status", "show", "ui", "doctor", "data", "export"),
+        *("status", "show", "ui", "doctor", "data", "export", "rehearse", "records"),
     }
+    shutil.copytree(ROOT / "results" / "laptop" / "runs", fresh_desk.folder / "results" / "laptop" / "runs")
     for command in commands:
         if command.startswith("evaluate"):
             keep_weights(fresh_desk, "Swin-T seed 0")
@@ -330,6 +331,7 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
             look_and_leave(fresh_desk)
             continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
+        small += ["--rows", "Swin-T"] if command.startswith("rehearse") else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--seeds", "1", "--set", "floor_width=null"] if "docs/examples/" in command else []
         if "RUN" in command:

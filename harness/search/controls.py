@@ -49,6 +49,6 @@ def judge_controls(space: Space, replicates: Mapping[str, Replicates]) -> pd.Dat
     lines = [
         Compared(control.row.name, None, verdict)
         for control, verdict in zip(comparable, judged, strict=True)
-        if verdict.verdict
+        if verdict.comparison is not None
     ]
     return make_frame(make_control_columns(measure), lines)

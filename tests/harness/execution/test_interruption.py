@@ -20,6 +20,7 @@ from harness.execution import RunOptions, TableWritten, run_plan
 from harness.execution.context import execute_rehearsal
 from harness.execution.ledger import Standing, read_ledger
 from harness.execution.open_run import Measured, Opened, OpenRun
+from harness.execution.rehearsals import list_stored
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
 from harness.tracking import MlflowTracker
@@ -147,7 +148,7 @@ def look(plan: Plan, tracker: MlflowTracker) -> None:
     tracker.running_elsewhere()
     read_status(tracker)
     entries = read_ledger(plan, tracker, {})
-    describe_plan(plan, entries)
+    describe_plan(plan, entries, list_stored(plan, tracker, {}, {}))
     for run in tracker.find_runs():
         describe_shown(find_shown(tracker, run.run_id), store="store")
     tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows])

@@ -230,7 +230,7 @@ def test_the_winner_is_retrained_beside_the_stated_rows_with_seeds_of_their_own(
     assert re.findall("<h2>(.*?)</h2>", page.read_text())[1:3] == ["The winner on the test set", "Beyond rescaling"]
     controls = pd.read_csv(page.with_name("controls.csv")).set_index("control")
     assert list(controls["pairs"]) == [1, 1]
-    assert set(controls["verdict"]) == {"unresolved"}
+    assert controls["verdict"].isna().all()  # of one seed
 
 
 @pytest.mark.parametrize(
