@@ -15,7 +15,6 @@ from harness.cli.options import (
 )
 from harness.cli.verb import FAILED, INTERRUPTED, echo
 from harness.data import fetch_data
-from harness.project import find_root
 
 HELP = "a few steps of every cell: errors, time and memory before a long run"
 EXAMPLE = "harness rehearse experiments/table1.yaml"
@@ -35,21 +34,18 @@ def execute(options: argparse.Namespace) -> int:
     from harness.commands.progress import open_progress
     from harness.commands.rehearse import RehearsalReport
     from harness.engines import ENGINES
-    from harness.execution import PRELOAD, RunOptions, rehearse_plan
+    from harness.execution import PRELOAD, rehearse_plan
     from harness.tasks import find_measure
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
         echo(step, file=sys.stderr, flush=True)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
-    settings = RunOptions(find_root(), options.data, command=options.command, rows=tuple(options.rows))
     tracker, report = MlflowTracker(find_store(options)), RehearsalReport(plan)
+    rehearsed = rehearse_plan(plan, tracker=tracker, engine=engine, data_dir=options.data, rows=options.rows)
     stream = sys.stderr if options.json else sys.stdout
     try:
-        with (
-            open_progress(stream, find_measure(plan.spec)) as show,
-            closing(rehearse_plan(plan, tracker=tracker, engine=engine, options=settings)) as events,
-        ):
+        with open_progress(stream, find_measure(plan.spec)) as show, closing(rehearsed) as events:
             for event in events:
                 report.add(event)
                 show(event)

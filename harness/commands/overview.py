@@ -12,11 +12,11 @@ from harness.build import StageInfo, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.commands.progress import describe_rehearsal
-from harness.execution.ledger import Entry
+from harness.execution.ledger import Entry, list_missing
 from harness.execution.prepared import measure_cost
 from harness.execution.rehearsals import forecast
 from harness.initial import FromFile, FromRun
-from harness.plan import Plan, PlannedRow, PlannedRun
+from harness.plan import Plan, PlannedRow
 from harness.record import RunStatus
 from harness.report.training import to_training_notes
 from harness.text import NOTHING, count_noun, write_size
@@ -44,7 +44,7 @@ def describe_plan(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str,
 
 def to_plain(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehearsal]) -> dict[str, Any]:
     """The same as plain values, for `--json`."""
-    spec, to_do = plan.spec, list(_list_missing(entries).values())
+    spec, to_do = plan.spec, list_missing(entries)
     return {
         "experiment": spec.name,
         "title": spec.title,
@@ -53,7 +53,7 @@ def to_plain(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehe
         "rows": [_to_plain_row(row, entries) for row in plan.rows],
         "skipped": [{"row": row.name, "reason": row.reason} for row in plan.skipped],
         "counts": {standing.value: count for standing, count in _count(entries).items()},
-        "to_train": _count_missing(entries),
+        "to_train": len(list_missing(entries)),
         "forecast": next(map(asdict, forecast(to_do, rehearsals, entries, workers=spec.recipe.workers)), None),
     }
 
@@ -191,7 +191,7 @@ def _count_runs(entries: Sequence[Entry]) -> str:
     states = ", ".join(f"{count} {standing.value}" for standing, count in _count(entries).items() if count)
     undecided = any(entry.standing == Standing.UNDECIDED for entry in entries)
     fewer = ", or fewer: rehearsals tell whether those of older code stand" if undecided else ""
-    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {_count_missing(entries)}{fewer}"
+    return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {len(list_missing(entries))}{fewer}"
 
 
 def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
@@ -199,30 +199,19 @@ def _count(entries: Iterable[Entry]) -> dict[Standing, int]:
     return {standing: counts[standing] for standing in Standing}
 
 
-def _count_missing(entries: Iterable[Entry]) -> int:
-    return len(_list_missing(entries))
-
-
-def _list_missing(entries: Iterable[Entry]) -> dict[tuple[str, int], PlannedRun]:
-    """A cell and seed that several rows show is trained once."""
-    missing = [entry.run for entry in entries if not entry.standing.has_result]
-    return {(run.row.cell.id, run.seed): run for run in missing}
-
-
 def _list_reasons(entries: Sequence[Entry]) -> Iterator[str]:
     """Why results of older code stand, or cannot be attested."""
     if any(entry.standing == Standing.ATTESTED for entry in entries):
         yield "attested: code has changed since, and a rehearsal under today's code computed the same, bit for bit"
-    unattested = [entry for entry in entries if entry.standing == Standing.UNATTESTED]
-    for reason in dict.fromkeys(entry.reason for entry in unattested):
-        count = sum(entry.reason == reason for entry in unattested)
+    unattested = (entry.reason for entry in entries if entry.standing == Standing.UNATTESTED)
+    for reason, count in Counter(unattested).items():
         yield f"unattested: code has changed since {count_noun(count, 'run')}, {reason}; `--retrain` trains them again"
 
 
 def _forecast(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Rehearsal]) -> Iterator[str]:
     """The time that training takes, where every run that is missing has a rehearsal."""
-    runs = [run for run in _list_missing(entries).values() if not is_short(run.row.cell)]
-    if not runs:
+    runs = list_missing(entries)
+    if all(is_short(run.row.cell) for run in runs):
         return
     found = list(forecast(runs, rehearsals, entries, workers=plan.spec.recipe.workers))
     yield from describe_rehearsal(found[0]) if found else ["`harness rehearse` forecasts time and memory"]

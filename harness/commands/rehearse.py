@@ -6,7 +6,7 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.commands.estimate import to_duration
-from harness.execution import Event, Forecast, Planned, RehearsalEnded
+from harness.execution import Event, Forecast, RehearsalEnded, Rehearsed
 from harness.execution.ledger import Entry
 from harness.plan import Plan
 from harness.record import RunStatus
@@ -32,7 +32,7 @@ class RehearsalReport:
         match event:
             case RehearsalEnded():
                 self._made[event.rehearsal.cell_id] = event.rehearsal
-            case Planned():
+            case Rehearsed():
                 self._entries = event.entries
                 self._made = {**event.rehearsals, **self._made}
             case Forecast():

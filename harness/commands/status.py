@@ -313,9 +313,8 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
     attested = sum(run.standing == Standing.ATTESTED for run in status.runs)
     if attested:
         yield f"{name}: {count_noun(attested, 'run')} done by older code, attested by a rehearsal under today's"
-    unattested = [run for run in status.runs if run.standing == Standing.UNATTESTED]
-    for reason in dict.fromkeys(run.standing_reason for run in unattested):
-        count = sum(run.standing_reason == reason for run in unattested)
+    unattested = (run.standing_reason for run in status.runs if run.standing == Standing.UNATTESTED)
+    for reason, count in Counter(unattested).items():
         yield f"{name}: {count_noun(count, 'run')} done by older code, which nothing can attest: {reason}"
     undecided = sum(run.standing == Standing.UNDECIDED for run in status.runs)
     if undecided:

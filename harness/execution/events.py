@@ -1,7 +1,7 @@
 """The events that `run_plan` yields."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.execution.ledger import Entry
@@ -21,14 +21,12 @@ class Planned:
         to_do: those that will be trained.
         closed: how many runs of earlier invocations were found dead and closed as interrupted.
         elsewhere: runs of the same cells that other processes have open at this moment.
-        rehearsals: of today's code, by cell id, as far as they are known.
     """
 
     entries: tuple[Entry, ...]
     to_do: tuple[PlannedRun, ...]
     closed: int
     elsewhere: tuple[LiveRun, ...]
-    rehearsals: Mapping[str, Rehearsal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,19 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Rehearsed:
+    """All cells of a plan that is not trained are rehearsed.
+
+    Attributes:
+        entries: every run of the plan, in its order.
+        rehearsals: of today's code, by cell id.
+    """
+
+    entries: tuple[Entry, ...]
+    rehearsals: Mapping[str, Rehearsal]
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run has its process."""
 
@@ -96,4 +107,4 @@ class TableWritten:
     files: tuple[Path, ...]
 
 
-Event = Planned | Rehearsing | RehearsalEnded | Forecast | RunStarted | EpochEnded | RunEnded | TableWritten
+Event = Planned | Rehearsing | RehearsalEnded | Forecast | Rehearsed | RunStarted | EpochEnded | RunEnded | TableWritten

@@ -137,6 +137,19 @@ def _enter(
     return Entry(run, standing, record, reason)
 
 
+def select_runs(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
+    """The runs of some entries: one for a cell and seed, however many rows show it."""
+    selected: dict[tuple[str, int], PlannedRun] = {}
+    for entry in entries:
+        selected.setdefault((entry.run.row.cell.id, entry.run.seed), entry.run)
+    return tuple(selected.values())
+
+
+def list_missing(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
+    """The runs without a result that stands."""
+    return select_runs(entry for entry in entries if not entry.standing.has_result)
+
+
 def stands(record: Record, limits: LimitsSpec) -> bool:
     """Whether an outcome need not be tried again: a run that hit a limit is, once the limit is wider."""
     name = LIMIT_OF.get(record.status)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,17 @@ from harness.confounds import check_confounds
 from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, SpecError, StoreError
-from harness.execution.events import Event, Planned, Rehearsing, TableWritten
+from harness.execution.events import Event, Planned, Rehearsed, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
-from harness.execution.ledger import Entry, check_plan, find_digests, find_rehearsals, read_ledger
+from harness.execution.ledger import (
+    Entry,
+    check_plan,
+    find_digests,
+    find_rehearsals,
+    list_missing,
+    read_ledger,
+    select_runs,
+)
 from harness.execution.rehearsals import (
     Rehearser,
     find_stored,
@@ -87,7 +95,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    digests = _find_checked_digests(plan, options)
+    digests = _find_checked_digests(plan, data_dir)
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
@@ -101,7 +109,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     setup = Setup(spec, tracker, engine, collect(threads=engine.threads), digests, data_dir)
     rehearser = Rehearser(setup)
     with closing(Invocation(setup, options.command, rehearser)) as invocation:
-        entries = yield from _decide(rehearser, chosen, entries, options)
+        if not options.keep_stale:
+            entries = yield from _decide(rehearser, chosen, entries)
         to_do = _select_to_do(entries, options)
         yield Planned(entries, to_do, len(closed), elsewhere)
         invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
@@ -121,42 +130,49 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         yield written
 
 
-def rehearse_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
+def rehearse_plan(
+    plan: Plan, *, tracker: Tracker, engine: Engine, data_dir: Path | None = None, rows: Sequence[str] = ()
+) -> Generator[Event, None, None]:
     """Rehearse the cells that have no rehearsal by today's code in this environment; train nothing.
 
-    The last events are `Planned`, with what `run_plan` would train, and `Forecast` where every such run has one.
+    The last event is `Rehearsed`; before it comes `Forecast` if every run that `run_plan` would train has a rehearsal.
+
+    Args:
+        plan: of an experiment.
+        tracker: stores the rehearsals.
+        engine: executes them.
+        data_dir: of datasets that do not ship with the package.
+        rows: the rows that are rehearsed; empty: all.
 
     Raises:
         DataError, SpecError, WeightsError, StoreError: as `run_plan`.
     """
-    digests = _find_checked_digests(plan, options)
+    digests = _find_checked_digests(plan, data_dir)
     check_fit(plan)
-    check_files(plan.spec.recipe.data, options.data_dir)
+    check_files(plan.spec.recipe.data, data_dir)
     tracker.prepare(plan.spec.name, measure=find_measure(plan.spec))
-    setup = Setup(plan.spec, tracker, engine, collect(threads=engine.threads), digests, options.data_dir)
-    chosen, rehearser = select_rows(plan, options.rows), Rehearser(setup)
+    setup = Setup(plan.spec, tracker, engine, collect(threads=engine.threads), digests, data_dir)
+    chosen, rehearser = select_rows(plan, rows), Rehearser(setup)
     check_sources(chosen.runs, tracker)
-    entries = yield from _decide(rehearser, chosen, read_ledger(chosen, tracker, digests), options)
+    entries = yield from _decide(rehearser, chosen, read_ledger(chosen, tracker, digests))
     yield from _rehearse(rehearser, plan, chosen.runs)
-    to_do = _select_to_do(entries, options)
-    yield Planned(entries, to_do, 0, (), rehearser.known)
+    to_do = list_missing(entries)
     failed = list_failed(to_do, rehearser.known)
     able = [run for run in to_do if run not in failed]
     yield from forecast(able, rehearser.known, entries, workers=engine.workers)
+    yield Rehearsed(entries, rehearser.known)
 
 
-def _find_checked_digests(plan: Plan, options: RunOptions) -> dict[str, Digests]:
-    check_plan(plan, data_dir=options.data_dir)
-    return find_digests(plan, data_dir=options.data_dir)
+def _find_checked_digests(plan: Plan, data_dir: Path | None) -> dict[str, Digests]:
+    check_plan(plan, data_dir=data_dir)
+    return find_digests(plan, data_dir=data_dir)
 
 
-def _decide(
-    rehearser: Rehearser, plan: Plan, entries: tuple[Entry, ...], options: RunOptions
-) -> Generator[Event, None, tuple[Entry, ...]]:
+def _decide(rehearser: Rehearser, plan: Plan, entries: tuple[Entry, ...]) -> Generator[Event, None, tuple[Entry, ...]]:
     """Rehearse until the plan's results of older code are attested or stale; the entries as they are then."""
     setup = rehearser.setup
     for _ in range(REHEARSALS_TO_DECIDE):
-        undecided = () if options.keep_stale else list_undecided(entries)
+        undecided = list_undecided(entries)
         if undecided:
             yield Rehearsing(undecided, decides=True)
             yield from rehearser.rehearse(undecided)
@@ -200,12 +216,8 @@ def check_results(folder: Path, name: str) -> None:
 
 
 def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[PlannedRun, ...]:
-    """What to train: one run for a cell and seed, however many rows show it."""
-    selected: dict[tuple[str, int], PlannedRun] = {}
-    for entry in entries:
-        if _is_to_do(entry, options):
-            selected.setdefault((entry.run.row.cell.id, entry.run.seed), entry.run)
-    return tuple(selected.values())
+    """The runs to train."""
+    return select_runs(entry for entry in entries if _is_to_do(entry, options))
 
 
 def _is_to_do(entry: Entry, options: RunOptions) -> bool:

@@ -110,18 +110,18 @@ def list_failed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> t
 def forecast(
     runs: Sequence[PlannedRun], known: Mapping[str, Rehearsal], entries: Iterable[Entry], *, workers: int
 ) -> Iterator[Forecast]:
-    """What the runs take on so many workers; nothing for short runs alone, or where a cell has no rehearsal.
+    """What the runs take on so many workers, short ones left out; nothing where a cell has no rehearsal.
 
     A cell of which the plan has results takes as long as these did, any other as long as its rehearsal expects.
     """
-    rehearsals = [known.get(run.row.cell.id) for run in runs]
+    cell_ids = [run.row.cell.id for run in runs if not is_short(run.row.cell)]
+    rehearsals = [known.get(cell_id) for cell_id in cell_ids]
     metrics = [made.metrics for made in rehearsals if made is not None and "seconds" in made.metrics]
-    if len(metrics) < len(runs) or all(is_short(run.row.cell) for run in runs):
+    if len(metrics) < len(cell_ids) or not metrics:
         return
     measured = _list_measured(entries)
-    expected = [
-        median(measured.get(run.row.cell.id, [each["seconds"]])) for run, each in zip(runs, metrics, strict=True)
-    ]
+    forecasts = [each["seconds"] for each in metrics]
+    expected = [median(measured.get(cell_id, [one])) for cell_id, one in zip(cell_ids, forecasts, strict=True)]
     yield Forecast(_schedule(expected, workers), max(each["peak_memory_gb"] for each in metrics))
 
 
