@@ -76,11 +76,6 @@ class Comparison:
     t_p: float | None = None
     sign_flip_p: float | None = None
 
-    @property
-    def has_spread(self) -> bool:
-        """Whether there are pairs enough for a verdict: one tells nothing of the noise."""
-        return self.n > 1
-
 
 def summarize(values: Sequence[float]) -> Summary:
     """Count, mean and standard deviation."""

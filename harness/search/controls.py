@@ -12,7 +12,7 @@ from harness.search.space import Space
 from harness.search.spec import WINNER
 from harness.statistics import compare
 from harness.table.column import Column, make_frame
-from harness.table.comparison import Compared, judge, make_comparison_columns
+from harness.table.comparison import Compared, judge_gains, make_comparison_columns
 from harness.table.selection import Replicates, is_comparable, is_thinned
 
 
@@ -45,7 +45,7 @@ def judge_controls(space: Space, replicates: Mapping[str, Replicates]) -> pd.Dat
     controls = [replicates[name] for name in space.spec.controls if name in replicates]
     comparable = [control for control in controls if is_comparable(winner, control)]
     comparisons = [compare(winner.scores, control.scores) for control in comparable]
-    judged = judge(measure, comparisons, [is_thinned(winner, control) for control in comparable])
+    judged = judge_gains(measure, comparisons, [is_thinned(winner, control) for control in comparable])
     lines = [
         Compared(control.row.name, None, verdict)
         for control, verdict in zip(comparable, judged, strict=True)

@@ -38,24 +38,33 @@ class HasJudged(Protocol):
         """The comparison of the row."""
 
 
-def judge(measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[Judged]:
-    """Holm over all comparisons of the table; a single pair has no verdict.
+def judge(
+    comparisons: Sequence[Comparison | None],
+    to_verdict: Callable[[float, float | None], str],
+    thinned: Sequence[bool] | None = None,
+) -> list[Judged]:
+    """Holm's correction over all comparisons, and their verdicts; one pair, or none, has no verdict.
 
-    What a bad outcome has thinned out is not resolved by the rest.
+    Args:
+        comparisons: None where nothing is paired.
+        to_verdict: of the mean difference and the corrected p-value, which is None where there is no test.
+        thinned: where a bad outcome has removed pairs: the remaining ones resolve nothing.
     """
     judged = []
-    for comparison, holm_p, is_thinned in zip(comparisons, correct(comparisons), thinned, strict=True):
-        if comparison is None or not comparison.has_spread:
-            judged.append(Judged(comparison))
+    corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
+    flags = thinned or [False] * len(comparisons)
+    for comparison, holm_p, is_thinned in zip(comparisons, corrected, flags, strict=True):
+        if comparison is None or comparison.n == 1:
+            verdict = ""
         else:
-            gain = measure.sign * comparison.delta
-            judged.append(Judged(comparison, holm_p, Verdict.UNRESOLVED if is_thinned else decide(gain, holm_p)))
+            verdict = to_verdict(comparison.delta, None if is_thinned else holm_p)
+        judged.append(Judged(comparison, holm_p, verdict))
     return judged
 
 
-def correct(comparisons: Sequence[Comparison | None]) -> list[float | None]:
-    """The p-values of all comparisons after Holm's correction."""
-    return holm([None if comparison is None else comparison.t_p for comparison in comparisons])
+def judge_gains(measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[Judged]:
+    """Whether the rows are better or worse by a measure; see `judge`."""
+    return judge(comparisons, lambda delta, holm_p: decide(measure.sign * delta, holm_p), thinned)
 
 
 def make_comparison_columns(

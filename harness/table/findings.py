@@ -14,7 +14,7 @@ from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
 from harness.statistics import ClaimVerdict, Comparison, Verdict, compare, decide, judge_claim
 from harness.table.column import Column, Grid, Kind, Place, make_frame, make_lines, select_shown, to_rows
-from harness.table.comparison import Compared, Judged, correct, make_comparison_columns
+from harness.table.comparison import Compared, judge, make_comparison_columns
 from harness.table.format import join
 from harness.table.selection import Replicates, is_comparable, is_thinned
 from harness.tasks import find_measure
@@ -110,14 +110,13 @@ def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
 
 def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
     comparisons = [_compare(*(rows.get(name) for name in claim.better)) for claim in plan.spec.claims]
-    judged, sign = [], find_measure(plan.spec).sign
-    for claim, comparison, holm_p in zip(plan.spec.claims, comparisons, correct(comparisons), strict=True):
-        thinned = is_thinned(*(rows[name] for name in claim.better if name in rows))
-        verdict = ""
-        if comparison is not None and comparison.has_spread:
-            verdict = judge_claim(sign * comparison.delta, None if thinned else holm_p)
-        judged.append(Compared(" better than ".join(claim.better), claim.source, Judged(comparison, holm_p, verdict)))
-    return judged
+    thinned = [is_thinned(*(rows[name] for name in claim.better if name in rows)) for claim in plan.spec.claims]
+    sign = find_measure(plan.spec).sign
+    judged = judge(comparisons, lambda delta, holm_p: judge_claim(sign * delta, holm_p), thinned)
+    return [
+        Compared(" better than ".join(claim.better), claim.source, verdict)
+        for claim, verdict in zip(plan.spec.claims, judged, strict=True)
+    ]
 
 
 def _compare(row: Replicates | None, other: Replicates | None) -> Comparison | None:
@@ -152,12 +151,7 @@ def _judge_effects(
     measured = np.array([[row.scores[seed] for seed in seeds] for row in rows]).reshape(len(rows), len(seeds))
     effects = estimate_effects(factors, points, measured)
     comparisons = [_to_comparison(effect, seeds) for effect in effects]
-    judged = [
-        Judged(comparison)
-        if comparison is None or not comparison.has_spread
-        else Judged(comparison, holm_p, DIRECTIONS[decide(comparison.delta, holm_p)])
-        for comparison, holm_p in zip(comparisons, correct(comparisons), strict=True)
-    ]
+    judged = judge(comparisons, lambda delta, holm_p: DIRECTIONS[decide(delta, holm_p)])
     return [
         Compared(
             " × ".join(_name(factors[factor], level, factor) for factor, level in effect.parts),

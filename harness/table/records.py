@@ -15,7 +15,7 @@ from harness.statistics import compare
 from harness.table.column import Column, Kind, make_frame, to_rows
 from harness.table.columns.levels import make_factor_columns
 from harness.table.columns.origin import PROVENANCE
-from harness.table.comparison import Compared, judge, make_comparison_columns
+from harness.table.comparison import Compared, judge_gains, make_comparison_columns
 from harness.table.entry import list_scores
 from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
 from harness.tasks import DEFAULT_MEASURE, list_measures
@@ -125,7 +125,7 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
         compare(row.scores, rows[baseline].scores) if is_comparable(row, rows[baseline]) else None
         for row in others.values()
     ]
-    judged = judge(measure, comparisons, [is_thinned(row, rows[baseline]) for row in others.values()])
+    judged = judge_gains(measure, comparisons, [is_thinned(row, rows[baseline]) for row in others.values()])
     compared = [Compared(name, baseline, verdict) for name, verdict in zip(others, judged, strict=True)]
     return make_frame(make_compared_columns(measure), compared)
 

@@ -14,7 +14,7 @@ from harness.statistics import Comparison, compare
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
-from harness.table.comparison import judge
+from harness.table.comparison import judge_gains
 from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks
 from harness.table.findings import Findings, make_findings
 from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
@@ -106,7 +106,7 @@ def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | Non
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
     thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
-    judged = judge(measure, [_compare(row, baseline) for row in rows], thinned)
+    judged = judge_gains(measure, [_compare(row, baseline) for row in rows], thinned)
     planned = [
         Entry(
             row.row.name,
