@@ -5,15 +5,16 @@ python -m tests.smoke_rehearsals      writes those of this environment to result
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from harness.data import data_digest
-from harness.engines.engine import Job, Returned
+from harness.engines.engine import Returned
 from harness.engines.local import LocalEngine
-from harness.execution.context import RunContext, execute_rehearsal
+from harness.execution.context import execute_rehearsal
+from harness.execution.ledger import find_digests
+from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRow, PlannedRun, make_plan
-from harness.provenance import code_digest, collect
+from harness.provenance import collect
 from harness.reading import is_search, list_experiments, load_spec
 from harness.trace import Rehearsal
 from harness.tracking import MlflowTracker
@@ -49,22 +50,13 @@ class Rehearsals:
         return self._folder / f"{cell_id}.pickle"
 
     def _execute(self, plan: Plan, rows: Iterable[PlannedRow]) -> Iterator[Rehearsal]:
-        provenance = collect(threads=self._engine.threads)
-        jobs = [_to_job(plan, row, provenance) for row in rows]
+        provenance, digests = collect(threads=self._engine.threads), find_digests(plan, data_dir=None)
+        setup = Setup(plan.spec, MlflowTracker("sqlite:///unused.db"), self._engine, provenance, digests, data_dir=None)
+        runs = [PlannedRun(row, SEED) for row in rows]
+        jobs = [setup.make_job(run.row.cell.id, execute_rehearsal, run, setup.make_context(run)) for run in runs]
         for event in self._engine.execute(jobs):
             if isinstance(event, Returned):
                 yield event.value
-
-
-def _to_job(plan: Plan, row: PlannedRow, provenance: Mapping[str, str]) -> Job:
-    cell = row.cell
-    digests = {
-        "code_digest": code_digest(cell),
-        "data_digest": data_digest(cell.data, cell.training, data_dir=None),
-    }
-    store = MlflowTracker("sqlite:///unused.db")
-    context = RunContext(store, plan.spec, "", {**provenance, **digests}, data_dir=None, threads=1)
-    return Job(cell.id, execute_rehearsal, (PlannedRun(row, SEED), context))
 
 
 def load_plan(experiment: str, *, recipe: str = "smoke") -> Plan:

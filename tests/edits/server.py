@@ -63,11 +63,11 @@ def rehearse(root: str, experiment: str, row: str, overrides: list[str]) -> dict
     import torch
 
     import harness
-    from harness.data import data_digest
     from harness.execution.context import RunContext
+    from harness.execution.ledger import Digester
     from harness.execution.rehearse import rehearse_cell
     from harness.plan import PlannedRun, find_row, make_plan
-    from harness.provenance import code_digest, collect
+    from harness.provenance import collect
     from harness.reading import load_spec
     from harness.tracking import MlflowTracker
 
@@ -75,13 +75,9 @@ def rehearse(root: str, experiment: str, row: str, overrides: list[str]) -> dict
     torch.set_num_threads(1)
     plan = make_plan(load_spec(Path(root, "experiments", f"{experiment}.yaml"), recipe="smoke", overrides=overrides))
     found = find_row(plan, row)
-    digests = {
-        "code_digest": code_digest(found.cell),
-        "data_digest": data_digest(found.cell.data, found.cell.training, data_dir=None),
-    }
-    context = RunContext(
-        MlflowTracker("sqlite:///unused.db"), plan.spec, "", {**collect(threads=1), **digests}, data_dir=None, threads=1
-    )
+    code, data = Digester(None).digest(found.cell)
+    provenance = {**collect(threads=1), "code_digest": code, "data_digest": data}
+    context = RunContext(MlflowTracker("sqlite:///unused.db"), plan.spec, "", provenance, data_dir=None, threads=1)
     made = rehearse_cell(PlannedRun(found, 0), context)
     return {"ended": f"{made.status} {made.detail}".strip(), "trace": made.digest, "code": made.code_digest}
 
