@@ -2,9 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -16,15 +21,25 @@ def temporary_folder(prefix: str = "harness-") -> Iterator[Path]:
         yield Path(folder)
 
 
-def write_atomically(path: Path, content: str) -> None:
-    """Write a file at once or not at all, and the folder that it lies in."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file at once or not at all, and the folder that it lies in; text is UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         Path(draft).chmod(0o644)
         Path(draft).replace(path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def write_arrays(path: Path, arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> Path:
+    """Write arrays to an `.npz` file, at once or not at all; it loads without executing code."""
+    import numpy as np
+
+    content = BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_atomically(path, content.getvalue())
+    return path

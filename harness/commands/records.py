@@ -34,18 +34,19 @@ def export_runs(plan: Plan, tracker: Tracker, results: Path, *, data_dir: Path |
     for entry in entries:
         record = entry.record
         if record is not None and record.run_id is not None and entry.standing.has_result:
-            run = _gather(plan, tracker, entry.run.row.name, record.run_id)
-            if entry.standing == Standing.ATTESTED:
-                run = _add_provenance(run, {ATTESTED_CODE: digests[record.cell_id][0]})
+            attested = {ATTESTED_CODE: digests[record.cell_id][0]} if entry.standing == Standing.ATTESTED else {}
+            run = _gather(plan, tracker, entry.run.row.name, record.run_id, attested)
             found.setdefault(run.origin, run)
     known = read_runs(path) if path.exists() else []
     return write_runs(path, merge_runs([found.values(), known]))
 
 
-def _gather(plan: Plan, tracker: Tracker, row: str, run_id: str) -> PortableRun:
+def _gather(plan: Plan, tracker: Tracker, row: str, run_id: str, attested: Mapping[str, str]) -> PortableRun:
+    """The run with this id as a row of the plan; `attested` is added to its provenance."""
     (stored,) = tracker.find_runs(run_id)
     details = tracker.read_details(run_id)
     assert stored.record is not None, "the ledger has ended runs alone"
+    provenance = {**stored.record.provenance, **attested}
     return PortableRun(
         origin=stored.origin,
         experiment=plan.spec.name,
@@ -55,13 +56,9 @@ def _gather(plan: Plan, tracker: Tracker, row: str, run_id: str) -> PortableRun:
         levels=stored.levels,
         config=details.config,
         started=stored.started,
-        record=replace(stored.record, row=row, curve=details.curve, run_id=None),
+        record=replace(stored.record, row=row, curve=details.curve, provenance=provenance, run_id=None),
         per_image=_read_predictions(tracker, run_id) if PREDICTIONS in details.artifacts else {},
     )
-
-
-def _add_provenance(run: PortableRun, values: Mapping[str, str]) -> PortableRun:
-    return replace(run, record=replace(run.record, provenance={**run.record.provenance, **values}))
 
 
 def _read_predictions(tracker: Tracker, run_id: str) -> Arrays:

@@ -5,9 +5,8 @@ import gc
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +18,7 @@ from harness.execution.context import RunContext
 from harness.execution.open_run import Measured, Opened, OpenRun, RunMessage, Traced, classify_signal
 from harness.execution.prepared import Prepared, measure_cost, prepare
 from harness.execution.source import WEIGHTS
-from harness.files import temporary_folder
+from harness.files import temporary_folder, write_arrays
 from harness.names import to_printable
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -132,10 +131,7 @@ def _log_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
 def _log_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
     """What was predicted for each test image becomes an artifact."""
     with temporary_folder() as folder:
-        predictions = folder / PREDICTIONS
-        arrays: dict[str, Any] = dict(tested.per_image)
-        np.savez_compressed(predictions, **arrays)
-        tracker.log_file(run_id, predictions)
+        tracker.log_file(run_id, write_arrays(folder / PREDICTIONS, tested.per_image))
 
 
 def classify(error: Exception, kills: OutOfMemoryKills) -> Ended:

@@ -15,11 +15,9 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-import numpy as np
-
 from harness.credentials import hide_credentials
 from harness.errors import StoreError
-from harness.files import temporary_folder
+from harness.files import temporary_folder, write_arrays
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -153,9 +151,7 @@ class MlflowTracker:
         """Create the database and the experiment, before any worker starts: MLflow breaks when workers do it."""
         self.store.create()
         self.store.relocate()
-        if self._find_experiment(experiment) is None:
-            self._create_experiment(experiment)
-        experiment_id = self._require_experiment(experiment)
+        experiment_id = self._ensure_experiment(experiment)
         if self._find_measure(experiment_id) != measure.name:
             self._client.set_experiment_tag(experiment_id, MEASURE_TAG, measure.name)
         self._publish_view(experiment_id)
@@ -410,48 +406,43 @@ class MlflowTracker:
 
     @_guarded
     def import_run(self, run: PortableRun) -> bool:
-        """A run, or a light copy where the store has it in another experiment; its outcome is written last."""
+        """Store a run, or a light copy of it if another experiment has it; its outcome is written last.
+
+        What an interruption leaves has no outcome, or another one, and is not taken for the run.
+        """
         self.store.create()
-        if self._find_experiment(run.experiment) is None:
-            self._create_experiment(run.experiment)
-        known = self._find_origin(run.origin)
-        experiment_id = self._require_experiment(run.experiment)
+        experiment_id, record = self._ensure_experiment(run.experiment), run.record
+        known = [found for found in self._find_origin(run.origin) if to_status(found) == record.status]
         if any(found.info.experiment_id == experiment_id for found in known):
             return False
-        record = run.record
         kind = {"kind": "reused", "reused_from": known[0].info.run_id} if known else {"kind": "run"}
         run_id = self._create_run(
             run.experiment,
             f"{record.row} seed {record.seed}",
-            tags={**kind, **to_imported_tags(run)},
+            tags={**kind, **to_imported_tags(run), **to_process_tags(ProcessIdentity.current())},
             params=to_imported_params(run),
             started=run.started,
         )
-        points = to_imported_metrics(run)
-        for start in range(0, len(points), METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        self._log_points(run_id, to_imported_metrics(run))
         if not known:
             self._artifacts.log_text(run_id, json.dumps(run.config, indent=2), CONFIG)
-            with temporary_folder() as folder:
-                if run.per_image:
-                    np.savez_compressed(folder / PREDICTIONS, allow_pickle=False, **run.per_image)
-                    self._artifacts.log(run_id, folder / PREDICTIONS)
+            if run.per_image:
+                with temporary_folder() as folder:
+                    self._artifacts.log(run_id, write_arrays(folder / PREDICTIONS, run.per_image))
         self._write(run_id, tags=to_outcome_tags(record))
         self._client.set_terminated(run_id, MLFLOW_STATUS[record.status], end_time=round(1000 * record.end_time))
         return True
 
     def _find_origin(self, origin: str) -> "list[Run]":
-        """The ended runs that are, or were imported from, the run with this id."""
+        """The runs that are, or were imported from, the run with this id."""
         imported = self._search(self._experiment_ids(), f"tags.{ORIGIN} = '{origin}'")
         own = find_run(self._client, origin)
-        return [run for run in (*([] if own is None else [own]), *imported) if to_status(run) is not None]
+        return imported if own is None else [own, *imported]
 
     @_guarded
     def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
         """Keep a rehearsal, called after its row."""
-        if self._find_experiment(REHEARSALS) is None:
-            self._create_experiment(REHEARSALS)
-        experiment_id = self._require_experiment(REHEARSALS)
+        experiment_id = self._ensure_experiment(REHEARSALS)
         name = f"{row} seed {rehearsal.seed}"
         write_rehearsal(rehearsal, name, experiment_id=experiment_id, client=self._client, artifacts=self._artifacts)
 
@@ -489,6 +480,12 @@ class MlflowTracker:
         found = self._find_experiment(name)
         assert found is not None, f"prepare({name!r}) comes first"
         return found
+
+    def _ensure_experiment(self, name: str) -> str:
+        """The id of an experiment, which is created if it is missing."""
+        if self._find_experiment(name) is None:
+            self._create_experiment(name)
+        return self._require_experiment(name)
 
     def _create_experiment(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -536,12 +533,14 @@ class MlflowTracker:
         tags = {name: tag for name, tag in {**kept, **own}.items() if name not in outcome}
         run_id = self._create_run(spec.name, to_run_name(run), tags=tags, params=to_params(run, spec))
         self._log_dataset(run_id, run, provenance)
-        points = [point for metric in source.data.metrics for point in self._history(source, metric)]
-        for start in range(0, len(points), METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        self._log_points(run_id, [point for metric in source.data.metrics for point in self._history(source, metric)])
         self._write(run_id, tags=outcome)
         self._client.set_terminated(run_id, source.info.status, end_time=source.info.end_time)
         return run_id
+
+    def _log_points(self, run_id: str, points: "Sequence[Metric]") -> None:
+        for start in range(0, len(points), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
 
     def _log_dataset(self, run_id: str, run: PlannedRun, provenance: Mapping[str, str]) -> None:
         """Again where it fails: MLflow breaks when two writers are the first to name a dataset; then it is there."""

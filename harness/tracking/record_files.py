@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from harness.errors import Cause, StoreError
-from harness.files import temporary_folder, write_atomically
+from harness.files import write_arrays, write_atomically
 from harness.record import EpochMetrics, Record, RunStatus
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
@@ -29,9 +29,11 @@ class PortableRun:
 
     Attributes:
         origin: the id of the run in the store where it was trained: two runs of the same origin are one.
-        experiment: the experiment in whose table it stands here; its title.
-        recipe: with the `--set` pairs that it was made with in `overrides`.
-        levels: of each factor, as people read them.
+        experiment: name of the experiment whose table has the run.
+        title: title of that experiment.
+        recipe: name of the recipe.
+        overrides: the `--set` pairs.
+        levels: the level of each factor, as text.
         config: the resolved config, as in the artifact `config.json`.
         started: seconds since the epoch.
         record: with its whole curve and without an id.
@@ -57,12 +59,7 @@ def write_runs(path: Path, runs: Iterable[PortableRun]) -> tuple[Path, ...]:
     arrays = {
         f"{run.origin}/{name}": _shrink(values) for run in ordered for name, values in sorted(run.per_image.items())
     }
-    beside = path.with_suffix(".npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder() as folder:
-        draft = folder / beside.name
-        np.savez_compressed(draft, allow_pickle=False, **arrays)
-        beside.write_bytes(draft.read_bytes())
+    beside = write_arrays(path.with_suffix(".npz"), arrays)
     write_atomically(path, "".join(f"{line}\n" for line in lines))
     return path, beside
 
@@ -74,13 +71,15 @@ def read_runs(path: Path) -> list[PortableRun]:
         StoreError: a file is missing or damaged; the message names it and the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # names may have other line breaks
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise StoreError(f"the record file {path} cannot be read: {reason}") from None
     arrays = _read_arrays(path.with_suffix(".npz"))
     runs = []
     for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
         try:
             runs.append(_to_run(json.loads(line), arrays))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -236,6 +236,23 @@ def run_id(experiment: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("run_id")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(("import", "none.jsonl"), "the record file none.jsonl cannot be read: No such file", id="no file"),
+        pytest.param(("import", "two.yaml"), "two.yaml:1: not a run", id="another file"),
+        pytest.param(("export", "tow.yaml"), "tow.yaml", id="no experiment"),
+        pytest.param(("merge", "two.jsonl"), "merge needs --output", id="nowhere to write"),
+        pytest.param(("export", "two.yaml", "--output", "x.jsonl"), "export and import take none", id="an output"),
+    ],
+)
+def test_a_mistake_with_records_gets_one_message(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in fail(capsys, "records", *arguments)
+
+
+@pytest.mark.usefixtures("run_id")
 def test_a_table_for_scripts_has_the_columns_of_the_csv(capsys: pytest.CaptureFixture[str]) -> None:
     table = read_json(capsys, "table", "two.yaml")
     assert set(table) == {

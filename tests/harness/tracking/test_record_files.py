@@ -10,6 +10,7 @@ from harness.errors import Cause, StoreError
 from harness.plan import Plan
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.tracking import PREDICTIONS, MlflowTracker
+from harness.tracking.process import ProcessIdentity
 from harness.tracking.record_files import PortableRun, merge_runs, read_runs, write_runs
 from harness.tracking.translation import to_config
 
@@ -65,6 +66,13 @@ def test_equal_runs_give_equal_bytes_in_whatever_order(small_plan: Plan, tmp_pat
     first = write_runs(tmp_path / "a.jsonl", runs)
     second = write_runs(tmp_path / "b.jsonl", read_runs(first[0])[::-1])
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_no_runs_and_unusual_names_come_back(small_plan: Plan, tmp_path: Path) -> None:
+    assert read_runs(write_runs(tmp_path / "none.jsonl", [])[0]) == []
+    run = make_run(small_plan, row="a\u2028b\x85c", status_detail="two\nlines")
+    (known,) = read_runs(write_runs(tmp_path / "names.jsonl", [run])[0])
+    assert_equal(known, run)
 
 
 def test_a_run_in_two_files_counts_once_and_the_newest_of_a_seed_stays(small_plan: Plan) -> None:
@@ -127,6 +135,25 @@ def test_a_store_takes_a_run_once_with_all_that_is_known_of_it(
     assert tracker.read_details(record.run_id).config == json.loads(json.dumps(run.config))
     with np.load(tracker.fetch_file(record.run_id, PREDICTIONS, tmp_path)) as arrays:
         assert list(arrays["predictions"]) == [3, 1, 9]
+
+
+def test_an_import_that_is_interrupted_is_made_again(
+    tracking_uri: str, small_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, run = MlflowTracker(tracking_uri), make_run(small_plan)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tracker._artifacts, "log_text", interrupt)
+        tracker.import_run(run)
+    assert tracker.ledger([run.record.cell_id]) == []
+    monkeypatch.setattr(ProcessIdentity, "is_gone", property(lambda _: True))
+    tracker.close_dead_runs()
+    assert tracker.import_run(run)
+    statuses = [record.status for record in tracker.ledger([run.record.cell_id])]
+    assert sorted(statuses) == [RunStatus.INTERRUPTED, RunStatus.OK]
 
 
 def test_a_run_in_the_table_of_a_second_experiment_is_stored_as_a_copy(tracking_uri: str, small_plan: Plan) -> None:
