@@ -116,8 +116,9 @@ def compare(
 ) -> pd.DataFrame:
     """Compare every row of an experiment with one of them, seed by seed, by the measure that decides.
 
-    A difference has its 95 % Student-t interval, the p-value of the paired t-test, the same after Holm's correction
-    over all rows, the exact sign-flip p-value and a verdict, all as in a table. Floors are not compared.
+    A difference has its simultaneous 95 % interval, its p-value by Dunnett's step-down test, the p-value of the paired
+    t-test, the same after Holm's correction, the exact sign-flip p-value and a verdict, all as in a table. Floors are
+    not compared.
 
     Args:
         records: of `read_records`, or some lines of it, or an experiment.

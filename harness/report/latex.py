@@ -69,12 +69,11 @@ def _to_caption(results: Results) -> str:
     parts = [f"{spec.title}, recipe {name_recipe(spec)}."]
     counted = f"n = {spec.seeds}" if is_complete(frame) else f"n of {spec.seeds}"
     told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
-    tests = int(frame["holm_p"].notna().sum())
+    tests = int(frame["p"].notna().sum())
     if "delta" in spec.columns and tests:
         told.append(
-            f"Δ is the mean difference to {spec.baseline} seed by seed with its 95 % Student-t interval, and bold are "
-            "the verdicts for which the paired t-test rejects equality at 5 % after Holm's correction over "
-            f"{count_noun(tests, 'comparison')}"
+            f"Δ is the difference to {spec.baseline} over equal seeds with its simultaneous 95 % interval; bold "
+            f"verdicts are proven at 5 % by Dunnett's step-down test over {count_noun(tests, 'comparison')}"
         )
     elif "delta" in spec.columns:
         told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")

@@ -93,18 +93,19 @@ def to_notes(results: Results) -> Iterator[str]:
 def _to_finding_notes(findings: Findings) -> Iterator[str]:
     claims, effects = findings.claims.frame, findings.effects.frame
     if not claims.empty:
-        tests = int(claims["holm_p"].notna().sum())
+        tests = int(claims["p"].notna().sum())
         yield (
-            "**Claims** are the paper's: reproduced or contradicted only where the paired t-test rejects equality at "
-            f"5 % after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, otherwise "
-            "unresolved."
+            "**Claims** are the paper's: reproduced or contradicted where the t-test with the table's error rejects "
+            f"equality at 5 % after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, "
+            "otherwise unresolved. Intervals hold together with 95 % (Bonferroni)."
         )
     if not effects.empty:
         yield (
             "**Effects**: what a level adds over its factor's first level (a term: switched on, over off) on average "
             "over all levels of the other factors; of two, by how much the one changes what the other adds. Estimated "
-            "seed by seed by a linear model of all factors and pairs of factors with effect coding; the interval is "
-            "Student's t over seeds, the verdict by Holm over all effects. `—`: what was measured does not tell it."
+            "by a linear model of all factors and pairs of factors with effect coding, with the error of all rows; "
+            "intervals hold together with 95 % (Bonferroni), verdicts are by Holm over all effects. `—`: what was "
+            "measured does not tell it."
         )
     if findings.left_out and not effects.empty:
         left_out = escape_markdown("; ".join(findings.left_out))

@@ -10,7 +10,7 @@ from harness.measure import Measure
 from harness.plan import PlannedRow, SkippedRow
 from harness.search.space import Space
 from harness.search.spec import WINNER
-from harness.statistics import compare
+from harness.statistics import Family, compare_contrasts
 from harness.table.column import Column, make_frame
 from harness.table.comparison import Compared, judge_gains, make_comparison_columns
 from harness.table.selection import Replicates, is_comparable, is_thinned
@@ -36,19 +36,22 @@ def make_control_columns(measure: Measure) -> tuple[Column[Compared], ...]:
 
 
 def judge_controls(space: Space, replicates: Mapping[str, Replicates]) -> pd.DataFrame:
-    """The winner less each control, seed by seed, with 95 % Student-t intervals and Holm's correction over them.
+    """The winner less each control, with simultaneous 95 % intervals and verdicts as in a table.
 
     As in a table, rows of different images or code are not compared, and what a bad outcome has thinned out is
     unresolved.
     """
     winner, measure = replicates[WINNER], replicates[WINNER].measure
-    controls = [replicates[name] for name in space.spec.controls if name in replicates]
-    comparable = [control for control in controls if is_comparable(winner, control)]
-    comparisons = [compare(winner.scores, control.scores) for control in comparable]
-    judged = judge_gains(measure, comparisons, [is_thinned(winner, control) for control in comparable])
+    named = [replicates[name] for name in space.spec.controls if name in replicates]
+    controls = [control for control in named if is_comparable(winner, control)]
+    scores = {row.row.name: row.blocks for row in (winner, *controls)}
+    contrasts = [{WINNER: 1.0, control.row.name: -1.0} for control in controls]
+    comparisons = compare_contrasts(scores, contrasts, Family.DUNNETT)
+    thinned = [is_thinned(winner, control) for control in controls]
+    judged = judge_gains(measure, comparisons, thinned, measure.relevant_gain)
     lines = [
         Compared(control.row.name, None, verdict)
-        for control, verdict in zip(comparable, judged, strict=True)
+        for control, verdict in zip(controls, judged, strict=True)
         if verdict.comparison is not None
     ]
     return make_frame(make_control_columns(measure), lines)

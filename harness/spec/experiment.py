@@ -125,6 +125,7 @@ class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
     `measure` is the score that decides: differences, verdicts and claims are of it. None: the first of the task's.
+    `margin` is the largest difference that does not matter, in the unit of that measure; None: its relevant gain.
     `columns` may name any measure of the task; `score` is the deciding one.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
@@ -143,6 +144,7 @@ class ExperimentSpec(Spec):
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
     measure: str | None = None
+    margin: PositiveFloat | None = None
     columns: Annotated[tuple[str, ...], OneOrMore] = ("params", "macs", "throughput", SCORE, "delta")
     plots: Annotated[tuple[Plot, ...], OneOrMore] = ()
     published: dict[Name, PublishedSpec] = {}

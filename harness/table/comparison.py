@@ -1,24 +1,31 @@
 """Verdicts over several comparisons, and the columns that every table of comparisons has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pandas as pd
 
 from harness.measure import Measure
-from harness.statistics import Comparison, Verdict, decide, holm
+from harness.statistics import ALPHA, Comparison, Verdict, compare, decide
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.format import show_in_math, show_number
+from harness.table.selection import Runs, is_comparable
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A comparison with its corrected p-value and what that says; `comparison` is None where nothing is paired."""
+    """A comparison with its verdict; `comparison` is None where nothing is paired."""
 
     comparison: Comparison | None = None
-    holm_p: float | None = None
     verdict: str = ""
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether Holm's correction of the paired t-test would have decided otherwise."""
+        if self.comparison is None or self.comparison.p is None or self.comparison.holm_p is None:
+            return False
+        return (self.comparison.p < ALPHA) != (self.comparison.holm_p < ALPHA)
 
 
 @dataclass(frozen=True)
@@ -38,40 +45,51 @@ class HasJudged(Protocol):
         """The comparison of the row."""
 
 
+def compare_rows(rows: Mapping[str, Runs], baseline: str) -> dict[str, Comparison | None]:
+    """Every row less the baseline; None for rows of other images, code or environment than the baseline's."""
+    comparable = {name: row.blocks for name, row in rows.items() if is_comparable(row, rows[baseline])}
+    found = compare(comparable, baseline) if baseline in comparable else {}
+    return {name: found.get(name) for name in rows}
+
+
 def judge(
     comparisons: Sequence[Comparison | None],
-    to_verdict: Callable[[float, float | None], str],
+    to_verdict: Callable[[Comparison], str],
     thinned: Sequence[bool] | None = None,
 ) -> list[Judged]:
-    """Holm's correction over all comparisons, and their verdicts; one pair, or none, has no verdict.
+    """The verdict on each comparison; one pair, or none, has no verdict.
 
     Args:
         comparisons: None where nothing is paired.
-        to_verdict: of the mean difference and the corrected p-value, which is None where there is no test.
+        to_verdict: of a comparison.
         thinned: where a bad outcome has removed pairs: the remaining ones resolve nothing.
     """
     judged = []
-    corrected = holm([None if comparison is None else comparison.t_p for comparison in comparisons])
     flags = thinned or [False] * len(comparisons)
-    for comparison, holm_p, is_thinned in zip(comparisons, corrected, flags, strict=True):
+    for comparison, is_thinned in zip(comparisons, flags, strict=True):
         if comparison is None or comparison.n == 1:
-            verdict = ""
+            judged.append(Judged(comparison))
         else:
-            verdict = to_verdict(comparison.delta, None if is_thinned else holm_p)
-        judged.append(Judged(comparison, holm_p, verdict))
+            judged.append(Judged(comparison, Verdict.UNRESOLVED if is_thinned else to_verdict(comparison)))
     return judged
 
 
-def judge_gains(measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool]) -> list[Judged]:
-    """Whether the rows are better or worse by a measure; see `judge`."""
-    return judge(comparisons, lambda delta, holm_p: decide(measure.sign * delta, holm_p), thinned)
+def judge_gains(
+    measure: Measure, comparisons: Sequence[Comparison | None], thinned: Sequence[bool], margin: float
+) -> list[Judged]:
+    """Whether the rows are better, worse or equivalent by a measure; see `judge`."""
+
+    def to_verdict(item: Comparison) -> str:
+        return decide(measure.sign * item.delta, item.p, item.interval, margin)
+
+    return judge(comparisons, to_verdict, thinned)
 
 
 def make_comparison_columns(
     measure: Measure,
     *,
     title: str = "Δ [95 %]",
-    proven: Sequence[str] = (Verdict.BETTER, Verdict.WORSE),
+    proven: Sequence[str] = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT),
     key: str = "",
     note: Note | None = None,
 ) -> dict[str, Column[HasJudged]]:
@@ -119,8 +137,11 @@ def make_comparison_columns(
         delta,
         Column("delta_low", _read(lambda comparison: comparison.low), Kind.NUMBER),
         Column("delta_high", _read(lambda comparison: comparison.high), Kind.NUMBER),
+        Column("standard_error", _read(lambda comparison: comparison.error), Kind.NUMBER),
+        Column("df", _read(lambda comparison: comparison.df), Kind.NUMBER),
+        Column("p", _read(lambda comparison: comparison.p), Kind.NUMBER),
         Column("t_p", _read(lambda comparison: comparison.t_p), Kind.NUMBER),
-        Column("holm_p", lambda item: item.judged.holm_p, Kind.NUMBER),
+        Column("holm_p", _read(lambda comparison: comparison.holm_p), Kind.NUMBER),
         sign_flip,
         verdict,
     )

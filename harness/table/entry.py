@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from statistics import fmean
 
 from harness.attestation import ATTESTED, UNATTESTED
@@ -11,7 +12,7 @@ from harness.measure import Measure
 from harness.plan import PlannedRow
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec, PublishedSpec
-from harness.statistics import average_curves, compare_expectation, is_under_trained
+from harness.statistics import average_curves, is_under_trained
 from harness.table.comparison import Judged
 from harness.table.reason import AT_CHANCE, Outcome, describe_outcome, is_run_at_chance
 from harness.table.selection import Replicates, Runs, is_paired_in_environments
@@ -23,6 +24,11 @@ SKIPPED, QUOTED = "skipped", "quoted"
 ALSO_CHANGES = "also changes"
 """The mark of a row that differs from the baseline in more than its levels, as it declares."""
 
+OWN_VARIANCE = "own variance"
+"""The mark of a row whose noise is out of line with that of the others."""
+
+DISPUTED = "t-test disagrees"
+"""The mark of a row of which the paired t-test, by its runs and the baseline's alone, would have said another thing."""
 
 UNCOMPARED = Judged()
 
@@ -112,6 +118,21 @@ class Entry:
         return tuple(dict.fromkeys(r.provenance[name] for r in self.records if name in r.provenance))
 
 
+class Agreement(StrEnum):
+    """Whether the outcome of a row is the one that the paper reports in words."""
+
+    AS_PUBLISHED = "as published"
+    DIFFERS = "differs"
+
+
+def compare_expectation(expected: RunStatus, statuses: Iterable[RunStatus]) -> Agreement | None:
+    """Whether every replicate that has a result ended as the paper says; None where none has one."""
+    results = [status for status in statuses if status.is_result]
+    if not results:
+        return None
+    return Agreement.AS_PUBLISHED if all(status == expected for status in results) else Agreement.DIFFERS
+
+
 def average(records: Iterable[Record], metric: str) -> float | None:
     """The mean over the records that have a metric."""
     values = [record.metrics[metric] for record in records if metric in record.metrics]
@@ -159,6 +180,14 @@ def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpe
         "at the ceiling": _is_at_ceiling(row, spec.recipe.data.test_images),
     }
     yield from (mark for mark, applies in marks.items() if applies)
+
+
+def list_test_marks(judged: Judged) -> Iterator[str]:
+    """What a reader has to know of a row's verdict."""
+    if judged.comparison is not None and judged.comparison.has_own_variance:
+        yield OWN_VARIANCE
+    if judged.is_disputed:
+        yield DISPUTED
 
 
 def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:

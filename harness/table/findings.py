@@ -3,16 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.factorial import Effect, estimate_effects
 from harness.plan import Plan
 from harness.rows import SUBSETS, list_combinations, list_levels, name_level
 from harness.spec import FactorsSpec
-from harness.statistics import ClaimVerdict, Comparison, Verdict, compare, decide, judge_claim
+from harness.statistics import (
+    ClaimVerdict,
+    Effect,
+    Family,
+    Verdict,
+    compare_contrasts,
+    decide,
+    estimate_effects,
+    judge_claim,
+)
 from harness.table.column import Column, Grid, Kind, Place, make_frame, make_lines, select_shown, to_rows
 from harness.table.comparison import Compared, judge, make_comparison_columns
 from harness.table.format import join
@@ -109,21 +118,22 @@ def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
 
 
 def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
-    comparisons = [_compare(*(rows.get(name) for name in claim.better)) for claim in plan.spec.claims]
-    thinned = [is_thinned(*(rows[name] for name in claim.better if name in rows)) for claim in plan.spec.claims]
-    sign = find_measure(plan.spec).sign
-    judged = judge(comparisons, lambda delta, holm_p: judge_claim(sign * delta, holm_p), thinned)
+    claims, sign = plan.spec.claims, find_measure(plan.spec).sign
+    scores = {name: row.blocks for name, row in rows.items() if not row.row.is_floor}
+    contrasts = [{better: 1.0, worse: -1.0} for better, worse in (claim.better for claim in claims)]
+    is_possible = [all(name in rows for name in claim.better) for claim in claims]
+    comparable = [
+        possible and is_comparable(*(rows[name] for name in claim.better))
+        for possible, claim in zip(is_possible, claims, strict=True)
+    ]
+    compared = iter(compare_contrasts(scores, [*compress(contrasts, comparable)], Family.HOLM))
+    comparisons = [next(compared) if each else None for each in comparable]
+    thinned = [is_thinned(*(rows[name] for name in claim.better if name in rows)) for claim in claims]
+    judged = judge(comparisons, lambda item: judge_claim(sign * item.delta, item.p), thinned)
     return [
         Compared(" better than ".join(claim.better), claim.source, verdict)
-        for claim, verdict in zip(plan.spec.claims, judged, strict=True)
+        for claim, verdict in zip(claims, judged, strict=True)
     ]
-
-
-def _compare(row: Replicates | None, other: Replicates | None) -> Comparison | None:
-    """Seed by seed; None where a row is skipped, or was made with other code or data."""
-    if row is None or other is None or not is_comparable(row, other):
-        return None
-    return compare(row.scores, other.scores)
 
 
 def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[str, Replicates]:
@@ -147,11 +157,13 @@ def _make_design(stated: FactorsSpec, rows: Iterable[str]) -> tuple[dict[str, tu
 def _judge_effects(
     factors: Mapping[str, tuple[str, ...]], points: Sequence[Mapping[str, str]], rows: Sequence[Replicates]
 ) -> list[Compared]:
-    seeds = sorted(set.intersection(*(set(row.scores) for row in rows))) if rows else []
-    measured = np.array([[row.scores[seed] for seed in seeds] for row in rows]).reshape(len(rows), len(seeds))
-    effects = estimate_effects(factors, points, measured)
-    comparisons = [_to_comparison(effect, seeds) for effect in effects]
-    judged = judge(comparisons, lambda delta, holm_p: DIRECTIONS[decide(delta, holm_p)])
+    names = [row.row.name for row in rows]
+    effects = estimate_effects(factors, points, np.eye(len(rows)))
+    contrasts = [_to_contrast(effect, names) for effect in effects]
+    known = [contrast for contrast in contrasts if contrast is not None]
+    compared = iter(compare_contrasts({row.row.name: row.blocks for row in rows}, known, Family.HOLM))
+    comparisons = [None if contrast is None else next(compared) for contrast in contrasts]
+    judged = judge(comparisons, lambda item: DIRECTIONS[decide(item.delta, item.p)])
     return [
         Compared(
             " × ".join(_name(factors[factor], level, factor) for factor, level in effect.parts),
@@ -167,8 +179,6 @@ def _name(levels: Sequence[str], level: str, factor: str) -> str:
     return factor if level == ON else f"{level} vs {levels[0]}"
 
 
-def _to_comparison(effect: Effect, seeds: Sequence[int]) -> Comparison | None:
-    """An effect has a value a seed, and is compared with none at all."""
-    if effect.values is None:
-        return None
-    return compare(dict(zip(seeds, effect.values, strict=True)), dict.fromkeys(seeds, 0.0))
+def _to_contrast(effect: Effect, rows: Sequence[str]) -> dict[str, float] | None:
+    """An effect as weights of all rows; None where the measured combinations do not tell it."""
+    return None if effect.values is None else dict(zip(rows, effect.values, strict=True))

@@ -11,13 +11,12 @@ from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
-from harness.statistics import compare
 from harness.table.column import Column, Kind, make_frame, to_rows
 from harness.table.columns.levels import make_factor_columns
 from harness.table.columns.origin import PROVENANCE
-from harness.table.comparison import Compared, judge_gains, make_comparison_columns
+from harness.table.comparison import Compared, compare_rows, judge_gains, make_comparison_columns
 from harness.table.entry import list_scores
-from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
+from harness.table.selection import Replicates, Runs, is_thinned, select_replicates
 from harness.tasks import DEFAULT_MEASURE, list_measures
 from paradigms.facts import unknown_name
 
@@ -120,12 +119,11 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
     rows = {str(name): _to_runs(lines, measure) for name, lines in groups}
     if rows and baseline not in rows:
         raise ValueError(unknown_name("row", baseline, tuple(rows)))
-    others = {name: row for name, row in rows.items() if name != baseline}
-    comparisons = [
-        compare(row.scores, rows[baseline].scores) if is_comparable(row, rows[baseline]) else None
-        for row in others.values()
-    ]
-    judged = judge_gains(measure, comparisons, [is_thinned(row, rows[baseline]) for row in others.values()])
+    others = [name for name in rows if name != baseline]
+    compared_rows = compare_rows(rows, baseline) if rows else {}
+    comparisons = [compared_rows[name] for name in others]
+    thinned = [is_thinned(rows[name], rows[baseline]) for name in others]
+    judged = judge_gains(measure, comparisons, thinned, measure.relevant_gain)
     compared = [Compared(name, baseline, verdict) for name, verdict in zip(others, judged, strict=True)]
     return make_frame(make_compared_columns(measure), compared)
 

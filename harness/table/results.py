@@ -10,15 +10,15 @@ from harness.attestation import Digests
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record
-from harness.statistics import Comparison, compare
+from harness.statistics import Comparison, Outlook, Verdict, find_outlook
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
-from harness.table.comparison import judge_gains
-from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks
+from harness.table.comparison import compare_rows, judge_gains
+from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks, list_test_marks
 from harness.table.findings import Findings, make_findings
-from harness.table.selection import Replicates, Runs, is_comparable, is_thinned, select_replicates
-from harness.tasks import find_measure, list_measures
+from harness.table.selection import Replicates, Runs, is_thinned, select_replicates
+from harness.tasks import find_margin, find_measure, list_measures
 
 FLOORS_TITLE = "floors:"
 
@@ -35,6 +35,7 @@ class Results:
         frame: one row per row of the experiment, floors last; its cells have the types of the columns.
         findings: claims and effects.
         replicates: the records that stand in each planned row, by its name.
+        outlook: what the seeds of the table are worth; None where nothing has been tested.
     """
 
     plan: Plan
@@ -42,6 +43,7 @@ class Results:
     frame: pd.DataFrame
     findings: Findings
     replicates: Mapping[str, Replicates]
+    outlook: Outlook | None
 
     @property
     def measure(self) -> Measure:
@@ -98,7 +100,9 @@ def make_results(
     columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
     by_name = {row.row.name: row for row in rows}
     entries = _list_entries(plan, rows, by_name.get(plan.spec.baseline), sizes or {})
-    return Results(plan, columns, make_frame(columns, entries), make_findings(plan, by_name), by_name)
+    frame = make_frame(columns, entries)
+    outlook = _find_outlook(plan, by_name, frame)
+    return Results(plan, columns, frame, make_findings(plan, by_name), by_name, outlook)
 
 
 def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | None, sizes: Sizes) -> list[Entry]:
@@ -106,7 +110,8 @@ def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | Non
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
     thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
-    judged = judge_gains(measure, [_compare(row, baseline) for row in rows], thinned)
+    compared = _compare(rows, spec.baseline)
+    judged = judge_gains(measure, [compared.get(row.row.name) for row in rows], thinned, find_margin(spec))
     planned = [
         Entry(
             row.row.name,
@@ -117,7 +122,7 @@ def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | Non
             verdict,
             find_size(row, sizes),
             base_params,
-            marks=tuple(list_marks(row, baseline, spec)),
+            marks=(*list_marks(row, baseline, spec), *list_test_marks(verdict)),
         )
         for row, verdict in zip(rows, judged, strict=True)
     ]
@@ -130,8 +135,15 @@ def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | Non
     return [*shown, *(entry for entry in planned if entry.is_floor)]
 
 
-def _compare(row: Replicates, baseline: Replicates | None) -> Comparison | None:
-    """Seed by seed; not with itself, not for floors, not over two versions of data or code, or two environments."""
-    if baseline is None or row is baseline or row.row.is_floor or not is_comparable(row, baseline):
-        return None
-    return compare(row.scores, baseline.scores)
+def _compare(rows: Iterable[Replicates], baseline: str) -> dict[str, Comparison | None]:
+    """Every row but floors less the baseline."""
+    compared = {row.row.name: row for row in rows if not row.row.is_floor}
+    return compare_rows(compared, baseline) if baseline in compared else {}
+
+
+def _find_outlook(plan: Plan, rows: Mapping[str, Replicates], frame: pd.DataFrame) -> Outlook | None:
+    """What the runs of the table are worth."""
+    compared = {name: item for name, item in _compare(rows.values(), plan.spec.baseline).items() if item is not None}
+    verdicts = {name: Verdict(verdict) for name, verdict in zip(frame["row"], frame["verdict"], strict=True) if verdict}
+    scores = {name: row.blocks for name, row in rows.items()}
+    return find_outlook(scores, plan.spec.baseline, compared, verdicts, find_margin(plan.spec))

@@ -1,6 +1,6 @@
 """Selects the records of a row: one per seed, all of one version of code and data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.attestation import Digests, get_digests
@@ -31,6 +31,14 @@ class Runs:
     def scores(self) -> dict[int, float]:
         """The measure on the test set, by seed."""
         return {record.seed: record.metrics[self.measure.test] for record in self.ok}
+
+    @property
+    def blocks(self) -> dict[Hashable, float]:
+        """The measure on the test set by what paired runs share: seed, images, and whether they are stale."""
+        return {
+            (seed, get_images(get_digests(self.records[seed])[1]), self.is_stale): score
+            for seed, score in self.scores.items()
+        }
 
     @property
     def versions(self) -> set[tuple[str, bool]]:

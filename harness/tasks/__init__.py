@@ -10,7 +10,16 @@ from harness.tasks.classification import CLASSIFICATION
 from harness.tasks.task import Evaluation, Task
 from paradigms.facts import unknown_name
 
-__all__ = ["DEFAULT_MEASURE", "TASKS", "Evaluation", "Task", "choose_measure", "find_measure", "list_measures"]
+__all__ = [
+    "DEFAULT_MEASURE",
+    "TASKS",
+    "Evaluation",
+    "Task",
+    "choose_measure",
+    "find_margin",
+    "find_measure",
+    "list_measures",
+]
 
 TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
 
@@ -30,6 +39,11 @@ def find_measure(spec: ExperimentSpec) -> Measure:
     task = TASKS[data.task]
     measure = choose_measure(task.measures, spec.measure)
     return replace(measure, chance=task.find_chance(measure, data))
+
+
+def find_margin(spec: ExperimentSpec) -> float:
+    """The largest difference that does not matter in an experiment; 0 where neither file nor measure states one."""
+    return spec.margin if spec.margin is not None else find_measure(spec).relevant_gain
 
 
 def choose_measure(measures: Sequence[Measure], name: str | None) -> Measure:

@@ -1,4 +1,4 @@
-"""Figure `delta`: each row's difference to the baseline, with 95 % interval, seeds and the paper's value."""
+"""Figure `delta`: each row's difference to the baseline with its 95 % interval, seeds and the paper's value."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +13,12 @@ from harness.table.results import Results
 from harness.table.selection import is_comparable
 from harness.text import escape_figure
 
-VERDICT_COLORS = {Verdict.BETTER: COLORS[0], Verdict.WORSE: COLORS[1], Verdict.UNRESOLVED: GRAY}
+VERDICT_COLORS = {
+    Verdict.BETTER: COLORS[0],
+    Verdict.WORSE: COLORS[1],
+    Verdict.EQUIVALENT: COLORS[2],
+    Verdict.UNRESOLVED: GRAY,
+}
 
 ROW_HEIGHT, CHARACTER_WIDTH = 0.36, 0.07
 """Inches."""

@@ -10,10 +10,11 @@ import pandas as pd
 
 from harness.measure import Measure
 from harness.spec.experiment import SCORE
-from harness.statistics import MAX_EXACT_SEEDS, summarize
+from harness.statistics import MAX_EXACT_SEEDS, MAX_SEEDS, Outlook, summarize
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.entry import Entry
 from harness.table.format import show_in_math, show_number
+from harness.tasks import find_margin
 from harness.text import count_noun, escape_code, escape_markdown
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _explain_score(results: Results) -> Iterator[str]:
 def explain_delta(results: Results) -> Iterator[str]:
     """Differences, intervals and verdicts."""
     frame, spec = results.frame, results.plan.spec
-    tests, baseline = int(frame["holm_p"].notna().sum()), escape_markdown(spec.baseline)
+    tests, baseline = int(frame["p"].notna().sum()), escape_markdown(spec.baseline)
     if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
         yield f"There is no **Δ**: the baseline, {baseline}, is skipped."
         return
@@ -100,20 +101,36 @@ def explain_delta(results: Results) -> Iterator[str]:
         return
     alike = "augmentation and initial weights" if spec.recipe.init_recipe is None else "augmentation"
     yield (
-        f"**Δ** is the row less {baseline}, seed by seed (the same split, order, {alike}), with the 95 % "
-        "Student-t interval of the mean difference."
+        f"**Δ** is the row less {baseline} over equal seeds (the same split, order, {alike}). All intervals of the "
+        "table hold together with 95 %. Their error is estimated from all rows: a block design with seeds as blocks "
+        "(docs/statistics.md)."
     )
+    margin = find_margin(spec)
+    equivalent = f", equivalent where its interval lies within ±{margin:g}" if margin else ""
     yield (
-        f"**verdict**: better or worse only where the paired t-test rejects equality at 5 % after Holm's correction "
-        f"over the {count_noun(tests, 'comparison')} of this table, which is stricter than one interval without zero; "
-        f"everything else is unresolved.{_to_sign_flip_note(int(frame['pairs'].max()))}"
+        f"**verdict**: better or worse where Dunnett's step-down test over the {count_noun(tests, 'comparison')} of "
+        f"this table rejects equality at 5 %{equivalent}, otherwise unresolved."
+        f"{_to_sign_flip_note(int(frame['pairs'].max()))}"
     )
+    if results.outlook is not None:
+        yield from _explain_outlook(results.outlook, measure=results.measure)
 
 
 def _to_sign_flip_note(pairs: int) -> str:
     if pairs > MAX_EXACT_SEEDS:
         return ""
-    return f" The exact sign-flip p-value stands beside it; with {pairs} pairs it cannot be below {2 / 2**pairs:.2g}."
+    return f" The exact sign-flip p-value uses a row's own pairs; with {pairs} it cannot be below {2 / 2**pairs:.2g}."
+
+
+def _explain_outlook(outlook: Outlook, *, measure: Measure) -> Iterator[str]:
+    """What these seeds could have found, and what it would take to know more."""
+    text = f"These seeds detect a difference of {outlook.detectable:{measure.format}} with 80 % power."
+    if outlook.seeds:
+        counts = [f"{escape_markdown(row)} {n or f'over {MAX_SEEDS:,}'}" for row, n in outlook.seeds.items()]
+        text += f" Seeds that would settle the open rows, should their differences stay: {', '.join(counts)}."
+    if outlook.variance_ratio is not None:
+        text += f" Variance of paired differences over that of unpaired ones: {outlook.variance_ratio:.2f}."
+    yield text
 
 
 def explain_floors(results: Results) -> Iterator[str]:

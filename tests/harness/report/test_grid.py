@@ -57,7 +57,7 @@ def test_numbers_are_shown_as_people_read_them(display):
         "images/s": "450",
         "n": "3",
         "top-1, %": "83.20 ± 0.26",
-        "Δ to Swin-T [95 %]": "-0.97 [-1.11, -0.82]",
+        "Δ to Swin-T [95 %]": "-0.97 [-1.57, -0.37]",
         "sign-flip p": "0.25",
         "verdict": "worse",
         "paper": "80.1",

@@ -27,13 +27,18 @@ def test_the_table_has_the_columns_that_the_experiment_asks_for_in_one_order(sma
 def test_numbers_are_split_where_they_are_aligned(small_plan, records) -> None:
     latex = to_latex(make_results(small_plan, records))
     assert r"\begin{tabular}{lr@{}lr@{ }llrrr}" in latex
-    assert r"Net1 & $83.20$ &  $\pm$ 0.26 & $-0.97$ & [$-1.11$, $-0.82$] & \textbf{worse}" in latex
+    assert r"Net1 & $83.20$ &  $\pm$ 0.26 & $-0.97$ & [$-1.57$, $-0.37$] & \textbf{worse}" in latex
 
 
 def test_the_caption_says_replicates_interval_and_test(small_plan, records) -> None:
     latex = to_latex(make_results(small_plan, records))
     caption = next(line for line in latex.splitlines() if line.startswith(r"\caption"))
-    for told in ("n = 3 seeds", r"95 \% Student-t interval", "Holm's correction over 2 comparisons", "Swin-T"):
+    for told in (
+        "n = 3 seeds",
+        r"simultaneous 95 \% interval",
+        "Dunnett's step-down test over 2 comparisons",
+        "Swin-T",
+    ):
         assert told in caption
 
 

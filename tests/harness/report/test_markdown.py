@@ -30,9 +30,9 @@ def test_only_what_is_proven_is_bold_in_the_table(markdown):
 
 
 def test_the_report_says_how_to_read_it(markdown):
-    assert "with the 95 % Student-t interval of the mean difference" in markdown
-    assert "Holm's correction over the 2 comparisons of this table" in markdown
-    assert "with 3 pairs it cannot be below 0.25" in markdown
+    assert "All intervals of the table hold together with 95 %." in markdown
+    assert "Dunnett's step-down test over the 2 comparisons of this table" in markdown
+    assert "with 3 it cannot be below 0.25" in markdown
     assert "† quoted there from another paper" in markdown
     assert "unless it is the paper's own: compare the sign and the order" in markdown
 

@@ -9,7 +9,7 @@ from harness.report.markdown import to_markdown
 from harness.report.table import write_table
 from harness.report.terminal import to_text
 from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
-from harness.statistics import compare
+from harness.statistics import Family, compare_contrasts
 from harness.table import make_results
 
 
@@ -18,15 +18,18 @@ def claim(small_spec, *pairs):
     return make_plan(small_spec.model_copy(update={"claims": claims}))
 
 
-def test_a_claim_is_judged_by_the_paired_interval(small_spec, records):
+def test_a_claim_is_judged_with_the_error_of_all_rows(small_spec, records):
     plan = claim(small_spec, ("Swin-T", "Net1"), ("Net1", "Swin-T"), ("Net7-N", "Swin-T"))
     claims = make_results(plan, records).findings.claims.frame
     assert list(claims.columns) == ["claim", "source", *COMPARED]
     assert claims.loc[0, "claim"] == "Swin-T better than Net1"
     assert list(claims["verdict"]) == ["reproduced", "contradicted", "unresolved"]
-    first = compare({0: 84.0, 1: 84.4, 2: 84.1}, {0: 83.0, 1: 83.5, 2: 83.1})
-    assert (claims.loc[0, "delta"], claims.loc[0, "delta_low"]) == pytest.approx((first.delta, first.low))
-    assert claims.loc[0, "holm_p"] == pytest.approx(3 * first.t_p)
+    results = make_results(plan, records)
+    scores = {name: row.blocks for name, row in results.replicates.items() if not row.row.is_floor}
+    contrasts = [{"Swin-T": 1.0, "Net1": -1.0}, {"Net1": 1.0, "Swin-T": -1.0}, {"Net7-N": 1.0, "Swin-T": -1.0}]
+    first, *_ = compare_contrasts(scores, contrasts, Family.HOLM)
+    assert (claims.loc[0, "delta"], claims.loc[0, "delta_low"], claims.loc[0, "p"]) == (first.delta, first.low, first.p)
+    assert claims.loc[0, "holm_p"] == pytest.approx(3 * claims.loc[0, "t_p"])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,8 @@ def test_of_one_seed_no_claim_has_a_verdict(small_spec, records):
     assert (list(claims["pairs"]), list(claims["verdict"])) == ([1], [""])
 
 
-COMPARED = ["pairs", "delta", "delta_low", "delta_high", "t_p", "holm_p", "sign_flip_p", "verdict"]
+TESTED = ["standard_error", "df", "p", "t_p", "holm_p", "sign_flip_p"]
+COMPARED = ["pairs", "delta", "delta_low", "delta_high", *TESTED, "verdict"]
 
 GAINS = {"query_key": 1.0, "identity": -2.0}
 

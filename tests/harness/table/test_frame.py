@@ -7,9 +7,10 @@ from harness.attestation import ATTESTED, UNATTESTED
 from harness.plan import make_plan
 from harness.record import EpochMetrics, RunStatus
 from harness.report.summary import to_notes
-from harness.statistics import compare, holm
+from harness.statistics import Comparison, compare, holm
 from harness.table import list_columns, make_results
-from harness.table.entry import ALSO_CHANGES
+from harness.table.comparison import Judged
+from harness.table.entry import ALSO_CHANGES, DISPUTED, OWN_VARIANCE, list_test_marks
 
 
 @pytest.fixture
@@ -51,10 +52,45 @@ def test_a_row_has_mean_and_spread_over_its_seeds(frame):
     assert frame.loc["Net7-N", "params_factor"] == pytest.approx(1.65, abs=0.001)
 
 
-def test_a_row_is_compared_seed_by_seed(frame):
-    expected = compare({0: 83.0, 1: 83.5, 2: 83.1}, {0: 84.0, 1: 84.4, 2: 84.1})
-    found = frame.loc["Net1", ["delta", "delta_low", "delta_high", "t_p", "sign_flip_p"]]
-    assert list(found) == [expected.delta, expected.low, expected.high, expected.t_p, expected.sign_flip_p]
+def test_rows_are_compared_with_the_baseline_under_one_error_model(small_plan, records):
+    results = make_results(small_plan, records)
+    scores = {name: row.scores for name, row in results.replicates.items() if not row.row.is_floor}
+    expected, found = compare(scores, "Swin-T")["Net1"], results.frame.set_index("row").loc["Net1"]
+    assert (found["delta"], found["delta_low"], found["delta_high"]) == (expected.delta, *expected.interval)
+    assert list(found[["p", "t_p", "sign_flip_p"]]) == [expected.p, expected.t_p, expected.sign_flip_p]
+    assert (found["standard_error"], found["df"]) == (expected.error, expected.df)
+
+
+def test_a_verdict_that_the_paired_t_test_would_not_give_is_marked(small_plan, records):
+    def move(record):
+        noise = {0: 0.4, 1: -0.2, 2: 0.1}[record.seed] if record.row == "Net1" else 0.0
+        return replace(record, metrics={**record.metrics, "test/top1": record.metrics["test/top1"] + noise})
+
+    results = make_results(small_plan, [move(record) for record in records])
+    row = results.frame.set_index("row").loc["Net1"]
+    assert row["p"] < 0.05 < row["holm_p"]
+    assert DISPUTED in row["marks"]
+    assert any(DISPUTED in note for note in to_notes(results))
+
+
+def test_a_row_that_is_judged_by_its_own_spread_is_marked():
+    comparison = Comparison(3, 0.5, 0.1, 0.9, p=0.01, holm_p=0.01, has_own_variance=True)
+    assert list(list_test_marks(Judged(comparison, "better"))) == [OWN_VARIANCE]
+
+
+def test_a_row_within_the_margin_is_equivalent(small_spec, records):
+    plan = make_plan(small_spec.model_copy(update={"margin": 5.0}))
+    results = make_results(plan, records)
+    assert results.frame.set_index("row").loc["Net7-N", "verdict"] == "equivalent"
+    assert any("equivalent where its interval lies within ±5" in note for note in to_notes(results))
+
+
+def test_the_notes_say_what_the_seeds_could_find_and_what_would_settle_the_rest(small_plan, records):
+    results = make_results(small_plan, records)
+    text = "\n".join(to_notes(results))
+    assert f"detect a difference of {results.outlook.detectable:.2f} with 80 % power" in text
+    assert f"Net7-N {results.outlook.seeds['Net7-N']}" in text
+    assert f"Variance of paired differences over that of unpaired ones: {results.outlook.variance_ratio:.2f}" in text
 
 
 def test_holm_goes_over_the_rows_that_are_compared(frame):

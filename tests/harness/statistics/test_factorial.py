@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.factorial import estimate_effects
+from harness.statistics import estimate_effects
 
 FACTORS = {"a": ("off", "on"), "b": ("off", "on"), "c": ("x", "y", "z")}
 

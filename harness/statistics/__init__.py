@@ -1,0 +1,39 @@
+"""Statistics of ablation tables: error model, simultaneous comparisons, verdicts. Knows numbers, not records."""
+
+from harness.statistics.comparison import Comparison, Contrast, Family, compare, compare_contrasts
+from harness.statistics.curve import average_curves, is_under_trained
+from harness.statistics.error_model import ErrorModel, Estimate
+from harness.statistics.factorial import Effect, estimate_effects
+from harness.statistics.multiplicity import Dunnett, holm
+from harness.statistics.pairs import MAX_EXACT_SEEDS, PairedTest, Summary, compare_pairs, summarize
+from harness.statistics.power import MAX_SEEDS, Outlook, find_outlook
+from harness.statistics.verdict import ALPHA, ClaimVerdict, Verdict, decide, judge_claim
+
+__all__ = [
+    "ALPHA",
+    "MAX_EXACT_SEEDS",
+    "MAX_SEEDS",
+    "ClaimVerdict",
+    "Comparison",
+    "Contrast",
+    "Dunnett",
+    "Effect",
+    "ErrorModel",
+    "Estimate",
+    "Family",
+    "Outlook",
+    "PairedTest",
+    "Summary",
+    "Verdict",
+    "average_curves",
+    "compare",
+    "compare_contrasts",
+    "compare_pairs",
+    "decide",
+    "estimate_effects",
+    "find_outlook",
+    "holm",
+    "is_under_trained",
+    "judge_claim",
+    "summarize",
+]

@@ -1,0 +1,155 @@
+"""Comparisons of rows: contrasts under one error model, with intervals and p-values that hold together."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from scipy.special import stdtr, stdtrit
+
+from harness.statistics.error_model import ErrorModel, Estimate, Scores
+from harness.statistics.multiplicity import Dunnett, find_critical, holm
+from harness.statistics.pairs import compare_pairs
+from harness.statistics.verdict import ALPHA
+
+Contrast = Mapping[str, float]
+"""Weights of rows that sum to zero: `{"Net1": 1, "Swin-T": -1}` is a row less its baseline."""
+
+
+class Family(Enum):
+    """How the comparisons of a table share an error rate of 5 %."""
+
+    DUNNETT = "one row is part of every comparison"
+    HOLM = "any comparisons"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A contrast of rows.
+
+    Attributes:
+        n: blocks (seeds) that every row of the contrast has.
+        delta: the estimated difference; for one pair of runs, their difference.
+        low: lower end of the interval; all intervals of a family hold together with 95 %.
+        high: its upper end.
+        p: two-sided p-value, adjusted for the family.
+        error: standard error of the difference.
+        df: its degrees of freedom.
+        t_p: p-value of the paired t-test, by these blocks of these rows alone.
+        holm_p: the same after Holm's correction over the family.
+        sign_flip_p: exact sign-flip p-value.
+        has_own_variance: whether a row of the contrast has an outlying variance.
+    """
+
+    n: int
+    delta: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    error: float | None = None
+    df: float | None = None
+    t_p: float | None = None
+    holm_p: float | None = None
+    sign_flip_p: float | None = None
+    has_own_variance: bool = False
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+def compare(scores: Scores, baseline: str) -> dict[str, Comparison | None]:
+    """Every other row less the baseline; None where no block is in both."""
+    others = [name for name in scores if name != baseline]
+    compared = compare_contrasts(scores, [{name: 1.0, baseline: -1.0} for name in others], Family.DUNNETT)
+    return dict(zip(others, compared, strict=True))
+
+
+def compare_contrasts(scores: Scores, contrasts: Sequence[Contrast], family: Family) -> list[Comparison | None]:
+    """Estimate contrasts of rows under one error model, and adjust them for each other.
+
+    Args:
+        scores: of all rows whose noise is alike, also of those in no contrast.
+        contrasts: a comparison each.
+        family: `DUNNETT` where one row is part of every contrast.
+
+    Returns:
+        A comparison for each contrast; None where no block is in all of its rows. One pair of runs, and scores without
+        any noise, have a difference alone.
+    """
+    paired = [_compare_blocks(scores, contrast) for contrast in contrasts]
+    corrected = holm([None if pair is None else pair.t_p for pair in paired])
+    model = ErrorModel.fit(scores)
+    tested = [
+        index
+        for index, (pair, contrast) in enumerate(zip(paired, contrasts, strict=True))
+        if model is not None and pair is not None and pair.n > 1 and contrast.keys() <= {*model.names}
+    ]
+    compared = [None if pair is None else replace(pair, holm_p=p) for pair, p in zip(paired, corrected, strict=True)]
+    if model is None or not tested:
+        return compared
+    estimates = [model.estimate(contrasts[index]) for index in tested]
+    adjust = _adjust_dunnett if family is Family.DUNNETT else _adjust_holm
+    adjusted = adjust(model, [contrasts[index] for index in tested], estimates)
+    for index, estimate, (p, half_width) in zip(tested, estimates, adjusted, strict=True):
+        pair = compared[index]
+        assert pair is not None
+        low, high = _clip(estimate.delta - half_width, estimate.delta + half_width, estimate.delta, p)
+        has_own = not contrasts[index].keys().isdisjoint(model.outlying)
+        compared[index] = replace(
+            pair,
+            delta=estimate.delta,
+            low=low,
+            high=high,
+            p=p,
+            error=estimate.error,
+            df=estimate.df,
+            has_own_variance=has_own,
+        )
+    return compared
+
+
+def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
+    """The contrast block by block."""
+    rows = [scores.get(name, {}) for name in contrast]
+    blocks = [block for block in rows[0] if all(block in row for row in rows)]
+    if not blocks:
+        return None
+    test = compare_pairs(
+        [math.fsum(weight * scores[name][block] for name, weight in contrast.items()) for block in blocks]
+    )
+    return Comparison(test.n, test.mean, t_p=test.t_p, sign_flip_p=test.sign_flip_p)
+
+
+def _adjust_dunnett(
+    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate]
+) -> Iterable[tuple[float, float]]:
+    """An adjusted p-value and half of an interval for each contrast."""
+    deltas, df = [estimate.delta for estimate in estimates], [estimate.df for estimate in estimates]
+    dunnett = Dunnett.from_covariance(deltas, model.covariance(contrasts), df)
+    widths = (t * estimate.error for t, estimate in zip(dunnett.find_critical(ALPHA), estimates, strict=True))
+    return zip(dunnett.adjust(), widths, strict=True)
+
+
+def _adjust_holm(
+    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate]
+) -> Iterable[tuple[float, float]]:
+    """Likewise; the intervals are Bonferroni's."""
+    del model
+    p_values = holm([2 * float(stdtr(item.df, -abs(item.delta) / item.error)) for item in estimates])
+    level = 1 - ALPHA / (2 * len(contrasts))
+    widths = (float(stdtrit(estimate.df, level)) * estimate.error for estimate in estimates)
+    return zip((p for p in p_values if p is not None), widths, strict=True)
+
+
+def _clip(low: float, high: float, delta: float, p: float) -> tuple[float, float]:
+    """An interval that does not contradict its p-value: where the step-down test proves a sign, it ends at zero."""
+    if p >= ALPHA:
+        return low, high
+    return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
+
+
+def find_family_critical(num_comparisons: int, df: float) -> float:
+    """What |t| has to exceed in a complete table of so many rows against one baseline."""
+    return find_critical(ALPHA, num_comparisons, 0.5, df)
