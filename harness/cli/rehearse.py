@@ -7,8 +7,10 @@ from contextlib import closing
 from harness.cli.options import (
     add_experiment,
     add_json,
+    add_results,
     add_rows,
     at_least_one,
+    find_results,
     find_store,
     load_plan,
     print_json,
@@ -21,8 +23,9 @@ EXAMPLE = "harness rehearse experiments/table1.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment."""
+    """An experiment, and the folder of its tables and committed runs."""
     add_experiment(parser)
+    add_results(parser)
     add_rows(parser)
     add_json(parser)
     parser.add_argument("--workers", type=at_least_one, metavar="N", help="rehearsals at once (default: the recipe's)")
@@ -42,7 +45,14 @@ def execute(options: argparse.Namespace) -> int:
         echo(step, file=sys.stderr, flush=True)
     engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
     tracker, report = MlflowTracker(find_store(options)), RehearsalReport(plan)
-    rehearsed = rehearse_plan(plan, tracker=tracker, engine=engine, data_dir=options.data, rows=options.rows)
+    rehearsed = rehearse_plan(
+        plan,
+        tracker=tracker,
+        engine=engine,
+        results=find_results(options),
+        data_dir=options.data,
+        rows=options.rows,
+    )
     stream = sys.stderr if options.json else sys.stdout
     try:
         with open_progress(stream, find_measure(plan.spec)) as show, closing(rehearsed) as events:

@@ -11,7 +11,7 @@ from harness.attestation import Standing
 from harness.build import StageInfo, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
-from harness.commands.progress import describe_rehearsal
+from harness.commands.progress import describe_preparation
 from harness.execution.ledger import Entry, list_missing
 from harness.execution.prepared import measure_cost
 from harness.execution.rehearsals import forecast
@@ -214,4 +214,4 @@ def _forecast(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str, Reh
     if all(is_short(run.row.cell) for run in runs):
         return
     found = list(forecast(runs, rehearsals, entries, workers=plan.spec.recipe.workers))
-    yield from describe_rehearsal(found[0]) if found else ["`harness rehearse` forecasts time and memory"]
+    yield from describe_preparation(found[0]) if found else ["`harness rehearse` forecasts time and memory"]

@@ -13,6 +13,7 @@ from rich.text import Text
 from harness.attestation import Standing
 from harness.commands.view import open_view
 from harness.execution import (
+    Adopted,
     EpochEnded,
     Event,
     Forecast,
@@ -94,9 +95,11 @@ def describe_start(event: Planned) -> list[str]:
     return lines
 
 
-def describe_rehearsal(event: Rehearsing | RehearsalEnded | Forecast) -> list[str]:
-    """What is rehearsed and why, a rehearsal that did not end well, what all runs will take."""
+def describe_preparation(event: Adopted | Rehearsing | RehearsalEnded | Forecast) -> list[str]:
+    """What is imported or rehearsed and why, a rehearsal that did not end well, what all runs will take."""
     match event:
+        case Adopted():
+            return [f"{count_noun(event.runs, 'run')} imported from {event.path}"]
         case Rehearsing():
             why = "to see whether runs of older code stand" if event.decides else "before training"
             return [f"rehearsing {count_noun(len(event.runs), 'cell')} {why}"]
@@ -172,9 +175,9 @@ class _PlainProgress:
         match event:
             case Planned():
                 return describe_start(event)
-            case Rehearsing() | RehearsalEnded() | Forecast():
+            case Adopted() | Rehearsing() | RehearsalEnded() | Forecast():
                 self._punctuality.add(event)
-                return describe_rehearsal(event)
+                return describe_preparation(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
                 return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"]
@@ -250,8 +253,8 @@ class _LiveProgress:
                 self._bars.print(*describe_start(event))
                 epochs = sum(_count_epochs(run) for run in event.to_do)
                 self._overall = self._bars.add("all runs", epochs, self._count_ended())
-            case Rehearsing() | RehearsalEnded() | Forecast():
-                self._bars.print(*describe_rehearsal(event))
+            case Adopted() | Rehearsing() | RehearsalEnded() | Forecast():
+                self._bars.print(*describe_preparation(event))
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
                 self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")

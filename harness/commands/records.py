@@ -10,12 +10,9 @@ from harness.attestation import ATTESTED_CODE, Standing
 from harness.execution.ledger import find_digests, read_ledger
 from harness.files import temporary_folder
 from harness.plan import Plan
-from harness.report.files import find_folder
+from harness.report.files import find_records
 from harness.tracking import PREDICTIONS, Tracker
 from harness.tracking.record_files import Arrays, PortableRun, merge_runs, read_runs, write_runs
-
-FOLDER = "runs"
-"""Of record files, beside the tables of a recipe."""
 
 
 def export_runs(plan: Plan, tracker: Tracker, results: Path, *, data_dir: Path | None = None) -> tuple[Path, ...]:
@@ -27,7 +24,7 @@ def export_runs(plan: Plan, tracker: Tracker, results: Path, *, data_dir: Path |
         DataError: the dataset is missing, so that it is not known which runs stand.
         StoreError: the store cannot be used, or the file is damaged or has other numbers for one of the runs.
     """
-    path = find_folder(plan.spec, results) / FOLDER / f"{plan.spec.name}.jsonl"
+    path = find_records(plan.spec, results)
     digests = find_digests(plan, data_dir=data_dir)
     entries = read_ledger(plan, tracker, digests)
     found: dict[str, PortableRun] = {}

@@ -1,6 +1,7 @@
 """From a plan to records: trains what is missing, one process per run."""
 
 from harness.execution.events import (
+    Adopted,
     EpochEnded,
     Event,
     Forecast,
@@ -16,6 +17,7 @@ from harness.execution.plan import PRELOAD, RunOptions, rehearse_plan, run_plan,
 
 __all__ = [
     "PRELOAD",
+    "Adopted",
     "EpochEnded",
     "Event",
     "Forecast",

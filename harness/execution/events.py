@@ -13,6 +13,19 @@ from harness.tracking import LiveRun
 
 
 @dataclass(frozen=True)
+class Adopted:
+    """Runs of the record file beside the tables are now in the store.
+
+    Attributes:
+        path: the file.
+        runs: how many the store did not have.
+    """
+
+    path: Path
+    runs: int
+
+
+@dataclass(frozen=True)
 class Planned:
     """Before the first run: what is done and what will be trained.
 
@@ -107,4 +120,15 @@ class TableWritten:
     files: tuple[Path, ...]
 
 
-Event = Planned | Rehearsing | RehearsalEnded | Forecast | Rehearsed | RunStarted | EpochEnded | RunEnded | TableWritten
+Event = (
+    Adopted
+    | Planned
+    | Rehearsing
+    | RehearsalEnded
+    | Forecast
+    | Rehearsed
+    | RunStarted
+    | EpochEnded
+    | RunEnded
+    | TableWritten
+)

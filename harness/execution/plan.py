@@ -12,7 +12,8 @@ from harness.confounds import check_confounds
 from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, SpecError, StoreError
-from harness.execution.events import Event, Planned, Rehearsed, Rehearsing, TableWritten
+from harness.execution.adoption import adopt_runs
+from harness.execution.events import Adopted, Event, Planned, Rehearsed, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import (
     Entry,
@@ -36,7 +37,7 @@ from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
 from harness.report.description import to_description
-from harness.report.files import find_folder
+from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
 from harness.table.results import make_results
 from harness.tasks import find_measure
@@ -99,6 +100,7 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
+    yield from _adopt(plan, tracker, options.results)
     chosen = select_rows(plan, options.rows)
     entries = read_ledger(chosen, tracker, digests)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
@@ -131,7 +133,13 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
 
 def rehearse_plan(
-    plan: Plan, *, tracker: Tracker, engine: Engine, data_dir: Path | None = None, rows: Sequence[str] = ()
+    plan: Plan,
+    *,
+    tracker: Tracker,
+    engine: Engine,
+    results: Path,
+    data_dir: Path | None = None,
+    rows: Sequence[str] = (),
 ) -> Generator[Event, None, None]:
     """Rehearse the cells that have no rehearsal by today's code in this environment; train nothing.
 
@@ -141,6 +149,7 @@ def rehearse_plan(
         plan: of an experiment.
         tracker: stores the rehearsals.
         engine: executes them.
+        results: the folder of the tables, whose record file is imported.
         data_dir: of datasets that do not ship with the package.
         rows: the rows that are rehearsed; empty: all.
 
@@ -151,6 +160,7 @@ def rehearse_plan(
     check_fit(plan)
     check_files(plan.spec.recipe.data, data_dir)
     tracker.prepare(plan.spec.name, measure=find_measure(plan.spec))
+    yield from _adopt(plan, tracker, results)
     setup = Setup(plan.spec, tracker, engine, collect(threads=engine.threads), digests, data_dir)
     chosen, rehearser = select_rows(plan, rows), Rehearser(setup)
     check_sources(chosen.runs, tracker)
@@ -161,6 +171,12 @@ def rehearse_plan(
     able = [run for run in to_do if run not in failed]
     yield from forecast(able, rehearser.known, entries, workers=engine.workers)
     yield Rehearsed(entries, rehearser.known)
+
+
+def _adopt(plan: Plan, tracker: Tracker, results: Path) -> Iterator[Event]:
+    adopted = adopt_runs(plan, tracker, results)
+    if adopted:
+        yield Adopted(find_records(plan.spec, results), adopted)
 
 
 def _find_checked_digests(plan: Plan, data_dir: Path | None) -> dict[str, Digests]:
@@ -235,13 +251,16 @@ def check_files(data: DataSpec, data_dir: Path | None) -> None:
 
 
 def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
-    """Make the table and its figures from the store alone; `digests` are today's, empty where not known.
+    """Make the table and its figures from the store and the record file beside the tables.
+
+    `digests` are today's, empty where not known.
 
     Raises:
         StoreError: the store has no run of this plan (an empty table must not replace one that was made elsewhere), or
             the files cannot be written.
     """
     spec = plan.spec
+    adopt_runs(plan, tracker, results)
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
     records = attest(records, digests, find_rehearsals(records, digests, tracker))
     if not records:

@@ -1,4 +1,4 @@
-"""The files of a table, and the folder that they go to."""
+"""The files of a table and of its runs, and the folder that they go to."""
 
 import re
 from hashlib import sha256
@@ -12,6 +12,11 @@ MAX_NAME_LENGTH = 100
 def find_folder(spec: ExperimentSpec, results: Path) -> Path:
     """`<results>/<recipe>`; under `--set` `<recipe>+<overrides>`, so that these results overwrite no others."""
     return results / name_folder(spec)
+
+
+def find_records(spec: ExperimentSpec, results: Path) -> Path:
+    """The record file of an experiment: its runs, which are committed beside its tables."""
+    return find_folder(spec, results) / "runs" / f"{spec.name}.jsonl"
 
 
 def name_folder(spec: ExperimentSpec) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.statistics.error_model import ErrorModel, Estimate, Scores
@@ -152,4 +153,4 @@ def _clip(low: float, high: float, delta: float, p: float) -> tuple[float, float
 
 def find_family_critical(num_comparisons: int, df: float) -> float:
     """What |t| has to exceed in a complete table of so many rows against one baseline."""
-    return find_critical(ALPHA, num_comparisons, 0.5, df)
+    return float(find_critical(ALPHA, num_comparisons, 0.5, np.array([df]))[0])

@@ -433,6 +433,19 @@ class MlflowTracker:
         self._client.set_terminated(run_id, MLFLOW_STATUS[record.status], end_time=round(1000 * record.end_time))
         return True
 
+    @_guarded
+    def list_origins(self, experiment: str) -> frozenset[str]:
+        """The ids, where they were trained, of the ended runs of one experiment, copies included."""
+        experiment_id = None if self.store.is_new else self._find_experiment(experiment)
+        runs = [] if experiment_id is None else self._search([experiment_id], "attributes.status != 'RUNNING'")
+        return frozenset(
+            origin
+            for run in runs
+            if to_status(run) is not None
+            for origin in (run.info.run_id, run.data.tags.get(ORIGIN), run.data.tags.get("reused_from"))
+            if origin is not None
+        )
+
     def _find_origin(self, origin: str) -> "list[Run]":
         """The runs that are, or were imported from, the run with this id."""
         imported = self._search(self._experiment_ids(), f"tags.{ORIGIN} = '{origin}'")

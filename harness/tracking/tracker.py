@@ -172,6 +172,10 @@ class Tracker(Protocol):
     def import_run(self, run: PortableRun) -> bool:
         """Store a run of another store; False where this one has it in the run's experiment already."""
 
+    def list_origins(self, experiment: str) -> frozenset[str]:
+        """The ids, where they were trained, of the ended runs of one experiment, copies included."""
+        ...
+
     def log_rehearsal(self, rehearsal: Rehearsal, row: str) -> None:
         """Keep a rehearsal, called after its row."""
 

@@ -27,13 +27,13 @@ def test_holm_corrects_over_all_tests(p_values, adjusted):
     ("m", "df", "printed"), [(2, 5, 3.03), (4, 10, 2.89), (9, 20, 2.95), (7, 60, 2.69), (3, 12, 2.68), (1, 7, 2.36)]
 )
 def test_critical_values_are_the_printed_ones(m, df, printed):
-    assert find_critical(0.05, m, 0.5, df) == pytest.approx(printed, abs=0.006)
+    assert find_critical(0.05, m, 0.5, np.array([df]))[0] == pytest.approx(printed, abs=0.006)
 
 
 @pytest.mark.parametrize(("m", "correlation", "df"), [(3, 0.5, 4.0), (7, 0.3, 14.0), (2, 0.8, 2.0)])
 def test_p_values_are_those_of_the_multivariate_t_distribution(m, correlation, df):
     shape = np.full((m, m), correlation) + (1 - correlation) * np.eye(m)
-    t = find_critical(0.05, m, correlation, df)
+    (t,) = find_critical(0.05, m, correlation, np.array([df]))
     inside = stats.multivariate_t(shape=shape, df=df, seed=0).cdf(np.full(m, t), lower_limit=np.full(m, -t))
     assert 1 - inside == pytest.approx(0.05, abs=0.001)
 
@@ -51,3 +51,17 @@ def test_adjusted_p_values_keep_the_order_of_the_statistics():
     adjusted = Dunnett((3.0, -3.2, 0.4, 1.0), (14.0,) * 4, 0.5).adjust()
     assert adjusted[1] < adjusted[0] < adjusted[3] <= adjusted[2] <= 1
     assert math.isclose(adjusted[2], 2 * stats.t.sf(0.4, 14), abs_tol=0.001)
+
+
+@pytest.mark.parametrize("df", [1.0, 2.0, 14.0, 1000.0])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("m", [1, 2, 30, 100])
+def test_critical_values_have_the_level_that_they_state(m, correlation, df):
+    (t,) = find_critical(0.05, m, correlation, np.array([df]))
+    z, z_weights = np.polynomial.hermite_e.hermegauss(80)
+    x, s_weights = np.polynomial.legendre.leggauss(400)
+    s = np.sqrt(stats.chi2.ppf(((1 + x) / 2) ** 6, df) / df)[:, None]
+    shared, rest = math.sqrt(correlation) * z, math.sqrt(1 - correlation)
+    inside = (stats.norm.cdf((t * s + shared) / rest) - stats.norm.cdf((shared - t * s) / rest)) ** m
+    level = 1 - (3 * ((1 + x) / 2) ** 5 * s_weights) @ inside @ z_weights / math.sqrt(2 * math.pi)
+    assert level == pytest.approx(0.05, abs=0.001)
