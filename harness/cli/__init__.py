@@ -25,6 +25,7 @@ from harness.cli import (
     status,
     table,
     ui,
+    verify,
 )
 from harness.cli.verb import INTERRUPTED, PIPE_CLOSED, Verb, drop_output, echo
 from harness.credentials import join_command
@@ -46,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "status": status,
     "show": show,
     "records": records,
+    "verify": verify,
     "ui": ui,
     "export": export,
     "data": data,

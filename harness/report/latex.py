@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.report.files import name_folder
 from harness.report.summary import name_recipe
+from harness.spec import ExperimentSpec
 from harness.table.column import Column, Latex, Row, select_shown
 from harness.table.columns import list_shown
 from harness.table.columns.outcomes import is_complete
@@ -28,6 +30,7 @@ def to_latex(results: Results) -> str:
     shown = select_shown(results.columns, frame, list_shown(spec))
     parts = [_Part(column, column.latex, results) for column in shown if column.latex and column.latex.when(frame)]
     lines = [
+        to_marker(spec),
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_to_caption(results)}}}",
@@ -45,6 +48,11 @@ def to_latex(results: Results) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def to_marker(spec: ExperimentSpec) -> str:
+    """The comment before a table by which `harness verify` knows it in any document."""
+    return f"% harness: table of {spec.name} in {name_folder(spec)}"
 
 
 class _Part:

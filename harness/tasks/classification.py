@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from harness.measure import Measure
@@ -11,7 +11,9 @@ from harness.spec import DataSpec, TrainingSpec
 from harness.tasks.task import Evaluation, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from timm.task import TrainingTask
     from torch import nn
 
@@ -82,6 +84,10 @@ class Classification(Task):
                 },
                 per_image={"predictions": classes[:, 0].cpu().numpy(), "labels": right.cpu().numpy()},
             )
+
+    def rescore(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
+        """Top-1; only the most likely class of an image is kept."""
+        return {TOP1.name: 100 * float((per_image["predictions"] == per_image["labels"]).mean())}
 
     def check_training(self, training: TrainingSpec) -> None:
         """Every field of a recipe's training is understood."""

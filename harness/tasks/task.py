@@ -67,6 +67,10 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Evaluation:
         """Score `model`, which is left in eval mode."""
 
+    def rescore(self, _per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
+        """The scores that follow from what is kept of each image, to verify a run; those that do not are left out."""
+        return {}
+
     def check_training(self, training: TrainingSpec) -> None:
         """Refuse what the loss would ignore.
 

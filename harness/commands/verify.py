@@ -1,0 +1,196 @@
+"""`harness verify`: makes every number of committed tables again from the runs beside them, and compares."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from harness.attestation import ATTESTED_CODE, Digests, get_digests
+from harness.cell import Cell
+from harness.errors import StoreError
+from harness.execution import write_results
+from harness.files import temporary_folder
+from harness.plan import Plan, make_plan
+from harness.reading import load_spec
+from harness.report.files import name_folder
+from harness.report.latex import to_marker
+from harness.tasks import TASKS
+from harness.text import count_noun
+from harness.tracking import MlflowTracker
+from harness.tracking.record_files import PortableRun, read_runs
+
+MAX_SHOWN = 20
+"""Differences of one table that are listed."""
+
+COMPARED = {".csv", ".md", ".tex", ".html", ".svg"}
+"""Files that are text; a PNG shows what its SVG does."""
+
+MARKER = re.compile(r"^% harness: table of (?P<name>.+) in (?P<folder>\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification of one table found.
+
+    Attributes:
+        name: the experiment and its folder.
+        runs: how many runs were read.
+        files: the files that were compared.
+        differences: one line each; empty: every number follows from the runs.
+    """
+
+    name: str
+    runs: int
+    files: tuple[Path, ...]
+    differences: tuple[str, ...]
+
+    def describe(self) -> str:
+        """A line, and one for each difference."""
+        counted = f"{count_noun(self.runs, 'run')}, {count_noun(len(self.files), 'file')}"
+        if not self.differences:
+            return f"{self.name}: {counted}: every number follows from the runs"
+        shown = [f"  {line}" for line in self.differences[:MAX_SHOWN]]
+        rest = len(self.differences) - MAX_SHOWN
+        more = [f"  and {count_noun(rest, 'difference')} more"] if rest > 0 else []
+        head = f"{self.name}: {counted}: {count_noun(len(self.differences), 'difference')}"
+        return "\n".join([head, *shown, *more])
+
+
+def verify(paths: Iterable[Path], results: Path) -> Iterator[Verification]:
+    """Verify tables: those of folders and record files, and those that stand in LaTeX documents.
+
+    Args:
+        paths: folders that are searched for record files, record files, or `.tex` files.
+        results: the folder of all tables, where the runs of a LaTeX document's tables are.
+
+    Raises:
+        StoreError: there is no such file, no record file in a folder, or no table of ours in a document.
+        SpecError: an experiment cannot be read.
+    """
+    for path in paths:
+        if path.suffix == ".tex":
+            yield from _verify_document(path, results)
+            continue
+        files = sorted(path.glob("**/runs/*.jsonl")) if path.is_dir() else [path]
+        if not files:
+            raise StoreError(f"no record file is below {path}; `harness records export` writes them")
+        for file in files:
+            yield _verify_table(file)
+
+
+def _verify_table(path: Path) -> Verification:
+    """The files beside the folder of a record file."""
+    folder, name = path.parents[1], f"{path.stem} in {path.parents[1].name}"
+    try:
+        runs = _read_runs(path)
+    except StoreError as error:
+        return Verification(name, 0, (), (str(error),))
+    differences = list(_check_runs(runs))
+    with temporary_folder() as scratch:
+        plan = _load_plan(path.stem, folder.name, runs)
+        made = {file.name: file for file in _make_files(plan, runs, scratch) if file.suffix in COMPARED}
+        found = {name: folder / name for name in made if (folder / name).exists()}
+        differences += [f"{name}: the file is missing" for name in made if name not in found]
+        for file, stored in found.items():
+            differences += _compare_files(stored, made[file])
+    return Verification(name, len(runs), tuple(found.values()), tuple(differences))
+
+
+def _verify_document(path: Path, results: Path) -> Iterator[Verification]:
+    """Every table of ours that stands in a LaTeX document, whatever is around it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from None
+    markers = list(MARKER.finditer(text))
+    if not markers:
+        raise StoreError(f"{path} has no table of ours; each starts with a line `% harness: table of NAME in FOLDER`")
+    for marker in markers:
+        records = results / marker["folder"] / "runs" / f"{marker['name']}.jsonl"
+        runs = _read_runs(records)
+        with temporary_folder() as scratch:
+            plan = _load_plan(marker["name"], marker["folder"], runs)
+            (made,) = (file for file in _make_files(plan, runs, scratch) if file.suffix == ".tex")
+            expected = made.read_text(encoding="utf-8").splitlines()
+        assert expected[0] == to_marker(plan.spec), "the folder names recipe and overrides"
+        found = text[marker.start() :].splitlines()[: len(expected)]
+        differences = tuple(_compare_lines(path.name, found, expected))
+        yield Verification(f"{marker['name']} in {path}", len(runs), (path,), differences)
+
+
+def _read_runs(path: Path) -> list[PortableRun]:
+    runs = read_runs(path)
+    if not runs:
+        raise StoreError(f"{path} has no run")
+    return runs
+
+
+def _load_plan(name: str, folder: str, runs: Iterable[PortableRun]) -> Plan:
+    """The plan whose tables go to a folder of this name."""
+    for recipe, overrides in {(run.recipe, overrides): None for run in runs for overrides in ((), run.overrides)}:
+        spec = load_spec(name, recipe=recipe, overrides=overrides)
+        if name_folder(spec) == folder:
+            return make_plan(spec)
+    raise StoreError(f"no run of {name} belongs to a table in a folder {folder!r}")
+
+
+def _check_runs(runs: Iterable[PortableRun]) -> Iterator[str]:
+    """What of a run contradicts its own configuration or predictions."""
+    seen: dict[tuple[str, int], str] = {}
+    for run in runs:
+        record = run.record
+        label = f"{record.row} seed {record.seed}"
+        if Cell.from_dict(run.config).id != record.cell_id:
+            yield f"{label}: its configuration is not that of cell {record.cell_id}"
+        if (record.cell_id, record.seed) in seen:
+            yield f"{label}: the file has this run twice"
+        seen[record.cell_id, record.seed] = label
+        scores = TASKS[record.task].rescore(run.per_image) if run.per_image else {}
+        for measure, score in scores.items():
+            stored = record.metrics.get(f"test/{measure}")
+            if stored != score:
+                yield f"{label}: test/{measure} is {stored}, its predictions give {score}"
+
+
+def _make_files(plan: Plan, runs: Iterable[PortableRun], scratch: Path) -> tuple[Path, ...]:
+    """The files of the table from these runs alone, by a store that has nothing else."""
+    tracker = MlflowTracker(f"sqlite:///{scratch / 'mlflow.db'}")
+    tracker.prepare(plan.spec.name)
+    for run in runs:
+        tracker.import_run(run)
+    return write_results(plan, tracker, dict(map(_to_digests, runs)), scratch / "results").files
+
+
+def _to_digests(run: PortableRun) -> tuple[str, Digests]:
+    """Code and data as they were when the run was exported: the table says what it said then."""
+    code, data = get_digests(run.record)
+    return run.record.cell_id, (run.record.provenance.get(ATTESTED_CODE, code), data)
+
+
+def _compare_files(stored: Path, made: Path) -> Iterator[str]:
+    texts = [file.read_text(encoding="utf-8") for file in (stored, made)]
+    if texts[0] == texts[1]:
+        return iter(())
+    if stored.suffix == ".csv":
+        return _compare_cells(stored.name, *(list(csv.DictReader(text.splitlines())) for text in texts))
+    return _compare_lines(stored.name, *(text.splitlines() for text in texts))
+
+
+def _compare_cells(name: str, stored: list[dict[str, str]], made: list[dict[str, str]]) -> Iterator[str]:
+    """Cell by cell; rows are told by their first column."""
+    nothing: Mapping[str, str] = {}
+    for number, (first, second) in enumerate(zip_longest(stored, made, fillvalue=nothing), start=1):
+        label = next(iter({**second, **first}.values()), str(number))
+        for column in {**second, **first}:
+            if first.get(column) != second.get(column):
+                yield f"{name}: {label}, {column}: {first.get(column)!r}, from the runs {second.get(column)!r}"
+
+
+def _compare_lines(name: str, stored: list[str], made: list[str]) -> Iterator[str]:
+    for number, (first, second) in enumerate(zip_longest(stored, made, fillvalue=""), start=1):
+        if first.strip() != second.strip():
+            at = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), 0)
+            start = max(0, at - 30)
+            yield f"{name}:{number}: {first[start : at + 40]!r}, from the runs {second[start : at + 40]!r}"
