@@ -75,13 +75,13 @@ class Patient:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether nobody has answered a request, or a server that is not well: by type, since messages change."""
+    """Whether a request has no whole answer, or that of a server that is not well: by type, since messages change."""
+    from requests.exceptions import ChunkedEncodingError, RetryError, Timeout
     from requests.exceptions import ConnectionError as NoConnection
-    from requests.exceptions import RetryError, Timeout
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, NoConnection | Timeout | RetryError):
+        if isinstance(seen, NoConnection | Timeout | RetryError | ChunkedEncodingError):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -320,6 +320,48 @@ def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tens
     return (filters.sum(dim=1) if filters.ndim > MAP_DIMS - 1 else filters).to(a.dtype)
 
 
+def _make_position_logits(terms: Terms, geometry: Geometry) -> _Problem:
+    q, k, rk, rq, rb, _ = terms
+    assert q is not None and k is not None and rb is not None
+    heads, channels = len(rb), q.shape[-1]
+    shape = heads, geometry.num_offsets, channels  # the library reads memory by these alone
+    assert k.shape == q.shape and q.shape[3] == 1
+    assert all(x is not None and x.shape == shape for x in (rk, rq)) and rb.shape == shape[:2]
+    problem = _make_sliding(geometry, torch.Size((*q.shape[:3], heads, channels)), lse_dtype(q))
+    shared = {"q": _prepare(q, problem.dtype), "k": _prepare(k, problem.dtype)}
+    problem.give(**{name: x.expand(-1, -1, -1, heads, -1) for name, x in shared.items()}, rk=rk, rq=rq, rb=rb)
+    return problem
+
+
+def position_logits(terms: Terms, geometry: Geometry) -> Tensor:
+    """q·rk + rq·k + rb: from maps (batch, height, width, 1, channels) to (batch, height, width, heads, taps)."""
+    q, rb = terms.q, terms.rb
+    assert q is not None and rb is not None
+    taps = q.new_empty(*q.shape[:3], len(rb), geometry.num_taps, dtype=lse_dtype(q))
+    if taps.numel():
+        problem = _make_position_logits(terms, geometry)
+        problem.point("taps", taps)
+        problem.run(Task.LOGITS)
+    return taps.to(q.dtype)
+
+
+def position_logits_backward(grad: Tensor, terms: Terms, geometry: Geometry) -> tuple[Tensor, ...]:
+    """The gradients of q, k, rk, rq and rb."""
+    operands = {name: x for name, x in terms._asdict().items() if isinstance(x, Tensor)}
+    if not grad.numel():
+        return tuple(torch.zeros_like(x) for x in operands.values())
+    problem = _make_position_logits(terms, geometry)
+    problem.give(taps=grad)
+    gradients: dict[str, Tensor] = {}
+    for name, x in operands.items():
+        partial = () if name in ("q", "k") else (len(grad),)
+        gradients[name] = x.new_empty(*partial, *x.shape, dtype=problem.dtype)
+        problem.point(f"d{name}", gradients[name])
+    problem.run(Task.LOGITS_BACKWARD)
+    added = (x if name in ("q", "k") else x.sum(0) for name, x in gradients.items())
+    return tuple(gradient.to(x.dtype) for gradient, x in zip(added, operands.values(), strict=True))
+
+
 def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) to the same."""
     out = weights.new_empty(weights.shape, dtype=lse_dtype(weights))

@@ -23,6 +23,7 @@ from paradigms.kernels import cpu, reference
 from paradigms.kernels.case import Map
 from paradigms.kernels.factors import register_derivatives
 from paradigms.kernels.fused import Shape, read_geometry, write_geometry
+from paradigms.kernels.position_logits import add_position_terms, are_position_terms
 from paradigms.kernels.transforms import register_composition
 
 Taps = Float[Tensor, "batch height width heads taps"]
@@ -162,7 +163,9 @@ def attend(
     if geometry.kind == "chunk" and geometry.border == "zero":
         return _attend_framed(scores, v, geometry, normalization, aggregation, dropout_p)
     how = write_geometry(geometry)
-    weights = normalization(_make_logits(scores, v, how), _valid_taps(geometry, v))
+    is_fused = geometry.border == "shift" and are_position_terms(scores)
+    logits = add_position_terms(scores, how) if is_fused else _make_logits(scores, v, how)
+    weights = normalization(logits, _valid_taps(geometry, v))
     weights = dropout(weights.expand(*v.shape[:-1], -1), dropout_p)
     return _mix_filtered(weights, v, aggregation, how)
 

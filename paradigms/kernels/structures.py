@@ -15,6 +15,8 @@ class Task(IntEnum):
     REVERSE = 4
     CORRELATE = 5
     SPREAD = 6
+    LOGITS = 7
+    LOGITS_BACKWARD = 8
 
 
 class Map(ctypes.Structure):

@@ -11,8 +11,9 @@ struct Map {
 
 // What is asked for. DOT takes q and v and makes taps, MIX takes taps and v, REVERSE takes taps and makes out,
 // CORRELATE takes taps, q and v and makes dfilters, SPREAD, the transpose of MIX, takes taps and v; DOT, MIX and SPREAD
-// take filters where there are some.
-enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE, CORRELATE, SPREAD };
+// take filters where there are some. LOGITS makes taps, q·rk + rq·k + rb, of maps that all heads share; LOGITS_BACKWARD
+// takes the gradient of these taps and makes dq and dk, sums over heads, and drk, drq and drb.
+enum Task { FORWARD, BACKWARD, DOT, MIX, REVERSE, CORRELATE, SPREAD, LOGITS, LOGITS_BACKWARD };
 
 // Softmax attention over sliding windows, and its primitives. Tables are (heads, taps, head_dim), biases (heads, taps),
 // contiguous.

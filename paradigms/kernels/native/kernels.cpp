@@ -11,7 +11,7 @@ namespace isa = PARADIGMS_ISA;
 
 template <class T>
 static int32_t run_sliding(const SlidingCase* problem, Task task) {
-    return isa::run<isa::Sliding<T>>(problem, problem->batch * problem->heads, task);
+    return isa::run<isa::Sliding<T>>(problem, isa::Sliding<T>::count_items(*problem, task), task);
 }
 
 template <class T>

@@ -5,13 +5,15 @@
 
 namespace PARADIGMS_ISA {
 
-// How an entry of a table meets a value: not at all, and there is no table, or (value + entry), or value * entry.
-enum Table { ABSENT, ADDED, MULTIPLIED };
+// How an entry of a table meets a value: not at all, and there is no table, or (value + entry), or value * entry, or it
+// stands alone, and no value is read.
+enum Table { ABSENT, ADDED, MULTIPLIED, ALONE };
 
 template <Table TABLE, class V, class T>
 INLINE V meet(V value, const T* table, int64_t entry) {
     if constexpr (TABLE == ADDED) return value + table[entry];
     if constexpr (TABLE == MULTIPLIED) return value * table[entry];
+    if constexpr (TABLE == ALONE) return table[entry] - V{};  // -0 is kept
     return value;
 }
 

@@ -21,7 +21,7 @@ struct Sliding {
     const int64_t height, width, head_dim, depth, centre, rows, columns, taps, offsets, down, across;
     const Task task;
     int64_t first_tap, num_taps, halo, vectors;  // of the columns of the kernel that can reach the map
-    Plane<T> q, k, v, grad, weights, dlogits;
+    Plane<T> q, k, v, grad, weights, dlogits, dq, dk;
     T *rk = nullptr, *rq = nullptr, *rb = nullptr;              // one head's tables, channels filled up to `depth`
     T* filters = nullptr;                                       // likewise
     T *logits = nullptr, *dweights = nullptr, *band = nullptr;  // of three rows of queries and one vector
@@ -54,16 +54,19 @@ struct Sliding {
 
     bool create() {
         const bool attends = task == FORWARD || task == BACKWARD;
+        const bool has_tables = attends || task == LOGITS || task == LOGITS_BACKWARD;
         bool enough =
             (band = allocate<T>(arena, BAND * depth * band_stride)) && (logits = allocate<T>(arena, BAND * taps * L));
-        if (task != REVERSE) enough = enough && v.create(arena, height, depth, vectors, halo);
-        if (attends || task == DOT || task == CORRELATE)
+        if (attends || !(task == REVERSE || has_tables))
+            enough = enough && v.create(arena, height, depth, vectors, halo);
+        if (has_tables || task == DOT || task == CORRELATE)
             enough = enough && q.create(arena, height, depth, vectors, halo);
-        if (attends)
+        if (has_tables)
             enough = enough && k.create(arena, height, depth, vectors, halo) &&
                      (rk = allocate<T>(arena, offsets * depth)) && (rq = allocate<T>(arena, offsets * depth)) &&
-                     (rb = allocate<T>(arena, offsets)) && (first_key = allocate<T>(arena, vectors)) &&
-                     (last_key = allocate<T>(arena, vectors));
+                     (rb = allocate<T>(arena, offsets));
+        if (attends)
+            enough = enough && (first_key = allocate<T>(arena, vectors)) && (last_key = allocate<T>(arena, vectors));
         if (c.filters.data) enough = enough && (filters = allocate<T>(arena, offsets * depth));
         if (task == CORRELATE) enough = enough && (dfilters = allocate<T>(arena, offsets * depth * L));
         if (task != FORWARD) enough = enough && weights.create(arena, height, taps, vectors, halo);
@@ -75,10 +78,16 @@ struct Sliding {
             if (enough) find_own();
         }
         if (task == BACKWARD || task == REVERSE) enough = enough && dlogits.create(arena, height, taps, vectors, halo);
+        if (task == LOGITS_BACKWARD) {
+            enough =
+                enough && dq.create(arena, height, depth, vectors, 0) && dk.create(arena, height, depth, vectors, 0);
+            dlogits = weights;
+        }
         if (task == BACKWARD)
             enough = enough && grad.create(arena, height, depth, vectors, halo) &&
-                     (dweights = allocate<T>(arena, BAND * taps * L)) &&
-                     (drk = allocate<T>(arena, offsets * depth * L)) &&
+                     (dweights = allocate<T>(arena, BAND * taps * L));
+        if (task == BACKWARD || task == LOGITS_BACKWARD)
+            enough = enough && (drk = allocate<T>(arena, offsets * depth * L)) &&
                      (drq = allocate<T>(arena, offsets * depth * L)) && (drb = allocate<T>(arena, offsets * L));
         if (enough && attends && c.first_column)
             for (int64_t x = 0; x < vectors; x++) {
@@ -154,11 +163,18 @@ struct Sliding {
     }
 
     void load_plane(int64_t image, int64_t head) {
+        load_maps(image, head);
+        load_tables(head);
+    }
+    void load_maps(int64_t image, int64_t head) {
         const T scale = c.has_dot ? c.scale : 1;
         if (c.q.data) pack<Full, T>(q, c.q, image, head, width, head_dim, scale);
         if (c.k.data) pack<Full, T>(k, c.k, image, head, width, head_dim, 1);
-        pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
+        if (c.v.data) pack<Full, T>(v, c.v, image, head, width, head_dim, 1);
         if (task == BACKWARD) pack<Full, T>(grad, c.grad, image, head, width, head_dim, 1);
+    }
+    void load_tables(int64_t head) {
+        const T scale = c.has_dot ? c.scale : 1;
         const int64_t at = head * offsets;
         if (c.rk)
             load_table<Full>(rk, static_cast<const T*>(c.rk) + at * head_dim, head_dim, offsets, head_dim, depth,
@@ -280,11 +296,13 @@ struct Sliding {
                 for (int64_t o = 0; o < taps; o++) store<S>(logits + (r * taps + o) * S::count, all<S>(biases[o]));
             }
         }
-        if (c.rq)
+        if (task == LOGITS)
+            dot<S, ALONE>(logits, q, true, k, x, y0, count, rq);
+        else if (c.rq)
             dot<S, ADDED>(logits, q, !c.has_dot, k, x, y0, count, rq);
         else if (c.has_dot)
             dot<S, ABSENT>(logits, q, false, k, x, y0, count, nullptr);
-        if (c.first_row) exclude<S>(x, y0, count);
+        if (c.first_row && task != LOGITS) exclude<S>(x, y0, count);
     }
 
     // Minus infinity for the taps that are not counted.
@@ -333,7 +351,7 @@ struct Sliding {
             for (int64_t m = 0, last = reversed ? num_queries() : num_keys(y0, count); m < last; m++) {
                 const Meeting meeting = reversed ? meet_queries(y0, m, count) : meet_keys(y0, m, count);
                 const bool inside = is_inside(meeting.y);
-                if (!inside && (reversed || TABLE != ADDED)) continue;
+                if (!inside && (reversed || !(TABLE == ADDED || TABLE == ALONE))) continue;
                 const T *weight[BAND] = {}, *tables[BAND] = {};
                 const int64_t seeing = reversed ? base_of(meeting.y) : 0;
                 for (int r = meeting.first; r < meeting.last; r++) {
@@ -360,7 +378,7 @@ struct Sliding {
                 PARADIGMS_ROWS(2, 3)
 #undef PARADIGMS_ROWS
             }
-            if constexpr (TABLE == ADDED)
+            if constexpr (TABLE == ADDED || TABLE == ALONE)
                 if (!reversed && num_taps < columns) add_unseen<S>(sum, w, w_row, w_step, table + d, x, y0, count);
             for (int r = 0; r < count; r++) UNROLL
                 for (int j = 0; j < CHANNELS; j++) store<S>(into + r * into_row + (d + j) * into_stride, sum[r][j]);
@@ -405,8 +423,14 @@ struct Sliding {
         return static_cast<T*>(c.normalizer) + (((image * height + y) * width + x) * c.heads + head) * 2;
     }
 
-    // Item: one head of one image; images go fastest, so that threads do not write to one line of the cache.
+    static int64_t count_items(const SlidingCase& of, Task task) {
+        return task == LOGITS_BACKWARD ? of.batch : of.batch * of.heads;
+    }
+
+    // Item: one head of one image; images go fastest, so that threads do not write to one line of the cache. Of
+    // LOGITS_BACKWARD one image.
     void run(int64_t item) {
+        if (task == LOGITS_BACKWARD) return run_logits_backward(item);
         const int64_t image = item % c.batch, head = item / c.batch;
         if (task == FORWARD) run_forward(image, head);
         if (task == BACKWARD) run_backward(image, head);
@@ -415,6 +439,7 @@ struct Sliding {
         if (task == REVERSE) run_reverse(image, head);
         if (task == CORRELATE) run_correlate(image, head);
         if (task == SPREAD) run_spread(image, head);
+        if (task == LOGITS) run_logits(image, head);
     }
 
     void load_filters(int64_t image, int64_t head) {
@@ -492,14 +517,80 @@ struct Sliding {
                     this->dot<S, MULTIPLIED>(logits, q, false, v, x, y0, count, filters);
                 else
                     this->dot<S, ABSENT>(logits, q, false, v, x, y0, count, nullptr);
-                for (int64_t r = 0; r < count; r++)
-                    over_taps(reach_of(x, false), [&](int64_t o) {
-                        store<S>(weights.row(y0 + r * down) + o * weights.stride + x,
-                                 load<S>(logits + (r * taps + o) * S::count));
-                    });
+                this->keep_logits<S>(x, y0, count);
             });
         });
         write_weights(image, head);
+    }
+
+    template <class S>
+    INLINE void keep_logits(int64_t x, int64_t y0, int64_t count) {
+        for (int64_t r = 0; r < count; r++)
+            over_taps(reach_of(x, false), [&](int64_t o) {
+                store<S>(weights.row(y0 + r * down) + o * weights.stride + x,
+                         load<S>(logits + (r * taps + o) * S::count));
+            });
+    }
+
+    void run_logits(int64_t image, int64_t head) {
+        load_plane(image, head);
+        over_bands([&](int64_t y0, int64_t count) {
+            over_columns([&](auto lanes, int64_t x) {
+                typedef decltype(lanes) S;
+                this->make_logits<S>(x, y0, count);
+                this->keep_logits<S>(x, y0, count);
+            });
+        });
+        write_weights(image, head);
+    }
+
+    // All heads of an image, which share its maps: their gradients are summed in the order of the heads.
+    void run_logits_backward(int64_t image) {
+        load_maps(image, 0);
+        for (int64_t head = 0; head < c.heads; head++) {
+            load_tables(head);
+            load_weights(image, head);
+            clear_sums();
+            over_bands([&](int64_t y0, int64_t count) {
+                over_columns([&](auto lanes, int64_t x) {
+                    this->backward_of_logits<decltype(lanes)>(x, y0, count, head == 0);
+                });
+            });
+            write_tables(image, head);
+        }
+        for (int64_t y = 0; y < height; y++) {
+            unpack_row<Full, T>(dq.row(y), dq.stride, c.dq, image, 0, y, width, head_dim, depth, 1);
+            unpack_row<Full, T>(dk.row(y), dk.stride, c.dk, image, 0, y, width, head_dim, depth, 1);
+        }
+    }
+
+    template <class S>
+    OUTLINE void backward_of_logits(int64_t x, int64_t y0, int64_t count, bool fresh) {
+        const int64_t row = taps * dlogits.stride;
+        const T* w = dlogits.row(y0) + x;
+        for (int64_t r = 0; r < count; r++) {
+            T* biases = drb + base_of(y0 + r * down) * columns * L;
+            over_taps(reach_of(x, false), [&](int64_t o) {
+                const T* gradient = w + r * down * row + o * dlogits.stride;
+                store<S>(biases + o * L, load<S>(biases + o * L) + load<S>(gradient));
+            });
+        }
+        mix<S, ALONE>(band + x, depth * band_stride, band_stride, w, down * row, dlogits.stride, false, k, true, x, y0,
+                      count, rk);
+        add_band<S>(dq, x, y0, count, fresh);
+        mix<S, ALONE>(band + x, depth * band_stride, band_stride, dlogits.row(0), row, dlogits.stride, true, q, true, x,
+                      y0, count, rq);
+        add_band<S>(dk, x, y0, count, fresh);
+    }
+
+    template <class S>
+    INLINE void add_band(const Plane<T>& to, int64_t x, int64_t y0, int64_t count, bool fresh) const {
+        for (int64_t r = 0; r < count; r++)
+            for (int64_t d = 0; d < depth; d++) {
+                T* const sum = to.row(y0 + r * down) + d * to.stride + x;
+                const typename S::V value = load<S>(band + (r * depth + d) * band_stride + x);
+                store<S>(sum, fresh ? value : load<S>(sum) + value);
+            }
     }
 
     void run_spread(int64_t image, int64_t head) {
@@ -576,16 +667,16 @@ struct Sliding {
         write_sums<Full, T>(static_cast<T*>(c.dfilters) + at, dfilters, offsets, head_dim, depth, 1);
     }
 
-    // The columns of the queries that have a tap, from the start of a vector on.
+    // The columns of the queries that have a tap, or of the keys that are one, from the start of a vector on.
     struct Run {
         int64_t first, stop;
         INLINE bool operator==(const Run& other) const { return first == other.first && stop == other.stop; }
     };
-    INLINE Run find_run(int64_t t) const {
+    INLINE Run find_run(int64_t t, const Reach* reaches) const {
         if (!own) return {0, width};
         Run run{width, 0};
         for (int64_t x = 0; x < width; x += L)
-            if (t >= of_queries[x / L].start && t < of_queries[x / L].stop) {
+            if (t >= reaches[x / L].start && t < reaches[x / L].stop) {
                 run.first = x < run.first ? x : run.first;
                 run.stop = x + L < width ? x + L : width;
             }
@@ -596,9 +687,10 @@ struct Sliding {
     INLINE void correlate_row(int64_t kernel_row, int64_t base, int64_t y, int64_t move, int64_t count) {
         const int64_t step = depth * L, w_row = taps * weights.stride, row = depth * v.stride;
         for (int64_t t = 0; t < num_taps;) {
-            const Run columns_of = find_run(first_tap + t);
+            const Run columns_of = find_run(first_tap + t, of_queries);
             int64_t block = 1;
-            while (block < 4 && t + block < num_taps && find_run(first_tap + t + block) == columns_of) block++;
+            while (block < 4 && t + block < num_taps && find_run(first_tap + t + block, of_queries) == columns_of)
+                block++;
             const int64_t tap = kernel_row * columns + first_tap + t;
             for (int64_t d = 0; columns_of.first < columns_of.stop && d < depth; d += 4) {
                 T* into = dfilters + (tap + base * columns) * step + d * L;
@@ -665,12 +757,16 @@ struct Sliding {
 
     void run_backward(int64_t image, int64_t head) {
         load_plane(image, head);
-        memset(drb, 0, offsets * L * sizeof(T));
-        if (c.row_base)
-            memset(drk, 0, offsets * depth * L * sizeof(T)), memset(drq, 0, offsets * depth * L * sizeof(T));
+        clear_sums();
         over_bands([&](int64_t y0, int64_t count) { queries_band(image, head, y0, count); });
         over_bands([&](int64_t y0, int64_t count) { keys_band(image, head, y0, count); });
         write_tables(image, head);
+    }
+
+    void clear_sums() {
+        memset(drb, 0, offsets * L * sizeof(T));
+        if (c.row_base)
+            memset(drk, 0, offsets * depth * L * sizeof(T)), memset(drq, 0, offsets * depth * L * sizeof(T));
     }
 
     void queries_band(int64_t image, int64_t head, int64_t y0, int64_t count) {
@@ -754,14 +850,16 @@ struct Sliding {
                            false, x, y0, count, nullptr);
     }
 
-    // sums[o] += Σ dlogits a over `count` rows of `a` from `y`, for n consecutive entries from `entry`; `fresh` sums
-    // count from zero.
-    INLINE void outer(T* sums, int64_t entry, int64_t n, const T* w, int64_t w_step, const Plane<T>& a, int64_t y,
-                      int64_t count, bool fresh) {
+    // sums[o] += Σ dlogits a over `count` rows of `a` from `y`, for n consecutive entries from `entry`, the first of
+    // which is of column `first` of the kernel; `reaches` is of the pixels of `a`; `fresh` sums count from zero.
+    INLINE void outer(T* sums, int64_t entry, int64_t first, int64_t n, const T* w, int64_t w_step, const Plane<T>& a,
+                      const Reach* reaches, int64_t y, int64_t count, bool fresh) {
         const int64_t step = depth * L, w_row = taps * dlogits.stride, a_row = a.channels * a.stride;
         for (int64_t t = 0; t < n;) {
-            const int64_t block = n - t < 4 ? n - t : 4;
-            for (int64_t d = 0; d < depth; d += 4) {
+            const Run run_of = find_run(first + t, reaches);
+            int64_t block = 1;
+            while (block < 4 && t + block < n && find_run(first + t + block, reaches) == run_of) block++;
+            for (int64_t d = 0; run_of.first < run_of.stop && d < depth; d += 4) {
                 T* into = sums + (entry + t) * step + d * L;
                 const T* from = a.row(y) + d * a.stride;
                 auto run = [&](auto lanes, int64_t x, int64_t extent) {
@@ -778,7 +876,7 @@ struct Sliding {
                     PARADIGMS_TAPS(1)
 #undef PARADIGMS_TAPS
                 };
-                over_width(0, width, run);
+                over_width(run_of.first, run_of.stop, run);
             }
             t += block;
         }
@@ -789,7 +887,10 @@ struct Sliding {
         for (int64_t y = 0, stop; y < height; y = stop) {
             stop = end_of_base(y, y + slab < height ? y + slab : height);
             const int64_t entry = base_of(y) * columns;
-            if (c.drk) outer(drk, entry, taps, dlogits.row(y), dlogits.stride, q, y, stop - y, y == 0 && !c.row_base);
+            const int64_t alike = own ? columns : taps;  // taps that go together
+            for (int64_t o = 0; c.drk && o < taps; o += alike)
+                outer(drk, entry + o, 0, alike, dlogits.row(y) + o * dlogits.stride, dlogits.stride, q, of_queries, y,
+                      stop - y, y == 0 && !c.row_base);
             if (c.drq)
                 for (int64_t s = 0; s < rows; s++) {
                     const int64_t move = (s + base_of(y) - centre) * down;  // the key stands so far below the query
@@ -798,7 +899,8 @@ struct Sliding {
                     const int64_t tap = s * columns + first_tap;
                     const T* w = dlogits.row(first) + tap * dlogits.stride + halo;
                     const bool fresh = first == (move < 0 ? -move : 0) && !c.row_base;
-                    outer(drq, entry + tap, num_taps, w, dlogits.stride - across, k, first + move, last - first, fresh);
+                    outer(drq, entry + tap, first_tap, num_taps, w, dlogits.stride - across, k, of_keys, first + move,
+                          last - first, fresh);
                 }
         }
         const T scale = c.has_dot ? c.scale : 1;
