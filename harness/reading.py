@@ -59,6 +59,8 @@ def load_kind(
         raise experiment.error(f"this file is a search: harness search {shlex.quote(str(path))}", SEARCH)
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
+    if not any(pair.startswith("seeds=") for pair in overrides):
+        _choose_seeds(experiment)
     if seeds is not None:
         overrides = [*overrides, *_narrow(kind, experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
@@ -76,6 +78,14 @@ def load_kind(
 def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
     stated = experiment.to_plain().get("seeds", kind.model_fields["seeds"].default)
     return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
+
+
+def _choose_seeds(experiment: Document) -> None:
+    """Replace the number of seeds by that of the recipe, where the file states one; the model checks both."""
+    root = experiment.to_plain()
+    under, recipe = root.get("seeds_under"), root.get("recipe")
+    if isinstance(under, dict) and isinstance(recipe, str) and recipe in under:
+        experiment.root["seeds"] = under[recipe]
 
 
 def find_experiment(path: Path) -> Path:
@@ -282,6 +292,7 @@ def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:
     """What holds under one recipe is stated for recipes that exist."""
     known = tuple(list_recipes(experiment.path.parent / "recipes"))
     stated: dict[tuple[str, ...], str] = {("cell", "sizes", name): name for name in spec.cell.sizes}
+    stated |= {("seeds_under", name): name for name in spec.seeds_under}
     for row, fields in spec.rows.items():
         stated |= {("rows", row, "sizes", name): name for name in fields.sizes}
         stated |= {("rows", row, "under", name): name for name in fields.under}

@@ -124,6 +124,7 @@ class PublishedSpec(Spec):
 class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
+    `seeds_under` replaces the number of seeds under some recipes: `{laptop: 7}`.
     `measure` is the score that decides: differences, verdicts and claims are of it. None: the first of the task's.
     `margin` is the largest difference that does not matter, in the unit of that measure; None: its relevant gain.
     `columns` may name any measure of the task; `score` is the deciding one.
@@ -143,6 +144,7 @@ class ExperimentSpec(Spec):
     rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
+    seeds_under: dict[str, Replicates] = {}
     measure: str | None = None
     margin: PositiveFloat | None = None
     columns: Annotated[tuple[str, ...], OneOrMore] = ("params", "macs", "throughput", SCORE, "delta")

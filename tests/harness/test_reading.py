@@ -365,6 +365,20 @@ def test_options_replace_recipe_and_seeds(experiment: Path) -> None:
     assert (spec.recipe.name, spec.seeds, spec.overrides) == ("smoke", 7, ())
 
 
+def test_a_recipe_may_have_its_own_number_of_seeds(experiment: Path) -> None:
+    experiment.write_text(f"{experiment.read_text()}\nseeds_under: {{smoke: 7, tiny: 5}}\n")
+    assert load_spec(experiment).seeds == 5
+    assert load_spec(experiment, recipe="smoke").seeds == 7
+    assert load_spec(experiment, recipe="smoke", seeds=9).overrides == ()
+    assert load_spec(experiment, recipe="smoke", seeds=4).overrides == ("seeds=4",)
+    assert load_spec(experiment, overrides=["seeds=2"]).seeds == 2
+
+
+def test_seeds_under_an_unknown_recipe_are_refused(experiment: Path) -> None:
+    experiment.write_text(f"{experiment.read_text()}\nseeds_under: {{smok: 7}}\n")
+    assert "unknown recipe 'smok'; did you mean 'smoke'?" in message_of(experiment)
+
+
 def test_a_recipe_given_as_an_option_may_be_missing_in_the_file(experiment: Path) -> None:
     change(experiment, "recipe: tiny\n", "")
     assert load_spec(experiment, recipe="tiny").recipe.name == "tiny"
