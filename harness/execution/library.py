@@ -29,7 +29,7 @@ Experiment = ExperimentSpec | Path | str
 """What `load_spec` has read, or a file or a name for it to read."""
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of the command `harness run`
     experiment: Experiment,
     *,
     tracking_uri: str | None = None,
@@ -37,6 +37,7 @@ def run(
     data_dir: Path | str | None = None,
     workers: int | None = None,
     keep_stale: bool = False,
+    retrain: bool = False,
     show: Callable[[Event], object] = lambda _event: None,
 ) -> pd.DataFrame:
     """Train what is missing or stale of an experiment and return its table, as `harness run` does.
@@ -51,6 +52,7 @@ def run(
         data_dir: of a dataset that does not ship with the package.
         workers: runs at once; None: the recipe's.
         keep_stale: does not train again what older code or data has trained.
+        retrain: trains again what older code has trained in another environment.
         show: is called with every event of `harness.execution`, as it happens.
 
     Returns:
@@ -67,7 +69,13 @@ def run(
     plan, images = _make_plan(experiment), _to_path(data_dir)
     for _ in fetch_data(plan.spec.recipe.data, images):
         pass
-    options = RunOptions(_to_path(results) or find_root() / "results", images, keep_stale, command="harness.run")
+    options = RunOptions(
+        results=_to_path(results) or find_root() / "results",
+        data_dir=images,
+        keep_stale=keep_stale,
+        retrain=retrain,
+        command="harness.run",
+    )
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
     for line in list_stale(plan, tracker, data_dir=images):
         warnings.warn(line, stacklevel=2)
