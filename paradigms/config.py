@@ -22,8 +22,8 @@ _CENTRED = frozenset({"zero", "mask", "project"})
 _SOFTMAX = frozenset({"softmax"})
 
 
-class KernelCase(NamedTuple):
-    """What a backend can compute, in the names of `paradigms.kernels`.
+class KernelSupport(NamedTuple):
+    """Combinations that a backend supports, in the names of `paradigms.kernels`.
 
     Attributes:
         neighborhood: its name.
@@ -39,36 +39,36 @@ class KernelCase(NamedTuple):
     aggregations: frozenset[str] = frozenset({"weighted_sum", "added"})
     scores: frozenset[str] = frozenset({"terms"})
 
-    def holds(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
+    def includes(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
         """Whether a neighborhood's border, normalization, kind of aggregation and scores are among these."""
         return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
 
 
 _FILTER = frozenset({"filtered"})
 _FILTERED = frozenset({"weighted_sum", "added", "filtered"})
-_COMPOSED = KernelCase(
+_COMPOSED = KernelSupport(
     "sliding_window",
     _CENTRED,
     aggregations=_FILTERED,
     scores=frozenset({"terms", "shared_terms", "logits"}),
 )
 _TERMS = frozenset({"terms", "shared_terms"})
-_CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
+_CLAMPED = KernelSupport("sliding_window", frozenset({"shift"}), _SOFTMAX)
 
-KERNEL_CASES = {
-    "dense": (KernelCase("sliding_window", frozenset({"zero", "mask"})),),
+KERNEL_SUPPORT = {
+    "dense": (KernelSupport("sliding_window", frozenset({"zero", "mask"})),),
     "torch": (
-        KernelCase("local_window", _CENTRED, aggregations=_FILTERED),
+        KernelSupport("local_window", _CENTRED, aggregations=_FILTERED),
         _COMPOSED,
         _CLAMPED,
-        KernelCase("sliding_chunk", _CENTRED, aggregations=_FILTERED),
+        KernelSupport("sliding_chunk", _CENTRED, aggregations=_FILTERED),
     ),
     "cpu": (
-        KernelCase("local_window", _CENTRED, _SOFTMAX),
+        KernelSupport("local_window", _CENTRED, _SOFTMAX),
         _COMPOSED,
-        KernelCase("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("sliding_chunk", frozenset({"zero", "mask"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("local_window", _CENTRED, aggregations=_FILTER, scores=_TERMS),
+        KernelSupport("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelSupport("sliding_chunk", frozenset({"zero", "mask"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelSupport("local_window", _CENTRED, aggregations=_FILTER, scores=_TERMS),
     ),
     "triton": (_COMPOSED, _CLAMPED),
 }
@@ -192,8 +192,8 @@ class AttentionConfig:
 
     def _check_backend(self) -> None:
         asked = (self.outside_rule, self.normalization, self.aggregation_kind, self.parameterization_facts.scores)
-        cases = KERNEL_CASES.get(self.backend)
-        if cases is not None and not any(case.holds(self.neighborhood, asked) for case in cases):
+        supported = KERNEL_SUPPORT.get(self.backend)
+        if supported is not None and not any(each.includes(self.neighborhood, asked) for each in supported):
             room = ", ".join((self.neighborhood, self.outside_rule, self.normalization))
             levels = f"{' + '.join(self.parameterization)} and {self.aggregation}"
             raise ValueError(f"backend {self.backend!r} has no kernel for {room} with {levels}; use 'auto'")
