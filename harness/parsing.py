@@ -103,7 +103,7 @@ class _LimitedComposer(Composer):
         if id(node) not in self._measured:
             raise self._error(f"the alias *{event.anchor} lies within what it stands for", event.start_mark)
         count, height = self._measured[id(node)]
-        self._grow(count, height, event.start_mark)
+        self._count_nodes(count, height, event.start_mark)
         return node
 
     def _compose_new(self, parent: Any, index: Any, event: Any) -> Any:
@@ -111,7 +111,7 @@ class _LimitedComposer(Composer):
             shown = str(event.ctag).replace(_TAG, "!!")
             raise self._error(f"tags are not supported, got {shown}", event.start_mark)
         before = self._count
-        self._grow(1, 1, event.start_mark)
+        self._count_nodes(1, 1, event.start_mark)
         self._level += 1
         node = super().compose_node(parent, index)
         self._level -= 1
@@ -123,7 +123,7 @@ class _LimitedComposer(Composer):
     def _get_height(self, node: Any) -> int:
         return self._measured[id(node)][1]
 
-    def _grow(self, count: int, height: int, mark: StringMark) -> None:
+    def _count_nodes(self, count: int, height: int, mark: StringMark) -> None:
         self._count += count
         if self._level + height > MAX_DEPTH:
             raise self._error(f"more than {MAX_DEPTH} lists or mappings inside one another", mark)

@@ -60,7 +60,7 @@ def load_kind(
     if recipe is not None:
         experiment.replace(("recipe",), recipe, option="--recipe")
     if seeds is not None:
-        overrides = [*overrides, *_narrow(kind, experiment, seeds)]
+        overrides = [*overrides, *_limit_seeds(kind, experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
     derived: dict[str, Any] = {"name": experiment.path.stem, "path": experiment.path, "overrides": tuple(overrides)}
     if "recipe" in experiment.root:
@@ -73,7 +73,7 @@ def load_kind(
     return spec.with_positions(experiment.positions)
 
 
-def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
+def _limit_seeds(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
     stated = experiment.to_plain().get("seeds", kind.model_fields["seeds"].default)
     return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
 

@@ -68,10 +68,10 @@ def execute(options: argparse.Namespace) -> int:
         tuple(options.rows),
         retrain=options.retrain,
     )
-    return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
+    return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 
-def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
+def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
     """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.execution import TableWritten

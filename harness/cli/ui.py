@@ -38,11 +38,11 @@ def execute(options: argparse.Namespace) -> int:
         else find_search_page(options.search or None, store)
     )
     echo(f"{page.shows}; starting ...", flush=True)
-    serve(page, port=options.port, announce=_announce)
+    serve(page, port=options.port, announce=_open_page)
     return 0
 
 
-def _announce(address: str) -> None:
+def _open_page(address: str) -> None:
     echo(f"open {address}  (Ctrl-C ends it)", flush=True)
     has_desktop = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if sys.stdout.isatty() and has_desktop:  # a browser in a terminal would take the terminal

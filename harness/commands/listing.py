@@ -70,7 +70,7 @@ def _list_presets(_data_dir: Path | None) -> Entries:
 
 
 def _list_operators(_data_dir: Path | None) -> Entries:
-    return [{"part": part, "is": told, "levels": list(levels)} for part, (told, levels) in _ROOMS.items()]
+    return [{"part": part, "is": text, "levels": list(levels)} for part, (text, levels) in _ROOMS.items()]
 
 
 def _list_data(data_dir: Path | None) -> Entries:
@@ -96,7 +96,7 @@ _HINTS = {
     "data": "harness data tells more; --data DIR says where images lie",
 }
 
-_TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+_FORMATTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "presets": lambda entry: f"{entry['equation']}\n{entry['source']}",
     "operators": lambda entry: f"{', '.join(entry['levels'])}\n{entry['is']}",
     "data": lambda entry: entry["state"] + (f"\n{entry['where']}" if entry["usable"] else ""),
@@ -117,8 +117,8 @@ def describe_listing(listing: Mapping[str, Entries]) -> str:
 
 
 def _to_table(section: str, entries: Entries) -> str:
-    if section in _TOLD:
-        rows = [[next(iter(entry.values())), _TOLD[section](entry)] for entry in entries]
+    if section in _FORMATTERS:
+        rows = [[next(iter(entry.values())), _FORMATTERS[section](entry)] for entry in entries]
         return tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, _WIDTH])
     headers = [name for name in entries[0] if not isinstance(entries[0][name], list)]
     rows = [["" if entry[name] is None else str(entry[name]) for name in headers] for entry in entries]

@@ -119,15 +119,15 @@ def _list_skipped(plan: Plan) -> Iterator[str]:
 
 def _list_initial(plan: Plan) -> Iterator[str]:
     """Where rows start that are not trained from scratch, a line each."""
-    told = []
+    lines = []
     for row in plan.rows:
         match row.cell.init_from:
             case FromRun() as source:
-                told.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
+                lines.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
             case FromFile() as file:
-                told.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
-    if told:
-        yield "\n".join(told)
+                lines.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
+    if lines:
+        yield "\n".join(lines)
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:

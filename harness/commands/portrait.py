@@ -73,9 +73,9 @@ def _describe_runs(shown: Shown) -> str:
     for run in shown.runs:
         lines += [f"seed {run.run.seed}: {reason}" for reason in _list_reasons(run)]
     if shown.earlier:
-        told = ", ".join(f"{run.run_id[:8]} (seed {run.seed})" for run in shown.earlier[:NUM_EARLIER])
+        listed = ", ".join(f"{run.run_id[:8]} (seed {run.seed})" for run in shown.earlier[:NUM_EARLIER])
         more = len(shown.earlier) - NUM_EARLIER
-        lines.append(f"further attempts: {told}{f' and {more} more' if more > 0 else ''}")
+        lines.append(f"further attempts: {listed}{f' and {more} more' if more > 0 else ''}")
     return "\n".join(lines)
 
 

@@ -79,9 +79,9 @@ def describe_start(event: Planned) -> list[str]:
     if attested:
         lines.append(f"{len(attested)} of them are attested: code has changed since, and computes the same")
     for reason in dict.fromkeys(entry.reason for entry in unattested):
-        told = [entry.run for entry in unattested if entry.reason == reason]
-        what = "they are trained again" if told[0] in event.to_do else "they stand (--retrain trains them again)"
-        lines.append(f"{len(told)} of them cannot be attested, code has changed since: {reason}; {what}")
+        runs = [entry.run for entry in unattested if entry.reason == reason]
+        what = "they are trained again" if runs[0] in event.to_do else "they stand (--retrain trains them again)"
+        lines.append(f"{len(runs)} of them cannot be attested, code has changed since: {reason}; {what}")
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
@@ -102,8 +102,8 @@ def describe_rehearsal(event: Rehearsing | RehearsalEnded | Forecast) -> list[st
             return [f"rehearsing {count_noun(len(event.runs), 'cell')} {why}"]
         case RehearsalEnded() if event.rehearsal.status != RunStatus.OK:
             status = event.rehearsal.status.value.replace("_", " ")
-            told = ": ".join(part for part in (f"rehearsal {status}", event.rehearsal.detail) if part)
-            return [f"{event.run.row.name}: {told}"]
+            text = ": ".join(part for part in (f"rehearsal {status}", event.rehearsal.detail) if part)
+            return [f"{event.run.row.name}: {text}"]
         case Forecast():
             return [f"forecast: {to_clock(event.seconds)} for all runs, up to {event.peak_memory_gb:.1f} GB each"]
         case _:

@@ -165,8 +165,8 @@ class _PlainSearch:
             case TrialStarted():
                 return [describe_start(event)]
             case TrialEpochEnded():
-                told = describe_epoch(event.epoch, self._count.measure)
-                return [f"trial {event.number}: epoch {event.epoch.epoch}/{event.epochs}, {told}"]
+                epoch = describe_epoch(event.epoch, self._count.measure)
+                return [f"trial {event.number}: epoch {event.epoch.epoch}/{event.epochs}, {epoch}"]
             case TrialEnded():
                 return [f"[{self._count.describe()}] {describe_result(event.result, self._count.measure)}"]
             case TrialInterrupted():

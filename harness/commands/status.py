@@ -276,7 +276,7 @@ def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
     aligned = ("left", "left", *["right"] * (len(headers) - 2))
     shown = [status for status in statuses if status.runs]
     table = tabulate([_to_line(status) for status in shown], headers, colalign=aligned, disable_numparse=True)
-    notes = "\n".join([*_tell_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
+    notes = "\n".join([*_list_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
     return "\n\n".join(part for part in (table, notes, _LEGEND) if part)
 
 
@@ -298,7 +298,7 @@ def _to_name(status: ExperimentStatus) -> str:
     return " ".join(part for part in (status.experiment, status.recipe, shlex.join(status.overrides)) if part)
 
 
-def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
+def _list_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
     names = [f"  {_to_name(status)}" for status in statuses if not status.is_planned]
     if names:
         yield "\n".join(

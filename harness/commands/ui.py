@@ -189,12 +189,12 @@ def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Se
     while process.poll() is None and time.monotonic() < deadline and not signals:
         time.sleep(PATIENCE)
         with suppress(OSError, HTTPException), opener.open(address, timeout=GRACE_SECONDS):
-            if _listens(process, urlsplit(address).port):
+            if _is_listening(process, urlsplit(address).port):
                 return True
     return False
 
 
-def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
+def _is_listening(process: subprocess.Popen[bytes], port: int | None) -> bool:
     """Whether it is this server that answers, not another that took the port at the same time."""
     with suppress(psutil.NoSuchProcess):
         leader = psutil.Process(process.pid)

@@ -158,7 +158,7 @@ def _change(step: Any, view: _View) -> _View:
 
 def _crop(step: RandomResizedCropAndInterpolation, view: _View) -> _View:
     width, height = view.image.size
-    with _rewound():
+    with _random_state_preserved():
         top, left, rows, columns = step.get_params(view.image, step.scale, step.ratio)
     box = (left / width, top / height, (left + columns) / width, (top + rows) / height)
     places = np.arange(step.size[0] * step.size[1], dtype=np.int32).reshape(step.size)
@@ -166,7 +166,7 @@ def _crop(step: RandomResizedCropAndInterpolation, view: _View) -> _View:
 
 
 def _flip(step: RandomHorizontalFlip, view: _View) -> _View:
-    with _rewound():
+    with _random_state_preserved():
         places = step(view.places)
     return replace(view, image=step(view.image), places=places)
 
@@ -187,7 +187,7 @@ class _Follower:
     def __call__(self, view: _View) -> _View:
         places = view.places
         if self.moves:
-            with _rewound():
+            with _random_state_preserved():
                 places = self.on_places(places)
         return replace(view, image=self.operation(view.image), places=places)
 
@@ -200,7 +200,7 @@ _FOLLOW: dict[type, Callable[[Any, _View], _View]] = {
 
 
 @contextmanager
-def _rewound() -> Iterator[None]:
+def _random_state_preserved() -> Iterator[None]:
     """What is drawn inside is drawn once more outside."""
     state = random.getstate()
     with torch.random.fork_rng(devices=[]):

@@ -86,7 +86,7 @@ class Tracker(Protocol):
     `start_run`, which notes that process's identity: so a run whose process died can be told from one that goes on.
     """
 
-    def hurry(self) -> None:
+    def shorten_timeouts(self) -> None:
         """Wait for a store that does not answer no longer: somebody has interrupted this process."""
 
     def prepare(self, experiment: str, *, measure: Measure = DEFAULT_MEASURE) -> None:

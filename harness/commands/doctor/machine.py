@@ -54,8 +54,8 @@ def _check_threads() -> Finding:
     threads = torch.get_num_threads()
     found = f"{count_noun(cores, 'core')}, torch uses {count_noun(threads, 'thread')}; each worker of a run uses one"
     if asked:
-        told = ", ".join(f"{name} asks for {workers} workers" for name, workers in asked.items())
-        return Finding(Level.WARNING, "threads", f"{found}; {told}", f"give --workers {cores} to `harness run`")
+        listed = ", ".join(f"{name} asks for {workers} workers" for name, workers in asked.items())
+        return Finding(Level.WARNING, "threads", f"{found}; {listed}", f"give --workers {cores} to `harness run`")
     return Finding(Level.OK, "threads", found)
 
 

@@ -69,9 +69,9 @@ def _check_packages(project: Mapping[str, Any] | None, pinned: Mapping[str, str]
         yield Finding(Level.OK, "packages", f"all {len(wanted)} that are needed, in versions that are asked for")
     others = {name: found for name, want in pinned.items() if (found := _find_version(name)) not in (None, want)}
     if others:
-        told = ", ".join(f"{name} {found} (not {pinned[name]})" for name, found in others.items())
+        listed = ", ".join(f"{name} {found} (not {pinned[name]})" for name, found in others.items())
         advice = "numbers may differ in the last digits from committed results; " + SETUP
-        yield Finding(Level.WARNING, "versions", f"other than those of constraints.txt: {told}", advice)
+        yield Finding(Level.WARNING, "versions", f"other than those of constraints.txt: {listed}", advice)
     elif pinned:
         yield Finding(Level.OK, "versions", "those of constraints.txt, which committed results were made with")
 
@@ -114,10 +114,10 @@ def _check_installation(project: Mapping[str, Any] | None, root: Path) -> Findin
 
 def _find_editable(installed: Distribution) -> Path | None:
     """The folder of an editable installation."""
-    told = json.loads(installed.read_text("direct_url.json") or "{}")
-    if not told.get("dir_info", {}).get("editable"):
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    if not origin.get("dir_info", {}).get("editable"):
         return None
-    return Path(unquote(urlsplit(told["url"]).path))
+    return Path(unquote(urlsplit(origin["url"]).path))
 
 
 def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
