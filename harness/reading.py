@@ -212,7 +212,7 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
     for place, training in ("training", spec.training), *spec.training_of.items():
         if training.ema_decay == 1:
             key = ("training",) if place == "training" else ("training_of", place)
-            raise recipe.error("an average of decay 1 never moves; it must be less than 1", *key, "ema_decay")
+            raise recipe.error("must be less than 1: with decay 1 the average never changes", *key, "ema_decay")
         try:
             TASKS[spec.data.task].check_training(training)
         except ValueError as error:

@@ -378,7 +378,7 @@ def add_facts(room: str, name: str, facts: Facts | NeighborhoodFacts) -> None:
         if not key.isidentifier() or key.startswith("_") or key in RESERVED:
             raise ValueError(f"{room} {name!r}: a field cannot be called {key!r}")
         if FIELDS.get(key, field) != field:
-            raise ValueError(f"{room} {name!r}: field {key!r} is declared otherwise by another level")
+            raise ValueError(f"{room} {name!r}: field {key!r} is declared differently by another level")
         field.read(key, field.default)
     if isinstance(facts, NeighborhoodFacts):
         require_name("field", facts.size, (*FIELDS, *facts.fields))

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retrain", action="store_true", help="train again what older code has trained in another environment"
     )
     parser.add_argument(
-        "--system-metrics", action="store_true", help="write to each run what processor, memory and GPU do meanwhile"
+        "--system-metrics", action="store_true", help="log the usage of processor, memory and GPU to each run"
     )
 
 
@@ -91,7 +91,7 @@ def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Col
                 raise
     except KeyboardInterrupt:
         echo(
-            f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
+            f"\ninterrupted: {tally.done} of {tally.total} runs are done; run the same command to continue",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -112,7 +112,7 @@ def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
         sys.stdout.flush()
     except OSError as error:
         drop_output()
-        echo(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)
+        echo(f"harness: progress cannot be shown: {error.strerror}; training continues", file=sys.stderr)
 
 
 def take_last(events: "Generator[T, None, None]") -> "Iterator[T]":

@@ -75,13 +75,17 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     try:
         ended = _show_search_events(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
     except KeyboardInterrupt:
-        echo(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
+        echo(f"\ninterrupted: {count.describe()}; run the same command to continue", file=sys.stderr)
         return INTERRUPTED
     echo(f"\n{count.describe()}\n", flush=True)
     for result in count.failed:
         echo(f"trial {result.number} {result.reason}; more in error.txt or output.txt of MLflow run {result.run_id}")
     if not ended.is_complete or ended.best is None:
-        why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
+        why = (
+            "no trial was measured"
+            if ended.is_complete
+            else "not all trials have ended; run the same command to continue"
+        )
         echo(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
         return to_exit_code(count.failed, count.interrupted)
     plan = plan_comparison(spec, ended.best)

@@ -8,7 +8,7 @@ import webbrowser
 from harness.cli.options import add_store, at_least_one, find_store
 from harness.cli.verb import echo
 
-HELP = "MLflow's web page on the store, or with --search Optuna's; for this machine alone"
+HELP = "MLflow's web page on the store, or with --search Optuna's; reachable from this machine only"
 EXAMPLE = "harness ui --port 5001"
 
 

@@ -24,11 +24,11 @@ _ROOMS = {
     "parameterization": ("how logits are made; the first four are terms that add up", PARAMETERIZATIONS),
     "normalization": ("how logits become weights", NORMALIZATIONS),
     "neighborhood": ("which keys a query sees", tuple(NEIGHBORHOODS)),
-    "border": ("what a tap outside the map counts for", BORDERS),
-    "aggregation": ("how weights meet values", AGGREGATIONS),
-    "projections": ("what stands before and after", PROJECTIONS),
-    "initialization": ("how projections of hadamard_conv start", INITIALIZATIONS),
-    "backbone": ("the model around it", BACKBONES),
+    "border": ("the rule for taps outside the map", BORDERS),
+    "aggregation": ("how weights and values are combined", AGGREGATIONS),
+    "projections": ("the layers before and after the operator", PROJECTIONS),
+    "initialization": ("initial values of the projections of hadamard_conv", INITIALIZATIONS),
+    "backbone": ("the model around the operator", BACKBONES),
 }
 
 
@@ -88,12 +88,12 @@ SECTIONS: Mapping[str, Callable[[Path | None], Entries]] = {
 }
 
 _HINTS = {
-    "experiments": "harness plan NAME shows the cells of one, harness status how far it has come",
+    "experiments": "harness plan NAME shows the cells, harness status the progress",
     "searches": "Optuna studies: harness search NAME",
-    "recipes": "what a table is run under: harness run EXPERIMENT --recipe NAME",
+    "recipes": "data, model size and schedule: harness run EXPERIMENT --recipe NAME",
     "presets": "published operators: harness describe NAME; in an experiment `preset: NAME`",
     "operators": "levels of each part of Eq. 4 (arXiv:2112.12786), for rows and factors of an experiment",
-    "data": "harness data tells more; --data DIR says where images lie",
+    "data": "harness data shows more; --data DIR names the folder of the images",
 }
 
 _FORMATTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

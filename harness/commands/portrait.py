@@ -210,7 +210,7 @@ def _list_provenance(runs: Sequence[ShownRun]) -> str:
 def _list_artifacts(runs: Sequence[ShownRun]) -> str:
     lines = []
     for run in runs:
-        names = ", ".join(run.details.artifacts) or "none, or they are gone"
+        names = ", ".join(run.details.artifacts) or "none, or they were deleted"
         lines.append(f"seed {run.run.seed}: {names}\n  in {run.details.location}")
     return "\n".join(lines)
 

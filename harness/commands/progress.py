@@ -77,7 +77,7 @@ def describe_start(event: Planned) -> list[str]:
     done = len(event.entries) - len(event.to_do)
     lines = [f"{count_noun(len(event.entries), 'run')}: {done} done, {len(event.to_do)} to train"]
     if attested:
-        lines.append(f"{len(attested)} of them are attested: code has changed since, and computes the same")
+        lines.append(f"{len(attested)} of them are attested: the code has changed, but computes the same numbers")
     for reason in dict.fromkeys(entry.reason for entry in unattested):
         runs = [entry.run for entry in unattested if entry.reason == reason]
         what = "they are trained again" if runs[0] in event.to_do else "they stand (--retrain trains them again)"
@@ -98,7 +98,7 @@ def describe_rehearsal(event: Rehearsing | RehearsalEnded | Forecast) -> list[st
     """What is rehearsed and why, a rehearsal that did not end well, what all runs will take."""
     match event:
         case Rehearsing():
-            why = "to see whether runs of older code stand" if event.decides else "before training"
+            why = "to check whether runs of older code are valid" if event.decides else "before training"
             return [f"rehearsing {count_noun(len(event.runs), 'cell')} {why}"]
         case RehearsalEnded() if event.rehearsal.status != RunStatus.OK:
             status = event.rehearsal.status.value.replace("_", " ")

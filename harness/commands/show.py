@@ -126,8 +126,8 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
     """
     if not _ID.fullmatch(prefix):
         raise SpecError(
-            f"an id, or its first three characters or more, has digits and letters a to f, got {prefix!r}; `harness "
-            "plan` prints cells, `harness status --json` and MLflow runs"
+            "an id, or at least its first three characters, must consist of digits and the letters a to f, got "
+            f"{prefix!r}; `harness plan` prints ids of cells, `harness status --json` and MLflow ids of runs"
         )
     found = tracker.find_runs(prefix)
     runs = {run.run_id: run for run in found if run.run_id.startswith(prefix)}

@@ -195,7 +195,7 @@ class _Survey:
         try:
             return {cell_id: self._digester.digest(cell) for cell_id, cell in cells.items()}, ""
         except DataError as error:
-            return {}, f"what is stale is not known: {error}"
+            return {}, f"stale runs cannot be identified: {error}"
 
     def _estimate(
         self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]
@@ -318,7 +318,8 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
         yield f"{name}: {count_noun(count, 'run')} done by older code, which nothing can attest: {reason}"
     undecided = sum(run.standing == Standing.UNDECIDED for run in status.runs)
     if undecided:
-        yield f"{name}: {count_noun(undecided, 'run')} of older code; `harness rehearse` finds out whether they stand"
+        runs = count_noun(undecided, "run")
+        yield f"{name}: {runs} of older code; `harness rehearse` finds out whether they are valid"
     for run in status.runs:
         is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
         if run.state in ("running", "failed") or (run.state == "done" and not is_good):

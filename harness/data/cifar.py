@@ -130,7 +130,7 @@ class Cifar:
     def _require_files(self, data_dir: Path | None) -> Path:
         folder = _find_folder(data_dir)
         if not self._is_complete(folder):
-            fetched = "`harness run` fetches it where it can; " if data_dir is None else ""
+            fetched = "`harness run` downloads it if it can; " if data_dir is None else ""
             raise DataError(
                 f"{self.title} is not in {folder}: {fetched}--data DIR names a folder with {self.folder}/ "
                 f"as torchvision stores it, the Python version ({', '.join(self.files)})"

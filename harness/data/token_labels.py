@@ -130,7 +130,7 @@ def read_label_map(path: Path, num_classes: int) -> Tensor:
         label_map: object = torch.load(path, weights_only=True)
     except READ_ERRORS as error:
         first = str(error).strip().partition("\n")[0]
-        reason = "it holds no tensor alone" if isinstance(error, pickle.UnpicklingError) else first
+        reason = "it must contain one tensor and nothing else" if isinstance(error, pickle.UnpicklingError) else first
         raise DataError(f"{path} cannot be read: {reason or type(error).__name__}") from error
     if not isinstance(label_map, Tensor) or label_map.ndim != 4 or len(label_map) != 2:
         found = list(label_map.shape) if isinstance(label_map, Tensor) else type(label_map).__name__

@@ -104,7 +104,7 @@ class Invocation:
             if not self._finished:
                 self._finish(RunStatus.INTERRUPTED)
         except StoreError as error:
-            logger.warning("%s; what is open in it will be closed by the next `harness run`", error)
+            logger.warning("%s; the next `harness run` closes the runs that are still open in it", error)
 
     def _end_open(self) -> Iterator[RunEnded]:
         for name, open_run in list(self._open.items()):

@@ -142,7 +142,7 @@ def compare(
     """
     if isinstance(records, pd.DataFrame):
         if baseline is None:
-            raise ValueError("records do not say what their baseline is; give baseline=")
+            raise ValueError("records do not state their baseline; give baseline=")
         known = [each for task in TASKS.values() for each in task.measures]
         return compare_records(records, baseline, measure=choose_measure([DEFAULT_MEASURE, *known], measure))
     spec = _to_spec(records)
@@ -153,7 +153,7 @@ def compare(
 def _check_code() -> None:
     """What runs are digested by is read from files; what trains them was imported by then."""
     if _digest_code_once() != tree_digest("harness", "paradigms"):
-        raise HarnessError("harness or paradigms were edited while this process used them; start Python anew")
+        raise HarnessError("harness or paradigms were edited while this process used them; restart Python")
 
 
 @cache

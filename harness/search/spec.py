@@ -97,7 +97,7 @@ class DimensionSpec(Spec):
         if stated not in (["low", "high"], ["choices"], ["value"]):
             raise ValueError(f"state low and high, or choices, or a value; got {' and '.join(stated) or 'none'}")
         if stated != ["low", "high"] and (self.log or self.step or self.zero or self.points):
-            raise ValueError("log, step, zero and points belong to a range")
+            raise ValueError("log, step, zero and points need a range with low and high")
         if stated == ["low", "high"]:
             self._check_range()
         for one, other in combinations(map(to_label, self.choices or ()), 2):

@@ -349,7 +349,7 @@ class MlflowTracker:
     def _write_outcome(self, run: "Run") -> RunStatus:
         """The outcome that a run has reached, else that it was interrupted."""
         status = to_status(run) or RunStatus.INTERRUPTED
-        detail = run.data.tags.get("status_detail", "its process ended without a word")
+        detail = run.data.tags.get("status_detail", "its process ended without a result")
         self._write(run.info.run_id, tags={"status": status.value, "status_detail": detail})
         return status
 

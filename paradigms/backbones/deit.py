@@ -31,7 +31,7 @@ class MapAttention(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """Attend; the neighborhood is the operator's, so that there is no other mask."""
         if attn_mask is not None or is_causal:
-            raise ValueError("an operator's neighborhood is its only mask, got attn_mask or is_causal")
+            raise ValueError("attn_mask and is_causal are not supported: an operator's neighborhood is its only mask")
         return self.operator(x.unflatten(1, self.map_size)).flatten(1, 2)  # type: ignore[no-any-return]
 
 

@@ -41,7 +41,9 @@ def _check_device(device: "torch.device") -> Finding:
         return Finding(Level.OK, "device", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GB")
     if Path("/dev/nvidia0").exists():
         found = f"there is an NVIDIA GPU that torch {torch.__version__} cannot use"
-        return Finding(Level.WARNING, "device", found, "`nvidia-smi` tells whether its driver fits torch's CUDA")
+        return Finding(
+            Level.WARNING, "device", found, "run `nvidia-smi` to compare its driver with torch's version of CUDA"
+        )
     return Finding(Level.OK, "device", f"{collect()['device']}; there is no GPU")
 
 

