@@ -82,25 +82,25 @@ BORDERS_WITHOUT_BIAS = {"batch_norm": frozenset({"zero", "mask", "shift"})}
 class AttentionConfig:
     """One point of the space of Eq. 4 (arXiv:2112.12786); Swin's local self-attention by default.
 
-    Further arguments are fields of levels (`kernel_size`, `ghost_lambda`, ...), each by its name; `paradigms.facts`
-    declares them. They are read as attributes: `config.kernel_size`. Sizes are in pixels of the feature map: an int, or
-    rows and columns.
+    Further keyword arguments are fields of levels (`kernel_size`, `ghost_lambda`, ...), which `paradigms.facts`
+    declares. They are attributes of the config: `config.kernel_size`. Sizes are in pixels of the feature map: an int,
+    or a pair of rows and columns.
 
     Attributes:
-        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`. Or
-            the name of another parameterization.
+        parameterization: the terms whose sum is the logits, in any order (stored in the order of `TERMS`), or the name
+            of another parameterization.
         normalization: how logits become weights.
         neighborhood: which keys a query sees (the paper's Φ).
-        aggregation: how weights meet values.
+        aggregation: how weights and values are combined.
         border: the rule for taps outside the map; None means the neighborhood's default.
-        projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
-            or as around the depthwise convolutions of arXiv:2106.04263, of the input and of the output, with
-            `batch_norm` and ReLU.
-        backend: which kernels compute it; `auto` chooses.
-        values: the fields of levels that are not at their default, by name.
+        projections: `linear` projects values and output. `none` uses the input as values and their sum as output.
+            `batch_norm` projects input and output with batch norm and ReLU, as around the depthwise convolutions of
+            arXiv:2106.04263.
+        backend: the kernels that compute the operator; `auto` chooses them.
+        values: the fields of levels that differ from their defaults, by name.
 
     Raises:
-        ValueError: a name is unknown or a value impossible; the message says what is possible.
+        ValueError: an unknown name or an impossible value. The message lists what is possible.
     """
 
     parameterization: tuple[str, ...]

@@ -37,16 +37,16 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class RunState:
-    """One planned run, or one that is stored and belongs to no plan that is known.
+    """A planned run, or a stored run that belongs to no known plan.
 
     Attributes:
         state: one of `STATES`.
-        standing: of the planned run under today's code and data; empty where it is not known.
-        standing_reason: why nothing can attest its result.
-        run_id: of the run that this rests on; empty where there is none.
-        status: how that run ended, `running` while it goes on.
-        outcome: the same in words: `diverged at step 412`; `at chance` for such a measurement.
-        reason: why it has no measurement, or what is doubtful about the one that it has.
+        standing: whether the result is valid under today's code and data; empty if unknown.
+        standing_reason: why the result cannot be attested.
+        run_id: the id of the stored run; empty if there is none.
+        status: the status of the stored run; `running` until it ends.
+        outcome: the status in words, such as `diverged at step 412` or, for a score at chance, `at chance`.
+        reason: why there is no measurement, or why the measurement is doubtful.
         cause: which numbers were not finite, or `chance`; see `harness.errors.Cause`.
         step: of a divergence.
         module: the first with such a gradient or weight.

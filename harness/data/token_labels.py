@@ -6,12 +6,12 @@ a distribution over all classes for every token. Classes that are not among the 
 
 Differs from the released code of the paper:
 
-* There a crop's top and left are handed to RoI-align as x and y, which transposes its place; here they are y and x.
-* There the operations of RandAugment that move pixels are applied to the label map before the crop, in its own
-  resolution; here an image's pixels are followed through timm's order, crop first. A token that shows what was outside
-  of the image has logit 0 for every class.
-* The label of the image is made of the mean of its tokens' logits; there of a second RoI-align with one output.
-* Smoothed labels sum to one; there to 1 + smoothing / classes.
+* Their code passes a crop's top and left to RoI-align as x and y, which transposes the crop. Here, they are y and x.
+* Their code applies the operations of RandAugment that move pixels to the label map before the crop, in the map's
+  resolution. Here, the label map follows the image's pixels in timm's order, crop first. A token that shows pixels
+  outside the image has logit 0 for every class.
+* The label of the image is the mean of its tokens' logits. In their code, it is a second RoI-align with one output.
+* Smoothed labels sum to one. In their code, they sum to 1 + smoothing / classes.
 """
 
 import copy
