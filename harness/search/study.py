@@ -264,12 +264,8 @@ class Study:
         """Turn what the storage raises into one `StoreError`."""
         try:
             yield
-        except _storage_errors() as error:
+        except (optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError) as error:
             raise make_store_error(self.storage, error) from error
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    return optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError
 
 
 def make_sampler(spec: SearchSpec, name: str, number: int) -> "BaseSampler":
