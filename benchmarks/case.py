@@ -115,7 +115,7 @@ class Case:
         """`net7_n/torch/s1`."""
         return "/".join(self.parts)
 
-    def shrink(self) -> "Case":
+    def to_single_image(self) -> "Case":
         """The same on a batch of one."""
         return replace(self, shape=replace(self.shape, batch=1))
 

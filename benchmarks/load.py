@@ -41,7 +41,7 @@ def foreign_cores(before: Reading, after: Reading) -> float:
     return max(0.0, (after.machine - before.machine) - (after.own - before.own)) / seconds if seconds > 0 else 0.0
 
 
-def look(read: ReadMachine, *, seconds: float = FIRST_LOOK_SECONDS) -> float:
+def measure_load(read: ReadMachine, *, seconds: float = FIRST_LOOK_SECONDS) -> float:
     """Cores that others use while we wait."""
     before = read()
     time.sleep(seconds)

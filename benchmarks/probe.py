@@ -49,7 +49,7 @@ def _to_finding(outcome: Returned | Died | TimedOut) -> Probe | str:
 def probe_case(_report: Callable[[object], None], case: Case, setting: Setting) -> Probe | str:
     """Run a small one first, so that what is loaded once is not counted, then the case itself."""
     try:
-        _run(case.shrink().build(case.shrink(), setting))
+        _run(case.to_single_image().build(case.to_single_image(), setting))
         return _measure(case.build(case, setting), setting)
     except REFUSALS as error:
         return to_reason(error)

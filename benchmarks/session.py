@@ -19,7 +19,7 @@ from benchmarks.load import (
     MAX_FOREIGN_CORES,
     ReadMachine,
     describe_load,
-    look,
+    measure_load,
     read_machine,
 )
 from benchmarks.probe import REFUSALS, probe_cases, run_forward, to_reason
@@ -143,7 +143,7 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
         SpecError: an unknown case, or a device that is not there.
     """
     setting, cases = options.make_setting(), options.list_cases()
-    foreign = look(read, seconds=options.look_seconds)
+    foreign = measure_load(read, seconds=options.look_seconds)
     if foreign > MAX_FOREIGN_CORES and not options.allow_load:
         raise LoadError(f"the machine is busy, {describe_load(foreign)}; wait, or --allow-load for a mere look")
     yield Chosen(cases)

@@ -56,7 +56,10 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
         is_floor = cell.backbone in FLOORS
-        model = _build_floor(cell) if is_floor else _build_backbone(cell)
+        if is_floor:
+            model = _build_floor(cell)
+        else:
+            model = BACKBONES[cell.backbone](**to_arguments(cell), attention=cell.attention)
         if replicate is not None:
             initialize(model, replicate, TORCH_RULE if is_floor else cast("BackboneSpec", cell.sizes).weight_init)
     return model if str(device) == "meta" else model.to(device)
@@ -70,10 +73,6 @@ def count_outputs(cell: Cell) -> int:
 def _build_floor(cell: Cell) -> nn.Module:
     shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
     return FLOORS[cell.backbone](shape, count_outputs(cell), **cell.sizes.model_dump())
-
-
-def _build_backbone(cell: Cell) -> nn.Module:
-    return BACKBONES[cell.backbone](**to_arguments(cell), attention=cell.attention)
 
 
 def to_arguments(cell: Cell) -> dict[str, Any]:

@@ -158,9 +158,9 @@ class Cell:
             "" if set(config.parameterization) & set(TERMS) else config.parameterization[0] for config in operators
         ]
         other = {name: [n for n, own in enumerate(names, start=1) if own == name] for name in names if name}
-        told = {name: _format_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
-        shown = (name if told[name] == ALL else f"{name} ({told[name]})" for name in other)
-        return {**{term: told[term] for term in TERMS}, "other": ", ".join(shown)}
+        labels = {name: _format_stages(found, len(operators)) for name, found in {**stages, **other}.items()}
+        shown = (name if labels[name] == ALL else f"{name} ({labels[name]})" for name in other)
+        return {**{term: labels[term] for term in TERMS}, "other": ", ".join(shown)}
 
 
 def _join_stages(levels: Sequence[str]) -> str:

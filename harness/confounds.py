@@ -151,8 +151,8 @@ def _compare_groups(own: Trace, other: Trace) -> Iterator[Confound]:
     for name in _list_shared(own, other):
         if first[name] != second[name]:
             keys = [key for key, value in first[name].items() if value != second[name].get(key)]
-            told = ", ".join(f"{key} {first[name][key]} and {second[name].get(key)}" for key in keys)
-            yield Confound("parameter_groups", f"{name}: {told}")
+            listed = ", ".join(f"{key} {first[name][key]} and {second[name].get(key)}" for key in keys)
+            yield Confound("parameter_groups", f"{name}: {listed}")
             return
 
 

@@ -36,7 +36,7 @@ _EXPECTED = {
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping",
     "float_type": "must be a number",
-    "invalid_key": "a key must be a text here",
+    "invalid_key": "a key must be a string here",
     "int_type": "must be a whole number",
     "model_type": "must be a mapping",
     "string_type": "must be a text",

@@ -4,14 +4,14 @@ HarnessError                a user's mistake or a bad outcome: one message, no t
 ├── SpecError               an experiment, a recipe or an option: file, line, key path
 ├── DataError               a dataset that is missing or damaged
 ├── StoreError              the tracking store cannot be used
-├── PluginError             a level or dataset of one's own that cannot be used
+├── PluginError             a custom level or dataset that cannot be used
 ├── LoadError               the machine is too busy to time anything
 ├── EngineError             workers cannot be started, or would execute other code
 ├── ServerError             a web page that does not start
 ├── WeightsError            a file of weights that cannot be read, or does not fit the row
 └── RunError                a run ended without a result
     ├── Diverged            a number that is not finite
-    └── LoaderKilled        a signal has ended a process that loads images
+    └── LoaderKilled        a signal killed a process that loads images
 """
 
 from enum import StrEnum

@@ -101,9 +101,9 @@ class _LimitedComposer(Composer):
         """An alias is as large and as deep as what it stands for."""
         node = super().compose_node(None, None)
         if id(node) not in self._measured:
-            raise self._error(f"the alias *{event.anchor} lies within what it stands for", event.start_mark)
+            raise self._error(f"the alias *{event.anchor} refers to a value that contains it", event.start_mark)
         count, height = self._measured[id(node)]
-        self._grow(count, height, event.start_mark)
+        self._count_nodes(count, height, event.start_mark)
         return node
 
     def _compose_new(self, parent: Any, index: Any, event: Any) -> Any:
@@ -111,7 +111,7 @@ class _LimitedComposer(Composer):
             shown = str(event.ctag).replace(_TAG, "!!")
             raise self._error(f"tags are not supported, got {shown}", event.start_mark)
         before = self._count
-        self._grow(1, 1, event.start_mark)
+        self._count_nodes(1, 1, event.start_mark)
         self._level += 1
         node = super().compose_node(parent, index)
         self._level -= 1
@@ -123,19 +123,19 @@ class _LimitedComposer(Composer):
     def _get_height(self, node: Any) -> int:
         return self._measured[id(node)][1]
 
-    def _grow(self, count: int, height: int, mark: StringMark) -> None:
+    def _count_nodes(self, count: int, height: int, mark: StringMark) -> None:
         self._count += count
         if self._level + height > MAX_DEPTH:
             raise self._error(f"more than {MAX_DEPTH} lists or mappings inside one another", mark)
         if self._count > MAX_NODES:
-            raise self._error(f"more than {MAX_NODES:,} keys and values, aliases counted as what they stand for", mark)
+            raise self._error(f"more than {MAX_NODES:,} keys and values, counting an alias as its value", mark)
 
     def _check_scalar(self, node: ScalarNode) -> None:
         unprintable = _UNPRINTABLE.search(node.value) if node.style == '"' else None  # others have no escapes
         if unprintable:
             code = ord(unprintable.group())
             hint = "; write the character itself, or \\U and eight digits" if 0xD800 <= code <= 0xDFFF else ""
-            raise self._error(f"the character U+{code:04X} is not allowed in a text{hint}", node.start_mark)
+            raise self._error(f"the character U+{code:04X} is not allowed in a string{hint}", node.start_mark)
         if str(node.tag) in _NUMBERS and len(node.value) > MAX_NUMBER:
             message = f"a number has at most {MAX_NUMBER} characters, got {len(node.value):,}"
             raise self._error(message, node.start_mark)
@@ -143,12 +143,12 @@ class _LimitedComposer(Composer):
     def _check_key(self, node: Any, mark: StringMark) -> None:
         if not isinstance(node, ScalarNode):
             kind = "a mapping" if isinstance(node, MappingNode) else "a list"
-            raise self._error(f"a key must be a text or a whole number, got {kind}", mark)
+            raise self._error(f"a key must be a string or a whole number, got {kind}", mark)
         if len(node.value) > MAX_KEY:
             raise self._error(f"a key has at most {MAX_KEY} characters, got {len(node.value):,}", mark)
         if str(node.tag) not in _KEYS:
             shown = node.value or "null"
-            raise self._error(f'a key must be a text or a whole number, got {shown}; write "{shown}"', mark)
+            raise self._error(f'a key must be a string or a whole number, got {shown}; write "{shown}"', mark)
 
     def _error(self, message: str, mark: StringMark) -> ParseError:
         return ParseError(message, line=mark.line + 1, key=tuple(self._key))
@@ -162,7 +162,7 @@ class _PlainConstructor(RoundTripConstructor):
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError):  # ruamel.yaml takes `0b_` for a number
             raise ParseError(
-                f"{node.value!r} is neither a number nor a text; put it in quotes", line=node.start_mark.line + 1
+                f"{node.value!r} is neither a number nor a string; put it in quotes", line=node.start_mark.line + 1
             ) from None
 
 

@@ -71,20 +71,22 @@ class Plan:
 
 
 def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
-    """Resolve every row to its cell; seed 0 of every row comes first, so that stopping early leaves a balanced table.
+    """Resolve every row to its cell, and list the runs of all rows: seed 0 first, then seed 1, and so on.
 
-    A row on a backbone that the recipe has no sizes for is skipped; so the baseline cannot be. A row that starts from
-    trained weights is skipped by a recipe that trains from scratch, and every other row by one that does not. Of two
-    rows that are one cell under this recipe, because of what they state for single recipes, one is skipped.
+    In this order, stopping early leaves a balanced table. These rows are skipped, and the baseline must not be one:
+
+    * a row on a backbone that the recipe has no sizes for;
+    * a row that starts from trained weights, if the recipe trains from scratch, and every other row if it does not;
+    * one of two rows that are the same cell because of values that they state for this recipe.
 
     Args:
         spec: the experiment.
-        is_derived: whether a program has made the rows, as a search does: they may be one cell, or state fields
-            without effect.
+        is_derived: whether a program, such as a search, has made the rows. Such rows may be the same cell or state
+            fields without effect.
 
     Raises:
-        SpecError: a row asks for an impossible combination, starts from what is not there, states a field without
-            effect, or is the cell of another row.
+        SpecError: a row is an impossible combination, starts from weights that do not exist, states a field without
+            effect, or is the same cell as another row.
     """
     listed = list_rows(spec)
     stated = {name: inherit(row, listed) for name, row in listed.items()}

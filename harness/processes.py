@@ -26,7 +26,7 @@ def name_signal(number: int) -> str:
     return f"killed by signal {number}{name}"
 
 
-def lead_group() -> None:
+def create_group() -> None:
     """Give this process a session and a process group of its own, which all that it starts belongs to."""
     os.setsid()
 

@@ -62,7 +62,7 @@ def load_kind(
     if not any(pair.startswith("seeds=") for pair in overrides):
         _choose_seeds(experiment)
     if seeds is not None:
-        overrides = [*overrides, *_narrow(kind, experiment, seeds)]
+        overrides = [*overrides, *_limit_seeds(kind, experiment, seeds)]
         experiment.replace(("seeds",), seeds, option="--seeds")
     derived: dict[str, Any] = {"name": experiment.path.stem, "path": experiment.path, "overrides": tuple(overrides)}
     if "recipe" in experiment.root:
@@ -75,7 +75,7 @@ def load_kind(
     return spec.with_positions(experiment.positions)
 
 
-def _narrow(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
+def _limit_seeds(kind: type[ExperimentSpec], experiment: Document, seeds: int) -> list[str]:
     stated = experiment.to_plain().get("seeds", kind.model_fields["seeds"].default)
     return [f"seeds={seeds}"] if isinstance(stated, int) and seeds < stated else []
 
@@ -222,7 +222,7 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
     for place, training in ("training", spec.training), *spec.training_of.items():
         if training.ema_decay == 1:
             key = ("training",) if place == "training" else ("training_of", place)
-            raise recipe.error("an average of decay 1 never moves; it must be less than 1", *key, "ema_decay")
+            raise recipe.error("must be less than 1: with decay 1 the average never changes", *key, "ema_decay")
         try:
             TASKS[spec.data.task].check_training(training)
         except ValueError as error:

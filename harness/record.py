@@ -52,16 +52,16 @@ class Record:
     Attributes:
         metrics: final values: `test/MEASURE` and `val/MEASURE`, `train/images_per_second`, `params`, `macs` (per
             image), `seconds`, `peak_memory_gb`; `val/images` and `val/chance`, the number of validation images and
-            the value of the task's first measure that guessing gets. A run without a result has those it reached.
-        curve: one entry an epoch.
+            the score of guessing in the task's first measure. A run without a result has the values that it reached.
+        curve: one entry per epoch.
         provenance: `commit`, `dirty`, `code_digest`, `data_digest`, `torch`, `timm`, `python`, `device`, `threads`,
-            `kernels`, `instructions`; `init_from` where the weights did not start from scratch.
-        status_detail: what was not finite, or the message of a failure; empty where the status says all.
+            `kernels`, `instructions`; `init_from` if training started from given weights.
+        status_detail: the value that was not finite, or the message of a failure; otherwise empty.
         step: the optimizer step (0-based) of a divergence.
         cause: of a divergence: which numbers were not finite; None where an earlier version did not record it.
         module: the path of the first module with such a gradient or weight; empty otherwise.
-        limits: `time_limit_minutes`, `memory_limit_gb` in force, where there were any.
-        run_id: of the tracking store; None where it is not stored.
+        limits: the limits that applied: `time_limit_minutes`, `memory_limit_gb`.
+        run_id: the id in the tracking store; None if the run is not stored.
         end_time: seconds since the epoch.
         task: what the model was trained and scored on.
     """

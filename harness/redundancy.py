@@ -53,7 +53,7 @@ def differ_by_recipe(first: RowSpec, second: RowSpec) -> bool:
 
 def explain_repetition(kept: str, recipe: str) -> str:
     """The reason that an error and a skipped row give."""
-    return f"is the same cell as row {kept!r} under recipe {recipe!r}: they differ in nothing that has an effect"
+    return f"is the same cell as row {kept!r} under recipe {recipe!r}: their differences have no effect"
 
 
 def list_parts(row: RowSpec, recipes: Iterable[str]) -> Mapping[tuple[str | int, ...], OperatorSpec]:

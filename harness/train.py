@@ -88,7 +88,7 @@ class Training:
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Train epoch by epoch."""
         for epoch in self.epochs:
-            self._go_to(epoch)
+            self._seek_epoch(epoch)
             torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
             trained = self._train_epoch(epoch)
             self._check_weights()
@@ -105,7 +105,7 @@ class Training:
             }
             yield EpochMetrics(epoch, self.step, metrics)
 
-    def _go_to(self, epoch: int) -> None:
+    def _seek_epoch(self, epoch: int) -> None:
         """Stand at the beginning of an epoch, where training in order already is."""
         first = (epoch - 1) * self.schedule.steps_per_epoch
         if first != self.step:

@@ -22,8 +22,8 @@ _CENTRED = frozenset({"zero", "mask", "project"})
 _SOFTMAX = frozenset({"softmax"})
 
 
-class KernelCase(NamedTuple):
-    """What a backend can compute, in the names of `paradigms.kernels`.
+class KernelSupport(NamedTuple):
+    """Combinations that a backend supports, in the names of `paradigms.kernels`.
 
     Attributes:
         neighborhood: its name.
@@ -39,36 +39,36 @@ class KernelCase(NamedTuple):
     aggregations: frozenset[str] = frozenset({"weighted_sum", "added"})
     scores: frozenset[str] = frozenset({"terms"})
 
-    def holds(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
+    def includes(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
         """Whether a neighborhood's border, normalization, kind of aggregation and scores are among these."""
         return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
 
 
 _FILTER = frozenset({"filtered"})
 _FILTERED = frozenset({"weighted_sum", "added", "filtered"})
-_COMPOSED = KernelCase(
+_COMPOSED = KernelSupport(
     "sliding_window",
     _CENTRED,
     aggregations=_FILTERED,
     scores=frozenset({"terms", "shared_terms", "logits"}),
 )
 _TERMS = frozenset({"terms", "shared_terms"})
-_CLAMPED = KernelCase("sliding_window", frozenset({"shift"}), _SOFTMAX)
+_CLAMPED = KernelSupport("sliding_window", frozenset({"shift"}), _SOFTMAX)
 
-KERNEL_CASES = {
-    "dense": (KernelCase("sliding_window", frozenset({"zero", "mask"})),),
+KERNEL_SUPPORT = {
+    "dense": (KernelSupport("sliding_window", frozenset({"zero", "mask"})),),
     "torch": (
-        KernelCase("local_window", _CENTRED, aggregations=_FILTERED),
+        KernelSupport("local_window", _CENTRED, aggregations=_FILTERED),
         _COMPOSED,
         _CLAMPED,
-        KernelCase("sliding_chunk", _CENTRED, aggregations=_FILTERED),
+        KernelSupport("sliding_chunk", _CENTRED, aggregations=_FILTERED),
     ),
     "cpu": (
-        KernelCase("local_window", _CENTRED, _SOFTMAX),
+        KernelSupport("local_window", _CENTRED, _SOFTMAX),
         _COMPOSED,
-        KernelCase("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("sliding_chunk", frozenset({"zero", "mask"}), aggregations=_FILTERED, scores=_TERMS),
-        KernelCase("local_window", _CENTRED, aggregations=_FILTER, scores=_TERMS),
+        KernelSupport("sliding_window", frozenset({"shift"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelSupport("sliding_chunk", frozenset({"zero", "mask"}), aggregations=_FILTERED, scores=_TERMS),
+        KernelSupport("local_window", _CENTRED, aggregations=_FILTER, scores=_TERMS),
     ),
     "triton": (_COMPOSED, _CLAMPED),
 }
@@ -82,25 +82,25 @@ BORDERS_WITHOUT_BIAS = {"batch_norm": frozenset({"zero", "mask", "shift"})}
 class AttentionConfig:
     """One point of the space of Eq. 4 (arXiv:2112.12786); Swin's local self-attention by default.
 
-    Further arguments are fields of levels (`kernel_size`, `ghost_lambda`, ...), each by its name; `paradigms.facts`
-    declares them. They are read as attributes: `config.kernel_size`. Sizes are in pixels of the feature map: an int, or
-    rows and columns.
+    Further keyword arguments are fields of levels (`kernel_size`, `ghost_lambda`, ...), which `paradigms.facts`
+    declares. They are attributes of the config: `config.kernel_size`. Sizes are in pixels of the feature map: an int,
+    or a pair of rows and columns.
 
     Attributes:
-        parameterization: the terms that are added up to the logits, in any order; stored in the order of `TERMS`. Or
-            the name of another parameterization.
+        parameterization: the terms whose sum is the logits, in any order (stored in the order of `TERMS`), or the name
+            of another parameterization.
         normalization: how logits become weights.
         neighborhood: which keys a query sees (the paper's Φ).
-        aggregation: how weights meet values.
+        aggregation: how weights and values are combined.
         border: the rule for taps outside the map; None means the neighborhood's default.
-        projections: `linear` of the values and of the output; `none` (values are the input, the output is their sum);
-            or as around the depthwise convolutions of arXiv:2106.04263, of the input and of the output, with
-            `batch_norm` and ReLU.
-        backend: which kernels compute it; `auto` chooses.
-        values: the fields of levels that are not at their default, by name.
+        projections: `linear` projects values and output. `none` uses the input as values and their sum as output.
+            `batch_norm` projects input and output with batch norm and ReLU, as around the depthwise convolutions of
+            arXiv:2106.04263.
+        backend: the kernels that compute the operator; `auto` chooses them.
+        values: the fields of levels that differ from their defaults, by name.
 
     Raises:
-        ValueError: a name is unknown or a value impossible; the message says what is possible.
+        ValueError: an unknown name or an impossible value. The message lists what is possible.
     """
 
     parameterization: tuple[str, ...]
@@ -192,8 +192,8 @@ class AttentionConfig:
 
     def _check_backend(self) -> None:
         asked = (self.outside_rule, self.normalization, self.aggregation_kind, self.parameterization_facts.scores)
-        cases = KERNEL_CASES.get(self.backend)
-        if cases is not None and not any(case.holds(self.neighborhood, asked) for case in cases):
+        supported = KERNEL_SUPPORT.get(self.backend)
+        if supported is not None and not any(each.includes(self.neighborhood, asked) for each in supported):
             room = ", ".join((self.neighborhood, self.outside_rule, self.normalization))
             levels = f"{' + '.join(self.parameterization)} and {self.aggregation}"
             raise ValueError(f"backend {self.backend!r} has no kernel for {room} with {levels}; use 'auto'")

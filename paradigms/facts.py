@@ -53,7 +53,7 @@ class Field:
         maximum: the largest value.
         names: the names that a `name` may be, or that an `int` may be instead of a number.
         is_odd: whether a `size` must be odd along both axes.
-        needs: a field of the same level without which this one has no effect: where that is 0.
+        needs: a field of the same level. If that field is 0, this one has no effect.
     """
 
     kind: Literal["size", "int", "float", "bool", "name"]
@@ -130,11 +130,11 @@ class Facts:
     Attributes:
         fields: its own, by name.
         minimum_taps: how many taps a query must count.
-        centred_borders: where it goes with the taps around each query of a sliding window alone: the borders that it
-            knows. None: it goes with every neighborhood.
+        centred_borders: the borders that the level supports, if it needs the taps around each query of a sliding
+            window. None: it supports every neighborhood.
         scores: of a parameterization: what it gives to kernels; see `paradigms.functional.Scores`.
         get_kind: of an aggregation: the kind of `paradigms.functional.Aggregation` that it gives.
-        check: raises ValueError where values of several fields do not go together.
+        check: raises ValueError if values of several fields cannot be combined.
     """
 
     fields: Mapping[str, Field] = default_of(default_factory=dict)
@@ -378,7 +378,7 @@ def add_facts(room: str, name: str, facts: Facts | NeighborhoodFacts) -> None:
         if not key.isidentifier() or key.startswith("_") or key in RESERVED:
             raise ValueError(f"{room} {name!r}: a field cannot be called {key!r}")
         if FIELDS.get(key, field) != field:
-            raise ValueError(f"{room} {name!r}: field {key!r} is declared otherwise by another level")
+            raise ValueError(f"{room} {name!r}: field {key!r} is declared differently by another level")
         field.read(key, field.default)
     if isinstance(facts, NeighborhoodFacts):
         require_name("field", facts.size, (*FIELDS, *facts.fields))

@@ -1,14 +1,14 @@
 """Names for timm: after `import paradigms.models`, `timm.create_model("net7_swin_tiny")` works.
 
-Importing this module registers them; nothing else in this package does anything when it is imported. A model is one row
-of `MODELS`: sizes, and an operator for each stage. `attention_swin`, `attention_volo` and `attention_deit` are for
-operators of one's own; any model takes them as `attention`, one for each stage. A backbone from a plug-in is
-`attention_<name>`.
+Importing this module registers the names. No other module of this package has effects when it is imported. A model is
+one row of `MODELS`: its sizes, and an operator for each stage. `attention_swin`, `attention_volo` and `attention_deit`
+are for custom operators. Every model takes the argument `attention`, one operator for each stage. The name of a
+backbone from a plug-in is `attention_<name>`.
 
     timm.create_model("attention_swin", attention=["net7_n", {"normalization": "identity"}, "net7", None])
 
-λ and γ of the ghost head behind global attention (arXiv:2112.12786, Table 11) are printed nowhere. Our choice: λ = 0,
-γ = 1, as released for ELSA in Swin. Nor are the settings of ELSA in VOLO: see `ELSA_IN_VOLO`.
+The paper does not state λ and γ of the ghost head with global attention (arXiv:2112.12786, Table 11). Our choice:
+λ = 0, γ = 1, as released for ELSA in Swin. It does not state the settings of ELSA in VOLO either: see `ELSA_IN_VOLO`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -51,16 +51,21 @@ OF_SUBCLASSES = ("num_stages", "list_blocks", "get_map_size")
 
 
 def add_level(room: str, name: str, level: Any) -> None:
-    """Put a level of one's own into its room, under a name that experiments and configs may use from then on.
+    """Add a custom level to its room. Experiments and configs can use its name afterwards.
 
-    A normalization's `kind` is its name: kernels go by it. A neighborhood has `facts`, its `NeighborhoodFacts`. A
-    parameterization or aggregation that goes with the taps around each query of a sliding window alone says so by
-    `centred_borders`, the borders that it knows; one that needs several taps by `minimum_taps`. `fields` maps the names
-    of its own fields to a `paradigms.facts.Field` each: a config takes them, and `from_config` reads them.
+    The level declares its properties as attributes:
+
+    * `kind` of a normalization is its name; kernels are chosen by it.
+    * `facts` of a neighborhood are its `NeighborhoodFacts`.
+    * `centred_borders` of a parameterization or aggregation states that it needs the taps around each query of a
+      sliding window, and the borders that it supports.
+    * `minimum_taps` is the number of taps that it needs.
+    * `fields` maps names of its own fields to `paradigms.facts.Field`. Configs take them, and `from_config` reads them.
+
     A backbone becomes `attention_<name>` of `timm.create_model`.
 
     Raises:
-        ValueError: there is no such room, the name is taken, or the level lacks what those of the room have.
+        ValueError: the room is unknown, the name exists already, or the level lacks a required attribute.
     """
     if room not in ROOMS:
         raise ValueError(unknown_name("room", room, tuple(ROOMS)))

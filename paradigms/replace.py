@@ -23,12 +23,12 @@ def replace_attention(
 ) -> nn.Module:
     """Put an operator into a timm Swin, VOLO (its Outlookers) or ViT without class token (DeiT), in place.
 
-    Heads, biases and rates of dropping stay the model's. Windows are no larger than the map and shifted in every second
-    block unless the config says otherwise. The operators' weights are new; the others are kept. `set_input_size` goes
-    on working, and interpolates the position tables of windows.
+    The model keeps its number of heads, biases and drop rates. Windows are limited to the size of the map and shifted
+    in every second block, unless the config states otherwise. The operators get new weights; all other weights are
+    kept. `set_input_size` still works, and interpolates the position tables of windows.
 
     Args:
-        model: an instance of a class of `REPLACEABLE`, or of what it becomes.
+        model: an instance of a class in `REPLACEABLE`, or a model that this function has returned.
         operator: a point of Eq. 4's space (arXiv:2112.12786) or a name of `paradigms.PRESETS`.
         stages: which stages, from 1; None means all that can have an operator.
 
@@ -36,8 +36,8 @@ def replace_attention(
         The model itself.
 
     Raises:
-        ValueError: the model or one of the stages has nothing to replace, or the operator does not fit; then the model
-            is as it was.
+        ValueError: the model or a stage has no attention that can be replaced, or the operator does not fit. The model
+            is then unchanged.
     """
     config = to_config(operator)
     before = type(model)

@@ -22,7 +22,7 @@ from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.search.spec import load_search
 from harness.spec import DataSpec
-from paradigms.config import KERNEL_CASES
+from paradigms.config import KERNEL_SUPPORT
 from paradigms.facts import BORDERS, NEIGHBORHOODS, NORMALIZATIONS, ROOMS
 
 from .dead_links import find_dead_links
@@ -165,8 +165,8 @@ def test_the_guide_says_what_each_backend_computes() -> None:
             computed = [
                 normalization
                 for normalization in list(NORMALIZATIONS)
-                for case in KERNEL_CASES[name]
-                if case.holds(neighborhood, (border, normalization, "weighted_sum", "terms"))
+                for support in KERNEL_SUPPORT[name]
+                if support.includes(neighborhood, (border, normalization, "weighted_sum", "terms"))
             ]
             expected = "any" if computed == list(NORMALIZATIONS) else ", ".join(computed)
             assert shown.pop((neighborhood, border, name)) == expected, (neighborhood, border, name)

@@ -290,7 +290,7 @@ def test_an_exported_model_predicts_in_plain_timm_what_its_run_did(desk: Desk) -
 @pytest.mark.slow
 def test_a_floor_and_an_unknown_run_are_not_exported(desk: Desk) -> None:
     for run_id, message in [
-        (desk.runs()["Linear classifier seed 0"].info.run_id, "of which timm knows no model"),
+        (desk.runs()["Linear classifier seed 0"].info.run_id, "which is not a model of timm"),
         ("0123456789abcdef0123456789abcdef", "has no run '0123456789abcdef0123456789abcdef'"),
     ]:
         process = desk.start("export", run_id)
@@ -363,7 +363,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(desk: Desk) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.strip() == "interrupted: 0 of 2 runs are done; the same command goes on from here"
+    assert errors.strip() == "interrupted: 0 of 2 runs are done; run the same command to continue"
     assert_gone(family)
     assert {run.data.tags["status"] for run in desk.runs(*overrides).values()} == {"interrupted"}
 

@@ -9,7 +9,7 @@ from harness.data import DATASETS, describe_data
 from harness.plan import make_plan
 from harness.reading import load_spec
 
-HELP = "which datasets are there, and where"
+HELP = "list datasets and the folders that they are in"
 EXAMPLE = "harness data fashion_mnist"
 
 

@@ -5,7 +5,7 @@ import argparse
 from harness.cli.options import add_plugin
 from harness.cli.verb import echo
 
-HELP = "an operator's equation, source, parts, and what it costs"
+HELP = "an operator's equation, source, parts and cost"
 EXAMPLE = "harness describe elsa"
 
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="what a run has kept (weights.pt), or a checkpoint of ELSA-Swin, Swin, VOLO or DeiT (torch, safetensors)",
+        help="weights of a run (weights.pt), or a checkpoint of ELSA-Swin, Swin, VOLO or DeiT (torch, safetensors)",
     )
     parser.set_defaults(seeds=None)
 

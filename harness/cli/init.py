@@ -27,7 +27,7 @@ def execute(options: argparse.Namespace) -> int:
     if written:
         echo(list_files(written))
     if len(written) < len(files):
-        echo(f"already there and left as they are: {len(files) - len(written)} of {len(files)} files")
+        echo(f"not overwritten: {len(files) - len(written)} of {len(files)} files")
     enter = "" if options.folder.absolute() == Path.cwd() else f"cd {shlex.quote(str(options.folder))} && "
     echo(f"\nnext: {enter}harness run experiments/table1.yaml --recipe smoke")
     return 0

@@ -5,7 +5,7 @@ import argparse
 from harness.cli.options import add_data, add_json, add_plugin, print_json
 from harness.cli.verb import echo
 
-HELP = "experiments, searches, recipes, presets, operators, data: what there is"
+HELP = "list experiments, searches, recipes, presets, operators and data"
 EXAMPLE = "harness list presets"
 
 SECTIONS = ("experiments", "searches", "recipes", "presets", "operators", "data")

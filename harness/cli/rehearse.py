@@ -60,7 +60,7 @@ def execute(options: argparse.Namespace) -> int:
                 report.add(event)
                 show(event)
     except KeyboardInterrupt:
-        echo("\ninterrupted; the same command rehearses the other cells", file=sys.stderr)
+        echo("\ninterrupted; run the same command to rehearse the other cells", file=sys.stderr)
         return INTERRUPTED
     if options.json:
         print_json(report.to_plain())

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retrain", action="store_true", help="train again what older code has trained in another environment"
     )
     parser.add_argument(
-        "--system-metrics", action="store_true", help="write to each run what processor, memory and GPU do meanwhile"
+        "--system-metrics", action="store_true", help="log the usage of processor, memory and GPU to each run"
     )
 
 
@@ -68,10 +68,10 @@ def execute(options: argparse.Namespace) -> int:
         tuple(options.rows),
         retrain=options.retrain,
     )
-    return follow(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
+    return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 
-def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
+def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
     """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.execution import TableWritten
@@ -91,7 +91,7 @@ def follow(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collecti
                 raise
     except KeyboardInterrupt:
         echo(
-            f"\ninterrupted: {tally.done} of {tally.total} runs are done; the same command goes on from here",
+            f"\ninterrupted: {tally.done} of {tally.total} runs are done; run the same command to continue",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -112,7 +112,7 @@ def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
         sys.stdout.flush()
     except OSError as error:
         drop_output()
-        echo(f"harness: what goes on cannot be shown: {error.strerror}; training goes on", file=sys.stderr)
+        echo(f"harness: progress cannot be shown: {error.strerror}; training continues", file=sys.stderr)
 
 
 def take_last(events: "Generator[T, None, None]") -> "Iterator[T]":

@@ -15,7 +15,7 @@ from harness.cli.options import (
     list_files,
     warn_of_stale_sources,
 )
-from harness.cli.run import follow, take_last, to_exit_code
+from harness.cli.run import show_events, take_last, to_exit_code
 from harness.cli.verb import INTERRUPTED, echo
 from harness.data import fetch_data
 from harness.plan import make_plan
@@ -73,24 +73,28 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
     settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
     count = Count(measure=find_measure(spec))
     try:
-        ended = _follow(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
+        ended = _show_search_events(run_search(spec, tracker=tracker, engine=engine, options=settings), count)
     except KeyboardInterrupt:
-        echo(f"\ninterrupted: {count.describe()}; the same command goes on from here", file=sys.stderr)
+        echo(f"\ninterrupted: {count.describe()}; run the same command to continue", file=sys.stderr)
         return INTERRUPTED
     echo(f"\n{count.describe()}\n", flush=True)
     for result in count.failed:
         echo(f"trial {result.number} {result.reason}; more in error.txt or output.txt of MLflow run {result.run_id}")
     if not ended.is_complete or ended.best is None:
-        why = "no trial was measured" if ended.is_complete else "not all trials have ended; the same command goes on"
+        why = (
+            "no trial was measured"
+            if ended.is_complete
+            else "not all trials have ended; run the same command to continue"
+        )
         echo(f"{list_files(ended.files)}\n\nno winner is retrained yet: {why}")
         return to_exit_code(count.failed, count.interrupted)
     plan = plan_comparison(spec, ended.best)
     echo(f"the winner, trial {ended.best.number}, beside the other rows on the test set", flush=True)
-    code = follow(plan, run_comparison(spec, plan, tracker=tracker, engine=engine, options=settings))
+    code = show_events(plan, run_comparison(spec, plan, tracker=tracker, engine=engine, options=settings))
     return code or to_exit_code(count.failed, count.interrupted)
 
 
-def _follow(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
+def _show_search_events(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
     """Show the events of a search as they come; the last one."""
     from harness.commands.search import open_search
     from harness.search import SearchEnded

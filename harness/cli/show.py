@@ -11,7 +11,7 @@ EXAMPLE = "harness show 0b61aa"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An id and a store."""
-    parser.add_argument("id", metavar="RUN|CELL", help="an MLflow run's id or a cell's id, or how it begins")
+    parser.add_argument("id", metavar="RUN|CELL", help="the id of an MLflow run or of a cell, or its first characters")
     add_data(parser)
     add_store(parser)
     add_plugin(parser)

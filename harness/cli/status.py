@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="experiments' files or names (default: those of the folder `experiments`, and what else the store has)",
+        help="experiments' files or names (default: the files in `experiments`, and all others in the store)",
     )
     parser.add_argument("--recipe", metavar="NAME", help="instead of each experiment's own")
     parser.add_argument("--shipped", action="store_true", help="shipped experiments too, run or not")

@@ -8,7 +8,7 @@ import webbrowser
 from harness.cli.options import add_store, at_least_one, find_store
 from harness.cli.verb import echo
 
-HELP = "MLflow's web page on the store, or with --search Optuna's; for this machine alone"
+HELP = "MLflow's web page on the store, or with --search Optuna's; reachable from this machine only"
 EXAMPLE = "harness ui --port 5001"
 
 
@@ -38,11 +38,11 @@ def execute(options: argparse.Namespace) -> int:
         else find_search_page(options.search or None, store)
     )
     echo(f"{page.shows}; starting ...", flush=True)
-    serve(page, port=options.port, announce=_announce)
+    serve(page, port=options.port, announce=_open_page)
     return 0
 
 
-def _announce(address: str) -> None:
+def _open_page(address: str) -> None:
     echo(f"open {address}  (Ctrl-C ends it)", flush=True)
     has_desktop = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if sys.stdout.isatty() and has_desktop:  # a browser in a terminal would take the terminal

@@ -37,7 +37,7 @@ _COLUMNS = 82
 
 _LEGEND = """\
 multiply-adds: of one image; attention: those of the operator with its projections
-stages: their blocks alone; rest: what stands before, between and after them"""
+stages: their blocks alone; rest: the modules before, between and after them"""
 
 
 @dataclass(frozen=True)

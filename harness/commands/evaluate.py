@@ -38,9 +38,9 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     with watching_loaders():
         data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
         found = task.evaluate(model, data.test_batches(), device)
-    told = ", ".join(f"{measure.title} {measure.show(found.scores[measure.name])}" for measure in task.measures)
-    told = f"{row}: {told} of {found.num_images:,} test images"
-    return told + (f"\nleft out of {weights}: {left_out}" if left_out else "")
+    scores = ", ".join(f"{measure.title} {measure.show(found.scores[measure.name])}" for measure in task.measures)
+    text = f"{row}: {scores} of {found.num_images:,} test images"
+    return text + (f"\nleft out of {weights}: {left_out}" if left_out else "")
 
 
 def _name_fitting(plan: Plan, row: str, path: Path) -> str:

@@ -109,7 +109,7 @@ def _read_cell(config: Mapping[str, Any]) -> Cell:
         PluginError: a level of it is not known here.
     """
     if config["backbone"] in FLOORS:
-        raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, of which timm knows no model")
+        raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, which is not a model of timm")
     try:
         return Cell.from_dict(config)
     except ValueError as error:

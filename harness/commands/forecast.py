@@ -1,12 +1,13 @@
 """Forecasts the memory of a training step from shapes alone, by fake tensors.
 
-The forward pass is gone through once at the batch size that is asked for. What autograd keeps for the backward pass is
-counted once a storage, so that a fused operator counts with what it keeps and an unfused one with all its maps. In the
-backward pass an operator holds the gradients of what it read and of what it made, beside what has been kept up to it:
-the largest such sum, where it exceeds all that is kept, is the transient part.
+The forward pass runs once with fake tensors at the requested batch size. Each storage that autograd keeps for the
+backward pass is counted once: a fused operator keeps a few tensors, an unfused one keeps all its maps. In the backward
+pass, an operator needs the gradients of its inputs and outputs in addition to the tensors that are still kept. The
+transient part is the amount by which the largest such sum exceeds the sum of all kept tensors.
 
-Not in it: what an operator needs within itself (blocks of the backend `torch`: a quarter of a GB on an accelerator),
-the allocator's rounding, CUDA's own context, about half a GB, and the labels of tokens with what their loss keeps.
+Not included are temporary tensors within an operator (blocks of the backend `torch`: a quarter of a GB on an
+accelerator), the allocator's rounding, CUDA's context (about half a GB), and the labels of tokens with the tensors that
+their loss keeps.
 """
 
 from collections.abc import Callable, Iterator, Mapping

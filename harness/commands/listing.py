@@ -24,11 +24,11 @@ _ROOMS = {
     "parameterization": ("how logits are made; the first four are terms that add up", PARAMETERIZATIONS),
     "normalization": ("how logits become weights", NORMALIZATIONS),
     "neighborhood": ("which keys a query sees", tuple(NEIGHBORHOODS)),
-    "border": ("what a tap outside the map counts for", BORDERS),
-    "aggregation": ("how weights meet values", AGGREGATIONS),
-    "projections": ("what stands before and after", PROJECTIONS),
-    "initialization": ("how projections of hadamard_conv start", INITIALIZATIONS),
-    "backbone": ("the model around it", BACKBONES),
+    "border": ("the rule for taps outside the map", BORDERS),
+    "aggregation": ("how weights and values are combined", AGGREGATIONS),
+    "projections": ("the layers before and after the operator", PROJECTIONS),
+    "initialization": ("initial values of the projections of hadamard_conv", INITIALIZATIONS),
+    "backbone": ("the model around the operator", BACKBONES),
 }
 
 
@@ -70,7 +70,7 @@ def _list_presets(_data_dir: Path | None) -> Entries:
 
 
 def _list_operators(_data_dir: Path | None) -> Entries:
-    return [{"part": part, "is": told, "levels": list(levels)} for part, (told, levels) in _ROOMS.items()]
+    return [{"part": part, "is": text, "levels": list(levels)} for part, (text, levels) in _ROOMS.items()]
 
 
 def _list_data(data_dir: Path | None) -> Entries:
@@ -88,15 +88,15 @@ SECTIONS: Mapping[str, Callable[[Path | None], Entries]] = {
 }
 
 _HINTS = {
-    "experiments": "harness plan NAME shows the cells of one, harness status how far it has come",
+    "experiments": "harness plan NAME shows the cells, harness status the progress",
     "searches": "Optuna studies: harness search NAME",
-    "recipes": "what a table is run under: harness run EXPERIMENT --recipe NAME",
+    "recipes": "data, model size and schedule: harness run EXPERIMENT --recipe NAME",
     "presets": "published operators: harness describe NAME; in an experiment `preset: NAME`",
     "operators": "levels of each part of Eq. 4 (arXiv:2112.12786), for rows and factors of an experiment",
-    "data": "harness data tells more; --data DIR says where images lie",
+    "data": "harness data shows more; --data DIR names the folder of the images",
 }
 
-_TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+_FORMATTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "presets": lambda entry: f"{entry['equation']}\n{entry['source']}",
     "operators": lambda entry: f"{', '.join(entry['levels'])}\n{entry['is']}",
     "data": lambda entry: entry["state"] + (f"\n{entry['where']}" if entry["usable"] else ""),
@@ -117,8 +117,8 @@ def describe_listing(listing: Mapping[str, Entries]) -> str:
 
 
 def _to_table(section: str, entries: Entries) -> str:
-    if section in _TOLD:
-        rows = [[next(iter(entry.values())), _TOLD[section](entry)] for entry in entries]
+    if section in _FORMATTERS:
+        rows = [[next(iter(entry.values())), _FORMATTERS[section](entry)] for entry in entries]
         return tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, _WIDTH])
     headers = [name for name in entries[0] if not isinstance(entries[0][name], list)]
     rows = [["" if entry[name] is None else str(entry[name]) for name in headers] for entry in entries]

@@ -119,15 +119,15 @@ def _list_skipped(plan: Plan) -> Iterator[str]:
 
 def _list_initial(plan: Plan) -> Iterator[str]:
     """Where rows start that are not trained from scratch, a line each."""
-    told = []
+    lines = []
     for row in plan.rows:
         match row.cell.init_from:
             case FromRun() as source:
-                told.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
+                lines.append(f"{row.name} starts from row {source.row} under recipe {source.recipe}, {source.cell_id}")
             case FromFile() as file:
-                told.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
-    if told:
-        yield "\n".join(told)
+                lines.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
+    if lines:
+        yield "\n".join(lines)
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _explain_memory(plan: Plan) -> Iterator[str]:
         yield (
             f"GB at {num_images}: the memory (10⁹ bytes) that a training step of {num_images} images should need on a "
             f"GPU,\nby the kernels {name_kernels(GPU)!r} where a row names none; CUDA's context and the allocator's "
-            "rounding come on top"
+            "rounding are not included"
         )
 
 
@@ -183,14 +183,14 @@ def _warn_of_global_stages(stages: Mapping[str, Sequence[StageInfo]]) -> Iterato
     for stage, neighborhood, size in sorted(found):
         yield (
             f"warning: stage {stage}: {_to_symbol(neighborhood)} is global, every query sees the whole "
-            f"{write_size(size)} map; what is compared there is not local attention"
+            f"{write_size(size)} map; this stage does not compare local attention"
         )
 
 
 def _count_runs(entries: Sequence[Entry]) -> str:
     states = ", ".join(f"{count} {standing.value}" for standing, count in _count(entries).items() if count)
     undecided = any(entry.standing == Standing.UNDECIDED for entry in entries)
-    fewer = ", or fewer: rehearsals tell whether those of older code stand" if undecided else ""
+    fewer = ", or fewer: rehearsals show whether runs of older code are valid" if undecided else ""
     return f"{count_noun(len(entries), 'run')}: {states}; `harness run` would train {len(list_missing(entries))}{fewer}"
 
 

@@ -40,7 +40,9 @@ def describe_shown(shown: Shown, *, store: str) -> str:
         "": _describe_runs(shown),
         "metrics": _list_metrics(shown.runs),
         "curve": _draw_curve(shown.runs, _find_metric(shown.config)),
-        "config, where it differs from the defaults": _list_config(shown.config),
+        "config, where it differs from the defaults": _to_lines(
+            [[name, text] for name, part in shown.config.items() if (text := _to_text(part))]
+        ),
         "provenance": _list_provenance(shown.runs),
         "artifacts": _list_artifacts(shown.runs),
         "reproduce": _format_command(shown),
@@ -66,16 +68,22 @@ def _to_place(place: Place) -> str:
 
 def _describe_runs(shown: Shown) -> str:
     rows = [
-        [str(run.run.seed), run.run.run_id, run.status, _to_seconds(run), _to_date(run.run.started)]
+        [
+            str(run.run.seed),
+            run.run.run_id,
+            run.status,
+            _to_seconds(run),
+            f"{datetime.fromtimestamp(run.run.started):%Y-%m-%d %H:%M}",
+        ]
         for run in shown.runs
     ]
     lines = [tabulate(rows, ["seed", "run", "status", "took", "started"], disable_numparse=True)] if rows else []
     for run in shown.runs:
         lines += [f"seed {run.run.seed}: {reason}" for reason in _list_reasons(run)]
     if shown.earlier:
-        told = ", ".join(f"{run.run_id[:8]} (seed {run.seed})" for run in shown.earlier[:NUM_EARLIER])
+        listed = ", ".join(f"{run.run_id[:8]} (seed {run.seed})" for run in shown.earlier[:NUM_EARLIER])
         more = len(shown.earlier) - NUM_EARLIER
-        lines.append(f"further attempts: {told}{f' and {more} more' if more > 0 else ''}")
+        lines.append(f"further attempts: {listed}{f' and {more} more' if more > 0 else ''}")
     return "\n".join(lines)
 
 
@@ -94,10 +102,6 @@ def _list_reasons(run: ShownRun) -> Iterator[str]:
 def _to_seconds(run: ShownRun) -> str:
     record = run.run.record
     return NOTHING if record is None or "seconds" not in record.metrics else to_duration(record.metrics["seconds"])
-
-
-def _to_date(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
 
 
 def _list_metrics(runs: Sequence[ShownRun]) -> str:
@@ -146,7 +150,8 @@ def _draw_curve(runs: Sequence[ShownRun], metric: str) -> str:
         [str(epoch), *(_to_number(column.get(epoch)) for column in columns.values()), bar]
         for epoch, bar in zip(shown, _draw_bars(means), strict=True)
     ]
-    headers = ["epoch", *columns, _format_range(means, metric if len(runs) == 1 else f"mean {metric}")]
+    name, (low, high) = metric if len(runs) == 1 else f"mean {metric}", _find_range(means)
+    headers = ["epoch", *columns, f"{name}, {_to_number(low)} to {_to_number(high)}"]
     aligned = (*["right"] * (len(headers) - 1), "left")
     return tabulate(rows, headers, colalign=aligned, disable_numparse=True) if rows else ""
 
@@ -162,19 +167,9 @@ def _draw_bars(values: Sequence[float]) -> list[str]:
     return ["█" * (1 + round(blocks * (value - low))) if math.isfinite(value) else "" for value in values]
 
 
-def _format_range(values: Sequence[float], name: str) -> str:
-    low, high = _find_range(values)
-    return f"{name}, {_to_number(low)} to {_to_number(high)}"
-
-
 def _find_range(values: Sequence[float]) -> tuple[float, float]:
     finite = [value for value in values if math.isfinite(value)]
     return (min(finite), max(finite)) if finite else (0.0, 0.0)
-
-
-def _list_config(config: Mapping[str, Any]) -> str:
-    rows = [[name, text] for name, part in config.items() if (text := _to_text(part))]
-    return _to_lines(rows)
 
 
 def _to_text(value: object) -> str:
@@ -210,7 +205,7 @@ def _list_provenance(runs: Sequence[ShownRun]) -> str:
 def _list_artifacts(runs: Sequence[ShownRun]) -> str:
     lines = []
     for run in runs:
-        names = ", ".join(run.details.artifacts) or "none, or they are gone"
+        names = ", ".join(run.details.artifacts) or "none, or they were deleted"
         lines.append(f"seed {run.run.seed}: {names}\n  in {run.details.location}")
     return "\n".join(lines)
 

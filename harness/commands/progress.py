@@ -78,11 +78,11 @@ def describe_start(event: Planned) -> list[str]:
     done = len(event.entries) - len(event.to_do)
     lines = [f"{count_noun(len(event.entries), 'run')}: {done} done, {len(event.to_do)} to train"]
     if attested:
-        lines.append(f"{len(attested)} of them are attested: code has changed since, and computes the same")
+        lines.append(f"{len(attested)} of them are attested: the code has changed, but computes the same numbers")
     for reason in dict.fromkeys(entry.reason for entry in unattested):
-        told = [entry.run for entry in unattested if entry.reason == reason]
-        what = "they are trained again" if told[0] in event.to_do else "they stand (--retrain trains them again)"
-        lines.append(f"{len(told)} of them cannot be attested, code has changed since: {reason}; {what}")
+        runs = [entry.run for entry in unattested if entry.reason == reason]
+        what = "they are trained again" if runs[0] in event.to_do else "they stand (--retrain trains them again)"
+        lines.append(f"{len(runs)} of them cannot be attested, code has changed since: {reason}; {what}")
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
@@ -101,12 +101,12 @@ def describe_preparation(event: Adopted | Rehearsing | RehearsalEnded | Forecast
         case Adopted():
             return [f"{count_noun(event.runs, 'run')} imported from {event.path}"]
         case Rehearsing():
-            why = "to see whether runs of older code stand" if event.decides else "before training"
+            why = "to check whether runs of older code are valid" if event.decides else "before training"
             return [f"rehearsing {count_noun(len(event.runs), 'cell')} {why}"]
         case RehearsalEnded() if event.rehearsal.status != RunStatus.OK:
             status = event.rehearsal.status.value.replace("_", " ")
-            told = ": ".join(part for part in (f"rehearsal {status}", event.rehearsal.detail) if part)
-            return [f"{event.run.row.name}: {told}"]
+            text = ": ".join(part for part in (f"rehearsal {status}", event.rehearsal.detail) if part)
+            return [f"{event.run.row.name}: {text}"]
         case Forecast():
             return [f"forecast: {to_clock(event.seconds)} for all runs, up to {event.peak_memory_gb:.1f} GB each"]
         case _:

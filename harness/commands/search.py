@@ -117,7 +117,7 @@ def describe_result(result: TrialResult, measure: Measure) -> str:
 
 def describe_interruption(event: TrialInterrupted) -> str:
     """Why a trial has no result yet."""
-    return f"trial {event.number}: interrupted{event.reason and f', {event.reason}'}; the next call takes it up again"
+    return f"trial {event.number}: interrupted{event.reason and f', {event.reason}'}; the next call continues it"
 
 
 def write_preset(spec: SearchSpec, storage: str) -> str:
@@ -129,7 +129,7 @@ def write_preset(spec: SearchSpec, storage: str) -> str:
     space = make_space(spec)
     best = Study(space, storage).find_best()
     if best is None:
-        raise StoreError("the study has no trial that was measured; harness search makes them")
+        raise StoreError("the study has no measured trial; run `harness search` first")
     row, _ = space.apply(best.values)
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style = True
@@ -165,8 +165,8 @@ class _PlainSearch:
             case TrialStarted():
                 return [describe_start(event)]
             case TrialEpochEnded():
-                told = describe_epoch(event.epoch, self._count.measure)
-                return [f"trial {event.number}: epoch {event.epoch.epoch}/{event.epochs}, {told}"]
+                epoch = describe_epoch(event.epoch, self._count.measure)
+                return [f"trial {event.number}: epoch {event.epoch.epoch}/{event.epochs}, {epoch}"]
             case TrialEnded():
                 return [f"[{self._count.describe()}] {describe_result(event.result, self._count.measure)}"]
             case TrialInterrupted():

@@ -20,7 +20,7 @@ from harness.tracking import RunDetails, StoredRun, Tracker
 from harness.tracking.translation import to_config
 
 _ID = re.compile(r"[0-9a-f]{3,32}")
-_MAX_TOLD = 8
+_MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,14 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
     """
     if not _ID.fullmatch(prefix):
         raise SpecError(
-            f"an id, or its first three characters or more, has digits and letters a to f, got {prefix!r}; `harness "
-            "plan` prints cells, `harness status --json` and MLflow runs"
+            "an id, or at least its first three characters, must consist of digits and the letters a to f, got "
+            f"{prefix!r}; `harness plan` prints ids of cells, `harness status --json` and MLflow ids of runs"
         )
     found = tracker.find_runs(prefix)
     runs = {run.run_id: run for run in found if run.run_id.startswith(prefix)}
     cells = {run.cell_id: run for run in found if run.cell_id.startswith(prefix)}
     if len(runs) + len(cells) > 1:
-        raise SpecError(_tell_several(prefix, runs, cells))
+        raise SpecError(_format_ambiguous_ids(prefix, runs, cells))
     if runs:
         (run,) = runs.values()
         return _gather(tracker, run.cell_id, [run], tracker.find_runs(run.cell_id), data_dir)
@@ -145,11 +145,11 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
     return _find_planned(prefix)
 
 
-def _tell_several(prefix: str, runs: Mapping[str, StoredRun], cells: Mapping[str, StoredRun]) -> str:
-    told = [f"run {run_id} ({run.row} seed {run.seed} of {run.experiment})" for run_id, run in runs.items()]
-    told += [f"cell {cell_id} ({run.row} of {run.experiment})" for cell_id, run in cells.items()]
-    more = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
-    return f"{len(told)} ids begin with {prefix!r}: {', '.join(told[:_MAX_TOLD])}{more}"
+def _format_ambiguous_ids(prefix: str, runs: Mapping[str, StoredRun], cells: Mapping[str, StoredRun]) -> str:
+    ids = [f"run {run_id} ({run.row} seed {run.seed} of {run.experiment})" for run_id, run in runs.items()]
+    ids += [f"cell {cell_id} ({run.row} of {run.experiment})" for cell_id, run in cells.items()]
+    more = f" and {len(ids) - _MAX_LISTED} more" if len(ids) > _MAX_LISTED else ""
+    return f"{len(ids)} ids begin with {prefix!r}: {', '.join(ids[:_MAX_LISTED])}{more}"
 
 
 def _gather(

@@ -37,16 +37,16 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class RunState:
-    """One planned run, or one that is stored and belongs to no plan that is known.
+    """A planned run, or a stored run that belongs to no known plan.
 
     Attributes:
         state: one of `STATES`.
-        standing: of the planned run under today's code and data; empty where it is not known.
-        standing_reason: why nothing can attest its result.
-        run_id: of the run that this rests on; empty where there is none.
-        status: how that run ended, `running` while it goes on.
-        outcome: the same in words: `diverged at step 412`; `at chance` for such a measurement.
-        reason: why it has no measurement, or what is doubtful about the one that it has.
+        standing: whether the result is valid under today's code and data; empty if unknown.
+        standing_reason: why the result cannot be attested.
+        run_id: the id of the stored run; empty if there is none.
+        status: the status of the stored run; `running` until it ends.
+        outcome: the status in words, such as `diverged at step 412` or, for a score at chance, `at chance`.
+        reason: why there is no measurement, or why the measurement is doubtful.
         cause: which numbers were not finite, or `chance`; see `harness.errors.Cause`.
         step: of a divergence.
         module: the first with such a gradient or weight.
@@ -195,7 +195,7 @@ class _Survey:
         try:
             return {cell_id: self._digester.digest(cell) for cell_id, cell in cells.items()}, ""
         except DataError as error:
-            return {}, f"what is stale is not known: {error}"
+            return {}, f"stale runs cannot be identified: {error}"
 
     def _estimate(
         self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]
@@ -276,7 +276,7 @@ def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
     aligned = ("left", "left", *["right"] * (len(headers) - 2))
     shown = [status for status in statuses if status.runs]
     table = tabulate([_to_line(status) for status in shown], headers, colalign=aligned, disable_numparse=True)
-    notes = "\n".join([*_tell_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
+    notes = "\n".join([*_list_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
     return "\n\n".join(part for part in (table, notes, _LEGEND) if part)
 
 
@@ -298,7 +298,7 @@ def _to_name(status: ExperimentStatus) -> str:
     return " ".join(part for part in (status.experiment, status.recipe, shlex.join(status.overrides)) if part)
 
 
-def _tell_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
+def _list_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
     names = [f"  {_to_name(status)}" for status in statuses if not status.is_planned]
     if names:
         yield "\n".join(
@@ -318,7 +318,8 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
         yield f"{name}: {count_noun(count, 'run')} done by older code, which nothing can attest: {reason}"
     undecided = sum(run.standing == Standing.UNDECIDED for run in status.runs)
     if undecided:
-        yield f"{name}: {count_noun(undecided, 'run')} of older code; `harness rehearse` finds out whether they stand"
+        runs = count_noun(undecided, "run")
+        yield f"{name}: {runs} of older code; `harness rehearse` finds out whether they are valid"
     for run in status.runs:
         is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
         if run.state in ("running", "failed") or (run.state == "done" and not is_good):

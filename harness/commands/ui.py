@@ -65,7 +65,7 @@ def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
             page itself.
     """
     if store.is_new:
-        raise StoreError(f"nothing is stored yet at {store.shown}; `harness run` makes it")
+        raise StoreError(f"there is no store yet at {store.shown}; `harness run` creates it")
     store.check()
     if store.uri.startswith(("http:", "https:", "databricks")):
         address = f"{store.shown.rstrip('/')}/{MlflowTracker(store.uri).find_page(experiment)}"
@@ -94,13 +94,11 @@ def find_search_page(storage: str | None, store: Store) -> Page:
         ServerError: optuna-dashboard is not installed.
     """
     if find_spec("optuna_dashboard") is None:
-        raise ServerError(
-            "optuna-dashboard is not installed; the extra brings it: pip install --editable '.[dashboard]'"
-        )
+        raise ServerError("optuna-dashboard is not installed; install it: pip install --editable '.[dashboard]'")
     place = str(store.journal) if storage is None else _to_absolute(storage)
     is_url = "://" in place
     if not is_url and not Path(place).is_file():
-        raise StoreError(f"no search is stored at {place}; `harness search` makes one, `--search PATH` names another")
+        raise StoreError(f"no search is stored at {place}; `harness search` creates one, `--search PATH` names another")
     open_storage(place)
     command = (sys.executable, "-P", "-m", "harness.commands.dashboard", place, "--host", LOOPBACK)
     return Page(command, 8080, f"optuna-dashboard shows {show_storage(place)}", "dashboard")
@@ -151,7 +149,7 @@ def _choose_port(usual: int, asked: int | None) -> int:
         if asked > MAX_PORT:
             raise ServerError(f"a port is a number from 1 to {MAX_PORT}, got {asked}")
         if not _is_free(asked):
-            raise ServerError(f"port {asked} is taken; without --port a free one is found")
+            raise ServerError(f"port {asked} is in use; without --port a free port is chosen")
         return asked
     if _is_free(usual):
         return usual
@@ -189,12 +187,12 @@ def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Se
     while process.poll() is None and time.monotonic() < deadline and not signals:
         time.sleep(PATIENCE)
         with suppress(OSError, HTTPException), opener.open(address, timeout=GRACE_SECONDS):
-            if _listens(process, urlsplit(address).port):
+            if _is_listening(process, urlsplit(address).port):
                 return True
     return False
 
 
-def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
+def _is_listening(process: subprocess.Popen[bytes], port: int | None) -> bool:
     """Whether it is this server that answers, not another that took the port at the same time."""
     with suppress(psutil.NoSuchProcess):
         leader = psutil.Process(process.pid)
@@ -206,7 +204,7 @@ def _listens(process: subprocess.Popen[bytes], port: int | None) -> bool:
 def _read_last_line(output: IO[bytes]) -> str:
     output.seek(0)
     lines = output.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -117,7 +117,7 @@ class Cifar:
         if data_dir is not None or self._is_complete(folder):
             return
         reader = self._get_reader()
-        if _answers(reader.url):
+        if _is_reachable(reader.url):
             yield f"{self.title}: torchvision fetches the archive to {folder}"
             try:
                 reader(folder, download=True)
@@ -130,7 +130,7 @@ class Cifar:
     def _require_files(self, data_dir: Path | None) -> Path:
         folder = _find_folder(data_dir)
         if not self._is_complete(folder):
-            fetched = "`harness run` fetches it where it can; " if data_dir is None else ""
+            fetched = "`harness run` downloads it if it can; " if data_dir is None else ""
             raise DataError(
                 f"{self.title} is not in {folder}: {fetched}--data DIR names a folder with {self.folder}/ "
                 f"as torchvision stores it, the Python version ({', '.join(self.files)})"
@@ -174,7 +174,7 @@ def _find_folder(data_dir: Path | None) -> Path:
     return data_dir or cache / "elsa-ablation"
 
 
-def _answers(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=SECONDS_TO_ANSWER):  # the address is torchvision's own
             return True

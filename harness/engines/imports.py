@@ -37,7 +37,7 @@ class Imports:
         for name, place in self.places.items():
             if here.places[name] != place:
                 raise EngineError(
-                    f"a worker would import {name} from {here.places[name]}, and this command has it from {place}: "
+                    f"workers would import {name} from {here.places[name]}, but this command imported it from {place}: "
                     "start it from another folder, without PYTHONPATH"
                 )
         if here.sources != self.sources:

@@ -13,7 +13,7 @@ from typing import Any
 from harness.engines.engine import Job
 from harness.engines.imports import Imports
 from harness.errors import EngineError
-from harness.processes import end_with_parent, lead_group, signal_group
+from harness.processes import create_group, end_with_parent, signal_group
 
 
 class Part(Enum):
@@ -36,7 +36,7 @@ def work(
 
     The first workers of a server make sure that it has imported the code of `imports`. Edits after that change nothing.
     """
-    lead_group()
+    create_group()
     _redirect_output(output)
     _release_server()
     end_with_parent()

@@ -71,13 +71,13 @@ class Invocation:
         try:
             with closing(self.engine.execute(jobs)) as events:
                 for event in events:
-                    yield from self._follow(event)
+                    yield from self._handle_event(event)
         except KeyboardInterrupt:
-            yield from self._follow_rest()
+            yield from self._handle_rest()
             yield from self._end_open()
             raise
         finally:
-            for _ in self._follow_rest():
+            for _ in self._handle_rest():
                 pass
 
     def stop(self, run: PlannedRun, reason: str) -> None:
@@ -97,19 +97,19 @@ class Invocation:
         A run whose outcome has arrived gets it. The others are interrupted, unless the store has their outcome already.
         """
         if not self._finished:
-            self.tracker.hurry()
+            self.tracker.shorten_timeouts()
         try:
             for _ in self._end_open():
                 pass
             if not self._finished:
                 self._finish(RunStatus.INTERRUPTED)
         except StoreError as error:
-            logger.warning("%s; what is open in it will be closed by the next `harness run`", error)
+            logger.warning("%s; the next `harness run` closes the runs that are still open in it", error)
 
     def _end_open(self) -> Iterator[RunEnded]:
         for name, open_run in list(self._open.items()):
             if name in self._results:
-                yield RunEnded(open_run.run, self._conclude(self._results[name]))
+                yield RunEnded(open_run.run, self._finish_run(self._results[name]))
             elif open_run.run_id is not None:
                 record = self._end(open_run, RunStatus.INTERRUPTED)
                 self.records.append(record)
@@ -131,7 +131,7 @@ class Invocation:
         rehearsal = self.rehearser.known.get(run.row.cell.id)
         return self.setup.make_context(run, parent_id=self._id, tests=self.tests, rehearsal=rehearsal)
 
-    def _follow(self, event: EngineEvent) -> Iterator[Event]:
+    def _handle_event(self, event: EngineEvent) -> Iterator[Event]:
         run = self._open[event.name].run
         match event:
             case Started():
@@ -145,15 +145,15 @@ class Invocation:
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:
-                yield RunEnded(run, self._conclude(event))
+                yield RunEnded(run, self._finish_run(event))
 
-    def _follow_rest(self) -> Iterator[Event]:
+    def _handle_rest(self) -> Iterator[Event]:
         """What had arrived when the engine was closed: an interruption loses no outcome."""
         for event in self.engine.take_rest():
             if event.name in self._open:
-                yield from self._follow(event)
+                yield from self._handle_event(event)
 
-    def _conclude(self, result: JobResult) -> Record:
+    def _finish_run(self, result: JobResult) -> Record:
         """The record of a run that has ended; where this is broken off, `close` does it again."""
         self._results[result.name] = result
         open_run = self._open[result.name]

@@ -50,7 +50,9 @@ class Digester:
             HarnessError: the project was edited since the first cell: its workers have imported it as it was then.
         """
         if fingerprint_code() != self._sources:
-            raise HarnessError("harness or paradigms were edited meanwhile; the same command goes on with today's code")
+            raise HarnessError(
+                "harness or paradigms were edited while this command ran; run it again to continue with the new code"
+            )
         files = cell.data.model_copy(update={"image_size": None})  # they are the same, whatever they are resized to
         key = files, cell.training.token_labels is not None
         if key not in self._data:

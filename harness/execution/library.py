@@ -29,7 +29,7 @@ Experiment = ExperimentSpec | Path | str
 """What `load_spec` has read, or a file or a name for it to read."""
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of the command `harness run`
     experiment: Experiment,
     *,
     tracking_uri: str | None = None,
@@ -37,37 +37,44 @@ def run(
     data_dir: Path | str | None = None,
     workers: int | None = None,
     keep_stale: bool = False,
+    retrain: bool = False,
     show: Callable[[Event], object] = lambda _event: None,
 ) -> pd.DataFrame:
-    """Train what is missing or stale of an experiment and return its table, as `harness run` does.
+    """Train the missing and stale runs of an experiment and return its table, as `harness run` does.
 
-    For the events themselves, one by one, see `harness.execution.run_plan`. Warns of rows that start from the weights
-    of a stale run.
+    Warns if a row starts from the weights of a stale run. `harness.execution.run_plan` yields single events.
 
     Args:
         experiment: a spec, a file, or a name: `run("table1")`, `run(load_spec("table1", recipe="smoke"))`.
-        tracking_uri: of MLflow's store; None: the one that the commands use.
-        results: the folder that the table's files go to; None: the one that the commands use.
-        data_dir: of a dataset that does not ship with the package.
-        workers: runs at once; None: the recipe's.
-        keep_stale: does not train again what older code or data has trained.
-        show: is called with every event of `harness.execution`, as it happens.
+        tracking_uri: URI of MLflow's store. Default: the store that the commands use.
+        results: folder of the table's files. Default: the folder that the commands use.
+        data_dir: folder of a dataset that is not included in the package.
+        workers: number of parallel runs. Default: the recipe's.
+        keep_stale: whether to keep results of older code or data instead of training them again.
+        retrain: whether to train again the results of older code from another environment.
+        show: called with every event of `harness.execution` when it happens.
 
     Returns:
-        The table with the columns of its csv file, `harness.table.list_columns`, one line per row. Cells are typed:
-        numbers are NaN or NA where there is none, `val_curve`, `marks`, `heads`, `overrides` and the provenance are
-        tuples, `outcomes` a tuple of status and step of each run without a measurement, `reasons` and
-        `published_curve` mappings (by seed, by epoch), `last_run` is a date.
+        The table, one line per row. Its columns are those of the csv file (`harness.table.list_columns`). Cells are
+        typed. Missing numbers are NaN or NA. `val_curve`, `marks`, `heads`, `overrides` and the provenance are
+        tuples. `outcomes` is a tuple of the status and step of each run without a measurement. `reasons` is a
+        mapping by seed, `published_curve` a mapping by epoch. `last_run` is a date.
 
     Raises:
-        HarnessError: a mistake in the experiment, missing data, a store that cannot be used, or code of the project
-            that was edited since the first call: it would be another than this process has imported.
+        HarnessError: a mistake in the experiment, missing data, or a store that cannot be used. Also if the project's
+            code was edited after the first call, because this process has imported the old code.
     """
     _check_code()
     plan, images = _make_plan(experiment), _to_path(data_dir)
     for _ in fetch_data(plan.spec.recipe.data, images):
         pass
-    options = RunOptions(_to_path(results) or find_root() / "results", images, keep_stale, command="harness.run")
+    options = RunOptions(
+        results=_to_path(results) or find_root() / "results",
+        data_dir=images,
+        keep_stale=keep_stale,
+        retrain=retrain,
+        command="harness.run",
+    )
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
     for line in list_stale(plan, tracker, data_dir=images):
         warnings.warn(line, stacklevel=2)
@@ -82,15 +89,16 @@ def run(
 def read_records(
     experiment: Experiment, *, tracking_uri: str | None = None, data_dir: Path | str | None = None
 ) -> pd.DataFrame:
-    """Read the runs that stand in an experiment's table, one line a run; none are an empty frame.
+    """Read the runs that an experiment's table uses, one line per run. Without runs, the frame is empty.
 
-    They are one a row and seed, all runs of a row made by the same code from the same data, the newest where no run is
-    of today's. Columns: `harness.table.list_record_columns`; `val_curve`, `heads` and `overrides` are tuples.
+    There is one run per row and seed. All runs of a row were made by the same code from the same data: the current
+    version, or else the newest. Columns: `harness.table.list_record_columns`. `val_curve`, `heads` and `overrides` are
+    tuples.
 
     Args:
         experiment: as in `run`.
         tracking_uri: as in `run`.
-        data_dir: as in `run`. Where the dataset is not there, what is stale is not known, and `stale` is NA.
+        data_dir: as in `run`. If the dataset is missing, stale runs cannot be identified, and `stale` is NA.
 
     Raises:
         HarnessError: a mistake in the experiment, or a store that cannot be used.
@@ -114,28 +122,28 @@ def compare(
     measure: str | None = None,
     tracking_uri: str | None = None,
 ) -> pd.DataFrame:
-    """Compare every row of an experiment with one of them, seed by seed, by the measure that decides.
+    """Compare every row of an experiment with its baseline, seed by seed.
 
-    A difference has its simultaneous 95 % interval, its p-value by Dunnett's step-down test, the p-value of the paired
-    t-test, the same after Holm's correction, the exact sign-flip p-value and a verdict, all as in a table. Floors are
-    not compared.
+    Each difference has its simultaneous 95 % interval, its p-value by Dunnett's step-down test, the p-value of the
+    paired t-test, this p-value after Holm's correction, the exact sign-flip p-value and a verdict. All are computed as
+    in a table. Floors are not compared.
 
     Args:
-        records: of `read_records`, or some lines of it, or an experiment.
-        baseline: the row that others are compared with; None: the experiment's own.
-        measure: its name; None: the experiment's own, of records alone the first of `classification`.
-        tracking_uri: as in `run`, where an experiment is given.
+        records: an experiment, or lines of the frame that `read_records` returns.
+        baseline: name of the row that the others are compared with. Default: the experiment's. Required for a frame.
+        measure: name of the measure. Default: the experiment's; for a frame, the first measure of `classification`.
+        tracking_uri: as in `run`; only for an experiment.
 
     Returns:
-        One line a row but the baseline; columns: `harness.table.COMPARISON_COLUMNS`.
+        One line per row except the baseline, with the columns `harness.table.COMPARISON_COLUMNS`.
 
     Raises:
-        ValueError: records are given without a baseline, or have no such row; or there is no such measure.
+        ValueError: a frame is given without a baseline, the baseline is not in it, or the measure is unknown.
         HarnessError: as in `read_records`.
     """
     if isinstance(records, pd.DataFrame):
         if baseline is None:
-            raise ValueError("records do not say what their baseline is; give baseline=")
+            raise ValueError("records do not state their baseline; give baseline=")
         known = [each for task in TASKS.values() for each in task.measures]
         return compare_records(records, baseline, measure=choose_measure([DEFAULT_MEASURE, *known], measure))
     spec = _to_spec(records)
@@ -146,7 +154,7 @@ def compare(
 def _check_code() -> None:
     """What runs are digested by is read from files; what trains them was imported by then."""
     if _digest_code_once() != tree_digest("harness", "paradigms"):
-        raise HarnessError("harness or paradigms were edited while this process used them; start Python anew")
+        raise HarnessError("harness or paradigms were edited while this process used them; restart Python")
 
 
 @cache

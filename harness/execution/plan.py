@@ -264,7 +264,7 @@ def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], 
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
     records = attest(records, digests, find_rehearsals(records, digests, tracker))
     if not records:
-        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
+        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; run `harness run` first")
     from harness.report.write import write_report  # not before: the memory of a run's process is measured
 
     made = make_results(plan, records, current=digests)
@@ -279,5 +279,7 @@ def guarded(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "all runs are stored: the same command writes it again without training, also to another --results"
+        advice = (
+            "all runs are stored: run the same command again, also with another --results, to write it without training"
+        )
         raise StoreError(f"the table cannot be written to {folder}: {error.strerror}; {advice}") from None

@@ -222,8 +222,8 @@ def _describe_winner(study: Study, winner: WinnerTables | None) -> Iterator[Sect
     seeds = count_noun(study.spec.seeds, "paired seed")
     note = (
         f"The winner retrained beside the stated rows with {seeds} that no trial had; "
-        f"{study.measure.title} of the test set, which chose nothing. Δ is to {study.spec.baseline}, with its 95 % "
-        "Student-t interval."
+        f"{study.measure.title} of the test set, which the search did not use. Δ is to {study.spec.baseline}, with "
+        "its 95 % Student-t interval."
     )
     yield Section("The winner on the test set", f"{to_markdown_grid(winner.table)}\n\n{escape_markdown(note)}")
     if study.spec.controls:
@@ -234,7 +234,7 @@ def _describe_controls(winner: WinnerTables, measure: Measure) -> str:
     note = (
         "Each control is the winner with some values replaced. Δ is the winner less the control, seed by seed, in "
         f"{measure.difference}; better or worse only where the paired t-test rejects equality at 5 % after Holm's "
-        "correction over the controls. Unresolved: nothing shows that what the control takes away matters."
+        "correction over the controls. Unresolved: there is no evidence that what the control removes matters."
     )
     skipped = [f"{row.name}: not possible with this winner: {row.reason}" for row in winner.skipped]
     table = _to_table(winner.controls.map(show_value))
@@ -253,7 +253,7 @@ def _describe_study(study: Study, frame: pd.DataFrame) -> str:
         f"Study {study.name}: {count_noun(len(frame), 'trial')} ({states or 'none'}) around row {spec.row}, "
         f"recipe {spec.recipe.name}; sampler {spec.study.sampler}, pruner {spec.study.pruner}. "
         f"Every trial is replicate {spec.study.seed}: the same images, order and initial values.",
-        "A parameter's point 0 is drawn as the lowest tenth of its axis is sampled: below its range.",
+        "The value 0 of a parameter is drawn below its range, where the search samples it.",
     ]
     versions = sorted({digests for digests in frame["digests"] if digests})
     if len(versions) > 1:

@@ -178,7 +178,7 @@ class _Trials:
         try:
             row = self.study.space.find_cell(f"trial {trial.number}", trial.values)
         except SpecError as error:
-            self._waiting.append(TrialEnded(self.study.give_up(trial, str(error))))
+            self._waiting.append(TrialEnded(self.study.end_impossible(trial, str(error))))
             return None
         run, epochs = PlannedRun(row, spec.study.seed), row.cell.training.total_epochs
         self._waiting.append(TrialStarted(trial.number, trial.values, epochs, trial.is_resumed))

@@ -235,7 +235,7 @@ def _check_field(spec: SearchSpec, field: str, dimension: DimensionSpec) -> None
         known = (*OperatorSpec.model_fields, *(f"training.{name}" for name in type(spec.recipe.training).model_fields))
         raise spec.error(unknown_name("field", field, known), "search", field)
     if dimension.stages:
-        raise spec.error("a recipe's value holds in all stages", "search", field, "stages")
+        raise spec.error("a value of the recipe applies to all stages", "search", field, "stages")
     first, *_ = parts = field.split(".")
     if first not in RECIPE_PARTS:
         raise spec.error(unknown_name("part of a recipe", first, RECIPE_PARTS), "search", field)
@@ -259,7 +259,9 @@ def _is_whole(spec: SearchSpec, field: str, dimension: DimensionSpec) -> bool:
     if any(number != int(number) for number in numbers):
         raise spec.error(f"this field takes whole numbers, got {low:g} to {high:g}", "search", field)
     if dimension.zero:
-        raise spec.error("the point 0 goes with real numbers; list whole ones as choices", "search", field, "zero")
+        raise spec.error(
+            "zero: true needs a range of real numbers; list whole numbers as choices", "search", field, "zero"
+        )
     return True
 
 

@@ -56,13 +56,13 @@ class DimensionSpec(Spec):
         low: the lower end of a range; both ends belong to it.
         high: the upper end.
         log: whether the range is sampled on a logarithmic scale.
-        step: distance between neighbours; a field that takes whole numbers alone has 1 where none is stated.
-        zero: adds the point 0 below a range of real numbers; it is drawn like the lowest tenth of the axis.
-        points: how many values, ends included, a grid takes of a range without `step`.
-        choices: the values, of any kind that the field takes, without an order.
-        value: the only one: a field of every trial, and no parameter of the study.
-        stages: where a field of the operator is stated, as in a row. Each entry has a value of its own that its stages
-            share. Empty: the field stands in the row itself.
+        step: distance between neighboring values; 1 by default for a field that takes only whole numbers.
+        zero: adds the value 0 below a range of real numbers. It is sampled as the lowest tenth of the axis.
+        points: number of values, including both ends, that a grid takes from a range without `step`.
+        choices: the possible values of the field, without an order.
+        value: the value of every trial; the field is not a parameter of the study.
+        stages: the stages that a field of the operator is set for, as in a row. Each entry has its own value, which its
+            stages share. Empty: the field is set in the row itself.
     """
 
     low: End | None = None
@@ -97,7 +97,7 @@ class DimensionSpec(Spec):
         if stated not in (["low", "high"], ["choices"], ["value"]):
             raise ValueError(f"state low and high, or choices, or a value; got {' and '.join(stated) or 'none'}")
         if stated != ["low", "high"] and (self.log or self.step or self.zero or self.points):
-            raise ValueError("log, step, zero and points belong to a range")
+            raise ValueError("log, step, zero and points need a range with low and high")
         if stated == ["low", "high"]:
             self._check_range()
         for one, other in combinations(map(to_label, self.choices or ()), 2):
@@ -138,15 +138,15 @@ class StudySpec(Spec):
 
     Attributes:
         row: the row whose fields the space replaces; None: the baseline.
-        trials: how many the study shall have.
+        trials: number of trials of the study.
         sampler: chooses the next point; `grid` takes every combination once.
         pruner: ends trials early by their validation score after each epoch.
-        startup_trials: random trials before the sampler models, trials that must have ended before the pruner ends any.
+        startup_trials: number of random trials before the sampler fits a model, and of ended trials before the pruner
+            may end one.
         objectives: `val` (the deciding measure, validated after the last epoch) and at most one more: `macs`
-            (multiply-adds an image) or `throughput` (training images a second, which depends on what else the machine
-            does).
-        seed: the replicate of every trial. Tables count theirs from 0, so that no seed of the final comparison has
-            chosen the winner.
+            (multiply-adds per image) or `throughput` (training images per second, which depends on the machine's load).
+        seed: the replicate of every trial. Tables use replicates from 0, so the final comparison uses other seeds than
+            the search.
         first: points that are tried before the sampler chooses any.
     """
 

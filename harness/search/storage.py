@@ -44,10 +44,10 @@ def open_storage(storage: str) -> "BaseStorage":
         repair_journal(Path(storage))
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
     except (*REPLAY_ERRORS, OSError, ImportError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise complain(storage, error) from error
+        raise make_store_error(storage, error) from error
 
 
-def complain(storage: str, error: BaseException) -> StoreError:
+def make_store_error(storage: str, error: BaseException) -> StoreError:
     """The one message for whatever went wrong with a storage."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return StoreError(f"the study's storage {show_storage(storage)} cannot be used: {hide_credentials(reason)}")

@@ -22,7 +22,7 @@ from harness.measure import Measure
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.search.space import Space
 from harness.search.spec import Objective, SearchSpec
-from harness.search.storage import complain, open_storage
+from harness.search.storage import make_store_error, open_storage
 from harness.search.trial import TrialResult, TrialState
 from harness.seeding import seed_for
 from harness.table.reason import describe_outcome
@@ -157,7 +157,7 @@ class Study:
         state = State.COMPLETE if is_ok else State.PRUNED if is_pruned else State.FAIL
         return self._end(open_trial, state, values, attributes)
 
-    def give_up(self, open_trial: OpenTrial, reason: str) -> TrialResult:
+    def end_impossible(self, open_trial: OpenTrial, reason: str) -> TrialResult:
         """End a trial whose point is no possible operator."""
         return self._end(open_trial, State.FAIL, None, {STATUS: IMPOSSIBLE, "reason": reason})
 
@@ -220,10 +220,10 @@ class Study:
         return self._to_result(trial)
 
     def _to_result(self, trial: FrozenTrial) -> TrialResult:
-        told = trial.user_attrs
+        attributes = trial.user_attrs
         names = self.spec.study.objectives
         complete = trial.state == State.COMPLETE
-        status = told.get(STATUS)
+        status = attributes.get(STATUS)
         return TrialResult(
             number=trial.number,
             state=STATES[trial.state],
@@ -234,11 +234,11 @@ class Study:
             },
             objectives=dict(zip(names, trial.values, strict=True)) if complete else {},
             status=RunStatus(status) if status in set(RunStatus) else None,
-            reason=told.get("reason", ""),
-            cell_id=told.get("cell_id", ""),
-            run_id=told.get("run_id", ""),
-            digests=told.get("digests", ""),
-            is_reused=told.get("is_reused", False),
+            reason=attributes.get("reason", ""),
+            cell_id=attributes.get("cell_id", ""),
+            run_id=attributes.get("run_id", ""),
+            digests=attributes.get("digests", ""),
+            is_reused=attributes.get("is_reused", False),
         )
 
     def _describe(self) -> None:
@@ -264,12 +264,8 @@ class Study:
         """Turn what the storage raises into one `StoreError`."""
         try:
             yield
-        except _storage_errors() as error:
-            raise complain(self.storage, error) from error
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    return optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError
+        except (optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError) as error:
+            raise make_store_error(self.storage, error) from error
 
 
 def make_sampler(spec: SearchSpec, name: str, number: int) -> "BaseSampler":

@@ -21,12 +21,12 @@ class TrialResult:
     """A trial that has ended.
 
     Attributes:
-        values: what the fields had, by the parameter's name.
-        objectives: what was measured, by the objective's name; empty unless complete.
-        status: of the trial's run; None where the point is no possible operator, so that there is no run.
-        reason: why there is no measurement; empty where there is one.
-        cell_id: of what was trained; empty where the point is no possible operator.
-        run_id: of the tracking store.
+        values: values of the fields, by the parameter's name.
+        objectives: measured values, by the objective's name; empty unless complete.
+        status: the status of the trial's run; None if the point is not a possible operator, so that there is no run.
+        reason: why there is no measurement; empty if there is one.
+        cell_id: the id of the trained cell; empty if the point is not a possible operator.
+        run_id: the id in the tracking store.
         digests: of code and data, joined.
         is_reused: whether the store had the run already.
     """

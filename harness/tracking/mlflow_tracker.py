@@ -26,7 +26,7 @@ from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_markdown
 from harness.trace import Rehearsal
 from harness.tracking.artifacts import CONFIG, PREDICTIONS, Artifacts
-from harness.tracking.patience import Patience, Patient, keep_mlflow_from_waiting
+from harness.tracking.patience import Patience, Patient, disable_mlflow_retries
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.record_files import PortableRun
 from harness.tracking.rehearsals import EXPERIMENT as REHEARSALS
@@ -89,7 +89,7 @@ def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[C
         except StoreError:
             raise
         except _store_errors() as error:
-            raise self.store.complain(error) from error
+            raise self.store.make_error(error) from error
 
     return guarded
 
@@ -117,7 +117,7 @@ class MlflowTracker:
         self._patience = Patience(f"the tracking store {self.store.shown}")
         self.system_metrics = system_metrics
         self._monitor: SystemMonitor | None = None
-        keep_mlflow_from_waiting()
+        disable_mlflow_retries()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the address may hold a password
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -142,9 +142,9 @@ class MlflowTracker:
     def _artifacts(self) -> Artifacts:
         return Artifacts(self._client, self.store, self._patience)
 
-    def hurry(self) -> None:
+    def shorten_timeouts(self) -> None:
         """Wait for a server no longer."""
-        self._patience.hurry()
+        self._patience.shorten_timeouts()
 
     @_guarded
     def prepare(self, experiment: str, *, measure: Measure = DEFAULT_MEASURE) -> None:
@@ -349,7 +349,7 @@ class MlflowTracker:
     def _write_outcome(self, run: "Run") -> RunStatus:
         """The outcome that a run has reached, else that it was interrupted."""
         status = to_status(run) or RunStatus.INTERRUPTED
-        detail = run.data.tags.get("status_detail", "its process ended without a word")
+        detail = run.data.tags.get("status_detail", "its process ended without a result")
         self._write(run.info.run_id, tags={"status": status.value, "status_detail": detail})
         return status
 

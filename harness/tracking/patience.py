@@ -18,12 +18,12 @@ SECONDS_TO_WAIT = 300.0
 
 LONGEST_PAUSE = 30.0
 SECONDS_OF_REQUEST = 30
-SECONDS_WHEN_HURRIED = 2
+SECONDS_WHEN_SHORTENED = 2
 
 logger = logging.getLogger(__name__)
 
 
-def keep_mlflow_from_waiting() -> None:
+def disable_mlflow_retries() -> None:
     """Let MLflow make each request once, unless the user's environment says otherwise."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_OF_REQUEST))
@@ -34,12 +34,12 @@ class Patience:
 
     def __init__(self, place: str) -> None:
         self._place = place
-        self._is_hurried = False
+        self._has_short_timeouts = False
 
-    def hurry(self) -> None:
+    def shorten_timeouts(self) -> None:
         """Make every further call once, and briefly: somebody waits for this process to end."""
-        self._is_hurried = True
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(SECONDS_WHEN_HURRIED)
+        self._has_short_timeouts = True
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(SECONDS_WHEN_SHORTENED)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call until the server has answered; what it answers is returned or raised."""
@@ -51,7 +51,7 @@ class Patience:
                 value = function(*args, **kwargs)
             except (MlflowException, OSError) as error:  # those of requests are OSErrors
                 pause = next(pauses)
-                if self._is_hurried or not is_unreachable(error) or time.monotonic() + pause > end:
+                if self._has_short_timeouts or not is_unreachable(error) or time.monotonic() + pause > end:
                     raise
                 logger.warning("%s does not answer, the next attempt is in %.0f s", self._place, pause)
                 is_late = True

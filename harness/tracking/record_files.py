@@ -57,7 +57,7 @@ def write_runs(path: Path, runs: Iterable[PortableRun]) -> tuple[Path, ...]:
     ordered = sorted(runs, key=lambda run: (run.record.seed, run.record.end_time, run.origin))
     lines = [json.dumps(_to_line(run), ensure_ascii=False, allow_nan=False, sort_keys=True) for run in ordered]
     arrays = {
-        f"{run.origin}/{name}": _shrink(values) for run in ordered for name, values in sorted(run.per_image.items())
+        f"{run.origin}/{name}": _downcast(values) for run in ordered for name, values in sorted(run.per_image.items())
     }
     beside = write_arrays(path.with_suffix(".npz"), arrays)
     write_atomically(path, "".join(f"{line}\n" for line in lines))
@@ -168,7 +168,7 @@ def _to_floats(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _shrink(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+def _downcast(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Whole numbers in the smallest type that holds them: classes of images take one byte."""
     if values.size == 0 or not np.issubdtype(values.dtype, np.integer):
         return values
@@ -177,8 +177,8 @@ def _shrink(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 def _digest(values: "np.ndarray[Any, Any]") -> str:
     """Sixteen hexadecimal digits of the values, whatever type whole numbers have."""
-    shrunk = np.ascontiguousarray(_shrink(values))
-    return hashlib.sha256(f"{shrunk.dtype}{shrunk.shape}".encode() + shrunk.tobytes()).hexdigest()[:16]
+    downcast = np.ascontiguousarray(_downcast(values))
+    return hashlib.sha256(f"{downcast.dtype}{downcast.shape}".encode() + downcast.tobytes()).hexdigest()[:16]
 
 
 def _read_arrays(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:

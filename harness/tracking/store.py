@@ -127,7 +127,7 @@ class Store:
             elif self.is_server:
                 _ask_server(self.given)
         except (OSError, sqlite3.Error) as error:
-            raise self.complain(error) from error
+            raise self.make_error(error) from error
 
     def create(self) -> None:
         """Create an SQLite database at once or not at all; does nothing where one exists.
@@ -149,7 +149,7 @@ class Store:
         finally:
             draft.unlink(missing_ok=True)
 
-    def complain(self, error: BaseException) -> StoreError:
+    def make_error(self, error: BaseException) -> StoreError:
         """The one message for whatever went wrong: the first line of its first cause."""
         while error.__cause__ is not None:
             error = error.__cause__

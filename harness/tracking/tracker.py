@@ -29,16 +29,16 @@ class LiveRun:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as one finds it in a store, ended or not; a copy of another experiment's run too.
+    """A run in a store, ended or not. It may be a copy of another experiment's run.
 
     Attributes:
         overrides: the `--set` pairs that it was made with.
         levels: of each factor, as people read them.
         record: how it ended, without its curve; None while it is open.
-        is_live: whether a process may still have it open.
+        is_live: whether a process may still be executing it.
         started: seconds since the epoch.
-        process: who has, or had, it open.
-        reused_from: the id of the run that it is a copy of; empty where it is none.
+        process: the process that executes or executed it.
+        reused_from: the id of the run that it copies; empty if it is not a copy.
         origin: the id of the run in the store where it was trained.
         title: of its experiment.
     """
@@ -86,7 +86,7 @@ class Tracker(Protocol):
     `start_run`, which notes that process's identity: so a run whose process died can be told from one that goes on.
     """
 
-    def hurry(self) -> None:
+    def shorten_timeouts(self) -> None:
         """Wait for a store that does not answer no longer: somebody has interrupted this process."""
 
     def prepare(self, experiment: str, *, measure: Measure = DEFAULT_MEASURE) -> None:

@@ -13,19 +13,19 @@ from paradigms.requirements import count_ghosts
 
 
 class StaticFilter(nn.Module):
-    """A learned number for each ghost and offset; a module of its own so that it is drawn by itself.
+    """A learned number for each ghost and offset. It is a separate module, so that its initial values are its own.
 
     Args:
         ghosts: rows.
         num_offsets: columns.
-        start: what draws the first values, in place.
-        rate: what is stored is the number over `rate`, what `forward` gives is the number: a step that does not depend
-            on the size of the gradient (Adam's and its kin's, which tables by offset get) is `rate` times as large.
+        start: draws the initial values, in place.
+        rate: the parameter stores the number divided by `rate`, and `forward` returns the number. Steps of Adam and
+            similar optimizers, which do not depend on the size of the gradient, are thus `rate` times as large.
 
     Attributes:
-        is_position_table: by this an optimizer knows what weight decay may leave out. The paper is silent; our choice
-            is one rule for all tables by offset.
-        weighs_neighbor: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
+        is_position_table: tells the optimizer that weight decay may exclude it. The paper does not state this; our
+            choice is one rule for all tables by offset.
+        weighs_neighbor: whether it is multiplied with a value of the neighbor, and has no effect if that is zero.
     """
 
     is_position_table: ClassVar[bool] = True
@@ -67,15 +67,15 @@ def signed_power(base: Tensor, exponent: float) -> Tensor:
 
 
 class GhostHead(nn.Module):
-    """ĥ^c_{j-i} = Pow(o^c_{j-i}, λ)·h^{c'}_{j-i} + γ·s^c_{j-i}: static filters make more heads out of few.
+    """ĥ^c_{j-i} = Pow(o^c_{j-i}, λ)·h^{c'}_{j-i} + γ·s^c_{j-i}: static filters expand few heads to many.
 
-    O starts as a standard normal, S as a truncated normal with standard deviation 0.02 (Algorithm 1). A filter that
-    λ = 0 or γ = 0 leaves without effect does not exist; λ = 0 is the weighted sum plus a depthwise convolution of the
-    values. The filters are tables by offset, so that they serve windows and global attention too.
+    Initial values of O are standard normal, those of S truncated normal with standard deviation 0.02 (Algorithm 1). If
+    λ = 0, O is absent; if γ = 0, S is absent. λ = 0 is the weighted sum plus a depthwise convolution of the values. The
+    filters are tables by offset, so they also work with windows and global attention.
 
-    Differs from the paper: where λ is no whole number, Pow is sign(o)·|o|^λ, since the paper's is not real there.
-    Its channels take heads interleaved, c' = c mod heads; the released code groups them, c' = c // (dim / heads). They
-    are not compatible in weights.
+    Differs from the paper: if λ is not an integer, Pow is sign(o)·|o|^λ, because the paper's power is not real for
+    negative o. The paper interleaves heads over channels, c' = c mod heads. The released code groups them,
+    c' = c // (dim / heads). Their weights are not compatible.
 
     Args:
         num_heads: heads of the attention.

@@ -31,19 +31,19 @@ class MapAttention(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """Attend; the neighborhood is the operator's, so that there is no other mask."""
         if attn_mask is not None or is_causal:
-            raise ValueError("an operator's neighborhood is its only mask, got attn_mask or is_causal")
+            raise ValueError("attn_mask and is_causal are not supported: an operator's neighborhood is its only mask")
         return self.operator(x.unflatten(1, self.map_size)).flatten(1, 2)  # type: ignore[no-any-return]
 
 
 class DeiT(OperatorStages, timm_vit.VisionTransformer):
     """timm's model without class and distillation token (arXiv:2112.12786, Table 11: global average pooling).
 
-    Sizes are timm's arguments (`img_size`, `patch_size`, `embed_dim`, `depth`, `mlp_ratio`, ...). It is one stage, all
-    of whose blocks take operators. timm's attention is global: it is `query_key` in a `local_window` as large as the
-    map (or larger: then it is global on every map). A smaller window is local and shifted in every second block, as in
-    a Swin.
+    Sizes are timm's arguments (`img_size`, `patch_size`, `embed_dim`, `depth`, `mlp_ratio`, ...). The model has one
+    stage, and all of its blocks take operators. timm's global attention equals `query_key` in a `local_window` as large
+    as the map. A larger window is global on every map. A smaller window is local and shifted in every second block, as
+    in Swin.
 
-    The paper leaves open where the last norm stands. Our choice: before the pooling, where DeiT has it.
+    The paper does not state the position of the last norm. Our choice: before the pooling, as in DeiT.
 
     Args:
         attention: the operator of the only stage; None keeps timm's attention.

@@ -22,9 +22,9 @@ _SMALLEST_PATCH = 4
 class VOLO(OperatorStages, timm_volo.VOLO):
     """timm's model; sizes are its own arguments (`layers`, `embed_dims`, `stem_hidden_dim`, `mlp_ratio`, ...).
 
-    Of its four stages the first, the Outlookers before the downsampling, takes operators: a local window there is no
-    larger than the map and shifted in every second block, as in a Swin. Stages 2 to 4 are global attention and stay
-    timm's. Drop path begins in stage 2, as in timm.
+    Only the first of its four stages, the Outlookers before the downsampling, takes operators. A local window is
+    limited to the size of the map and shifted in every second block, as in Swin. Stages 2 to 4 keep timm's global
+    attention. Drop path starts in stage 2, as in timm.
 
     Differs from timm: `patch_size` may be 2, for small images; the stem's first convolution then has no stride.
 
@@ -37,8 +37,8 @@ class VOLO(OperatorStages, timm_volo.VOLO):
         sizes: further arguments of timm's VOLO.
 
     Raises:
-        ValueError: an operator for a stage that takes none, not one entry a stage, or heads that do not divide the
-            width.
+        ValueError: an operator for a stage that takes none, a number of entries other than the number of stages, or
+            heads that do not divide the width.
     """
 
     operator_stages = (1,)
@@ -84,15 +84,15 @@ class VOLO(OperatorStages, timm_volo.VOLO):
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch rows columns classes"]]:
         """The forward pass of token labeling with MixToken (arXiv:2104.10858): logits of images and of all tokens.
 
-        In front of the first stage an image gets a part of its map from its counterpart in the reversed batch; the
-        tokens' logits are put back where they came from.
+        Before the first stage, a box of each image's map is replaced by the same box of its counterpart in the reversed
+        batch. The logits of these tokens are then moved back to the image that they came from.
 
-        Differs from timm's `forward_train`, which draws the box itself and leaves out the class token's head.
+        Differs from timm's `forward_train`, which draws the box itself and omits the head of the class token.
 
         Args:
-            images: what is mixed.
-            box: the part, in tokens of the map behind the downsampling: first row, first column, and those behind the
-                last.
+            images: the images of the batch.
+            box: first row, first column, end row and end column (exclusive), in tokens of the map after the
+                downsampling.
 
         Raises:
             ValueError: the model was built without `use_aux_head`.

@@ -1,4 +1,4 @@
-"""Fast paths of the operator: `attend` chooses a backend that supports the case.
+"""Fast paths of the operator: `attend` chooses a backend that supports the combination.
 
 A kernel is a fast path of the same function as `reference.attend`, equal to it in output and in every gradient.
 """
@@ -26,7 +26,7 @@ from paradigms.functional import (
 )
 from paradigms.kernels import added, cpu, dense, fused, local_window, moving, reference, sliding_chunk, sliding_window
 from paradigms.kernels.added import Attend, Convolve
-from paradigms.kernels.case import Case
+from paradigms.kernels.problem import Problem
 
 
 def _runs_everywhere(device: torch.device) -> bool:  # noqa: ARG001 - what every kernel is asked
@@ -45,7 +45,7 @@ def _has_triton(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One way to compute `attend` and the cases that it supports; None means every one.
+    """One way to compute `attend` and the combinations that it supports; None means every one.
 
     Attributes:
         exports_to_onnx: whether it consists of operations that ONNX has; our own operators have no translation.
@@ -62,7 +62,7 @@ class Kernel:
     runs_on: Callable[[torch.device], bool] = _runs_everywhere
 
     def supports(self, geometry: Geometry, normalization: Normalization, aggregation: str, scores: str) -> bool:
-        """Whether this kernel computes this case."""
+        """Whether this kernel computes this combination."""
         return (
             (self.kinds is None or geometry.kind in self.kinds)
             and (self.borders is None or geometry.border in self.borders)
@@ -96,7 +96,7 @@ def _attend_fused(backend: str) -> Attend:
         dropout_p: float,
     ) -> Tensor:
         assert isinstance(scores, Terms)
-        return fused.attend(Case(scores, v, geometry, outside, None), dropout_p=dropout_p, backend=backend)
+        return fused.attend(Problem(scores, v, geometry, outside, None), dropout_p=dropout_p, backend=backend)
 
     return attend
 
@@ -137,7 +137,7 @@ The first that fits comes first in `KERNELS`."""
 
 
 def _add_filters(kernel: Kernel) -> list[Kernel]:
-    """A kernel for weights, or weights times a filter, plus a filter; for each case that something convolves."""
+    """A kernel for weights, or weights times a filter, plus a filter; for each combination that convolves something."""
     if kernel.kinds is None or kernel.borders is None or kernel.aggregations is None:
         return []
     weighs = {"added"} if "weighted_sum" in kernel.aggregations else set()
@@ -170,7 +170,7 @@ def choose_kernel(
     backend: str = "auto",
     device: torch.device | None = None,
 ) -> Kernel:
-    """The first kernel of this backend that supports the case and runs on the device (None: never mind).
+    """The first kernel of this backend that supports the combination and runs on the device (None: never mind).
 
     Within `torch.onnx.export`, `auto` chooses among those that ONNX can express.
 
@@ -189,8 +189,8 @@ def choose_kernel(
             is_supported = True
     if is_supported:
         raise ValueError(f"backend {backend!r} does not run on {device} here; use 'auto'")
-    case = f"{geometry} with {scores}, {normalization.kind} and {aggregation}"
-    raise ValueError(f"backend {backend!r} does not support {case}; use 'auto'")
+    combination = f"{geometry} with {scores}, {normalization.kind} and {aggregation}"
+    raise ValueError(f"backend {backend!r} does not support {combination}; use 'auto'")
 
 
 def require_taps(normalization: Normalization, geometry: Geometry, height: int, width: int) -> None:
@@ -248,7 +248,8 @@ def attend(
         backend: `auto`, or the name of one.
 
     Raises:
-        ValueError: the backend does not support this case, or a query counts fewer taps than the normalization needs.
+        ValueError: the backend does not support this combination, or a query counts fewer taps than the normalization
+            needs.
     """
     require_taps(normalization, geometry, v.shape[1], v.shape[2])
     device = None if v.is_meta else v.device

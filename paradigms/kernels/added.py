@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores
-from paradigms.kernels.case import Map, regroup
+from paradigms.kernels.problem import Map, regroup
 
 Attend = Callable[[Scores, Map, Geometry, Normalization, Aggregation, Outside, float], Tensor]
 Convolve = Callable[[Float[Tensor, "#batch heads offsets"], Map, Geometry, Outside], Tensor]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from paradigms.kernels.case import Map, lse_dtype
+from paradigms.kernels.problem import Map, lse_dtype
 
 Blocks = Float[Tensor, "heads batch rows columns queries channels"]
 Keys = Float[Tensor, "heads batch padded_height padded_width channels"]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from paradigms.constants import load_constants
 from paradigms.functional import CPU, Array, Geometry, Terms, cut_axis, list_axis_taps
-from paradigms.kernels.case import Case, Operands, lse_dtype, to_operands
+from paradigms.kernels.problem import Operands, Problem, lse_dtype, to_operands
 from paradigms.kernels.sources import digest_sources
 from paradigms.kernels.structures import Map, SlidingCase, Task, WindowCase, list_mirrored_places, list_places
 
@@ -133,8 +133,8 @@ def _list_bases(geometry: Geometry, length: int, dim: int) -> tuple[Array]:
     return (list_axis_taps(geometry, dim, length).offset[:, 0].astype(np.int32),)
 
 
-class _Problem:
-    """A case in C, and the tensors that it points to."""
+class _Call:
+    """The arguments of one call of the compiled library, and the tensors that they point to."""
 
     def __init__(self, name: str, structure: type[ctypes.Structure], shape: torch.Size, dtype: torch.dtype) -> None:
         self.name = name
@@ -170,38 +170,38 @@ class _Problem:
             raise MemoryError(f"not enough memory for {self.name} attention, {task.name.lower()}")
 
 
-def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
-    problem = _Problem("sliding", SlidingCase, shape, dtype)
-    problem.c.kernel[:] = problem.c.window[:] = geometry.offset_span
-    problem.c.dilation[:] = geometry.dilation
+def _make_sliding(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Call:
+    call = _Call("sliding", SlidingCase, shape, dtype)
+    call.c.kernel[:] = call.c.window[:] = geometry.offset_span
+    call.c.dilation[:] = geometry.dilation
     if geometry.offset_span != geometry.kernel_size:
-        problem.c.window[:] = geometry.kernel_size
+        call.c.window[:] = geometry.kernel_size
         for dim, axis in enumerate(("row", "column")):
-            problem.point(f"{axis}_base", *load_constants(_list_bases, geometry, shape[dim + 1], dim, device=CPU))
+            call.point(f"{axis}_base", *load_constants(_list_bases, geometry, shape[dim + 1], dim, device=CPU))
     if geometry.border != "zero" or geometry.kind == "chunk":
         for dim, axis in enumerate(("row", "column")):
             first, last = load_constants(_count_keys, geometry, shape[dim + 1], dim, device=CPU)
-            problem.point(f"first_{axis}", first)
-            problem.point(f"last_{axis}", last)
-    return problem
+            call.point(f"first_{axis}", first)
+            call.point(f"last_{axis}", last)
+    return call
 
 
-def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
-    problem = _Problem("window", WindowCase, shape, dtype)
-    problem.c.window[:] = geometry.kernel_size
-    problem.c.group = WINDOWS_OF_AN_ITEM
+def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Call:
+    call = _Call("window", WindowCase, shape, dtype)
+    call.c.window[:] = geometry.kernel_size
+    call.c.group = WINDOWS_OF_AN_ITEM
     for dim, axis in enumerate(("row", "column")):
         position, region = load_constants(_cut_axis, geometry, shape[dim + 1], dim, device=CPU)
-        problem.c.count[dim] = len(position) // geometry.kernel_size[dim]
-        problem.point(f"{axis}_at", position)
+        call.c.count[dim] = len(position) // geometry.kernel_size[dim]
+        call.point(f"{axis}_at", position)
         if any(geometry.shift) or geometry.border == "mask":
-            problem.point(f"{axis}_region", region)
-    return problem
+            call.point(f"{axis}_region", region)
+    return call
 
 
-def _make_problem(case: Case) -> tuple[_Problem, int]:
+def _make_call(problem: Problem) -> tuple[_Call, int]:
     """And how many partial sums of tables it writes."""
-    terms, v, geometry, outside, dropout = case
+    terms, v, geometry, outside, dropout = problem
     heads, head_dim, offsets = *v.shape[-2:], geometry.num_offsets  # the library reads memory by these alone
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))
     assert all(x is None or x.shape == (heads, offsets, head_dim) for x in (terms.rk, terms.rq))
@@ -209,15 +209,15 @@ def _make_problem(case: Case) -> tuple[_Problem, int]:
     assert all(x is None or x.shape == (heads, head_dim) for x in outside)
     dtype = lse_dtype(v)
     if geometry.kind != "window":
-        problem, num_sums = _make_sliding(geometry, v.shape, dtype), len(v)
+        call, num_sums = _make_sliding(geometry, v.shape, dtype), len(v)
     else:
-        problem = _make_windows(geometry, v.shape, dtype)
-        num_sums = -(-len(v) * problem.c.count[0] * problem.c.count[1] // WINDOWS_OF_AN_ITEM)
-        problem.give(outside_k=outside.k, outside_v=outside.v)
-    problem.c.has_dot, problem.c.scale = terms.scale is not None, terms.scale or 0.0
-    problem.c.keep, problem.c.seed = (1.0, 0) if dropout is None else (1.0 - dropout.p, dropout.seed)
-    problem.give(q=terms.q, k=terms.k, v=v, rk=terms.rk, rq=terms.rq, rb=terms.rb)
-    return problem, num_sums
+        call = _make_windows(geometry, v.shape, dtype)
+        num_sums = -(-len(v) * call.c.count[0] * call.c.count[1] // WINDOWS_OF_AN_ITEM)
+        call.give(outside_k=outside.k, outside_v=outside.v)
+    call.c.has_dot, call.c.scale = terms.scale is not None, terms.scale or 0.0
+    call.c.keep, call.c.seed = (1.0, 0) if dropout is None else (1.0 - dropout.p, dropout.seed)
+    call.give(q=terms.q, k=terms.k, v=v, rk=terms.rk, rq=terms.rq, rb=terms.rb)
+    return call, num_sums
 
 
 def _is_read(name: str, terms: Terms) -> bool:
@@ -226,41 +226,41 @@ def _is_read(name: str, terms: Terms) -> bool:
     return name not in tables or terms.scale is not None or tables[name] is not None
 
 
-def attention(case: Case) -> tuple[Tensor, Tensor]:
+def attention(problem: Problem) -> tuple[Tensor, Tensor]:
     """See `fused.FusedBackend`."""
-    v, dtype = case.v, lse_dtype(case.v)
+    v, dtype = problem.v, lse_dtype(problem.v)
     out, normalizer = v.new_empty(v.shape, dtype=dtype), v.new_empty(*v.shape[:-1], 2, dtype=dtype)
     if v.numel():
-        problem, _ = _make_problem(case)
-        problem.point("out", out)
-        problem.point("normalizer", normalizer)
-        problem.run(Task.FORWARD)
+        call, _ = _make_call(problem)
+        call.point("out", out)
+        call.point("normalizer", normalizer)
+        call.run(Task.FORWARD)
     return out.to(v.dtype), normalizer
 
 
-def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands:
+def attention_backward(grad: Tensor, normalizer: Tensor, problem: Problem) -> Operands:
     """See `fused.FusedBackend`."""
-    operands = to_operands(case)
-    if not case.v.numel():
+    operands = to_operands(problem)
+    if not problem.v.numel():
         return Operands(*(None if x is None else torch.zeros_like(x) for x in operands))
-    problem, num_sums = _make_problem(case)
-    problem.give(grad=grad)
-    problem.point("normalizer", normalizer.contiguous())
+    call, num_sums = _make_call(problem)
+    call.give(grad=grad)
+    call.point("normalizer", normalizer.contiguous())
     gradients: dict[str, Tensor] = {}
     for name, operand in operands._asdict().items():
         if operand is not None:
             partial = () if name in ("q", "k", "v") else (num_sums,)
-            gradients[name] = operand.new_empty(*partial, *operand.shape, dtype=problem.dtype)
-            if _is_read(name, case.terms):
-                problem.point(f"d{name}", gradients[name])
+            gradients[name] = operand.new_empty(*partial, *operand.shape, dtype=call.dtype)
+            if _is_read(name, problem.terms):
+                call.point(f"d{name}", gradients[name])
             else:
                 gradients[name].zero_()
-    problem.run(Task.BACKWARD)
+    call.run(Task.BACKWARD)
     added = {name: x if name in ("q", "k", "v") else x.sum(0) for name, x in gradients.items()}
     return Operands(*(None if x is None else added[name].to(x.dtype) for name, x in operands._asdict().items()))
 
 
-def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Problem:
+def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Call:
     """Outside the map all is zero, whatever the border."""
     if geometry.kind == "window":
         return _make_windows(geometry, shape, dtype)
@@ -272,10 +272,10 @@ def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Ten
     """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
     taps = a.new_empty(*a.shape[:-1], geometry.num_taps, dtype=lse_dtype(a))
     if a.numel():
-        problem = _make_primitive(geometry, a.shape, taps.dtype)
-        problem.give(q=a, v=b, filters=_to_map(filters))
-        problem.point("taps", taps)
-        problem.run(Task.DOT)
+        call = _make_primitive(geometry, a.shape, taps.dtype)
+        call.give(q=a, v=b, filters=_to_map(filters))
+        call.point("taps", taps)
+        call.run(Task.DOT)
     return taps.to(a.dtype)
 
 
@@ -283,10 +283,10 @@ def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) 
     """(batch, height, width, heads, taps) and (batch, height, width, heads, head_dim) to the latter."""
     out = v.new_empty(v.shape, dtype=lse_dtype(v))
     if v.numel():
-        problem = _make_primitive(geometry, v.shape, out.dtype)
-        problem.give(taps=weights, v=v, filters=_to_map(filters))
-        problem.point("out", out)
-        problem.run(Task.MIX)
+        call = _make_primitive(geometry, v.shape, out.dtype)
+        call.give(taps=weights, v=v, filters=_to_map(filters))
+        call.point("out", out)
+        call.run(Task.MIX)
     return out.to(v.dtype)
 
 
@@ -294,10 +294,10 @@ def spread(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometr
     """The transpose of `mix`: each query adds its weighted vector to the keys of its taps."""
     out = v.new_empty(v.shape, dtype=lse_dtype(v))
     if v.numel():
-        problem = _make_primitive(geometry, v.shape, out.dtype)
-        problem.give(taps=weights, v=v, filters=_to_map(filters))
-        problem.point("out", out)
-        problem.run(Task.SPREAD)
+        call = _make_primitive(geometry, v.shape, out.dtype)
+        call.give(taps=weights, v=v, filters=_to_map(filters))
+        call.point("out", out)
+        call.run(Task.SPREAD)
     return out.to(v.dtype)
 
 
@@ -310,27 +310,27 @@ def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tens
     """To (batch, heads, taps, head_dim)."""
     filters = a.new_empty(len(a), a.shape[3], geometry.num_offsets, a.shape[4], dtype=lse_dtype(a))
     if a.numel():
-        problem = _make_primitive(geometry, a.shape, filters.dtype)
-        problem.give(taps=weights, q=a, v=b)
+        call = _make_primitive(geometry, a.shape, filters.dtype)
+        call.give(taps=weights, q=a, v=b)
         if geometry.kind == "window":
-            num_sums = -(-problem.c.count[0] * problem.c.count[1] // WINDOWS_OF_AN_ITEM)
+            num_sums = -(-call.c.count[0] * call.c.count[1] // WINDOWS_OF_AN_ITEM)
             filters = filters.new_empty(len(a), num_sums, *filters.shape[1:])
-        problem.point("dfilters", filters)
-        problem.run(Task.CORRELATE)
+        call.point("dfilters", filters)
+        call.run(Task.CORRELATE)
     return (filters.sum(dim=1) if filters.ndim > MAP_DIMS - 1 else filters).to(a.dtype)
 
 
-def _make_position_logits(terms: Terms, geometry: Geometry) -> _Problem:
+def _make_position_logits(terms: Terms, geometry: Geometry) -> _Call:
     q, k, rk, rq, rb, _ = terms
     assert q is not None and k is not None and rb is not None
     heads, channels = len(rb), q.shape[-1]
     shape = heads, geometry.num_offsets, channels  # the library reads memory by these alone
     assert k.shape == q.shape and q.shape[3] == 1
     assert all(x is not None and x.shape == shape for x in (rk, rq)) and rb.shape == shape[:2]
-    problem = _make_sliding(geometry, torch.Size((*q.shape[:3], heads, channels)), lse_dtype(q))
-    shared = {"q": _prepare(q, problem.dtype), "k": _prepare(k, problem.dtype)}
-    problem.give(**{name: x.expand(-1, -1, -1, heads, -1) for name, x in shared.items()}, rk=rk, rq=rq, rb=rb)
-    return problem
+    call = _make_sliding(geometry, torch.Size((*q.shape[:3], heads, channels)), lse_dtype(q))
+    shared = {"q": _prepare(q, call.dtype), "k": _prepare(k, call.dtype)}
+    call.give(**{name: x.expand(-1, -1, -1, heads, -1) for name, x in shared.items()}, rk=rk, rq=rq, rb=rb)
+    return call
 
 
 def position_logits(terms: Terms, geometry: Geometry) -> Tensor:
@@ -339,9 +339,9 @@ def position_logits(terms: Terms, geometry: Geometry) -> Tensor:
     assert q is not None and rb is not None
     taps = q.new_empty(*q.shape[:3], len(rb), geometry.num_taps, dtype=lse_dtype(q))
     if taps.numel():
-        problem = _make_position_logits(terms, geometry)
-        problem.point("taps", taps)
-        problem.run(Task.LOGITS)
+        call = _make_position_logits(terms, geometry)
+        call.point("taps", taps)
+        call.run(Task.LOGITS)
     return taps.to(q.dtype)
 
 
@@ -350,14 +350,14 @@ def position_logits_backward(grad: Tensor, terms: Terms, geometry: Geometry) -> 
     operands = {name: x for name, x in terms._asdict().items() if isinstance(x, Tensor)}
     if not grad.numel():
         return tuple(torch.zeros_like(x) for x in operands.values())
-    problem = _make_position_logits(terms, geometry)
-    problem.give(taps=grad)
+    call = _make_position_logits(terms, geometry)
+    call.give(taps=grad)
     gradients: dict[str, Tensor] = {}
     for name, x in operands.items():
         partial = () if name in ("q", "k") else (len(grad),)
-        gradients[name] = x.new_empty(*partial, *x.shape, dtype=problem.dtype)
-        problem.point(f"d{name}", gradients[name])
-    problem.run(Task.LOGITS_BACKWARD)
+        gradients[name] = x.new_empty(*partial, *x.shape, dtype=call.dtype)
+        call.point(f"d{name}", gradients[name])
+    call.run(Task.LOGITS_BACKWARD)
     added = (x if name in ("q", "k") else x.sum(0) for name, x in gradients.items())
     return tuple(gradient.to(x.dtype) for gradient, x in zip(added, operands.values(), strict=True))
 
@@ -366,8 +366,8 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     """(batch, height, width, heads, taps) to the same."""
     out = weights.new_empty(weights.shape, dtype=lse_dtype(weights))
     if weights.numel():
-        problem = _make_primitive(geometry, weights.shape, out.dtype)
-        problem.give(taps=weights)
-        problem.point("out", out)
-        problem.run(Task.REVERSE)
+        call = _make_primitive(geometry, weights.shape, out.dtype)
+        call.give(taps=weights)
+        call.point("out", out)
+        call.run(Task.REVERSE)
     return out.to(weights.dtype)

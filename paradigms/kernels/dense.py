@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import dropout, unfold
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
-from paradigms.kernels.case import Map
 from paradigms.kernels.logits import Layout, join_terms
+from paradigms.kernels.problem import Map
 
 Copies = Float[Tensor, "batch heads head_dim taps queries"]
 

@@ -1,6 +1,6 @@
 """Softmax attention with every term of Eq. 4 (arXiv:2112.12786) as one custom operator of torch.
 
-It keeps its inputs and two numbers per query and head, `case.Normalizer`, and recomputes the weights in the backward
+It keeps its inputs and two numbers per query and head, `problem.Normalizer`, and recomputes the weights in the backward
 pass. A backend is a module with two functions, `attention` and `attention_backward`.
 """
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels import cpu, halo, reference
-from paradigms.kernels.case import Case, Dropout, FusedBackend, Map, Operands, lse_dtype, to_operands
+from paradigms.kernels.problem import Dropout, FusedBackend, Map, Operands, Problem, lse_dtype, to_operands
 from paradigms.kernels.transforms import register_composition
 
 
@@ -35,17 +35,17 @@ BACKENDS: dict[str, Callable[[], FusedBackend]] = {
 NUM_OPERANDS = len(Operands._fields)
 
 
-def _to_case(
+def _to_problem(
     operands: Operands,
     seed: Tensor | None,
     dropout_p: float,
     scale: float | None,
     geometry: str,
-) -> Case:
+) -> Problem:
     q, k, v, rk, rq, rb, outside_k, outside_v = operands
     assert v is not None
     dropout = None if seed is None else Dropout(dropout_p, int(seed))
-    return Case(Terms(q, k, rk, rq, rb, scale), v, read_geometry(geometry), Outside(outside_k, outside_v), dropout)
+    return Problem(Terms(q, k, rk, rq, rb, scale), v, read_geometry(geometry), Outside(outside_k, outside_v), dropout)
 
 
 def write_geometry(geometry: Geometry) -> str:
@@ -79,7 +79,7 @@ def _attention(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
-    return BACKENDS[backend]().attention(_to_case(operands, seed, dropout_p, scale, geometry))
+    return BACKENDS[backend]().attention(_to_problem(operands, seed, dropout_p, scale, geometry))
 
 
 @torch.library.custom_op("paradigms::attention_backward", mutates_args=())
@@ -102,8 +102,8 @@ def _attention_backward(
 ) -> list[Tensor]:
     """The gradients of the operands that are there, in their order."""
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
-    case = _to_case(operands, seed, dropout_p, scale, geometry)
-    return [x for x in BACKENDS[backend]().attention_backward(grad, normalizer, case) if x is not None]
+    problem = _to_problem(operands, seed, dropout_p, scale, geometry)
+    return [x for x in BACKENDS[backend]().attention_backward(grad, normalizer, problem) if x is not None]
 
 
 @_attention.register_fake
@@ -143,8 +143,8 @@ _attention_backward.register_autograd(_refuse)
 
 def _compose(*inputs: Any) -> tuple[Tensor, Tensor]:
     *operands, _, dropout_p, scale, geometry, _ = inputs
-    case = _to_case(Operands(*operands), None, dropout_p, scale, geometry)
-    return reference.attention(case, dropout_p)
+    problem = _to_problem(Operands(*operands), None, dropout_p, scale, geometry)
+    return reference.attention(problem, dropout_p)
 
 
 def _compose_backward(grad: Tensor, normalizer: Tensor, *inputs: Any) -> list[Tensor]:  # noqa: ARG001
@@ -190,12 +190,12 @@ def _flops_of_backward(grad: object, normalizer: object, *inputs: Any, **__: obj
     return 2 * _flops(*inputs)
 
 
-def attend(case: Case, *, dropout_p: float, backend: str) -> Map:
+def attend(problem: Problem, *, dropout_p: float, backend: str) -> Map:
     """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
-    terms, v, geometry, _, _ = case
+    terms, v, geometry, _, _ = problem
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
     out, _normalizer = torch.ops.paradigms.attention.default(
-        *to_operands(case),
+        *to_operands(problem),
         torch.randint(2**62, (), device="cpu") if dropout_p else None,
         dropout_p,
         terms.scale,

@@ -44,7 +44,7 @@ from paradigms.kernels.blocks import (
     write_blocks,
     write_keys,
 )
-from paradigms.kernels.case import Case, Dropout, Map, Normalizer, Operands, lse_dtype
+from paradigms.kernels.problem import Dropout, Map, Normalizer, Operands, Problem, lse_dtype
 
 Taps = Float[Tensor, "blocks queries taps"]
 Area = tuple[slice, slice, slice]
@@ -66,7 +66,7 @@ NARROW = 16
 
 
 class _Layout(NamedTuple):
-    """The operands of a case as its products want them."""
+    """The operands of a problem as its products want them."""
 
     cut: Cut
     q: Blocks | None
@@ -100,8 +100,8 @@ class _Layout(NamedTuple):
         return take_rows(self.k, self.cut, part).flatten(1, 3)
 
 
-def _lay_out(case: Case) -> _Layout:
-    terms, v, geometry, _, _ = case
+def _lay_out(problem: Problem) -> _Layout:
+    terms, v, geometry, _, _ = problem
     cut = cut_map((v.shape[1], v.shape[2]), geometry.offset_span)
     tables = terms.rk, terms.rq, terms.rb
     rk, rq, rb = (None if table is None else table.to(lse_dtype(v)).contiguous() for table in tables)
@@ -243,9 +243,9 @@ def _add_product(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
         total.baddbmm_(weights, vectors)
 
 
-def _attend(case: Case, dropped: _Dropped, out: Map, normalizer: Normalizer) -> None:
-    """Write the output of an undilated case."""
-    layout = _lay_out(case)
+def _attend(problem: Problem, dropped: _Dropped, out: Map, normalizer: Normalizer) -> None:
+    """Write the output of an undilated problem."""
+    layout = _lay_out(problem)
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks = layout.v.new_zeros(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
     normalizers = blocks.new_empty(*blocks.shape[:-1], 2)
@@ -260,13 +260,15 @@ def _attend(case: Case, dropped: _Dropped, out: Map, normalizer: Normalizer) -> 
         _add_product(mixed, spread(dropped(weights)), gather_halos(values, cut, part))
         mixed /= total
     write_blocks(out, blocks, cut)
-    out += _collect_flags(case.v, case.geometry)[..., None]
+    out += _collect_flags(problem.v, problem.geometry)[..., None]
     write_blocks(normalizer, normalizers, cut)
 
 
-def _attend_backward(case: Case, dropped: _Dropped, grad: Map, normalizer: Normalizer, gradients: Operands) -> None:
-    """Write the gradients of the maps of an undilated case, and add those of the tables."""
-    layout = _lay_out(case)
+def _attend_backward(
+    problem: Problem, dropped: _Dropped, grad: Map, normalizer: Normalizer, gradients: Operands
+) -> None:
+    """Write the gradients of the maps of an undilated problem, and add those of the tables."""
+    layout = _lay_out(problem)
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks, normalizers = to_blocks(grad, cut), to_blocks(normalizer, cut, filler=math.inf)  # what fills up weighs 0
     blocks, flags = _drop_infinite(blocks), _flag_infinite(blocks)[..., None]
@@ -333,46 +335,46 @@ def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:
         yield slice(None), slice(y, None, down), slice(x, None, across)
 
 
-def _take(case: Case, area: Area) -> Case:
-    """The undilated case of one phase."""
-    q, k = (None if x is None else x[area] for x in (case.terms.q, case.terms.k))
-    geometry = replace(case.geometry, dilation=(1, 1))
-    return case._replace(terms=case.terms._replace(q=q, k=k), v=case.v[area], geometry=geometry)
+def _take(problem: Problem, area: Area) -> Problem:
+    """The undilated problem of one phase."""
+    q, k = (None if x is None else x[area] for x in (problem.terms.q, problem.terms.k))
+    geometry = replace(problem.geometry, dilation=(1, 1))
+    return problem._replace(terms=problem.terms._replace(q=q, k=k), v=problem.v[area], geometry=geometry)
 
 
-def _wastes_blocks(case: Case) -> bool:
+def _wastes_blocks(problem: Problem) -> bool:
     """Whether blocks would be mostly waste, so that the loop over offsets is faster."""
-    geometry, (down, across) = case.geometry, case.geometry.dilation
-    cut = cut_map((-(-case.v.shape[1] // down), -(-case.v.shape[2] // across)), geometry.offset_span)
+    geometry, (down, across) = problem.geometry, problem.geometry.dilation
+    cut = cut_map((-(-problem.v.shape[1] // down), -(-problem.v.shape[2] // across)), geometry.offset_span)
     return cut.num_keys > MAX_PAIRS_PER_TAP * cut.num_taps or down * across > MAX_PHASES
 
 
-def attention(case: Case) -> tuple[Map, Normalizer]:
+def attention(problem: Problem) -> tuple[Map, Normalizer]:
     """The output and the softmax's denominator."""
-    if _wastes_blocks(case):
-        return offset.attention(case)
-    out = case.v.new_empty(case.v.shape)
+    if _wastes_blocks(problem):
+        return offset.attention(problem)
+    out = problem.v.new_empty(problem.v.shape)
     normalizer = out.new_empty(*out.shape[:-1], 2, dtype=lse_dtype(out))
-    dropped = _Dropped(case.dropout, out.device)
+    dropped = _Dropped(problem.dropout, out.device)
     with torch.autocast(out.device.type, enabled=False):  # 16-bit numbers are computed with in float32
-        for area in _phases(case.geometry, case.v):
-            _attend(_take(case, area), dropped, out[area], normalizer[area])
+        for area in _phases(problem.geometry, problem.v):
+            _attend(_take(problem, area), dropped, out[area], normalizer[area])
     return out, normalizer
 
 
-def attention_backward(grad: Map, normalizer: Normalizer, case: Case) -> Operands:
+def attention_backward(grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
     """The gradients of the sum of `grad` times the output."""
-    if _wastes_blocks(case):
-        return offset.attention_backward(grad, normalizer, case)
-    terms, v, *_ = case
+    if _wastes_blocks(problem):
+        return offset.attention_backward(grad, normalizer, problem)
+    terms, v, *_ = problem
     maps = (None if x is None else x.new_empty(x.shape) for x in (terms.q, terms.k, v))
     tables = (None if x is None else x.new_zeros(x.shape, dtype=lse_dtype(x)) for x in (terms.rk, terms.rq, terms.rb))
     gradients = Operands(*maps, *tables)
-    dropped = _Dropped(case.dropout, v.device)
+    dropped = _Dropped(problem.dropout, v.device)
     with torch.autocast(v.device.type, enabled=False):
-        for area in _phases(case.geometry, v):
+        for area in _phases(problem.geometry, v):
             q, k, of_v = (None if x is None else x[area] for x in gradients[:3])
             _attend_backward(
-                _take(case, area), dropped, grad[area], normalizer[area], gradients._replace(q=q, k=k, v=of_v)
+                _take(problem, area), dropped, grad[area], normalizer[area], gradients._replace(q=q, k=k, v=of_v)
             )
-    return offset.round_once(gradients, case)
+    return offset.round_once(gradients, problem)

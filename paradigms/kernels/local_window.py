@@ -19,7 +19,6 @@ from paradigms.functional import (
     make_neighbors,
 )
 from paradigms.kernels import moving
-from paradigms.kernels.case import Map
 from paradigms.kernels.partition import (
     MixFiltered,
     WindowKinds,
@@ -31,6 +30,7 @@ from paradigms.kernels.partition import (
     partition_taps,
     sort_windows,
 )
+from paradigms.kernels.problem import Map
 
 
 def _tap_offsets(geometry: Geometry, device: torch.device) -> Int[Tensor, "taps taps"]:

@@ -20,10 +20,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Aggregation, Geometry, Normalization, Outside, Scores, Terms, make_neighbors
 from paradigms.kernels import cpu, reference
-from paradigms.kernels.case import Map
 from paradigms.kernels.factors import register_derivatives
 from paradigms.kernels.fused import Shape, read_geometry, write_geometry
 from paradigms.kernels.position_logits import add_position_terms, are_position_terms
+from paradigms.kernels.problem import Map
 from paradigms.kernels.transforms import register_composition
 
 Taps = Float[Tensor, "batch height width heads taps"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paradigms.constants import load_constants
 from paradigms.functional import Array, Geometry, Terms, list_taps
-from paradigms.kernels.case import Case, Map, Normalizer, Operands, PerQuery, lse_dtype, to_operands
+from paradigms.kernels.problem import Map, Normalizer, Operands, PerQuery, Problem, lse_dtype, to_operands
 
 Area = tuple[slice, slice, slice]
 
@@ -109,16 +109,16 @@ def _zeros(x: Tensor | None) -> Tensor | None:
     return None if x is None else torch.zeros_like(x, memory_format=torch.contiguous_format)
 
 
-def _open(case: Case) -> Case:
-    """The case in the type of its sums."""
-    q, k, rk, rq, rb, scale = case.terms
+def _open(problem: Problem) -> Problem:
+    """The problem in the type of its sums."""
+    q, k, rk, rq, rb, scale = problem.terms
     terms = Terms(_widen(q), _widen(k), _widen(rk), _widen(rq), _widen(rb), scale)
-    return case._replace(terms=terms, v=case.v.to(lse_dtype(case.v)))
+    return problem._replace(terms=terms, v=problem.v.to(lse_dtype(problem.v)))
 
 
-def _loop(case: Case) -> Iterator[_Tap]:
+def _loop(problem: Problem) -> Iterator[_Tap]:
     """Every offset in turn; the same weights are dropped each time."""
-    terms, v, geometry, _, dropout = case
+    terms, v, geometry, _, dropout = problem
     counted = counted_taps(geometry, v.shape[1], v.shape[2], v.device)
     generator = None if dropout is None else torch.Generator(v.device).manual_seed(dropout.seed)
     for row, here, there in _areas(v.shape, replace(geometry, kernel_size=geometry.offset_span)):
@@ -152,32 +152,32 @@ def _make_logits(terms: Terms, v: Map, row: int, here: Area, there: Area) -> Per
     return logits
 
 
-def attention(case: Case) -> tuple[Map, Normalizer]:
+def attention(problem: Problem) -> tuple[Map, Normalizer]:
     """The output and the softmax's denominator."""
-    dtype, case = case.v.dtype, _open(case)
-    top = case.v.new_full(case.v.shape[:-1], -math.inf)
-    for tap in _loop(case):
+    dtype, problem = problem.v.dtype, _open(problem)
+    top = problem.v.new_full(problem.v.shape[:-1], -math.inf)
+    for tap in _loop(problem):
         top = torch.maximum(top, tap.logits)
-    out, total = torch.zeros(case.v.shape, dtype=top.dtype, device=top.device), torch.zeros_like(top)
-    for tap in _loop(case):
+    out, total = torch.zeros(problem.v.shape, dtype=top.dtype, device=top.device), torch.zeros_like(top)
+    for tap in _loop(problem):
         weights = (tap.logits - top).exp_()
         total += weights
-        out[tap.here].addcmul_((weights * tap.kept)[tap.here][..., None], case.v[tap.there])
+        out[tap.here].addcmul_((weights * tap.kept)[tap.here][..., None], problem.v[tap.there])
     out /= total[..., None]
     return out.to(dtype), torch.stack([top, total], dim=-1)
 
 
-def attention_backward(grad: Map, normalizer: Normalizer, case: Case) -> Operands:
+def attention_backward(grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
     """The gradients of the sum of `grad` times the output."""
-    given, case, grad = case, _open(case), grad.to(normalizer.dtype)
+    given, problem, grad = problem, _open(problem), grad.to(normalizer.dtype)
     top, total = normalizer.unbind(dim=-1)
-    terms, v, *_ = case
+    terms, v, *_ = problem
     to_v, mean = torch.zeros(v.shape, dtype=v.dtype, device=v.device), torch.zeros_like(top)
     to = Operands(_zeros(terms.q), _zeros(terms.k), to_v, _zeros(terms.rk), _zeros(terms.rq), _zeros(terms.rb))
-    for tap in _loop(case):
+    for tap in _loop(problem):
         weights = (tap.logits - top).exp_().div_(total)
         mean[tap.here] += (weights * tap.kept)[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
-    for tap in _loop(case):
+    for tap in _loop(problem):
         weights = (tap.logits - top).exp_().div_(total)
         kept = weights * tap.kept
         to_v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
@@ -205,7 +205,7 @@ def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
         to.k[there].addcmul_(inside, asked)
 
 
-def round_once(gradients: Operands, case: Case) -> Operands:
+def round_once(gradients: Operands, problem: Problem) -> Operands:
     """To the operands' own types, once."""
-    pairs = zip(gradients, to_operands(case), strict=True)
+    pairs = zip(gradients, to_operands(problem), strict=True)
     return Operands(*(None if x is None or of is None else x.to(of.dtype) for x, of in pairs))

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import dropout, pad
 
 from paradigms.functional import Aggregation, Array, Geometry, Normalization, Terms, take_rows
-from paradigms.kernels.case import Map
 from paradigms.kernels.logits import Layout, join_terms
+from paradigms.kernels.problem import Map
 
 
 class WindowKinds(NamedTuple):

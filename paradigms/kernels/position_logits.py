@@ -15,8 +15,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from paradigms.functional import Terms, gather_taps, make_logits, make_neighbors
 from paradigms.kernels import cpu
-from paradigms.kernels.case import lse_dtype
 from paradigms.kernels.fused import Shape, read_geometry
+from paradigms.kernels.problem import lse_dtype
 from paradigms.kernels.transforms import register_composition
 
 

@@ -24,7 +24,7 @@ from paradigms.functional import (
     make_neighbors,
     take_rows,
 )
-from paradigms.kernels.case import Case, Map, Normalizer, lse_dtype
+from paradigms.kernels.problem import Map, Normalizer, Problem, lse_dtype
 
 
 def attend(
@@ -72,9 +72,9 @@ class _Softmax:
         return logits.softmax(dim=-1)
 
 
-def attention(case: Case, dropout_p: float) -> tuple[Map, Normalizer]:
+def attention(problem: Problem, dropout_p: float) -> tuple[Map, Normalizer]:
     """Softmax attention and its normalizer; 16-bit numbers are computed with in float32, dropout draws anew."""
-    terms, v, geometry, outside, _ = case
+    terms, v, geometry, outside, _ = problem
     softmax, wide = _Softmax(), lse_dtype(v)
     q, k, rk, rq, rb = (None if x is None else x.to(wide) for x in terms[:-1])
     out = attend(Terms(q, k, rk, rq, rb, terms.scale), v.to(wide), geometry, softmax, Aggregation(), outside, dropout_p)

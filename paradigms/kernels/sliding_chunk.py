@@ -6,7 +6,6 @@ from torch import Tensor
 
 from paradigms.constants import load_constants
 from paradigms.functional import Aggregation, Array, Geometry, Normalization, Outside, Scores, Terms, list_taps
-from paradigms.kernels.case import Map
 from paradigms.kernels.partition import (
     attend_within,
     convolve_within,
@@ -16,6 +15,7 @@ from paradigms.kernels.partition import (
     partition,
     partition_taps,
 )
+from paradigms.kernels.problem import Map
 
 
 def _to_chunk(geometry: Geometry) -> Geometry:

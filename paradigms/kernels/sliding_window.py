@@ -20,7 +20,7 @@ from paradigms.functional import (
     make_neighbors,
 )
 from paradigms.kernels import primitive
-from paradigms.kernels.case import Map
+from paradigms.kernels.problem import Map
 
 Taps = Float[Tensor, "batch height width heads taps"]
 SharedTaps = Float[Tensor, "#batch #height #width #heads taps"]

@@ -1,8 +1,8 @@
 """Laws that every level satisfies; the level's own declarations are the oracle.
 
-A law is a function of one operator's config that raises `LawBroken`. `LAWS` are those that every operator keeps,
-`check_level` checks all of them on a level of one's own, `list_configs` gives the operators it does so on, for tests
-that are parametrized:
+A law is a function of an operator's config that raises `LawBroken`. `LAWS` are the laws of every operator.
+`check_level`
+checks all of them for a custom level. `list_configs` returns the operators that it checks, for parametrized tests:
 
     @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
     @pytest.mark.parametrize("config", list_configs("normalization", "mine").values())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from paradigms.attention import LocalAttention
 from paradigms.config import AttentionConfig, make_config
 from paradigms.functional import Terms, make_neighbors
-from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, hold, make_input, make_operator
+from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, make_input, make_operator, require
 
 PARAMETER_KINDS = ("matrix", "table", "scalar")
 """What a module declares its parameters to be: a product's matrix; numbers by offset; numbers that scale something."""
@@ -17,8 +17,8 @@ def keeps_shape_and_dtype(config: AttentionConfig) -> None:
     operator, x = make_operator(config), make_input()
     for dtype in (torch.float64, torch.float32):
         y = operator.to(dtype)(x.to(dtype))
-        hold(y.shape == x.shape, f"shape {tuple(x.shape)} became {tuple(y.shape)}")
-        hold(y.dtype == dtype, f"{dtype} became {y.dtype}")
+        require(y.shape == x.shape, f"shape {tuple(x.shape)} became {tuple(y.shape)}")
+        require(y.dtype == dtype, f"{dtype} became {y.dtype}")
 
 
 def trains_every_parameter(config: AttentionConfig) -> None:
@@ -31,11 +31,11 @@ def trains_every_parameter(config: AttentionConfig) -> None:
         gradient = parameter.grad
         if gradient is None:
             raise LawBroken(f"{name} gets no gradient")
-        hold(gradient.isfinite().all(), f"the gradient of {name} is not finite")
+        require(gradient.isfinite().all(), f"the gradient of {name} is not finite")
         expected_zero = invariant.get(name, torch.tensor(False)).expand_as(gradient)
         is_zero = gradient.abs() < 1e-11 * max(1.0, float(gradient.abs().max()))
-        hold(is_zero[expected_zero].all(), f"{name} is declared invariant and gets a gradient")
-        hold(~is_zero[~expected_zero].any(), f"{name} gets no gradient and is not declared invariant")
+        require(is_zero[expected_zero].all(), f"{name} is declared invariant and gets a gradient")
+        require(~is_zero[~expected_zero].any(), f"{name} gets no gradient and is not declared invariant")
 
 
 def declares_its_parameters(config: AttentionConfig) -> None:
@@ -47,16 +47,18 @@ def declares_its_parameters(config: AttentionConfig) -> None:
         kinds = getattr(module, "parameter_kinds", {})
         own = dict(module.named_parameters(recurse=False))
         strange = sorted({str(kind) for kind in kinds.values()} - {*PARAMETER_KINDS})
-        hold(
+        require(
             not strange,
             f"parameter_kinds of {path or 'the operator'} has {strange}, known: {', '.join(PARAMETER_KINDS)}",
         )
         absent = sorted(set(kinds) - set(own))
-        hold(not absent, f"parameter_kinds of {path or 'the operator'} names {absent}, of which it has no parameters")
+        require(
+            not absent, f"parameter_kinds of {path or 'the operator'} names {absent}, of which it has no parameters"
+        )
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or getattr(module, "is_position_table", False):
             continue
         unknown = [name for name, parameter in own.items() if parameter.ndim > 1 and name not in kinds]
-        hold(
+        require(
             not unknown,
             f"{f'{path}.'.lstrip('.')}{next(iter(unknown), '')} is not declared: its module states in parameter_kinds, "
             f"by name, whether it is a {', '.join(PARAMETER_KINDS)}",
@@ -69,15 +71,15 @@ def declares_the_key_of_a_zero_input(config: AttentionConfig) -> None:
     declared = operator.parameterization.project_zero_key()
     scores = operator.parameterization(torch.zeros_like(make_input()))
     if not isinstance(scores, Terms) or scores.k is None:
-        hold(declared is None, "project_zero_key is declared, but the parameterization makes no key")
+        require(declared is None, "project_zero_key is declared, but the parameterization makes no key")
         return
     key = torch.zeros_like(scores.k[0, 0, 0]) if declared is None else declared
-    hold(
+    require(
         key.shape == scores.k.shape[-2:],
         f"project_zero_key has shape {tuple(key.shape)}, a key {tuple(scores.k.shape[-2:])}",
     )
     error = float((scores.k - key).detach().abs().max())
-    hold(error <= 1e-12, f"project_zero_key is off the key of a pixel that is zero by {error:.1e}")
+    require(error <= 1e-12, f"project_zero_key is off the key of a pixel that is zero by {error:.1e}")
 
 
 def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def moves_with_its_input(config: AttentionConfig) -> None:
     inner = (slice(None), slice(margin[0], height - margin[0]), slice(margin[1], width - margin[1]))
     assert expected[inner].numel()
     same = torch.allclose(moved[inner], expected[inner], rtol=1e-10, atol=1e-12)
-    hold(same, f"moving the input by the period {(rows, columns)} changes the output")
+    require(same, f"moving the input by the period {(rows, columns)} changes the output")
 
 
 def has_the_gradients_of_finite_differences(config: AttentionConfig, backend: str = "reference") -> None:
@@ -139,7 +141,7 @@ def has_the_gradients_of_finite_differences(config: AttentionConfig, backend: st
 
     operator.backend = backend
     same = torch.autograd.gradcheck(call, (x, *operator.parameters()), fast_mode=True, raise_exception=False)
-    hold(same, f"the gradients that {backend} computes are not those of finite differences")
+    require(same, f"the gradients that {backend} computes are not those of finite differences")
 
 
 def equals_the_reference(config: AttentionConfig, size: tuple[int, int] = (9, 5)) -> None:
@@ -154,9 +156,9 @@ def equals_the_reference(config: AttentionConfig, size: tuple[int, int] = (9, 5)
     actual, expected = (differentiate(operator, x, backend) for backend in ("auto", "reference"))
     bound = 1e-12 * max(float(tensor.detach().abs().max()) for tensor in expected)
     for ours, theirs in zip(actual, expected, strict=True):
-        hold(ours.shape == theirs.shape, f"shape {tuple(ours.shape)}, in the reference {tuple(theirs.shape)}")
+        require(ours.shape == theirs.shape, f"shape {tuple(ours.shape)}, in the reference {tuple(theirs.shape)}")
         error = float((ours - theirs).detach().abs().max())
-        hold(error <= bound, f"on a map of {size} a number is off the reference by {error:.1e}")
+        require(error <= bound, f"on a map of {size} a number is off the reference by {error:.1e}")
 
 
 def differentiate(operator: LocalAttention, x: Tensor, backend: str) -> list[Tensor]:
@@ -173,6 +175,6 @@ def _expect_refusal(operator: LocalAttention, x: Tensor, backend: str) -> None:
     try:
         operator(x)
     except ValueError as error:
-        hold("counted taps" in str(error), f"too few counted taps are refused with another message: {error}")
+        require("counted taps" in str(error), f"too few counted taps are refused with another message: {error}")
     else:
         raise LawBroken(f"{backend} computes a query with fewer counted taps than the normalization needs")

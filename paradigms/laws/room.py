@@ -3,7 +3,7 @@
 import torch
 
 from paradigms.config import AttentionConfig
-from paradigms.laws.specimen import DIM, hold, make_input, make_operator
+from paradigms.laws.specimen import DIM, make_input, make_operator, require
 from paradigms.normalization import NORMALIZATIONS
 
 
@@ -16,12 +16,12 @@ def keeps_what_it_declares(normalization: str, *, masked: bool) -> None:
     level = NORMALIZATIONS[normalization].from_config(AttentionConfig(normalization=normalization))
     counted = valid if masked else None
     weights = level(logits, counted)
-    hold(not masked or (weights * ~valid == 0).all(), "a tap that is not counted has a weight")
+    require(not masked or (weights * ~valid == 0).all(), "a tap that is not counted has a weight")
     if level.weight_sum is not None:
         sums = torch.full(weights.shape[:-1], level.weight_sum, dtype=torch.float64)
-        hold(torch.allclose(weights.sum(-1), sums), f"the weights do not sum to {level.weight_sum}, as declared")
+        require(torch.allclose(weights.sum(-1), sums), f"the weights do not sum to {level.weight_sum}, as declared")
     is_same = torch.allclose(level(logits + 3.0, counted), weights)
-    hold(is_same == level.ignores_constant, f"ignores_constant is declared to be {level.ignores_constant}")
+    require(is_same == level.ignores_constant, f"ignores_constant is declared to be {level.ignores_constant}")
 
 
 def values_taps_outside(neighborhood: str) -> None:
@@ -34,11 +34,13 @@ def values_taps_outside(neighborhood: str) -> None:
     expected = {"mask": 3.0, "shift": 3.0}
     if "zero" in corners:
         share = corners["zero"] / 3.0
-        hold(0.05 < share < 0.95, f"under zero a corner counts {share:.2f} of its taps inside the map")
+        require(0.05 < share < 0.95, f"under zero a corner counts {share:.2f} of its taps inside the map")
         expected["project"] = 3.0 * share + 1.0 * (1.0 - share)
     for border in corners.keys() & expected.keys():
         found = corners[border]
-        hold(abs(found - expected[border]) < 1e-6, f"under {border} a corner gathers {found}, not {expected[border]}")
+        require(
+            abs(found - expected[border]) < 1e-6, f"under {border} a corner gathers {found}, not {expected[border]}"
+        )
 
 
 def _gather_corner(config: AttentionConfig, border: str) -> float:

@@ -25,7 +25,7 @@ class LawBroken(AssertionError):  # noqa: N818 - what it says of the level
     """A level does not do what all of them do, or what it declares; the message says which."""
 
 
-def hold(condition: bool | Tensor, message: str) -> None:
+def require(condition: bool | Tensor, message: str) -> None:
     """Raise `LawBroken` unless the condition holds."""
     if not condition:
         raise LawBroken(message)
@@ -37,7 +37,7 @@ def choose_sizes(parameterization: Sequence[str]) -> dict[str, Any]:
     return {"window_size": (4, 4), "kernel_size": kernel_size, "chunk_size": (2, 3)}
 
 
-def shrink(config: AttentionConfig) -> AttentionConfig:
+def use_small_sizes(config: AttentionConfig) -> AttentionConfig:
     """The same operator with such neighborhoods."""
     return config.replace(**choose_sizes(config.parameterization))
 

@@ -11,22 +11,22 @@ from paradigms.functional import Geometry
 class SlidingChunk:
     """Vision Longformer's sliding chunks (arXiv:2103.15358), without its global tokens.
 
-    The map is cut into chunks of `chunk_size` w from its first pixel on. A query sees the whole 3w x 3w pixels of its
-    chunk and the eight around it; if `exact`, of these the (2w + 1) x (2w + 1) around itself alone: a sliding window
-    that reaches w pixels.
+    The map is divided into chunks of w x w pixels (`chunk_size`), starting at the first pixel. A query sees its own
+    chunk and the eight chunks around it: 3w x 3w pixels. If `exact`, it sees only the (2w + 1) x (2w + 1) pixels around
+    itself, which is a sliding window.
 
-    arXiv:2112.12786, Table 3, has Net7-N by unfolding and, 0.4 points lower, by sliding chunks; over how many pixels,
-    and whether exact, is not printed. Our `net7_n` sees 7x7 pixels, which are w = 3, the default, if exact; whole
-    chunks are 9x9 then.
+    arXiv:2112.12786, Table 3, gives Net7-N by unfolding and by sliding chunks, which is 0.4 points lower. The paper
+    does not state the number of pixels, or whether the chunks were exact. Our `net7_n` sees 7x7 pixels. This is w = 3,
+    the default, if `exact`; whole chunks are 9x9 then.
 
-    Where the map is no multiple of the chunk, or smaller, it is filled up at its end. What is filled up and the chunks
-    beyond the map's edges are outside, under the rule `border`. Their code masks them (`mask`, the default here).
-    Offsets between a query and what it sees are 4w - 1 along each axis, 2w + 1 if exact.
+    If the map is smaller than a chunk or not a multiple of it, it is padded at its end. Padded pixels and chunks beyond
+    the map's edges are outside the map, and the rule `border` applies to them. The released code masks them (`mask`,
+    the default here). There are 4w - 1 offsets between a query and its keys along each axis, or 2w + 1 if `exact`.
 
-    Read: `slidingchunk_2d.py`, `longformer2d.py` and `Implementation.md` of github.com/microsoft/vision-longformer.
-    There `exact` is 1 (ours: true), 0 (false, its default) or -1 (chunks around the map's edges, not offered). It
-    computes all 9w² products and masks some of them where it is exact; here that is `sliding_window` itself, in cost
-    too. Its bias table has (4w - 1)² rows in both modes, of which the exact one reads (2w + 1)².
+    Source: `slidingchunk_2d.py`, `longformer2d.py` and `Implementation.md` of github.com/microsoft/vision-longformer.
+    There, `exact` is 1 (here: true), 0 (false, its default) or -1 (chunks around the map's edges; not supported here).
+    With 1, it computes all 9w² products and masks some of them. Here, it is computed as `sliding_window`, at the same
+    cost. Their bias table has (4w - 1)² rows in both modes; the exact mode reads (2w + 1)² of them.
     """
 
     chunk_size: tuple[int, int]

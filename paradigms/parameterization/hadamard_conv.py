@@ -16,20 +16,21 @@ class HadamardConv(GeneratedFilter):
 
     dim_qk is two thirds of the channels, rounded up to whole groups: ceil((dim // 3 · 2) / group_width) · group_width.
 
-    Differs from the paper: Eq. 7 has no convolution over neighbours' products beyond r^q and no non-linearity. To the
-    convolution all is zero outside the map, whatever the border.
+    Differs from the paper: Eq. 7 has no convolution over products of neighbors beyond r^q, and no non-linearity. The
+    convolution pads with zeros outside the map for every `border`.
 
-    In the released code the projections to q, k, v and the logits are 1x1 convolutions, which timm's rule leaves as
-    torch draws them. Here they are drawn as the backbone's linear layers unless `initialization` is `released`.
+    In the released code, the projections to q, k, v and the logits are 1x1 convolutions, which keep torch's initial
+    values under timm's rule. Here, they are initialized like the backbone's linear layers, unless `initialization` is
+    `released`.
 
     Args:
         dim: channels.
         num_heads: heads.
-        geometry: of the neighborhood.
-        conv_size: of the convolution, (rows, columns); it is dilated as the neighborhood.
-        group_width: channels of a group of the convolution.
+        geometry: geometry of the neighborhood.
+        conv_size: kernel size of the convolution, (rows, columns). Its dilation is that of the neighborhood.
+        group_width: channels per group of the convolution.
         qkv_bias: whether the query and key projections have a bias.
-        linear: what projects to queries, keys and logits.
+        linear: class of the layers that project to queries, keys and logits.
 
     Shape:
         (batch, height, width, dim) to (batch, height, width, heads, taps).

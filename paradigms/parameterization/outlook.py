@@ -11,19 +11,20 @@ from paradigms.parameterization.generated_filter import GeneratedFilter
 
 
 class Outlook(GeneratedFilter):
-    """Σ_n softmax_j(W x_n)_{i-n, j-n}, n over the window around i: one filter over all that the outlooks at i show.
+    """Σ_n softmax_j(W x_n)_{i-n, j-n}, n over the window around i: one filter for all windows that contain i.
 
-    The Outlooker lets every pixel n make, for each pixel i of the window around it, weights over that window; what
-    pixel i is given is then added up (fold). Since values do not depend on n, weights can be added up instead: of 3x3
-    windows to a filter of 5x5 taps. Pixels n exist on the map alone; values outside it are zero, but have a share of
-    the softmax.
+    In the Outlooker, every pixel n computes weights over the window around it, for each pixel i of this window. The
+    results for pixel i are then summed (fold). Values do not depend on n, so the weights can be summed instead: 3x3
+    windows give a filter of 5x5 taps. Only pixels n on the map contribute. Values outside the map are zero, but count
+    in the softmax.
 
-    Differs from the paper: dropout, if there is any, drops taps of the filter, not weights of the windows.
+    Differs from the paper: dropout drops taps of the filter, not weights of the windows.
 
     Args:
         dim: channels.
         num_heads: heads.
-        window: whose weights a pixel makes, (rows, columns), odd; a filter has 2 · rows - 1 rows.
+        window: size of the window that a pixel computes weights for, (rows, columns), odd. The filter has 2 · rows - 1
+            rows.
 
     Shape:
         (batch, height, width, dim) to (batch, height, width, heads, taps).

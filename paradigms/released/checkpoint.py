@@ -58,7 +58,10 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     except READ_ERRORS as error:
         raise ValueError(f"{path} cannot be read as weights: {_explain(Path(path), error)}") from error
     if not found:
-        raise ValueError(f"{path} holds no weights: tensors by name, bare or where timm's training puts them")
+        raise ValueError(
+            f"{path} has no weights: expected tensors by name, at the top level or where timm's training script "
+            "stores them"
+        )
     _check_tensors(Path(path), found)
     return found
 
@@ -129,7 +132,7 @@ def _explain(path: Path, error: Exception) -> str:
     """One line; torch's own advice, to load the file with its code, is not repeated."""
     if isinstance(error, UnpicklingError):
         unsafe = _list_code(path)
-        return f"it would execute code: {', '.join(unsafe)}" if unsafe else "it is damaged, or no file of torch's"
+        return f"it would execute code: {', '.join(unsafe)}" if unsafe else "it is damaged, or not a file of torch"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     if isinstance(error, OSError) and error.strerror:

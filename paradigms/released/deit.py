@@ -2,9 +2,9 @@
 
 Read: timm 1.0.31's `models/deit.py` and `models/vision_transformer.py` (`deit_tiny_patch16_224` and larger ones).
 Patch embedding, blocks, last norm and head are taken as they are, the position embedding without its first entry, which
-is the class token's. Left out: `cls_token` and that entry. So what is loaded is no DeiT that anybody has trained: its
-head saw the class token, ours sees the mean over the patches. It is where training may start. Distilled DeiTs
-(`dist_token`, `head_dist`) are refused.
+is the class token's. `cls_token` and that entry are not loaded. The result is not a trained DeiT: its head was trained
+on the class token, and here it gets the mean over the patches. It is a starting point for training. Distilled DeiTs
+(`dist_token`, `head_dist`) are an error.
 """
 
 import re

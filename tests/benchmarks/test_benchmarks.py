@@ -119,7 +119,7 @@ def test_nattens_row_states_the_version_and_the_backend_that_ran(monkeypatch: py
 def test_the_small_model_of_laptop_trains() -> None:
     ours, theirs = (case for case in list_cases(SETTING, ()) if case.operator == "laptop")
     for case in (ours, theirs):
-        small = case.shrink()
+        small = case.to_single_image()
         workload = small.build(small, SETTING)
         assert workload.train is not None
         before = [leaf.clone() for leaf in workload.leaves]

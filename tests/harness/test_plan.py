@@ -111,7 +111,7 @@ def test_rows_of_factors_are_planned_like_stated_ones(spec: ExperimentSpec, plan
         ),
         pytest.param(
             {"normalization": "softmax"},
-            "rows.B: is the same cell as row 'A' under recipe 'tiny': they differ in nothing that has an effect",
+            "rows.B: is the same cell as row 'A' under recipe 'tiny': their differences have no effect",
             id="the inherited value",
         ),
         pytest.param({"image_size": 28}, "rows.B: is the same cell as row 'A'", id="the recipe's size"),
@@ -134,7 +134,7 @@ def test_a_field_that_one_stage_reads_has_an_effect(spec: ExperimentSpec) -> Non
 def test_rows_that_are_one_cell_under_this_recipe_alone_are_shown_once(spec: ExperimentSpec) -> None:
     rows = {"B": RowSpec(sizes={"laptop": {"mlp_ratio": 3.0}}), "A": RowSpec()}
     plan = make_plan(spec.model_copy(update={"rows": rows}))
-    reason = "is the same cell as row 'A' under recipe 'tiny': they differ in nothing that has an effect"
+    reason = "is the same cell as row 'A' under recipe 'tiny': their differences have no effect"
     assert ([row.name for row in plan.rows], plan.skipped) == (["A"], (SkippedRow("B", reason),))
 
 

@@ -9,7 +9,17 @@ import pytest
 from paradigms.attention import LocalAttention
 from paradigms.config import BORDERS_WITHOUT_BIAS, PROJECTIONS, TERMS, AttentionConfig
 from paradigms.facts import COMBINATIONS, NEIGHBORHOODS, NORMALIZATIONS
-from paradigms.laws.specimen import BATCH, DIM, HEADS, HEIGHT, VARIANTS, WIDTH, make_input, make_operator, shrink
+from paradigms.laws.specimen import (
+    BATCH,
+    DIM,
+    HEADS,
+    HEIGHT,
+    VARIANTS,
+    WIDTH,
+    make_input,
+    make_operator,
+    use_small_sizes,
+)
 from paradigms.presets import PRESETS
 
 from .covering import choose_pairwise
@@ -37,19 +47,21 @@ def _every_level() -> dict[str, AttentionConfig]:
                 config = AttentionConfig(
                     parameterization=TERMS, normalization=normalization, neighborhood=neighborhood, border=border
                 )
-                found[f"{normalization}-{neighborhood}{suffix}-{border}"] = replace(shrink(config), **fields)
+                found[f"{normalization}-{neighborhood}{suffix}-{border}"] = replace(use_small_sizes(config), **fields)
     for term, neighborhood in product(TERMS, NEIGHBORHOODS):
-        found[f"{term}-{neighborhood}"] = shrink(AttentionConfig(parameterization=(term,), neighborhood=neighborhood))
+        found[f"{term}-{neighborhood}"] = use_small_sizes(
+            AttentionConfig(parameterization=(term,), neighborhood=neighborhood)
+        )
     for neighborhood in NEIGHBORHOODS:
         for border in NEIGHBORHOODS[neighborhood].borders:
             strict = AttentionConfig(parameterization=("hadamard",), neighborhood=neighborhood, border=border)
-            found[f"hadamard-{neighborhood}-{border}"] = shrink(strict)
+            found[f"hadamard-{neighborhood}-{border}"] = use_small_sizes(strict)
             for name, ghost in (
                 GHOSTS.items() if border == NEIGHBORHOODS[neighborhood].borders[0] else [("both", GHOSTS["both"])]
             ):
                 fields = {"parameterization": TERMS, "aggregation": "ghost_head", "neighborhood": neighborhood}
                 config = AttentionConfig(**fields, border=border, **ghost)
-                found[f"ghost-{name}-{neighborhood}-{border}"] = shrink(config)
+                found[f"ghost-{name}-{neighborhood}-{border}"] = use_small_sizes(config)
     for border, size in product(("zero", "mask"), (None, 1, (1, 3))):
         config = AttentionConfig(
             parameterization=("hadamard_conv",),
@@ -58,7 +70,7 @@ def _every_level() -> dict[str, AttentionConfig]:
             group_width=2,
             hadamard_size=size,
         )
-        found[f"hadamard_conv-{border}-{size}"] = shrink(config)
+        found[f"hadamard_conv-{border}-{size}"] = use_small_sizes(config)
     return {**found, **_every_filter(), **_every_projection()}
 
 
@@ -68,11 +80,11 @@ def _every_filter() -> dict[str, AttentionConfig]:
     for name, normalization, border in product(FILTERS, NORMALIZATIONS, ("zero", "mask", "project")):
         fields = {"normalization": normalization, "neighborhood": "sliding_window", "border": border}
         config = AttentionConfig(parameterization=(name,), kernel_size=5, **fields)
-        found[f"{name}-{normalization}-{border}"] = shrink(config)
+        found[f"{name}-{normalization}-{border}"] = use_small_sizes(config)
     for combine, border in product(COMBINATIONS, ("zero", "mask", "project")):
         fields = {"aggregation": "channel_filter", "combine": combine, "neighborhood": "sliding_window"}
         config = AttentionConfig(parameterization=TERMS, border=border, se_ratio=0.5, **fields)
-        found[f"channel_filter-{combine}-{border}"] = shrink(config)
+        found[f"channel_filter-{combine}-{border}"] = use_small_sizes(config)
     return found
 
 
@@ -81,11 +93,11 @@ def _every_projection() -> dict[str, AttentionConfig]:
     found = {}
     for projections, border in product(PROJECTIONS, NEIGHBORHOODS["local_window"].borders):
         if border in BORDERS_WITHOUT_BIAS.get(projections, NEIGHBORHOODS["local_window"].borders):
-            found[f"{projections}-{border}"] = shrink(AttentionConfig(projections=projections, border=border))
+            found[f"{projections}-{border}"] = use_small_sizes(AttentionConfig(projections=projections, border=border))
     return found
 
 
-OF_PRESETS = {name: shrink(preset.config) for name, preset in PRESETS.items()}
+OF_PRESETS = {name: use_small_sizes(preset.config) for name, preset in PRESETS.items()}
 OF_LEVELS = _every_level()
 OPERATORS = {**OF_PRESETS, **OF_LEVELS}
 

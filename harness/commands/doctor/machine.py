@@ -41,7 +41,9 @@ def _check_device(device: "torch.device") -> Finding:
         return Finding(Level.OK, "device", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GB")
     if Path("/dev/nvidia0").exists():
         found = f"there is an NVIDIA GPU that torch {torch.__version__} cannot use"
-        return Finding(Level.WARNING, "device", found, "`nvidia-smi` tells whether its driver fits torch's CUDA")
+        return Finding(
+            Level.WARNING, "device", found, "run `nvidia-smi` to compare its driver with torch's version of CUDA"
+        )
     return Finding(Level.OK, "device", f"{collect()['device']}; there is no GPU")
 
 
@@ -54,8 +56,8 @@ def _check_threads() -> Finding:
     threads = torch.get_num_threads()
     found = f"{count_noun(cores, 'core')}, torch uses {count_noun(threads, 'thread')}; each worker of a run uses one"
     if asked:
-        told = ", ".join(f"{name} asks for {workers} workers" for name, workers in asked.items())
-        return Finding(Level.WARNING, "threads", f"{found}; {told}", f"give --workers {cores} to `harness run`")
+        listed = ", ".join(f"{name} asks for {workers} workers" for name, workers in asked.items())
+        return Finding(Level.WARNING, "threads", f"{found}; {listed}", f"give --workers {cores} to `harness run`")
     return Finding(Level.OK, "threads", found)
 
 

@@ -33,7 +33,7 @@ def examine(tracking_uri: str, *, data_dir: Path | None = None) -> Iterator[Find
 
 def _list_folders(tracking_uri: str) -> list[Path]:
     folders = [find_root() / "results"]
-    with suppress(StoreError):  # told by `check_store`
+    with suppress(StoreError):  # counted by `check_store`
         database = Store(tracking_uri).database
         folders += [] if database is None else [database.parent]
     return folders
@@ -41,13 +41,10 @@ def _list_folders(tracking_uri: str) -> list[Path]:
 
 def describe_findings(findings: Sequence[Finding]) -> str:
     """A line each, with what to do below it, as text for a terminal."""
-    rows = [[found.level.value, found.topic, _to_text(found)] for found in findings]
+    texts = [f"{found.found}\n→ {found.advice}" if found.advice else found.found for found in findings]
+    rows = [[found.level.value, found.topic, text] for found, text in zip(findings, texts, strict=True)]
     counts = Counter(found.level for found in findings)
-    told = [count_noun(counts[level], level.value) for level in (Level.PROBLEM, Level.WARNING) if counts[level]]
-    summary = ", ".join(told) if told else "all is well"
+    counted = [count_noun(counts[level], level.value) for level in (Level.PROBLEM, Level.WARNING) if counts[level]]
+    summary = ", ".join(counted) if counted else "all is well"
     table = tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, None, _WIDTH])
     return f"{table}\n\n{summary}"
-
-
-def _to_text(found: Finding) -> str:
-    return f"{found.found}\n→ {found.advice}" if found.advice else found.found

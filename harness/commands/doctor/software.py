@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from harness.commands.doctor.finding import Finding, Level
 from harness.provenance import DISTRIBUTION, collect
 
-SETUP = "`make setup`, or `pip install --editable . --constraint constraints.txt`, brings what is asked for"
+SETUP = "`make setup`, or `pip install --editable . --constraint constraints.txt`, installs the required versions"
 
 
 def check_software(root: Path) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def _read_constraints(root: Path) -> dict[str, str]:
 
 def _check_python(project: Mapping[str, Any] | None) -> Finding:
     wanted = project["requires-python"] if project else _require_installed().metadata["Requires-Python"]
-    found = f"{platform.python_version()} at {sys.executable}, {wanted} is asked for"
+    found = f"{platform.python_version()} at {sys.executable}, {wanted} is required"
     if SpecifierSet(wanted).contains(platform.python_version()):
         return Finding(Level.OK, "python", found)
     return Finding(Level.PROBLEM, "python", found, "make a new environment: `make clean setup PYTHON=...`")
@@ -66,14 +66,16 @@ def _check_packages(project: Mapping[str, Any] | None, pinned: Mapping[str, str]
     if wrong:
         yield Finding(Level.PROBLEM, "packages", "; ".join(wrong), SETUP)
     else:
-        yield Finding(Level.OK, "packages", f"all {len(wanted)} that are needed, in versions that are asked for")
+        yield Finding(Level.OK, "packages", f"all {len(wanted)} dependencies are installed in the required versions")
     others = {name: found for name, want in pinned.items() if (found := _find_version(name)) not in (None, want)}
     if others:
-        told = ", ".join(f"{name} {found} (not {pinned[name]})" for name, found in others.items())
+        listed = ", ".join(f"{name} {found} (not {pinned[name]})" for name, found in others.items())
         advice = "numbers may differ in the last digits from committed results; " + SETUP
-        yield Finding(Level.WARNING, "versions", f"other than those of constraints.txt: {told}", advice)
+        yield Finding(Level.WARNING, "versions", f"versions differ from constraints.txt: {listed}", advice)
     elif pinned:
-        yield Finding(Level.OK, "versions", "those of constraints.txt, which committed results were made with")
+        yield Finding(
+            Level.OK, "versions", "the versions in constraints.txt, which the committed results were made with"
+        )
 
 
 def _find_fault(needed: Requirement) -> str:
@@ -81,7 +83,7 @@ def _find_fault(needed: Requirement) -> str:
     found = _find_version(needed.name)
     if found is None:
         return f"{needed.name} is missing"
-    return "" if needed.specifier.contains(found, prereleases=True) else f"{needed} is asked for, found {found}"
+    return "" if needed.specifier.contains(found, prereleases=True) else f"{needed} is required, found {found}"
 
 
 @cache
@@ -97,7 +99,7 @@ def _check_installation(project: Mapping[str, Any] | None, root: Path) -> Findin
     try:
         installed = _require_installed()
     except PackageNotFoundError:
-        return Finding(Level.WARNING, "installation", f"{root} is run without being installed", SETUP)
+        return Finding(Level.WARNING, "installation", f"{root} is used without being installed", SETUP)
     if project is None:
         return Finding(Level.OK, "installation", f"{DISTRIBUTION} {installed.version} in {root}")
     place = _find_editable(installed)
@@ -114,10 +116,10 @@ def _check_installation(project: Mapping[str, Any] | None, root: Path) -> Findin
 
 def _find_editable(installed: Distribution) -> Path | None:
     """The folder of an editable installation."""
-    told = json.loads(installed.read_text("direct_url.json") or "{}")
-    if not told.get("dir_info", {}).get("editable"):
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    if not origin.get("dir_info", {}).get("editable"):
         return None
-    return Path(unquote(urlsplit(told["url"]).path))
+    return Path(unquote(urlsplit(origin["url"]).path))
 
 
 def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
@@ -140,6 +142,6 @@ def _check_commit() -> Finding:
     """A warning about changes that no commit has: a run's number could not be made again."""
     found = collect()
     if found["dirty"] == "true":
-        advice = "commit before runs whose numbers you keep: the store notes only that there were changes"
-        return Finding(Level.WARNING, "sources", f"commit {found['commit'][:12]} and changes besides", advice)
+        advice = "commit before runs whose numbers you keep: the store records only that there were changes"
+        return Finding(Level.WARNING, "sources", f"commit {found['commit'][:12]} with uncommitted changes", advice)
     return Finding(Level.OK, "sources", found["commit"])

@@ -26,13 +26,15 @@ def check_store(tracking_uri: str) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "store", str(error), advice)
         return
     if tracker.store.is_new:
-        yield Finding(Level.OK, "store", f"{tracker.store.shown}: not there yet, the first `harness run` makes it")
+        yield Finding(
+            Level.OK, "store", f"{tracker.store.shown} does not exist yet; the first `harness run` creates it"
+        )
         return
     live = sum(run.is_live for run in runs)
     yield Finding(Level.OK, "store", f"{tracker.store.shown}: {count_noun(len(runs), 'run')}, {live} of them running")
     left = sum(run.record is None and not run.is_live for run in runs)
     if left:
-        found = f"{count_noun(left, 'run')} left open by processes that are gone"
+        found = f"{count_noun(left, 'run')} left open by processes that have ended"
         yield Finding(Level.WARNING, "store", found, "the next `harness run` closes them and trains them again")
 
 
@@ -50,9 +52,7 @@ def check_searches(tracking_uri: str) -> Iterator[Finding]:
         yield Finding(Level.OK, "searches", str(journal))
     else:
         found = f"{journal}: the last line is incomplete, as after a power loss"
-        yield Finding(
-            Level.WARNING, "searches", found, "the next `harness search` removes it; its trial is taken up again"
-        )
+        yield Finding(Level.WARNING, "searches", found, "the next `harness search` removes it and continues its trial")
 
 
 def check_data(data_dir: Path | None) -> Iterator[Finding]:

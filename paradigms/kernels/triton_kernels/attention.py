@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from paradigms.kernels.case import Case, Operands, lse_dtype
+from paradigms.kernels.problem import Operands, Problem, lse_dtype
 from paradigms.kernels.triton_kernels.tile import (
     NUM_WARPS,
     Extent,
@@ -260,8 +260,8 @@ def backward_of_tables(
         tl.store(grad_rb + entry, tl.sum(to_rb, axis=0)[None])
 
 
-def _make_launch(case: Case) -> Launch:
-    terms, v = case.terms, case.v
+def _make_launch(problem: Problem) -> Launch:
+    terms, v = problem.terms, problem.v
     q = terms.q if terms.scale is not None or terms.rk is not None else None
     k = terms.k if terms.scale is not None or terms.rq is not None else None
     inputs = Inputs(
@@ -270,18 +270,18 @@ def _make_launch(case: Case) -> Launch:
         to_strided(v),
         *(None if table is None else table.contiguous() for table in (terms.rk, terms.rq, terms.rb)),
     )
-    dropout_p, seed = (0.0, 0) if case.dropout is None else case.dropout
-    constants = Constants(to_window(case.geometry), choose_tile(v), terms.scale, dropout_p)
+    dropout_p, seed = (0.0, 0) if problem.dropout is None else problem.dropout
+    constants = Constants(to_window(problem.geometry), choose_tile(v), terms.scale, dropout_p)
     return Launch(inputs, Extent(*v.shape[:4]), seed, constants)
 
 
-def attention(case: Case) -> tuple[Tensor, Tensor]:
+def attention(problem: Problem) -> tuple[Tensor, Tensor]:
     """The output, contiguous and of the values' dtype, and the softmax's denominator."""
-    launch = _make_launch(case)
-    out = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
-    normalizer = torch.empty(*case.v.shape[:-1], 2, dtype=lse_dtype(case.v), device=case.v.device)
+    launch = _make_launch(problem)
+    out = torch.empty(problem.v.shape, dtype=problem.v.dtype, device=problem.v.device)
+    normalizer = torch.empty(*problem.v.shape[:-1], 2, dtype=lse_dtype(problem.v), device=problem.v.device)
     grid = make_grid(launch.extent, launch.constants.tile.block)
-    with torch.cuda.device_of(case.v):
+    with torch.cuda.device_of(problem.v):
         forward[grid](launch.inputs, launch.extent, launch.seed, out, normalizer, launch.constants, num_warps=NUM_WARPS)
     return out, normalizer
 
@@ -313,16 +313,16 @@ def _sum_tables(launch: Launch, grad: Strided, normalizer: Tensor, delta: Tensor
     )
 
 
-def attention_backward(grad: Tensor, normalizer: Tensor, case: Case) -> Operands:
+def attention_backward(grad: Tensor, normalizer: Tensor, problem: Problem) -> Operands:
     """The gradients of the sum of `grad` times the output; None where the operand is."""
-    launch = _make_launch(case)
+    launch = _make_launch(problem)
     inputs, extent, seed, constants = launch
-    to_q, to_k = _make_gradient(case.terms.q, inputs.q), _make_gradient(case.terms.k, inputs.k)
-    to_v = torch.empty(case.v.shape, dtype=case.v.dtype, device=case.v.device)
+    to_q, to_k = _make_gradient(problem.terms.q, inputs.q), _make_gradient(problem.terms.k, inputs.k)
+    to_v = torch.empty(problem.v.shape, dtype=problem.v.dtype, device=problem.v.device)
     normalizer, given = normalizer.contiguous(), to_strided(grad)
     delta = normalizer.new_empty(normalizer.shape[:-1])
     grid = make_grid(extent, constants.tile.block)
-    with torch.cuda.device_of(case.v):
+    with torch.cuda.device_of(problem.v):
         read = inputs, extent, seed, given, normalizer, delta
         backward_of_queries[grid](*read, to_q, constants, num_warps=NUM_WARPS)
         backward_of_keys[grid](*read, to_k, to_v, constants, num_warps=NUM_WARPS)

@@ -40,8 +40,8 @@ def find(findings: Any, topic: str) -> Finding:
 @pytest.mark.parametrize(
     ("old", "new", "topic", "expected"),
     [
-        (">=3.11", "<3", "python", "<3 is asked for"),
-        ("numpy>=2", "numpy>=2000", "packages", "numpy>=2000 is asked for, found 2."),
+        (">=3.11", "<3", "python", "<3 is required"),
+        ("numpy>=2", "numpy>=2000", "packages", "numpy>=2000 is required, found 2."),
         ("numpy>=2", "no-such-package", "packages", "no-such-package is missing"),
     ],
     ids=["python", "old package", "missing package"],
@@ -121,7 +121,7 @@ def test_runs_that_were_left_open_are_a_warning(
     assert "1 run, 1 of them running" in next(check_store(tracking_uri)).found
     monkeypatch.setattr(ProcessIdentity, "is_alive", property(lambda _self: False))
     _, left = check_store(tracking_uri)
-    assert (left.level, left.found) == (Level.WARNING, "1 run left open by processes that are gone")
+    assert (left.level, left.found) == (Level.WARNING, "1 run left open by processes that have ended")
 
 
 def test_shipped_images_that_are_damaged_are_a_problem_others_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

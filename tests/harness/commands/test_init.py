@@ -18,7 +18,7 @@ def test_experiments_and_recipes_are_copied_and_nothing_is_overwritten(
     assert own.read_text() == "mine"
     assert "written: study/experiments/recipes/smoke.yaml" in output
     assert "written: study/experiments/table1.yaml" not in output
-    assert "already there and left as they are: 1 of " in output
+    assert "not overwritten: 1 of " in output
 
 
 def test_a_name_means_the_experiment_of_the_working_directory_before_the_shipped_one(

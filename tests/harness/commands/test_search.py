@@ -91,7 +91,7 @@ def test_bugs_are_counted() -> None:
 
 def test_the_winner_is_a_row_to_paste(path: Path, tmp_path: Path) -> None:
     spec, storage = load_search(path), str(tmp_path / "optuna.journal")
-    with pytest.raises(StoreError, match="no trial that was measured"):
+    with pytest.raises(StoreError, match="no measured trial"):
         write_preset(spec, storage)
     study = Study(make_space(spec), storage)
     trial = study.ask()

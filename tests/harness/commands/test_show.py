@@ -108,7 +108,11 @@ def test_a_cell_that_was_never_trained_is_found_in_the_shipped_experiments(desk:
 
 @pytest.mark.parametrize(
     ("prefix", "expected"),
-    [("net7", "digits and letters a to f, got 'net7'"), ("ab", "three characters"), ("0" * 32, "no run and no cell")],
+    [
+        ("net7", "digits and the letters a to f, got 'net7'"),
+        ("ab", "three characters"),
+        ("0" * 32, "no run and no cell"),
+    ],
 )
 def test_an_id_that_is_none_is_the_users_mistake(desk: Desk, prefix: str, expected: str) -> None:
     with pytest.raises(SpecError, match=expected):

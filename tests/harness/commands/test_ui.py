@@ -110,7 +110,7 @@ def test_the_dashboard_shows_a_journal(tracking_uri: str, tmp_path: Path) -> Non
 def test_a_port_that_is_taken_is_told(tracking_uri: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ServerError, match=f"port {port} is taken"):
+        with pytest.raises(ServerError, match=f"port {port} is in use"):
             ui.serve(find_mlflow_page(Store(tracking_uri)), port=port, announce=print)
 
 
@@ -122,7 +122,7 @@ def test_a_server_that_ends_by_itself_is_told_with_its_last_words() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("sqlite:///nothing.db", "nothing is stored yet"), ("http://127.0.0.1:1", "cannot be used")],
+    [("sqlite:///nothing.db", "there is no store yet"), ("http://127.0.0.1:1", "cannot be used")],
 )
 def test_without_a_store_there_is_nothing_to_show(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str

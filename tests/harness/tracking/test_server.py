@@ -150,7 +150,7 @@ def test_after_an_interruption_nobody_waits_for_a_server(
 ) -> None:
     def leave() -> None:
         server.kill()
-        tracker.hurry()
+        tracker.shorten_timeouts()
 
     started = time.monotonic()
     with pytest.raises(StoreError, match=r"cannot be used") as caught:

@@ -74,7 +74,7 @@ def test_a_server_chooses_where_artifacts_go():
 
 
 def test_a_password_is_not_shown():
-    shown = str(Store("postgresql://me:secret@example.org/mlflow").complain(OSError("no")))
+    shown = str(Store("postgresql://me:secret@example.org/mlflow").make_error(OSError("no")))
     assert "secret" not in shown
     assert "me:***@example.org" in shown
 

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from paradigms.functional import Aggregation, Geometry, Outside, Terms
 from paradigms.kernels import reference
-from paradigms.kernels.case import Case, Dropout, FusedBackend, Operands, to_operands
+from paradigms.kernels.problem import Dropout, FusedBackend, Operands, Problem, to_operands
 from paradigms.normalization import Softmax
 
 SCALE = 0.7
 ALL_TERMS = "query_key+query_position+position_key+position_bias"
 
 
-def make_case(  # noqa: PLR0913 - everything that a case is made of
+def make_problem(  # noqa: PLR0913 - everything that a problem is made of
     geometry: Geometry,
     size: tuple[int, int],
     *,
@@ -22,7 +22,7 @@ def make_case(  # noqa: PLR0913 - everything that a case is made of
     batch: int = 2,
     dtype: torch.dtype = torch.float64,
     dropout: Dropout | None = None,
-) -> Case:
+) -> Problem:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int, wanted: bool = True) -> Tensor | None:
@@ -41,42 +41,42 @@ def make_case(  # noqa: PLR0913 - everything that a case is made of
     carries = geometry.border == "project"
     outside = Outside(draw(heads, head_dim, wanted=carries and k is not None), draw(heads, head_dim, wanted=carries))
     made = Terms(q, k, rk, rq, rb, SCALE if "query_key" in present else None)
-    return Case(made, v, geometry, outside, dropout)
+    return Problem(made, v, geometry, outside, dropout)
 
 
-def operands_of(case: Case) -> list[Tensor]:
-    return [x for x in to_operands(case) if x is not None]
+def operands_of(problem: Problem) -> list[Tensor]:
+    return [x for x in to_operands(problem) if x is not None]
 
 
-def change_operands(case: Case, new: list[Tensor]) -> Case:
+def change_operands(problem: Problem, new: list[Tensor]) -> Problem:
     """By what stands in the order of `operands_of`."""
     left = iter(new)
-    q, k, v, rk, rq, rb, *outside = (None if x is None else next(left) for x in to_operands(case))
+    q, k, v, rk, rq, rb, *outside = (None if x is None else next(left) for x in to_operands(problem))
     assert v is not None
-    return case._replace(terms=case.terms._replace(q=q, k=k, rk=rk, rq=rq, rb=rb), v=v, outside=Outside(*outside))
+    return problem._replace(terms=problem.terms._replace(q=q, k=k, rk=rk, rq=rq, rb=rb), v=v, outside=Outside(*outside))
 
 
-def run_reference(case: Case, grad: Tensor) -> list[Tensor]:
+def run_reference(problem: Problem, grad: Tensor) -> list[Tensor]:
     """The output and every gradient, in float64."""
-    leaves = [x.detach().double().requires_grad_() for x in operands_of(case)]
-    wide = change_operands(case, leaves)
-    out = reference.attend(wide.terms, wide.v, case.geometry, Softmax(), Aggregation(), wide.outside, 0.0)
+    leaves = [x.detach().double().requires_grad_() for x in operands_of(problem)]
+    wide = change_operands(problem, leaves)
+    out = reference.attend(wide.terms, wide.v, problem.geometry, Softmax(), Aggregation(), wide.outside, 0.0)
     # without q·k, or with the border `zero` on a map of one pixel, some operands say nothing
     return [out.detach(), *torch.autograd.grad(out, leaves, grad.double(), materialize_grads=True)]
 
 
-def run_backend(backend: FusedBackend, case: Case, grad: Tensor) -> list[Tensor]:
+def run_backend(backend: FusedBackend, problem: Problem, grad: Tensor) -> list[Tensor]:
     """The same from a backend; in the operands' types."""
-    out, normalizer = backend.attention(case)
-    gradients: Operands = backend.attention_backward(grad, normalizer, case)
+    out, normalizer = backend.attention(problem)
+    gradients: Operands = backend.attention_backward(grad, normalizer, problem)
     found = [out, *(x for x in gradients if x is not None)]
-    assert [x.dtype for x in found[1:]] == [x.dtype for x in operands_of(case)]
+    assert [x.dtype for x in found[1:]] == [x.dtype for x in operands_of(problem)]
     return found
 
 
-def make_grad(case: Case) -> Tensor:
+def make_grad(problem: Problem) -> Tensor:
     generator = torch.Generator().manual_seed(9)
-    return torch.randn(case.v.shape, generator=generator, dtype=torch.float64).to(case.v.dtype)
+    return torch.randn(problem.v.shape, generator=generator, dtype=torch.float64).to(problem.v.dtype)
 
 
 def assert_close(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:

@@ -15,15 +15,15 @@ from paradigms import kernels
 from paradigms.config import TERMS, AttentionConfig
 from paradigms.functional import Aggregation, Geometry, make_neighbors
 from paradigms.kernels import cpu, fused, offset, reference, structures
-from paradigms.kernels.case import Case, Dropout
+from paradigms.kernels.problem import Dropout, Problem
 from paradigms.normalization import Softmax
 
 from ..conftest import make_input, make_operator
 from .conftest import (
     assert_close,
     change_operands,
-    make_case,
     make_grad,
+    make_problem,
     operands_of,
     relative_errors,
     run_backend,
@@ -68,8 +68,8 @@ def _threads(number: int) -> Iterator[None]:
 def test_every_instruction_set_equals_the_reference(
     geometry: Geometry, width: int, head_dim: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    case = make_case(geometry, (5, width), head_dim=head_dim, dtype=dtype)
-    assert_close(run_backend(cpu, case, make_grad(case)), run_reference(case, make_grad(case)), tolerance)
+    problem = make_problem(geometry, (5, width), head_dim=head_dim, dtype=dtype)
+    assert_close(run_backend(cpu, problem, make_grad(problem)), run_reference(problem, make_grad(problem)), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -79,23 +79,23 @@ def test_every_instruction_set_equals_the_reference(
 @pytest.mark.usefixtures("instruction_set")
 def test_gradients_of_tables_are_sums_over_all_images_and_rows(name: str, batch: int, size: tuple[int, int]) -> None:
     """Many images, windows and rows: more than are added up at a time."""
-    case = make_case(GEOMETRIES[name], size, batch=batch, heads=3, head_dim=24)
-    assert_close(run_backend(cpu, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+    problem = make_problem(GEOMETRIES[name], size, batch=batch, heads=3, head_dim=24)
+    assert_close(run_backend(cpu, problem, make_grad(problem)), run_reference(problem, make_grad(problem)), 1e-12)
 
 
 @pytest.mark.usefixtures("instruction_set")
 def test_taps_may_lie_a_whole_map_away() -> None:
     """More columns than a vector reads beyond a row; what lies outside is zero there too."""
-    case = make_case(Geometry("sliding", (3, 5), (2, 40)), (5, 165), head_dim=8)
-    assert_close(run_backend(cpu, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+    problem = make_problem(Geometry("sliding", (3, 5), (2, 40)), (5, 165), head_dim=8)
+    assert_close(run_backend(cpu, problem, make_grad(problem)), run_reference(problem, make_grad(problem)), 1e-12)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.usefixtures("instruction_set")
 def test_the_primitives_of_every_instruction_set_equal_those_of_torch(width: int) -> None:
-    case = make_case(Geometry("sliding", (3, 5), (1, 2)), (5, width), head_dim=WIDTHS[width])
-    a, b = case.terms.q, case.v
-    taps = offset.dot(a, b, None, case.geometry)
+    problem = make_problem(Geometry("sliding", (3, 5), (1, 2)), (5, width), head_dim=WIDTHS[width])
+    a, b = problem.terms.q, problem.v
+    taps = offset.dot(a, b, None, problem.geometry)
     generator = torch.Generator().manual_seed(5)
     filters = torch.randn(len(a), a.shape[3], taps.shape[-1], a.shape[4], dtype=a.dtype, generator=generator)
     for name, inputs in (
@@ -106,7 +106,7 @@ def test_the_primitives_of_every_instruction_set_equal_those_of_torch(width: int
         ("correlate", (taps, a, b)),
         ("reverse", (taps,)),
     ):
-        found, expected = (getattr(backend, name)(*inputs, case.geometry) for backend in (cpu, offset))
+        found, expected = (getattr(backend, name)(*inputs, problem.geometry) for backend in (cpu, offset))
         assert_close([found], [expected], 1e-13)
 
 
@@ -114,11 +114,11 @@ def test_the_primitives_of_every_instruction_set_equal_those_of_torch(width: int
 @every_geometry
 @pytest.mark.usefixtures("instruction_set")
 def test_runs_with_any_number_of_threads_are_equal_to_the_last_bit(geometry: Geometry, dropout: Dropout | None) -> None:
-    case = make_case(geometry, (20, 22), heads=3, batch=3, head_dim=8, dtype=torch.float32, dropout=dropout)
+    problem = make_problem(geometry, (20, 22), heads=3, batch=3, head_dim=8, dtype=torch.float32, dropout=dropout)
     runs = []
     for number in (1, 1, 2, 2, 3):
         with _threads(number):
-            runs.append(run_backend(cpu, case, make_grad(case)))
+            runs.append(run_backend(cpu, problem, make_grad(problem)))
     assert all(torch.equal(a, b) for other in runs[1:] for a, b in zip(runs[0], other, strict=True))
 
 
@@ -126,21 +126,21 @@ def test_runs_with_any_number_of_threads_are_equal_to_the_last_bit(geometry: Geo
 @every_geometry
 @needs_library
 def test_16_bit_operands_are_computed_with_in_float32(geometry: Geometry, dtype: torch.dtype, bound: float) -> None:
-    case = make_case(geometry, (8, 13), head_dim=8, dtype=dtype)
-    grad = make_grad(case)
-    found = run_backend(cpu, case, grad)
+    problem = make_problem(geometry, (8, 13), head_dim=8, dtype=dtype)
+    grad = make_grad(problem)
+    found = run_backend(cpu, problem, grad)
     assert all(x.dtype == dtype for x in found)
-    assert all(error <= bound for error in relative_errors(found, run_reference(case, grad)))
+    assert all(error <= bound for error in relative_errors(found, run_reference(problem, grad)))
 
 
 @every_geometry
 @needs_library
 def test_tables_may_have_another_type_than_maps(geometry: Geometry) -> None:
     """As under autocast; their gradients keep the numbers that 16 bits would round."""
-    case = make_case(geometry, (8, 13), head_dim=8, dtype=torch.bfloat16)
-    case = change_operands(case, [x if x.ndim == 5 else x.float() for x in operands_of(case)])
-    out, *gradients = run_backend(cpu, case, make_grad(case))
-    expected = run_reference(case, make_grad(case))
+    problem = make_problem(geometry, (8, 13), head_dim=8, dtype=torch.bfloat16)
+    problem = change_operands(problem, [x if x.ndim == 5 else x.float() for x in operands_of(problem)])
+    out, *gradients = run_backend(cpu, problem, make_grad(problem))
+    expected = run_reference(problem, make_grad(problem))
     assert out.dtype == torch.bfloat16
     for error, x in zip(relative_errors([out, *gradients], expected), [out, *gradients], strict=True):
         assert error <= (2.5e-3 if x.dtype == torch.bfloat16 else 1e-5)
@@ -174,11 +174,11 @@ TINY = {
 @pytest.mark.parametrize("geometry", TINY.values(), ids=TINY.keys())
 @needs_library
 def test_gradients_are_those_of_finite_differences(geometry: Geometry) -> None:
-    case = make_case(geometry, (4, 3), batch=1, heads=1, head_dim=2)
-    leaves = [x.requires_grad_() for x in operands_of(case)]
+    problem = make_problem(geometry, (4, 3), batch=1, heads=1, head_dim=2)
+    leaves = [x.requires_grad_() for x in operands_of(problem)]
 
     def call(*operands: Tensor) -> Tensor:
-        return fused.attend(change_operands(case, list(operands)), dropout_p=0.0, backend="cpu")
+        return fused.attend(change_operands(problem, list(operands)), dropout_p=0.0, backend="cpu")
 
     assert torch.autograd.gradcheck(call, leaves)
 
@@ -193,16 +193,16 @@ class _Dropped(Softmax):
         return super().__call__(logits, valid) * self.factors
 
 
-def _read_factors(case: Case) -> Tensor:
+def _read_factors(problem: Problem) -> Tensor:
     """What every weight is multiplied by, (batch, heads, queries, taps), from values that name their pixel."""
-    batch, height, width, heads, _ = case.v.shape
+    batch, height, width, heads, _ = problem.v.shape
     pixels = height * width
-    names = torch.eye(pixels, dtype=case.v.dtype).view(1, height, width, 1, pixels).expand(batch, -1, -1, heads, -1)
-    q, k = (pad(x, (0, pixels - x.shape[-1])) for x in (case.terms.q, case.terms.k))
-    rk, rq = (pad(x, (0, pixels - x.shape[-1])) for x in (case.terms.rk, case.terms.rq))
-    named = case._replace(terms=case.terms._replace(q=q, k=k, rk=rk, rq=rq), v=names)
+    names = torch.eye(pixels, dtype=problem.v.dtype).view(1, height, width, 1, pixels).expand(batch, -1, -1, heads, -1)
+    q, k = (pad(x, (0, pixels - x.shape[-1])) for x in (problem.terms.q, problem.terms.k))
+    rk, rq = (pad(x, (0, pixels - x.shape[-1])) for x in (problem.terms.rk, problem.terms.rq))
+    named = problem._replace(terms=problem.terms._replace(q=q, k=k, rk=rk, rq=rq), v=names)
     ratio = cpu.attention(named)[0] / cpu.attention(named._replace(dropout=None))[0]
-    index = make_neighbors(case.geometry, height, width).index
+    index = make_neighbors(problem.geometry, height, width).index
     by_pixel = pad(ratio.flatten(1, 2).permute(0, 2, 1, 3), (0, 1))  # outside the map values are zero: any factor
     return by_pixel.gather(-1, index.expand(batch, heads, -1, -1)).nan_to_num(0.0)
 
@@ -214,21 +214,21 @@ every_dropping_geometry = pytest.mark.parametrize("geometry", DROPPING.values(),
 @every_dropping_geometry
 @pytest.mark.usefixtures("instruction_set")
 def test_the_backward_pass_drops_what_the_forward_pass_dropped(geometry: Geometry) -> None:
-    case = make_case(geometry, (6, 7), batch=3, dropout=Dropout(0.4, 2**61 + 5))
-    factors, grad = _read_factors(case), make_grad(case)
-    leaves = [x.detach().requires_grad_() for x in operands_of(case)]
-    terms, v, *_, outside, _ = change_operands(case, leaves)
+    problem = make_problem(geometry, (6, 7), batch=3, dropout=Dropout(0.4, 2**61 + 5))
+    factors, grad = _read_factors(problem), make_grad(problem)
+    leaves = [x.detach().requires_grad_() for x in operands_of(problem)]
+    terms, v, *_, outside, _ = change_operands(problem, leaves)
     out = reference.attend(terms, v, geometry, _Dropped(factors), Aggregation(), outside, 0.0)
     expected = [out.detach(), *torch.autograd.grad(out, leaves, grad, materialize_grads=True)]
-    assert_close(run_backend(cpu, case, grad), expected, 1e-12)
+    assert_close(run_backend(cpu, problem, grad), expected, 1e-12)
 
 
 @every_dropping_geometry
 @needs_library
 def test_weights_are_dropped_with_their_probability_each_on_its_own(geometry: Geometry) -> None:
-    case = make_case(geometry, (12, 9), batch=3, dropout=Dropout(0.25, 5))
+    problem = make_problem(geometry, (12, 9), batch=3, dropout=Dropout(0.25, 5))
     index, valid, _ = make_neighbors(geometry, 12, 9)
-    shown = _read_factors(case)[..., valid & (index < 12 * 9)]
+    shown = _read_factors(problem)[..., valid & (index < 12 * 9)]
     dropped = (shown == 0).double()
     torch.testing.assert_close(shown, torch.where(shown == 0, 0, 1 / 0.75).to(shown.dtype))
     num_weights = dropped.numel()
@@ -236,50 +236,50 @@ def test_weights_are_dropped_with_their_probability_each_on_its_own(geometry: Ge
     planes = dropped.flatten(0, 1)
     together = (planes @ planes.T / planes.shape[1] - 0.25**2)[~torch.eye(len(planes), dtype=torch.bool)]
     assert float(together.abs().max()) < 5 * 0.25 * 0.75 / planes.shape[1] ** 0.5
-    other = _read_factors(case._replace(dropout=Dropout(0.25, 6)))[..., valid & (index < 12 * 9)] == 0
+    other = _read_factors(problem._replace(dropout=Dropout(0.25, 6)))[..., valid & (index < 12 * 9)] == 0
     assert abs(float((dropped * other).mean()) - 0.25**2) < 5 * 0.25 * 0.75 / num_weights**0.5
 
 
 @every_geometry
 @needs_library
 def test_dropping_keeps_the_mean(geometry: Geometry) -> None:
-    case = make_case(geometry, (5, 4))
-    runs = torch.stack([cpu.attention(case._replace(dropout=Dropout(0.5, seed)))[0] for seed in range(500)])
+    problem = make_problem(geometry, (5, 4))
+    runs = torch.stack([cpu.attention(problem._replace(dropout=Dropout(0.5, seed)))[0] for seed in range(500)])
     deviation = runs.std(dim=0) / len(runs) ** 0.5
-    assert ((runs.mean(dim=0) - cpu.attention(case)[0]).abs() <= 5 * deviation + 1e-12).all()
+    assert ((runs.mean(dim=0) - cpu.attention(problem)[0]).abs() <= 5 * deviation + 1e-12).all()
 
 
 @every_geometry
 @needs_library
 def test_what_is_dropped_does_not_depend_on_the_instruction_set(geometry: Geometry) -> None:
-    case = make_case(geometry, (6, 19), dropout=Dropout(0.5, 3))
+    problem = make_problem(geometry, (6, 19), dropout=Dropout(0.5, 3))
     outputs = []
     for name in cpu.list_instruction_sets():
         for dtype in (torch.float64, torch.float32):
             with cpu.use_instruction_set(name):
-                outputs.append(cpu.attention(change_operands(case, [x.to(dtype) for x in operands_of(case)]))[0])
+                outputs.append(cpu.attention(change_operands(problem, [x.to(dtype) for x in operands_of(problem)]))[0])
     assert_close(outputs, outputs[:1] * len(outputs), 1e-5)
 
 
 @every_geometry
 @needs_library
 def test_torchs_seed_decides_what_is_dropped(geometry: Geometry) -> None:
-    case, outputs = make_case(geometry, (5, 4)), []
+    problem, outputs = make_problem(geometry, (5, 4)), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        outputs.append(fused.attend(case, dropout_p=0.5, backend="cpu"))
+        outputs.append(fused.attend(problem, dropout_p=0.5, backend="cpu"))
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
     state = torch.get_rng_state()
-    assert torch.equal(fused.attend(case, dropout_p=0.0, backend="cpu"), cpu.attention(case)[0])
+    assert torch.equal(fused.attend(problem, dropout_p=0.0, backend="cpu"), cpu.attention(problem)[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @every_geometry
 @needs_library
 def test_dropping_everything_leaves_zeros(geometry: Geometry) -> None:
-    case = make_case(geometry, (5, 4), dropout=Dropout(1.0, 1))
-    assert not any(x.any() for x in run_backend(cpu, case, make_grad(case)))
+    problem = make_problem(geometry, (5, 4), dropout=Dropout(1.0, 1))
+    assert not any(x.any() for x in run_backend(cpu, problem, make_grad(problem)))
 
 
 @pytest.fixture
@@ -304,10 +304,10 @@ def test_without_the_library_one_line_says_so_and_torch_takes_over(caplog: pytes
     operator.backend = "torch"
     assert torch.equal(operator(x), outputs[0])
     for kind in ("window", "sliding"):
-        case = Geometry(kind, (3, 3)), Softmax()
-        assert kernels.choose_kernel(*case, device=x.device).backend == "torch"
+        query = Geometry(kind, (3, 3)), Softmax()
+        assert kernels.choose_kernel(*query, device=x.device).backend == "torch"
         with pytest.raises(ValueError, match="backend 'cpu' does not run on cpu here; use 'auto'"):
-            kernels.choose_kernel(*case, backend="cpu", device=x.device)
+            kernels.choose_kernel(*query, backend="cpu", device=x.device)
     with pytest.raises(ValueError, match="the instruction sets are none, got 'avx2'"), cpu.use_instruction_set("avx2"):
         pass
 

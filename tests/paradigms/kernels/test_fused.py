@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from paradigms import kernels
 from paradigms.functional import Aggregation, Geometry, count_multiply_adds
 from paradigms.kernels import cpu, fused
-from paradigms.kernels.case import Case, Dropout, to_operands
+from paradigms.kernels.problem import Dropout, Problem, to_operands
 from paradigms.normalization import Softmax
 
-from .conftest import ALL_TERMS, change_operands, make_case, make_grad, operands_of
+from .conftest import ALL_TERMS, change_operands, make_grad, make_problem, operands_of
 
 ROOT = Path(__file__).parents[3]
 needs_library = pytest.mark.skipif(not cpu.is_available(), reason="the library is not built")
@@ -31,24 +31,27 @@ CASES = {
 }
 every_case = pytest.mark.parametrize(
     ("backend", "geometry"),
-    [pytest.param(*case, marks=needs_library if case[0] == "cpu" else (), id=name) for name, case in CASES.items()],
+    [
+        pytest.param(*levels, marks=needs_library if levels[0] == "cpu" else (), id=name)
+        for name, levels in CASES.items()
+    ],
 )
 
 
-def _to_arguments(case: Case, backend: str) -> tuple[Any, ...]:
+def _to_arguments(problem: Problem, backend: str) -> tuple[Any, ...]:
     """Of the operator, as `fused.attend` gives them."""
-    seed, p = (None, 0.0) if case.dropout is None else (torch.tensor(case.dropout.seed), case.dropout.p)
-    return *to_operands(case), seed, p, case.terms.scale, fused.write_geometry(case.geometry), backend
+    seed, p = (None, 0.0) if problem.dropout is None else (torch.tensor(problem.dropout.seed), problem.dropout.p)
+    return *to_operands(problem), seed, p, problem.terms.scale, fused.write_geometry(problem.geometry), backend
 
 
-def _attend(case: Case, backend: str) -> Tensor:
+def _attend(problem: Problem, backend: str) -> Tensor:
     return kernels.attend(
-        case.terms, case.v, case.geometry, Softmax(), Aggregation(), outside=case.outside, backend=backend
+        problem.terms, problem.v, problem.geometry, Softmax(), Aggregation(), outside=problem.outside, backend=backend
     )
 
 
-def _with_gradients(case: Case) -> Case:
-    return change_operands(case, [x.detach().requires_grad_() for x in operands_of(case)])
+def _with_gradients(problem: Problem) -> Problem:
+    return change_operands(problem, [x.detach().requires_grad_() for x in operands_of(problem)])
 
 
 @pytest.mark.parametrize(
@@ -62,20 +65,20 @@ def _with_gradients(case: Case) -> Case:
 def test_the_operator_is_registered_as_it_behaves(
     backend: str, geometry: Geometry, terms: str, dropout: Dropout | None
 ) -> None:
-    case = make_case(geometry, (5, 4), terms=terms, dtype=torch.float32, dropout=dropout)
-    torch.library.opcheck(torch.ops.paradigms.attention.default, _to_arguments(_with_gradients(case), backend))
-    out, normalizer = torch.ops.paradigms.attention(*_to_arguments(case, backend))
-    arguments = make_grad(case), normalizer, *_to_arguments(case, backend)
+    problem = make_problem(geometry, (5, 4), terms=terms, dtype=torch.float32, dropout=dropout)
+    torch.library.opcheck(torch.ops.paradigms.attention.default, _to_arguments(_with_gradients(problem), backend))
+    out, normalizer = torch.ops.paradigms.attention(*_to_arguments(problem, backend))
+    arguments = make_grad(problem), normalizer, *_to_arguments(problem, backend)
     torch.library.opcheck(torch.ops.paradigms.attention_backward.default, arguments)
     assert out.is_contiguous()
 
 
 @every_case
 def test_the_operator_is_registered_for_operands_of_any_layout_and_type(backend: str, geometry: Geometry) -> None:
-    case = make_case(geometry, (5, 4), dtype=torch.bfloat16)
-    mixed = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.ndim == 5 else x.float() for x in operands_of(case)]
-    case = change_operands(case, mixed)
-    torch.library.opcheck(torch.ops.paradigms.attention.default, _to_arguments(_with_gradients(case), backend))
+    problem = make_problem(geometry, (5, 4), dtype=torch.bfloat16)
+    mixed = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.ndim == 5 else x.float() for x in operands_of(problem)]
+    problem = change_operands(problem, mixed)
+    torch.library.opcheck(torch.ops.paradigms.attention.default, _to_arguments(_with_gradients(problem), backend))
 
 
 COMPILE = """
@@ -127,10 +130,10 @@ def test_compiled_modules_have_no_graph_breaks_and_the_same_results() -> None:
 @pytest.mark.parametrize("terms", [ALL_TERMS, "query_key+position_bias", "query_position", "position_bias"])
 @every_case
 def test_multiply_adds_are_counted_by_the_one_formula(backend: str, geometry: Geometry, terms: str) -> None:
-    case = _with_gradients(make_case(geometry, (5, 4), terms=terms))
-    formula = count_multiply_adds(case.terms, case.v, geometry, Aggregation())
+    problem = _with_gradients(make_problem(geometry, (5, 4), terms=terms))
+    formula = count_multiply_adds(problem.terms, problem.v, geometry, Aggregation())
     with FlopCounterMode(display=False) as forward:
-        out = _attend(case, backend)
+        out = _attend(problem, backend)
     with FlopCounterMode(display=False) as backward:
         out.sum().backward()
     assert forward.get_total_flops() == 2 * formula
@@ -139,8 +142,8 @@ def test_multiply_adds_are_counted_by_the_one_formula(backend: str, geometry: Ge
 
 @every_case
 def test_a_second_derivative_is_refused_and_the_reference_named(backend: str, geometry: Geometry) -> None:
-    case = _with_gradients(make_case(geometry, (5, 4)))
-    (gradient,) = torch.autograd.grad(_attend(case, backend).square().sum(), [case.v], create_graph=True)
+    problem = _with_gradients(make_problem(geometry, (5, 4)))
+    (gradient,) = torch.autograd.grad(_attend(problem, backend).square().sum(), [problem.v], create_graph=True)
     with pytest.raises(NotImplementedError, match="'reference'"):
         gradient.sum().backward()
 
@@ -149,19 +152,19 @@ def test_a_second_derivative_is_refused_and_the_reference_named(backend: str, ge
     "geometry", [Geometry("sliding", (3, 1), border="shift"), Geometry("window", (2, 2), border="project")], ids=str
 )
 def test_the_reference_can_be_differentiated_twice(geometry: Geometry) -> None:
-    case = make_case(geometry, (2, 3), batch=1, heads=1, head_dim=2)
-    leaves = [x.requires_grad_() for x in operands_of(case)]
+    problem = make_problem(geometry, (2, 3), batch=1, heads=1, head_dim=2)
+    leaves = [x.requires_grad_() for x in operands_of(problem)]
 
     def call(*operands: Tensor) -> Tensor:
-        return _attend(change_operands(case, list(operands)), "reference")
+        return _attend(change_operands(problem, list(operands)), "reference")
 
     assert torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
 
 
-def _count_kept_bytes(case: Case, backend: str) -> int:
+def _count_kept_bytes(problem: Problem, backend: str) -> int:
     """What autograd keeps beside the operands."""
-    case, kept = _with_gradients(case), {}
-    own = {x.untyped_storage().data_ptr() for x in operands_of(case)}
+    problem, kept = _with_gradients(problem), {}
+    own = {x.untyped_storage().data_ptr() for x in operands_of(problem)}
 
     def keep(x: Tensor) -> Tensor:
         if x.untyped_storage().data_ptr() not in own:
@@ -169,7 +172,7 @@ def _count_kept_bytes(case: Case, backend: str) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        out = _attend(case, backend)
+        out = _attend(problem, backend)
     assert out.requires_grad
     return sum(x.untyped_storage().nbytes() for x in kept.values())
 
@@ -179,20 +182,20 @@ def _count_kept_bytes(case: Case, backend: str) -> int:
 def test_two_numbers_a_query_are_kept_for_the_backward_pass(
     backend: str, geometry: Geometry, dtype: torch.dtype
 ) -> None:
-    case = make_case(geometry, (9, 8), dtype=dtype)
-    assert _count_kept_bytes(case, backend) == 8 * case.v[..., 0].numel()
+    problem = make_problem(geometry, (9, 8), dtype=dtype)
+    assert _count_kept_bytes(problem, backend) == 8 * problem.v[..., 0].numel()
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("cpu", marks=needs_library)])
 def test_little_is_kept_of_what_unfolding_keeps(backend: str) -> None:
-    case = make_case(Geometry("sliding", (7, 7)), (14, 14), heads=3, head_dim=32, dtype=torch.float32)
-    kept, copies = _count_kept_bytes(case, backend), 2 * case.geometry.num_taps * case.v.nbytes
-    assert _count_kept_bytes(case, "dense") >= copies
+    problem = make_problem(Geometry("sliding", (7, 7)), (14, 14), heads=3, head_dim=32, dtype=torch.float32)
+    kept, copies = _count_kept_bytes(problem, backend), 2 * problem.geometry.num_taps * problem.v.nbytes
+    assert _count_kept_bytes(problem, "dense") >= copies
     assert 60 * kept <= copies
 
 
 def test_the_operands_have_one_shape() -> None:
-    case = make_case(Geometry("sliding", (3, 3)), (5, 4))
-    narrow = case._replace(v=case.v[:, :3])
+    problem = make_problem(Geometry("sliding", (3, 3)), (5, 4))
+    narrow = problem._replace(v=problem.v[:, :3])
     with pytest.raises(AssertionError):
         fused.attend(narrow, dropout_p=0.0, backend="torch")

@@ -18,10 +18,10 @@ from paradigms import kernels
 from paradigms.config import BACKENDS, TERMS
 from paradigms.facts import NEIGHBORHOODS
 from paradigms.functional import Aggregation, Geometry, Outside
-from paradigms.kernels.case import Case, to_operands
+from paradigms.kernels.problem import Problem, to_operands
 from paradigms.normalization import NORMALIZATIONS
 
-from .conftest import ALL_TERMS, make_case, make_grad
+from .conftest import ALL_TERMS, make_grad, make_problem
 
 Size = tuple[int, int]
 Found = dict[str, Tensor]
@@ -35,11 +35,11 @@ ROUTES = [
     *product(["sliding"], ["zero", "mask", "project"], NORMALIZATIONS),
     ("sliding", "shift", "softmax"),
 ]
-"""What decides which kernels support a case; `shifted` are windows moved by half of their size."""
+"""What decides which kernels support a problem; `shifted` are windows moved by half of their size."""
 
 
 class Point(NamedTuple):
-    """One case of the grid."""
+    """One point of the grid."""
 
     route: tuple[str, str, str]
     terms: str
@@ -113,8 +113,8 @@ TINY = _cover_pairs(
 )
 
 
-def _make(point: Point) -> Case:
-    case = make_case(
+def _make(point: Point) -> Problem:
+    problem = make_problem(
         _make_geometry(point),
         point.size,
         terms=point.terms,
@@ -123,8 +123,10 @@ def _make(point: Point) -> Case:
         dtype=point.dtype,
     )
     if point.layout == "expanded":
-        case = _replace(case, {name: _same_for_all(x) if x.ndim == 5 else x for name, x in _operands(case).items()})
-    return case
+        problem = _replace(
+            problem, {name: _same_for_all(x) if x.ndim == 5 else x for name, x in _operands(problem).items()}
+        )
+    return problem
 
 
 def _make_geometry(point: Point) -> Geometry:
@@ -134,14 +136,14 @@ def _make_geometry(point: Point) -> Geometry:
     return Geometry("sliding" if kind == "sliding" else "window", point.kernel_size, dilation, border, shift)
 
 
-def _operands(case: Case) -> Found:
-    return {name: x for name, x in to_operands(case)._asdict().items() if x is not None}
+def _operands(problem: Problem) -> Found:
+    return {name: x for name, x in to_operands(problem)._asdict().items() if x is not None}
 
 
-def _replace(case: Case, operands: Found) -> Case:
+def _replace(problem: Problem, operands: Found) -> Problem:
     terms = {name: x for name, x in operands.items() if name in ("q", "k", "rk", "rq", "rb")}
     outside = Outside(operands.get("outside_k"), operands.get("outside_v"))
-    return case._replace(terms=case.terms._replace(**terms), v=operands["v"], outside=outside)
+    return problem._replace(terms=problem.terms._replace(**terms), v=operands["v"], outside=outside)
 
 
 def _same_for_all(x: Tensor) -> Tensor:
@@ -161,19 +163,19 @@ def _lay_out(x: Tensor, layout: str) -> Tensor:
     return x.permute(order).contiguous().permute(tuple(order.index(axis) for axis in range(x.ndim)))
 
 
-def _run(case: Case, normalization: str, backend: str, *, layout: str = "contiguous", wanted: str = "") -> Found:
+def _run(problem: Problem, normalization: str, backend: str, *, layout: str = "contiguous", wanted: str = "") -> Found:
     """The output and the gradients of what is wanted (all operands), by their names."""
-    operands = {name: _lay_out(x, layout).detach() for name, x in _operands(case).items()}
+    operands = {name: _lay_out(x, layout).detach() for name, x in _operands(problem).items()}
     asked = {name: x.requires_grad_() for name, x in operands.items() if not wanted or name in wanted.split()}
-    terms, v, geometry, outside, _ = _replace(case, operands)
+    terms, v, geometry, outside, _ = _replace(problem, operands)
     norm = NORMALIZATIONS[normalization]()
     out = kernels.attend(terms, v, geometry, norm, Aggregation(), outside=outside, backend=backend)
     assert out.dtype == v.dtype
-    return {"out": out.detach(), **_differentiate(out, asked, _make_grad_of(case, layout))}
+    return {"out": out.detach(), **_differentiate(out, asked, _make_grad_of(problem, layout))}
 
 
-def _make_grad_of(case: Case, layout: str) -> Tensor:
-    grad = make_grad(case)
+def _make_grad_of(problem: Problem, layout: str) -> Tensor:
+    grad = make_grad(problem)
     return _same_for_all(grad) if layout == "expanded" else _lay_out(grad, layout)
 
 
@@ -197,8 +199,8 @@ def _with_backends(points: Sequence[Point], *others: str) -> list[Any]:
     """Each with every fast path that supports it here."""
     found = []
     for point in points:
-        case = point.route[2], _make_geometry(point)
-        backends = (name for name in BACKENDS if name not in ELSEWHERE and _supports(name, *case))
+        query = point.route[2], _make_geometry(point)
+        backends = (name for name in BACKENDS if name not in ELSEWHERE and _supports(name, *query))
         found += [pytest.param(point, name, id=f"{name}-{point}") for name in (*others, *backends)]
     return found
 
@@ -269,9 +271,9 @@ def _normalize(logits: Tensor, normalization: str, num_taps: int) -> Tensor:
     return math.sqrt(2 / num_taps) * centred / (deviation + 1e-10)
 
 
-def _attend_to(case: Case, normalization: str, y: int, x: int) -> Tensor:
+def _attend_to(problem: Problem, normalization: str, y: int, x: int) -> Tensor:
     """One query, (batch, heads, head_dim)."""
-    (q, k, rk, rq, rb, scale), v, geometry, outside, _ = case
+    (q, k, rk, rq, rb, scale), v, geometry, outside, _ = problem
 
     def read(maps: Tensor, beyond: Tensor | None, pixel: Size | None) -> Tensor:
         if pixel is not None:
@@ -299,15 +301,15 @@ def _attend_to(case: Case, normalization: str, y: int, x: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _run_loops(point: Point) -> Found:
-    case = _make(point)
-    operands = {name: x.requires_grad_() for name, x in _operands(case).items()}
-    case = _replace(case, operands)
+    problem = _make(point)
+    operands = {name: x.requires_grad_() for name, x in _operands(problem).items()}
+    problem = _replace(problem, operands)
     rows = []
     for y in range(point.size[0]):
         for x in range(point.size[1]):
-            rows.append(_attend_to(case, point.route[2], y, x))
-    out = torch.stack(rows, dim=1).view(case.v.shape)
-    return {"out": out.detach(), **_differentiate(out, operands, make_grad(case))}
+            rows.append(_attend_to(problem, point.route[2], y, x))
+    out = torch.stack(rows, dim=1).view(problem.v.shape)
+    return {"out": out.detach(), **_differentiate(out, operands, make_grad(problem))}
 
 
 def _counts_too_few(point: Point) -> bool:
@@ -322,23 +324,23 @@ def _counts_too_few(point: Point) -> bool:
 @pytest.mark.parametrize(
     ("point", "backend"),
     [
-        pytest.param(*case.values, id=case.id, marks=() if case.values[1] == "reference" else pytest.mark.slow)
-        for case in _with_backends(TINY, "reference")
+        pytest.param(*problem.values, id=problem.id, marks=() if problem.values[1] == "reference" else pytest.mark.slow)
+        for problem in _with_backends(TINY, "reference")
     ],
 )
 def test_on_tiny_maps_everything_equals_explicit_loops(point: Point, backend: str) -> None:
-    case = _make(point)
+    problem = _make(point)
     if _counts_too_few(point):
         with pytest.raises(ValueError, match="at least 2 counted taps"):
-            _run(case, point.route[2], backend)
+            _run(problem, point.route[2], backend)
         return
-    _assert_equal(_run(case, point.route[2], backend), _run_loops(point), torch.float64)
+    _assert_equal(_run(problem, point.route[2], backend), _run_loops(point), torch.float64)
 
 
 @lru_cache(maxsize=2)
 def _run_reference(point: Point) -> Found:
-    case = _make(point)
-    wide = _replace(case, {name: x.double() for name, x in _operands(case).items()})
+    problem = _make(point)
+    wide = _replace(problem, {name: x.double() for name, x in _operands(problem).items()})
     grad_layout = "expanded" if point.layout == "expanded" else "contiguous"
     return _run(wide, point.route[2], "reference", layout=grad_layout)
 
@@ -346,17 +348,17 @@ def _run_reference(point: Point) -> Found:
 @pytest.mark.parametrize(
     ("point", "backend"),
     [
-        pytest.param(*case.values, id=case.id, marks=pytest.mark.slow if number % 2 else ())
-        for number, case in enumerate(_with_backends(GRID))
+        pytest.param(*problem.values, id=problem.id, marks=pytest.mark.slow if number % 2 else ())
+        for number, problem in enumerate(_with_backends(GRID))
     ],
 )
 def test_every_pair_of_levels_equals_the_reference(point: Point, backend: str) -> None:
-    case = _make(point)
+    problem = _make(point)
     if _counts_too_few(point):
         with pytest.raises(ValueError, match="at least 2 counted taps"):
-            _run(case, point.route[2], backend)
+            _run(problem, point.route[2], backend)
         return
-    actual = _run(case, point.route[2], backend, layout=point.layout)
+    actual = _run(problem, point.route[2], backend, layout=point.layout)
     _assert_equal(actual, _run_reference(point), point.dtype)
 
 
@@ -376,18 +378,18 @@ IN_CORNERS = [
 
 @pytest.mark.parametrize(("point", "backend"), IN_CORNERS)
 def test_any_of_the_operands_may_need_a_gradient(point: Point, backend: str) -> None:
-    case, expected = _make(point), _run_reference(point)
-    names = list(_operands(case))
+    problem, expected = _make(point), _run_reference(point)
+    names = list(_operands(problem))
     for wanted in (*names, "q k", "k v", "rk rb", "q v rq", " ".join(names[1:])):
-        actual = _run(case, point.route[2], backend, wanted=wanted)
+        actual = _run(problem, point.route[2], backend, wanted=wanted)
         assert set(actual) == {"out"} | set(wanted.split()) & set(names)
         _assert_equal(actual, {name: expected[name] for name in actual}, point.dtype)
 
 
 @pytest.mark.parametrize(("point", "backend"), IN_CORNERS)
 def test_an_empty_batch_gives_empty_maps_and_tables_without_a_gradient(point: Point, backend: str) -> None:
-    case = _make(point)
-    empty = _replace(case, {name: x[:0] if x.ndim == 5 else x for name, x in _operands(case).items()})
+    problem = _make(point)
+    empty = _replace(problem, {name: x[:0] if x.ndim == 5 else x for name, x in _operands(problem).items()})
     found = _run(empty, point.route[2], backend)
     assert {name: x.shape for name, x in found.items()} == {
         "out": empty.v.shape,
@@ -409,9 +411,9 @@ def test_what_the_logits_do_not_read_gets_no_gradient(point: Point, backend: str
 @pytest.mark.parametrize(("point", "backend"), [p for p in IN_CORNERS if "identity" not in p.values[0].route])
 def test_logits_of_any_height_neither_overflow_nor_vanish(point: Point, backend: str, dtype: torch.dtype) -> None:
     """Their level, on which a softmax does not depend, is far beyond what the exponential can take."""
-    case, moved = _make(point._replace(dtype=dtype)), 500.0
+    problem, moved = _make(point._replace(dtype=dtype)), 500.0
     for sign in (1, -1):
-        high = _replace(case, {**_operands(case), "rb": case.terms.rb + sign * moved})
+        high = _replace(problem, {**_operands(problem), "rb": problem.terms.rb + sign * moved})
         tolerance = 1e3 if dtype == torch.float64 else 10.0  # logits that are rounded at 500 instead of at 1
         found, expected = _run(high, "softmax", backend), _run_reference(point)
         for name, e in expected.items():
@@ -423,7 +425,7 @@ def test_logits_of_any_height_neither_overflow_nor_vanish(point: Point, backend:
 @pytest.mark.parametrize(("point", "backend"), _with_backends(CORNERS.values(), "reference"))
 def test_runs_are_equal_to_the_last_bit(point: Point, backend: str, number: int) -> None:
     """The compiled kernels on any number of threads, the others, whose products are a library's, on as many."""
-    case, before = (
+    problem, before = (
         _make(point._replace(kernel_size=(5, 5), size=(9, 17), head_dim=8, dtype=torch.float32)),
         torch.get_num_threads(),
     )
@@ -431,7 +433,7 @@ def test_runs_are_equal_to_the_last_bit(point: Point, backend: str, number: int)
     for threads in (1 if backend == "cpu" else number, number):
         torch.set_num_threads(threads)
         try:
-            runs.append(_run(case, point.route[2], backend))
+            runs.append(_run(problem, point.route[2], backend))
         finally:
             torch.set_num_threads(before)
     assert all(torch.equal(x, runs[1][name]) for name, x in runs[0].items())
@@ -439,11 +441,11 @@ def test_runs_are_equal_to_the_last_bit(point: Point, backend: str, number: int)
 
 @pytest.mark.parametrize(("point", "backend"), IN_CORNERS)
 def test_what_is_not_a_number_is_not_hidden(point: Point, backend: str) -> None:
-    case = _make(point)
+    problem = _make(point)
     for name in ("q", "k", "v"):
-        operands = {other: x.clone() for other, x in _operands(case).items()}
+        operands = {other: x.clone() for other, x in _operands(problem).items()}
         operands[name][1, 2, 1, 0, 0] = math.nan
-        out = _run(_replace(case, operands), point.route[2], backend)["out"]
+        out = _run(_replace(problem, operands), point.route[2], backend)["out"]
         assert out[1, 2, 1, 0].isnan().any(), name
         assert not out[0].isnan().any(), name
         assert not out[:, :, :, 1:].isnan().any(), name

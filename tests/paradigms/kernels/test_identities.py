@@ -10,10 +10,10 @@ from torch.nn.functional import conv2d, scaled_dot_product_attention, unfold
 from paradigms import kernels
 from paradigms.functional import Aggregation, Geometry
 from paradigms.kernels import primitive
-from paradigms.kernels.case import Case
+from paradigms.kernels.problem import Problem
 from paradigms.normalization import NORMALIZATIONS
 
-from .conftest import ALL_TERMS, make_case
+from .conftest import ALL_TERMS, make_problem
 
 BACKENDS = [
     "reference",
@@ -25,9 +25,11 @@ PRIMITIVES = [backend for backend in BACKENDS if backend not in ("reference", "d
 DILATIONS = [(1, 1), (2, 1)]
 
 
-def _attend(case: Case, backend: str, normalization: str = "softmax") -> Tensor:
+def _attend(problem: Problem, backend: str, normalization: str = "softmax") -> Tensor:
     norm = NORMALIZATIONS[normalization]()
-    return kernels.attend(case.terms, case.v, case.geometry, norm, Aggregation(), outside=case.outside, backend=backend)
+    return kernels.attend(
+        problem.terms, problem.v, problem.geometry, norm, Aggregation(), outside=problem.outside, backend=backend
+    )
 
 
 def _assert_close(actual: Tensor, expected: Tensor) -> None:
@@ -56,16 +58,18 @@ def _pad_table(table: Tensor, size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_away_from_the_border_its_rule_changes_nothing(backend: str, dilation: tuple[int, int]) -> None:
     size = 3, 5
-    case = make_case(Geometry("sliding", size, dilation), (9, 8))
+    problem = make_problem(Geometry("sliding", size, dilation), (9, 8))
     inner = slice(None), slice(dilation[0], -dilation[0]), slice(2 * dilation[1], -2 * dilation[1])
-    expected = _attend(case, backend)
-    masked = _attend(case._replace(geometry=replace(case.geometry, border="mask")), backend)
+    expected = _attend(problem, backend)
+    masked = _attend(problem._replace(geometry=replace(problem.geometry, border="mask")), backend)
     _assert_close(masked[inner], expected[inner])
     assert not torch.allclose(masked[:, 0], expected[:, 0])
     if backend == "dense":
         return
-    tables = {name: _pad_table(getattr(case.terms, name), size) for name in ("rk", "rq", "rb")}
-    clamped = case._replace(terms=case.terms._replace(**tables), geometry=replace(case.geometry, border="shift"))
+    tables = {name: _pad_table(getattr(problem.terms, name), size) for name in ("rk", "rq", "rb")}
+    clamped = problem._replace(
+        terms=problem.terms._replace(**tables), geometry=replace(problem.geometry, border="shift")
+    )
     _assert_close(_attend(clamped, backend)[inner], expected[inner])
 
 
@@ -74,13 +78,15 @@ def test_away_from_the_border_its_rule_changes_nothing(backend: str, dilation: t
 def test_a_kernel_that_covers_the_map_from_everywhere_is_one_window(backend: str, terms: str) -> None:
     """Both have tables of 2H - 1 by 2W - 1 offsets."""
     height, width = 3, 4
-    case = make_case(Geometry("sliding", (2 * height - 1, 2 * width - 1), border="mask"), (height, width), terms=terms)
-    found = _attend(case, backend)
+    problem = make_problem(
+        Geometry("sliding", (2 * height - 1, 2 * width - 1), border="mask"), (height, width), terms=terms
+    )
+    found = _attend(problem, backend)
     if backend != "dense":
-        _assert_close(found, _attend(case._replace(geometry=Geometry("window", (height, width))), backend))
+        _assert_close(found, _attend(problem._replace(geometry=Geometry("window", (height, width))), backend))
     if terms == "query_key":
-        q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (case.terms.q, case.terms.k, case.v))
-        whole = scaled_dot_product_attention(q, k, v, scale=case.terms.scale)
+        q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (problem.terms.q, problem.terms.k, problem.v))
+        whole = scaled_dot_product_attention(q, k, v, scale=problem.terms.scale)
         _assert_close(found, whole.transpose(1, 2).reshape(found.shape))
 
 
@@ -90,33 +96,33 @@ def test_a_kernel_that_covers_the_map_from_everywhere_is_one_window(backend: str
 def test_position_biases_alone_are_a_depthwise_convolution(
     backend: str, normalization: str, dilation: tuple[int, int]
 ) -> None:
-    case = make_case(Geometry("sliding", (3, 5), dilation), (7, 9), terms="position_bias")
-    heads, head_dim = case.v.shape[-2:]
-    assert case.terms.rb is not None
-    kernel = case.terms.rb.softmax(dim=-1) if normalization == "softmax" else case.terms.rb
+    problem = make_problem(Geometry("sliding", (3, 5), dilation), (7, 9), terms="position_bias")
+    heads, head_dim = problem.v.shape[-2:]
+    assert problem.terms.rb is not None
+    kernel = problem.terms.rb.softmax(dim=-1) if normalization == "softmax" else problem.terms.rb
     kernel = kernel.view(heads, 1, 3, 5).repeat_interleave(head_dim, dim=0)
     halo = dilation[0], 2 * dilation[1]
-    convolved = conv2d(_to_images(case.v), kernel, padding=halo, dilation=dilation, groups=heads * head_dim)
-    _assert_close(_attend(case, backend, normalization), _to_maps(convolved, case.v))
+    convolved = conv2d(_to_images(problem.v), kernel, padding=halo, dilation=dilation, groups=heads * head_dim)
+    _assert_close(_attend(problem, backend, normalization), _to_maps(convolved, problem.v))
 
 
-def _make_taps(case: Case) -> Tensor:
+def _make_taps(problem: Problem) -> Tensor:
     generator = torch.Generator().manual_seed(2)
-    return torch.randn(*case.v.shape[:-1], case.geometry.num_taps, dtype=torch.float64, generator=generator)
+    return torch.randn(*problem.v.shape[:-1], problem.geometry.num_taps, dtype=torch.float64, generator=generator)
 
 
 @pytest.mark.parametrize("dilation", DILATIONS, ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_generated_filters_are_an_involution(backend: str, dilation: tuple[int, int]) -> None:
     """q·r^k without a normalization (arXiv:2103.06255): each query's filter is a linear map of it."""
-    case = make_case(Geometry("sliding", (3, 5), dilation), (7, 9), terms="query_position")
-    filters = torch.einsum("byxhd,hkd->byxhk", case.terms.q, case.terms.rk)
-    found = _attend(case, backend, "identity")
-    copies = unfold(_to_images(case.v), (3, 5), dilation=dilation, padding=(dilation[0], 2 * dilation[1]))
-    copies = copies.view(len(case.v), *case.v.shape[3:], 15, *case.v.shape[1:3])
+    problem = make_problem(Geometry("sliding", (3, 5), dilation), (7, 9), terms="query_position")
+    filters = torch.einsum("byxhd,hkd->byxhk", problem.terms.q, problem.terms.rk)
+    found = _attend(problem, backend, "identity")
+    copies = unfold(_to_images(problem.v), (3, 5), dilation=dilation, padding=(dilation[0], 2 * dilation[1]))
+    copies = copies.view(len(problem.v), *problem.v.shape[3:], 15, *problem.v.shape[1:3])
     _assert_close(found, torch.einsum("byxhk,bhdkyx->byxhd", filters, copies))
     if backend not in ("reference", "dense"):
-        _assert_close(found, primitive.mix(filters, case.v, case.geometry, backend=backend))
+        _assert_close(found, primitive.mix(filters, problem.v, problem.geometry, backend=backend))
 
 
 @pytest.mark.parametrize("size", [(7, 9), (2, 3), (1, 1)], ids=str)
@@ -125,9 +131,9 @@ def test_generated_filters_are_an_involution(backend: str, dilation: tuple[int, 
 def test_the_primitives_are_each_others_adjoints(
     backend: str, dilation: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    case = make_case(Geometry("sliding", (3, 5), dilation), size)
-    a, b, g = case.terms.q, case.v, _make_taps(case)
-    how = {"geometry": case.geometry, "backend": backend}
+    problem = make_problem(Geometry("sliding", (3, 5), dilation), size)
+    a, b, g = problem.terms.q, problem.v, _make_taps(problem)
+    how = {"geometry": problem.geometry, "backend": backend}
     product = (primitive.dot(a, b, **how) * g).sum()
     _assert_close((a * primitive.mix(g, b, **how)).sum(), product)
     _assert_close((b * primitive.mix(primitive.reverse(g, **how), a, **how)).sum(), product)
@@ -139,8 +145,8 @@ def test_the_primitives_are_each_others_adjoints(
     _assert_close((b * primitive.mix(primitive.reverse(g, **how), a, filters=m.flip(2), **how)).sum(), product)
     _assert_close((m * primitive.correlate(g, a, b, **how)).sum(), product)
     _assert_close(
-        (primitive.reverse(g, **how) * _make_taps(case).flip(1)).sum(),
-        (g * primitive.reverse(_make_taps(case).flip(1), **how)).sum(),
+        (primitive.reverse(g, **how) * _make_taps(problem).flip(1)).sum(),
+        (g * primitive.reverse(_make_taps(problem).flip(1), **how)).sum(),
     )
 
 
@@ -150,10 +156,10 @@ def test_the_primitives_are_each_others_adjoints(
 def test_reversing_twice_gives_back_the_taps_inside_the_map(
     backend: str, dilation: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    case = make_case(Geometry("sliding", (3, 5), dilation), size)
-    taps = _make_taps(case)
-    ones = torch.ones_like(case.v[..., :1])
-    inside = primitive.dot(ones, ones, case.geometry, backend=backend)
+    problem = make_problem(Geometry("sliding", (3, 5), dilation), size)
+    taps = _make_taps(problem)
+    ones = torch.ones_like(problem.v[..., :1])
+    inside = primitive.dot(ones, ones, problem.geometry, backend=backend)
     assert torch.equal(inside, inside.bool().double())
-    reverse = primitive.reverse(taps, case.geometry, backend=backend)
-    assert torch.equal(primitive.reverse(reverse, case.geometry, backend=backend), taps * inside)
+    reverse = primitive.reverse(taps, problem.geometry, backend=backend)
+    assert torch.equal(primitive.reverse(reverse, problem.geometry, backend=backend), taps * inside)

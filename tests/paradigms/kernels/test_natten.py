@@ -6,7 +6,7 @@ import torch
 from paradigms.functional import Geometry
 from paradigms.kernels import cpu, fused
 
-from .conftest import make_case
+from .conftest import make_problem
 
 natten = pytest.importorskip("natten", reason="the extra `natten` is not installed")
 
@@ -26,9 +26,9 @@ def test_a_clamped_window_sees_what_nattens_sees(
     backend: str, kernel_size: tuple[int, int], dilation: tuple[int, int], size: tuple[int, int], head_dim: int
 ) -> None:
     geometry = Geometry("sliding", kernel_size, dilation, "shift")
-    case = make_case(geometry, size, terms="query_key", head_dim=head_dim, dtype=torch.float32)
-    q, k, scale = case.terms.q, case.terms.k, case.terms.scale
-    expected = natten.na2d(q, k, case.v, kernel_size=kernel_size, dilation=dilation, scale=scale)
-    found = fused.attend(case, dropout_p=0.0, backend=backend)
+    problem = make_problem(geometry, size, terms="query_key", head_dim=head_dim, dtype=torch.float32)
+    q, k, scale = problem.terms.q, problem.terms.k, problem.terms.scale
+    expected = natten.na2d(q, k, problem.v, kernel_size=kernel_size, dilation=dilation, scale=scale)
+    found = fused.attend(problem, dropout_p=0.0, backend=backend)
     assert found.shape == expected.shape
     assert bool(((found - expected).abs() <= 1e-5 * max(1.0, float(expected.abs().max()))).all())

@@ -5,14 +5,14 @@ import torch
 
 from paradigms.functional import Geometry
 from paradigms.kernels import offset
-from paradigms.kernels.case import Dropout
+from paradigms.kernels.problem import Dropout
 
 from .conftest import (
     ALL_TERMS,
     assert_close,
     change_operands,
-    make_case,
     make_grad,
+    make_problem,
     operands_of,
     relative_errors,
     run_backend,
@@ -36,38 +36,38 @@ PAIRS = [
 def test_it_equals_the_reference(
     border: str, kernel_size: tuple[int, int], dilation: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    case = make_case(Geometry("sliding", kernel_size, dilation, border), size)
-    assert_close(run_backend(offset, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+    problem = make_problem(Geometry("sliding", kernel_size, dilation, border), size)
+    assert_close(run_backend(offset, problem, make_grad(problem)), run_reference(problem, make_grad(problem)), 1e-12)
 
 
 @pytest.mark.parametrize("terms", [*ALL_TERMS.split("+"), "query_key+position_key", "query_position+position_bias"])
 def test_every_subset_of_the_terms(terms: str) -> None:
-    case = make_case(Geometry("sliding", (3, 3), border="mask"), (4, 6), terms=terms)
-    assert_close(run_backend(offset, case, make_grad(case)), run_reference(case, make_grad(case)), 1e-12)
+    problem = make_problem(Geometry("sliding", (3, 3), border="mask"), (4, 6), terms=terms)
+    assert_close(run_backend(offset, problem, make_grad(problem)), run_reference(problem, make_grad(problem)), 1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2.5e-3), (torch.float16, 4e-4)], ids=str)
 def test_16_bit_operands_are_computed_with_in_float32(dtype: torch.dtype, bound: float) -> None:
-    case = make_case(Geometry("sliding", (5, 5)), (9, 7), head_dim=8, dtype=dtype)
-    grad = make_grad(case)
+    problem = make_problem(Geometry("sliding", (5, 5)), (9, 7), head_dim=8, dtype=dtype)
+    grad = make_grad(problem)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = run_backend(offset, case, grad)
-    assert all(error <= bound for error in relative_errors(found, run_reference(case, grad)))
+        found = run_backend(offset, problem, grad)
+    assert all(error <= bound for error in relative_errors(found, run_reference(problem, grad)))
 
 
 def test_an_empty_batch_gives_empty_maps() -> None:
-    case = make_case(Geometry("sliding", (3, 3)), (4, 5), batch=0)
-    found = run_backend(offset, case, make_grad(case))
-    assert [x.shape for x in found] == [case.v.shape, *(x.shape for x in operands_of(case))]
+    problem = make_problem(Geometry("sliding", (3, 3)), (4, 5), batch=0)
+    found = run_backend(offset, problem, make_grad(problem))
+    assert [x.shape for x in found] == [problem.v.shape, *(x.shape for x in operands_of(problem))]
 
 
 def test_the_backward_pass_drops_what_the_forward_pass_dropped() -> None:
-    case = make_case(Geometry("sliding", (3, 3)), (5, 3), head_dim=2, dropout=Dropout(0.4, 11))
-    operands, grad = operands_of(case), make_grad(case)
-    out, *gradients = run_backend(offset, case, grad)
-    assert not torch.equal(out, offset.attention(case._replace(dropout=None))[0])
+    problem = make_problem(Geometry("sliding", (3, 3)), (5, 3), head_dim=2, dropout=Dropout(0.4, 11))
+    operands, grad = operands_of(problem), make_grad(problem)
+    out, *gradients = run_backend(offset, problem, grad)
+    assert not torch.equal(out, offset.attention(problem._replace(dropout=None))[0])
     for index, gradient in enumerate(gradients):
         step = 1e-6 * torch.randn(gradient.shape, dtype=gradient.dtype, generator=torch.Generator().manual_seed(index))
         moved = [[x + sign * step if at == index else x for at, x in enumerate(operands)] for sign in (1, -1)]
-        ends = [(offset.attention(change_operands(case, each))[0] * grad).sum() for each in moved]
+        ends = [(offset.attention(change_operands(problem, each))[0] * grad).sum() for each in moved]
         assert float((ends[0] - ends[1]) / 2) == pytest.approx(float((gradient * step).sum()), rel=1e-6, abs=1e-12)

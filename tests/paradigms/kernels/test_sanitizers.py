@@ -39,21 +39,21 @@ import torch
 
 from paradigms.functional import Geometry, Outside, Terms
 from paradigms.kernels import cpu
-from paradigms.kernels.case import Case
+from paradigms.kernels.problem import Problem
 
 cpu.LIBRARY = Path(sys.argv[1])
 x = torch.randn(1, 6, 4, 2, 8)
 terms = Terms(x, x, None, None, torch.zeros(2, 15), 1.0)
-problem, _ = cpu._make_problem(Case(terms, x, Geometry("window", (2, 3)), Outside(None, None), None))
-problem.point("out", torch.empty_like(x))
-problem.point("normalizer", torch.empty(1, 6, 4, 2, 2))
+call, _ = cpu._make_call(Problem(terms, x, Geometry("window", (2, 3)), Outside(None, None), None))
+call.point("out", torch.empty_like(x))
+call.point("normalizer", torch.empty(1, 6, 4, 2, 2))
 {mistake}
-problem.run(cpu.Task.FORWARD)
+call.run(cpu.Task.FORWARD)
 """
 
 MISTAKES = {
-    "a read beyond a tensor": ("problem.point('rb', torch.zeros(29))", "AddressSanitizer: heap-buffer-overflow"),
-    "a division by zero": ("problem.c.group = 0", "runtime error: division by zero"),
+    "a read beyond a tensor": ("call.point('rb', torch.zeros(29))", "AddressSanitizer: heap-buffer-overflow"),
+    "a division by zero": ("call.c.group = 0", "runtime error: division by zero"),
 }
 
 

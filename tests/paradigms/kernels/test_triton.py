@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from paradigms.functional import Geometry, Outside, Terms
-from paradigms.kernels.case import Case, Dropout
+from paradigms.kernels.problem import Dropout, Problem
 from paradigms.kernels.triton_kernels import is_available
 
 SUITE = Path(__file__).with_name("triton_suite.py")
@@ -116,9 +116,9 @@ def test_kernels_compile_for_a_gpu(
         table if "rq" in terms else None,
         table[..., 0] if "rb" in terms else None,
     )
-    case = Case(Terms(x, x, *tables, 0.2 if "qk" in terms else None), x, geometry, Outside(None, None), dropout)
-    out, normalizer = attention.attention(case)
-    attention.attention_backward(out, normalizer, case)
+    problem = Problem(Terms(x, x, *tables, 0.2 if "qk" in terms else None), x, geometry, Outside(None, None), dropout)
+    out, normalizer = attention.attention(problem)
+    attention.attention_backward(out, normalizer, problem)
     filters = x.new_empty(len(x), shape[3], geometry.num_taps, shape[4])
     for given in (None, filters):
         weights = primitive.dot(x, x, given, geometry)

@@ -26,7 +26,7 @@ class Dropout(NamedTuple):
     seed: int
 
 
-class Case(NamedTuple):
+class Problem(NamedTuple):
     """Everything that fused attention is computed from; absent tensors are None, as in `Terms` and `Outside`."""
 
     terms: Terms
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The tensors of a `Case`, or their gradients, in one order."""
+    """The tensors of a `Problem`, or their gradients, in one order."""
 
     q: Tensor | None
     k: Tensor | None
@@ -49,9 +49,9 @@ class Operands(NamedTuple):
     outside_v: Tensor | None = None
 
 
-def to_operands(case: Case) -> Operands:
-    """The tensors of a case."""
-    terms, v, _, outside, _ = case
+def to_operands(problem: Problem) -> Operands:
+    """The tensors of a problem, in the order of `Operands`."""
+    terms, v, _, outside, _ = problem
     return Operands(terms.q, terms.k, v, terms.rk, terms.rq, terms.rb, outside.k, outside.v)
 
 
@@ -65,11 +65,11 @@ def regroup(v: Map, outside: Outside, heads: int) -> tuple[Regrouped, Outside]:
 class FusedBackend(Protocol):
     """What a module must offer."""
 
-    def attention(self, case: Case) -> tuple[Map, Normalizer]:
+    def attention(self, problem: Problem) -> tuple[Map, Normalizer]:
         """The output, contiguous and of the values' dtype, and the softmax's denominator."""
         ...
 
-    def attention_backward(self, grad: Map, normalizer: Normalizer, case: Case) -> Operands:
+    def attention_backward(self, grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
         """The gradients of the sum of `grad` times the output; None where the operand is."""
         ...
 
