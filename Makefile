@@ -1,4 +1,4 @@
-# make table1   the study: Table 1 on real images, about a quarter of an hour on 2 cores
+# make table1   the study: Table 1 on real images; its runs are part of the repository
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
 # make sanitize the C++ kernels' tests under the sanitizers of GCC or Clang; part of test-slow

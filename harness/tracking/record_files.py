@@ -1,7 +1,7 @@
 """Portable record files: runs that leave their store, to be committed, sent and merged.
 
-`NAME.jsonl` has a line of JSON for each run with digests of its arrays per test image, which `NAME.npz` has. They are
-read without MLflow.
+`NAME.jsonl` has a line of JSON for each run with digests of its arrays per test image. `NAME.npz` has each array once,
+called by its digest: all runs of a table share their labels. They are read without MLflow.
 """
 
 import hashlib
@@ -56,10 +56,8 @@ def write_runs(path: Path, runs: Iterable[PortableRun]) -> tuple[Path, ...]:
     """Write both files; equal runs give equal bytes, in whatever order they come."""
     ordered = sorted(runs, key=lambda run: (run.record.seed, run.record.end_time, run.origin))
     lines = [json.dumps(_to_line(run), ensure_ascii=False, allow_nan=False, sort_keys=True) for run in ordered]
-    arrays = {
-        f"{run.origin}/{name}": _downcast(values) for run in ordered for name, values in sorted(run.per_image.items())
-    }
-    beside = write_arrays(path.with_suffix(".npz"), arrays)
+    arrays = {_digest(values): _downcast(values) for run in ordered for values in run.per_image.values()}
+    beside = write_arrays(path.with_suffix(".npz"), dict(sorted(arrays.items())))
     write_atomically(path, "".join(f"{line}\n" for line in lines))
     return path, beside
 
@@ -146,7 +144,7 @@ def _to_run(line: dict[str, Any], arrays: Arrays) -> PortableRun:
         end_time=float(line["end_time"]),
         task=line["task"],
     )
-    per_image = {name: arrays[f"{origin}/{name}"] for name in line["per_image"]}
+    per_image = {name: arrays[digest] for name, digest in line["per_image"].items()}
     for name, values in per_image.items():
         if _digest(values) != line["per_image"][name]:
             raise ValueError(f"its array {name} is not the one that was written")

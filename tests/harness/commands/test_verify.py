@@ -97,7 +97,9 @@ def test_a_table_that_follows_from_its_runs_is_verified(results: Path) -> None:
     assert "every number follows from the runs" in found.describe()
 
 
-@pytest.mark.parametrize("ending", ["csv", "md", "tex", "html"])
+@pytest.mark.parametrize(
+    "ending", ["csv", *(pytest.param(ending, marks=pytest.mark.slow) for ending in ("md", "tex", "html"))]
+)
 def test_one_changed_digit_is_found(results: Path, ending: str) -> None:
     change_digit(results / "smoke" / f"pair.{ending}", results)
     (found,) = verify([results], results)
@@ -105,6 +107,7 @@ def test_one_changed_digit_is_found(results: Path, ending: str) -> None:
     assert f"pair.{ending}" in found.differences[0]
 
 
+@pytest.mark.slow
 def test_a_changed_verdict_and_a_moved_point_are_found(results: Path) -> None:
     change(results / "smoke" / "pair.csv", "better", "worse")
     change(results / "smoke" / "pair-delta.svg", "<use ", '<use class="x" ')
@@ -140,6 +143,7 @@ def test_an_exchanged_seed_is_found(results: Path) -> None:
     assert any("Net, t_p" in line for line in found.differences)
 
 
+@pytest.mark.slow
 def test_a_score_that_its_predictions_do_not_give_is_found(results: Path) -> None:
     def raise_score(lines) -> None:
         lines[0]["metrics"]["test/top1"] += 0.5
@@ -149,6 +153,7 @@ def test_a_score_that_its_predictions_do_not_give_is_found(results: Path) -> Non
     assert "its predictions give" in found.differences[0]
 
 
+@pytest.mark.slow
 def test_a_configuration_of_another_cell_and_a_run_twice_are_found(results: Path) -> None:
     def spoil(lines) -> None:
         first, other = next(line for line in lines if line["row"] == "Swin"), lines[-1]
@@ -161,12 +166,15 @@ def test_a_configuration_of_another_cell_and_a_run_twice_are_found(results: Path
     assert any("the file has this run twice" in line for line in found.differences)
 
 
-def test_a_missing_file_is_found(results: Path) -> None:
+@pytest.mark.slow
+def test_a_missing_csv_is_found_and_other_files_may_be_missing(results: Path) -> None:
+    (results / "smoke" / "pair.csv").unlink()
     (results / "smoke" / "pair.tex").unlink()
     (found,) = verify([results], results)
-    assert found.differences == ("pair.tex: the file is missing",)
+    assert found.differences == ("pair.csv: the file is missing",)
 
 
+@pytest.mark.slow
 def test_a_table_pasted_into_a_document_is_verified(results: Path, tmp_path: Path, capsys) -> None:
     paper = tmp_path / "paper.tex"
     table = (results / "smoke" / "pair.tex").read_text()

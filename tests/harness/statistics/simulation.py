@@ -48,8 +48,8 @@ def draw_normal(rng: np.random.Generator, seeds: int) -> Array:
 
 
 def draw_skewed(rng: np.random.Generator, seeds: int) -> Array:
-    """A long tail towards bad runs: an exponential distribution."""
-    return 1 - rng.exponential(size=(ROWS, seeds))
+    """A long tail towards bad runs: a gamma distribution of skewness -1."""
+    return (4 - rng.gamma(4, size=(ROWS, seeds))) / 2
 
 
 def draw_uneven(rng: np.random.Generator, seeds: int) -> Array:

@@ -68,6 +68,13 @@ def test_equal_runs_give_equal_bytes_in_whatever_order(small_plan: Plan, tmp_pat
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_arrays_that_runs_share_are_stored_once(small_plan: Plan, tmp_path: Path) -> None:
+    path, arrays = write_runs(tmp_path / "a.jsonl", [make_run(small_plan, number) for number in range(3)])
+    with np.load(arrays) as stored:
+        assert len(stored.files) == 2
+    assert all(run.per_image.keys() == {"predictions", "labels"} for run in read_runs(path))
+
+
 def test_no_runs_and_unusual_names_come_back(small_plan: Plan, tmp_path: Path) -> None:
     assert read_runs(write_runs(tmp_path / "none.jsonl", [])[0]) == []
     run = make_run(small_plan, row="a\u2028b\x85c", status_detail="two\nlines")
@@ -105,7 +112,7 @@ def test_damaged_arrays_and_a_missing_file_are_reported(small_plan: Plan, tmp_pa
     path, arrays = write_runs(tmp_path / "small.jsonl", [make_run(small_plan)])
     with np.load(arrays) as stored:
         kept = dict(stored)
-    name = next(name for name in kept if name.endswith("predictions"))
+    name = json.loads(path.read_text())["per_image"]["predictions"]
     np.savez_compressed(arrays, **{**kept, name: kept[name] ^ 1})
     with pytest.raises(StoreError, match=r"small\.jsonl:1: .*array predictions is not the one that was written"):
         read_runs(path)
