@@ -322,8 +322,10 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
     assert {command.split()[0] for command in commands} == {
         *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
         *("status", "show", "ui", "doctor", "data", "export", "rehearse", "records"),
+        *("diff", "checklist"),
     }
     shutil.copytree(ROOT / "results" / "laptop" / "runs", fresh_desk.folder / "results" / "laptop" / "runs")
+    shutil.copy(ROOT / "results" / "laptop" / "runs" / "table1.jsonl", fresh_desk.folder / "old.jsonl")
     for command in commands:
         if command.startswith("evaluate"):
             keep_weights(fresh_desk, "Swin-T seed 0")
