@@ -172,8 +172,8 @@ def _describe_outcomes(results: Results) -> Iterator[str]:
         yield "Comparisons that lost runs in this way are left unresolved."
     stale = [row.row.name for row in results.replicates.values() if row.is_stale]
     if stale:
-        names = "all rows" if len(stale) == len(results.replicates) else ", ".join(stale)
-        yield f"Code or data have changed since the runs of {names}."
+        runs = "these runs" if len(stale) == len(results.replicates) else f"the runs of {', '.join(stale)}"
+        yield f"Code or data have changed since {runs}."
 
 
 def _describe_compute(results: Results) -> Iterator[str]:

@@ -176,9 +176,9 @@ def _compare_provenance(old: Record, new: Record) -> Iterator[Cause]:
     if differs("data_digest"):
         digests = first["data_digest"], second["data_digest"]
         images = [get_images(digest) for digest in digests]
-        labels = [digest.removeprefix(own) for digest, own in zip(digests, images, strict=True)]
+        labels = [digest.removeprefix(own).removeprefix("+") for digest, own in zip(digests, images, strict=True)]
         name, parts = ("label map", labels) if images[0] == images[1] else ("images", images)
-        yield Cause(Reason.DATA, name, parts[0][:SHORT], parts[1][:SHORT])
+        yield Cause(Reason.DATA, name, parts[0][:SHORT] or None, parts[1][:SHORT] or None)
     if differs("init_from"):
         yield Cause(Reason.DATA, "init_from", first["init_from"], second["init_from"])
     for name in PLACE:
@@ -188,7 +188,7 @@ def _compare_provenance(old: Record, new: Record) -> Iterator[Cause]:
 
 def _compare_traces(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, bool]:
     """What rehearsals tell of two versions of the code, and whether these can give different numbers."""
-    if TRACE not in first or TRACE not in second or first[TRACED_SEED] != second[TRACED_SEED]:
+    if TRACE not in first or TRACE not in second or first.get(TRACED_SEED) != second.get(TRACED_SEED):
         return "no rehearsals to compare", True
     if first[TRACE] == second[TRACE]:
         return "rehearsals are equal, bit for bit", False

@@ -136,7 +136,7 @@ def test_other_images_and_label_maps_are_a_cause(compare: Callable[..., Differen
         (Reason.DATA, "images", "da7a", "0ther")
     ]
     assert list_causes(compare(lambda run: change_provenance(run, data_digest="da7a+maps"))) == [
-        (Reason.DATA, "label map", "", "+maps")
+        (Reason.DATA, "label map", None, "maps")
     ]
 
 
