@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.cell import Cell
+from harness.commands.verify import verify
 from harness.record import RunStatus
 from harness.tracking.record_files import read_runs
 
@@ -34,3 +35,10 @@ def test_committed_runs_have_cells_predictions_and_a_trace(path: Path) -> None:
         right = (run.per_image["predictions"] == run.per_image["labels"]).mean()
         assert 100 * right == pytest.approx(run.record.metrics["test/top1"])
     assert sum(file.stat().st_size for file in (path, path.with_suffix(".npz"))) < 1_000_000
+
+
+@pytest.mark.slow
+def test_every_number_of_committed_tables_follows_from_their_runs() -> None:
+    found = list(verify([RESULTS], RESULTS))
+    assert len(found) == len(FILES)
+    assert [line for each in found for line in each.differences] == []

@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from harness.cli import (
+    checklist,
     completion,
     data,
     describe,
+    diff,
     doctor,
     evaluate,
     export,
@@ -48,6 +50,8 @@ VERBS: dict[str, Verb] = {
     "show": show,
     "records": records,
     "verify": verify,
+    "diff": diff,
+    "checklist": checklist,
     "ui": ui,
     "export": export,
     "data": data,

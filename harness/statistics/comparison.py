@@ -76,8 +76,8 @@ def compare_contrasts(scores: Scores, contrasts: Sequence[Contrast], family: Fam
         family: `DUNNETT` where one row is part of every contrast.
 
     Returns:
-        A comparison for each contrast; None where no block is in all of its rows. One pair of runs, and scores without
-        any noise, have a difference alone.
+        A comparison for each contrast, in numbers of eight digits: further ones depend on the processor. None where no
+        block is in all of its rows. One pair of runs, and scores without any noise, have a difference alone.
     """
     paired = [_compare_blocks(scores, contrast) for contrast in contrasts]
     corrected = holm([None if pair is None else pair.t_p for pair in paired])
@@ -100,15 +100,20 @@ def compare_contrasts(scores: Scores, contrasts: Sequence[Contrast], family: Fam
         has_own = not contrasts[index].keys().isdisjoint(model.outlying)
         compared[index] = replace(
             pair,
-            delta=estimate.delta,
-            low=low,
-            high=high,
-            p=p,
-            error=estimate.error,
-            df=estimate.df,
+            delta=_trim(estimate.delta),
+            low=_trim(low),
+            high=_trim(high),
+            p=_trim(p),
+            error=_trim(estimate.error),
+            df=_trim(estimate.df),
             has_own_variance=has_own,
         )
     return compared
+
+
+def _trim(value: float) -> float:
+    """To eight significant digits."""
+    return float(f"{value:.8g}")
 
 
 def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
@@ -120,7 +125,8 @@ def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
     test = compare_pairs(
         [math.fsum(weight * scores[name][block] for name, weight in contrast.items()) for block in blocks]
     )
-    return Comparison(test.n, test.mean, t_p=test.t_p, sign_flip_p=test.sign_flip_p)
+    t_p = None if test.t_p is None else _trim(test.t_p)
+    return Comparison(test.n, _trim(test.mean), t_p=t_p, sign_flip_p=test.sign_flip_p)
 
 
 def _adjust_dunnett(

@@ -58,7 +58,8 @@ class ErrorModel:
         cells = [(row, block) for row, own in scores.items() for block in own]
         self.names = tuple(scores)
         blocks = tuple(dict.fromkeys(block for _, block in cells))
-        self._values = np.array([scores[row][block] for row, block in cells])
+        values = np.array([scores[row][block] for row, block in cells])
+        self._values = values - values.mean()  # contrasts do not change, and lose fewer digits
         self._of_row = np.array([[row == name for row, _ in cells] for name in self.names], dtype=float)
         in_block = np.array([[block == other for _, block in cells] for other in blocks], dtype=float)
         self._design = np.concatenate([self._of_row, in_block]).T
@@ -66,7 +67,7 @@ class ErrorModel:
         self._inverse = np.linalg.pinv(normal, rcond=1e-10, hermitian=True) @ self._design.T
         self.df = len(cells) - int(np.linalg.matrix_rank(normal, tol=1e-10 * len(cells), hermitian=True))
         residuals = self._values - self._design @ (self._inverse @ self._values)
-        scale = max(1.0, float(np.abs(self._values).max(initial=0.0)))
+        scale = max(1.0, float(np.abs(values).max(initial=0.0)))
         if self.df == 0 or float(np.abs(residuals).max(initial=0.0)) < 1e-9 * scale:
             raise ValueError("scores without residual variation say nothing about the noise")
         self._squares = self._of_row @ residuals**2

@@ -68,12 +68,24 @@ def read_runs(path: Path) -> list[PortableRun]:
     Raises:
         StoreError: a file is missing or damaged; the message names it and the line.
     """
+    return _read_lines(path, _read_arrays(path.with_suffix(".npz")))
+
+
+def read_scores(path: Path) -> list[PortableRun]:
+    """Read the runs of a file without their arrays per test image, for which no `.npz` is needed.
+
+    Raises:
+        StoreError: the file is missing or damaged; the message names it and the line.
+    """
+    return _read_lines(path, None)
+
+
+def _read_lines(path: Path, arrays: Arrays | None) -> list[PortableRun]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # names may have other line breaks
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise StoreError(f"the record file {path} cannot be read: {reason}") from None
-    arrays = _read_arrays(path.with_suffix(".npz"))
     runs = []
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -125,7 +137,7 @@ def _to_json(value: Any) -> Any:
     return [_to_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _to_run(line: dict[str, Any], arrays: Arrays) -> PortableRun:
+def _to_run(line: dict[str, Any], arrays: Arrays | None) -> PortableRun:
     origin = line["origin"]
     curve = (EpochMetrics(each["epoch"], each["step"], _to_floats(each["metrics"])) for each in line["curve"])
     record = Record(
@@ -144,9 +156,10 @@ def _to_run(line: dict[str, Any], arrays: Arrays) -> PortableRun:
         end_time=float(line["end_time"]),
         task=line["task"],
     )
-    per_image = {name: arrays[digest] for name, digest in line["per_image"].items()}
+    digests = line["per_image"]
+    per_image = {} if arrays is None else {name: arrays[digest] for name, digest in digests.items()}
     for name, values in per_image.items():
-        if _digest(values) != line["per_image"][name]:
+        if _digest(values) != digests[name]:
             raise ValueError(f"its array {name} is not the one that was written")
     return PortableRun(
         origin=origin,
