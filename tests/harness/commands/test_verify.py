@@ -1,6 +1,7 @@
 """`harness verify` finds every change of a table, its runs or their predictions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +60,27 @@ def make_run(plan: Plan, number: int) -> PortableRun:
     )
 
 
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A table with its runs, as they are committed."""
-    monkeypatch.chdir(tmp_path)
-    experiments = tmp_path / "experiments"
-    experiments.mkdir()
-    (experiments / "pair.yaml").write_text(EXPERIMENT)
-    plan = make_plan(load_spec("pair"))
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an experiment, its table and its runs, as they are committed."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "experiments").mkdir()
+    (project / "experiments" / "pair.yaml").write_text(EXPERIMENT)
+    plan = make_plan(load_spec(project / "experiments" / "pair.yaml"))
     runs = [make_run(plan, number) for number in range(len(plan.runs))]
-    folder = tmp_path / "results"
-    write_runs(folder / "smoke" / "runs" / "pair.jsonl", runs)
-    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    write_runs(project / "results" / "smoke" / "runs" / "pair.jsonl", runs)
+    tracker = MlflowTracker(f"sqlite:///{project / 'mlflow.db'}")
     tracker.prepare("pair")
-    digests = {run.record.cell_id: ("c0de", "da7a") for run in runs}
-    write_results(plan, tracker, digests, folder)
-    return folder
+    write_results(plan, tracker, {run.record.cell_id: ("c0de", "da7a") for run in runs}, project / "results")
+    return project
+
+
+@pytest.fixture
+def results(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results of a copy of the project, which is the working directory."""
+    shutil.copytree(committed, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
 
 
 def change(path: Path, old: str, new: str) -> None:
