@@ -82,7 +82,13 @@ class ErrorModel:
 
     @cached_property
     def _row_df(self) -> Array:
-        row_df: Array = self._of_row.sum(axis=1) - 1
+        """Degrees of freedom of each row's own variance: one less than its scores where no row lacks a block.
+
+        In a block that few rows have, the block's own effect takes most of what its residuals tell.
+        """
+        residual_maker = np.eye(self._design.shape[0]) - self._design @ self._inverse
+        num_rows = len(self.names)
+        row_df: Array = np.round(self._of_row @ residual_maker.diagonal() * num_rows / (num_rows - 1), 9)
         return row_df
 
     @cached_property
