@@ -17,7 +17,7 @@ LOOKS = (3, 5, 7, 9, 12)
 LAST_ALPHA = {5: 0.044, 7: 0.039, 9: 0.037, 12: 0.0365}
 """The level of the last look by the maximal number of seeds; docs/decisions/0016-seeds-until-resolved.md derives it."""
 
-FUTILE_T = 1.7
+FUTILE_T = 1.8
 """A comparison is futile where |t| is below this times the share of the seeds."""
 
 

@@ -22,7 +22,7 @@ from harness.statistics.sequential import LAST_ALPHA
 from tests.harness.statistics.sequential_simulation import CONTRASTS, NAMES, follow, simulate_sequential
 from tests.harness.statistics.simulation import SETTINGS, to_scores
 
-TABLES = 1_000
+TABLES = 2_000
 RULE = Rule(Family.DUNNETT)
 
 
@@ -134,13 +134,16 @@ def test_decisions_are_final():
 
 
 @pytest.mark.slow
-def test_looks_keep_error_and_power_of_ten_seeds_with_fewer_runs():
-    null = simulate_sequential(SETTINGS["normal"], different=0, tables=TABLES)
-    assert null.error <= 0.055
-    assert null.saved >= 0.25
-    single = simulate_sequential(SETTINGS["normal"], different=1, tables=TABLES)
-    assert single.power >= single.fixed_power
-    assert single.saved >= 0.28
-    half = simulate_sequential(SETTINGS["normal"], different=4, tables=TABLES)
-    assert half.power >= half.fixed_power
-    assert half.saved >= 0.2
+def test_looks_keep_the_error_rate_and_save_runs_where_no_row_differs():
+    figures = simulate_sequential(SETTINGS["normal"], different=0, tables=TABLES)
+    assert figures.error <= 0.055
+    assert figures.saved >= 0.25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("different", "saved"), [(1, 0.28), (2, 0.25), (4, 0.18)])
+def test_rows_that_differ_are_found_as_often_as_with_ten_seeds_in_fewer_runs(different, saved):
+    figures = simulate_sequential(SETTINGS["normal"], different=different, tables=TABLES)
+    assert figures.error <= 0.055
+    assert figures.power >= figures.fixed_power
+    assert figures.saved >= saved
