@@ -20,6 +20,9 @@ PRIOR_DF = 8.0
 OUTLIER_ALPHA = 0.001
 """A row's variance is outlying where an F-test against the other rows rejects at this level, divided by the rows."""
 
+MIN_ROW_DF = 1e-6
+"""Of a row that shares no block: nothing tells its own variance, and it has no weight."""
+
 MIN_ROWS = 3
 """Fewer rows do not tell their variances apart."""
 
@@ -89,7 +92,7 @@ class ErrorModel:
         residual_maker = np.eye(self._design.shape[0]) - self._design @ self._inverse
         num_rows = len(self.names)
         row_df: Array = np.round(self._of_row @ residual_maker.diagonal() * num_rows / (num_rows - 1), 9)
-        return row_df
+        return np.maximum(row_df, MIN_ROW_DF)
 
     @cached_property
     def _own(self) -> Array:
