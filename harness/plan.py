@@ -54,6 +54,7 @@ class Plan:
     """All rows and, replicate-major, all runs of an experiment under its recipe.
 
     Attributes:
+        runs: all that may be trained; with `until_resolved`, open rows alone need them all.
         skipped: rows that have no runs.
         names: of all rows, those that are skipped too, in the order of the table; floors are left out.
     """
@@ -115,7 +116,15 @@ def add_rows(plan: Plan, added: Sequence[PlannedRow | SkippedRow]) -> Plan:
 
 
 def _list_runs(spec: ExperimentSpec, rows: Sequence[PlannedRow]) -> tuple[PlannedRun, ...]:
-    return tuple(PlannedRun(row, seed) for seed in range(spec.seeds) for row in rows)
+    """Where seeds are added until rows are resolved, these are the runs of rows that never are."""
+    most = spec.until_resolved or spec.seeds
+    counts = [spec.seeds if row.is_floor else most for row in rows]
+    return tuple(
+        PlannedRun(row, seed)
+        for seed in range(max(counts, default=0))
+        for row, n in zip(rows, counts, strict=True)
+        if seed < n
+    )
 
 
 def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:

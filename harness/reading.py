@@ -70,6 +70,7 @@ def load_kind(
         del experiment.root["recipe"]
     spec = experiment.validate(kind, **derived)
     _check_measures(experiment, spec)
+    _check_until(experiment, spec)
     _check_row_names(experiment, spec)
     _check_recipe_names(experiment, spec)
     return spec.with_positions(experiment.positions)
@@ -286,6 +287,13 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
     ]
     if errors:
         raise join_errors(errors)
+
+
+def _check_until(experiment: Document, spec: ExperimentSpec) -> None:
+    """Seeds until resolved are for verdicts and claims: effects of factors and searches have no levels for looks."""
+    for key in ("factors", SEARCH):
+        if spec.until_resolved is not None and key in experiment.root:
+            raise experiment.error(f"rows cannot get seeds until they are resolved in an experiment with {key}", key)
 
 
 def _check_recipe_names(experiment: Document, spec: ExperimentSpec) -> None:

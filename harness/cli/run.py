@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from harness.cli.options import (
     add_experiment,
@@ -19,7 +19,9 @@ from harness.cli.options import (
 )
 from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
 from harness.data import fetch_data
+from harness.errors import SpecError
 from harness.plan import Plan, select_rows
+from harness.spec.experiment import MaxSeeds
 
 if TYPE_CHECKING:
     from harness.execution import Event
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HELP = "train what is missing or stale, then print the table"
+MAX_SEEDS = get_args(MaxSeeds)
 EXAMPLE = "harness run experiments/table1.yaml --recipe smoke"
 
 
@@ -35,6 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_experiment(parser)
     add_results(parser)
     add_rows(parser)
+    parser.add_argument(
+        "--until",
+        choices=("resolved",),
+        help="add seeds to each row until its verdict and claims are resolved, equivalent or futile",
+    )
+    parser.add_argument(
+        "--max-seeds", type=int, choices=MAX_SEEDS, help=f"with --until: seeds at most (default: {MAX_SEEDS[-1]})"
+    )
+    parser.add_argument(
+        "--margin", metavar="X", help="with --until: differences within ±X are equivalent (default: the file's margin)"
+    )
     parser.add_argument("--workers", type=at_least_one, metavar="N", help="runs at once (default: the recipe's)")
     parser.add_argument(
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
@@ -49,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Train and print; see `to_exit_code`."""
+    options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
     rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
     from harness.engines import ENGINES
@@ -69,6 +84,18 @@ def execute(options: argparse.Namespace) -> int:
         retrain=options.retrain,
     )
     return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
+
+
+def _list_rule(options: argparse.Namespace) -> list[str]:
+    """Seeds until resolved as values of the experiment, so that the results state them and are kept apart."""
+    if options.until is None:
+        if options.max_seeds is not None or options.margin is not None:
+            raise SpecError("--max-seeds and --margin need --until resolved")
+        return []
+    if options.rows or options.seeds is not None:
+        raise SpecError("--until resolved chooses rows and seeds itself: leave out --rows and --seeds")
+    margin = [] if options.margin is None else [f"margin={options.margin}"]
+    return [f"until_resolved={options.max_seeds or MAX_SEEDS[-1]}", *margin]
 
 
 def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:

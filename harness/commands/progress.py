@@ -17,6 +17,7 @@ from harness.execution import (
     EpochEnded,
     Event,
     Forecast,
+    Looked,
     Planned,
     RehearsalEnded,
     Rehearsing,
@@ -113,6 +114,17 @@ def describe_preparation(event: Adopted | Rehearsing | RehearsalEnded | Forecast
             return []
 
 
+def describe_look(event: Looked) -> list[str]:
+    """What a look has decided, and which rows get more seeds."""
+    course, look = event.course, event.course.last
+    if look is None:
+        return []
+    stopped = [f"{name} {item.reason}" for name, item in course.rows.items() if item.look == look and not item.is_open]
+    open_rows = [name for name, seeds in course.seeds.items() if seeds > look.seeds]
+    what = f"{', '.join(open_rows)} up to {course.seeds[open_rows[0]]} seeds" if open_rows else "no row gets more seeds"
+    return ["; ".join([f"look at {look.seeds} seeds", *stopped, what])]
+
+
 class Punctuality:
     """Compares what training takes with what was forecast."""
 
@@ -178,6 +190,8 @@ class _PlainProgress:
             case Adopted() | Rehearsing() | RehearsalEnded() | Forecast():
                 self._punctuality.add(event)
                 return describe_preparation(event)
+            case Looked():
+                return describe_look(event)
             case EpochEnded():
                 name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
                 return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"]
@@ -236,7 +250,7 @@ class _LiveProgress:
         self._progress = self._bars.progress
         self._tally, self._punctuality = Tally(), Punctuality()
         self._lines: dict[tuple[str, int], TaskID] = {}
-        self._overall = TaskID(0)
+        self._overall = TaskID(-1)
 
     def __enter__(self) -> Show:
         self._progress.start()
@@ -251,10 +265,14 @@ class _LiveProgress:
         match event:
             case Planned():
                 self._bars.print(*describe_start(event))
+                if self._overall in self._progress.task_ids:  # of an earlier look
+                    self._progress.remove_task(self._overall)
                 epochs = sum(_count_epochs(run) for run in event.to_do)
                 self._overall = self._bars.add("all runs", epochs, self._count_ended())
             case Adopted() | Rehearsing() | RehearsalEnded() | Forecast():
                 self._bars.print(*describe_preparation(event))
+            case Looked():
+                self._bars.print(*describe_look(event))
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
                 self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.execution.ledger import Entry
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
+from harness.table.looks import Course
 from harness.table.results import Results
 from harness.trace import Rehearsal
 from harness.tracking import LiveRun
@@ -113,6 +114,13 @@ class RunEnded:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A table whose rows get seeds until they are resolved was looked at."""
+
+    course: Course
+
+
+@dataclass(frozen=True)
 class TableWritten:
     """At the end: the table of all that the store has of this plan."""
 
@@ -130,5 +138,6 @@ Event = (
     | RunStarted
     | EpochEnded
     | RunEnded
+    | Looked
     | TableWritten
 )

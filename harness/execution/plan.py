@@ -13,7 +13,7 @@ from harness.data import describe_data
 from harness.engines.engine import Engine
 from harness.errors import DataError, SpecError, StoreError
 from harness.execution.adoption import adopt_runs
-from harness.execution.events import Adopted, Event, Planned, Rehearsed, Rehearsing, TableWritten
+from harness.execution.events import Adopted, Event, Looked, Planned, Rehearsed, Rehearsing, TableWritten
 from harness.execution.invocation import Invocation
 from harness.execution.ledger import (
     Entry,
@@ -39,11 +39,13 @@ from harness.provenance import collect
 from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
+from harness.table.looks import Course, follow_looks
 from harness.table.results import make_results
+from harness.table.selection import select_replicates
 from harness.tasks import find_measure
 from harness.trace import is_short
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
-from harness.tracking import Tracker
+from harness.tracking import LiveRun, Tracker
 
 PRELOAD = (
     "harness.execution.rehearse",
@@ -90,12 +92,14 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
-        SpecError: weights that a row starts from do not fit it, or a row differs from the baseline in more than it
-            states.
+        SpecError: weights that a row starts from do not fit it, a row differs from the baseline in more than it
+            states, or `rows` are selected of a table whose rows get seeds until they are resolved.
         WeightsError: a file of such weights cannot be read.
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
+    if spec.until_resolved is not None and options.rows:
+        raise SpecError("seeds until resolved are a rule for all rows of a table: leave out the selection of rows")
     digests = _find_checked_digests(plan, data_dir)
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
@@ -113,15 +117,16 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     with closing(Invocation(setup, options.command, rehearser)) as invocation:
         if not options.keep_stale:
             entries = yield from _decide(rehearser, chosen, entries)
-        to_do = _select_to_do(entries, options)
-        yield Planned(entries, to_do, len(closed), elsewhere)
-        invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
-        yield from _rehearse(rehearser, plan, [run for run in to_do if not is_short(run.row.cell)])
-        failed = list_failed(to_do, rehearser.known)
-        able = [run for run in to_do if run not in failed]
-        yield from forecast(able, rehearser.known, entries, workers=engine.workers)
-        yield from invocation.refuse(failed)
-        yield from invocation.train(able)
+        yield from _train(plan, entries, invocation, options, found=(len(closed), elsewhere))
+        while spec.until_resolved is not None:
+            trained = read_ledger(chosen, tracker, digests)
+            course, before = (_follow(plan, each, setup, options) for each in (trained, entries))
+            if course.last is not None:
+                yield Looked(course)
+            if course.seeds == before.seeds:
+                break
+            entries = trained
+            yield from _train(plan, entries, invocation, options)
         try:
             check_confounds(plan, rehearser.known)
             written = write_results(plan, tracker, digests, options.results)
@@ -130,6 +135,40 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
             raise
         invocation.finish(written.files, to_description(written.results))
         yield written
+
+
+def _train(
+    plan: Plan,
+    entries: tuple[Entry, ...],
+    invocation: Invocation,
+    options: RunOptions,
+    *,
+    found: tuple[int, tuple[LiveRun, ...]] = (0, ()),
+) -> Generator[Event, None, None]:
+    """Train what is to do of a plan; where rows get seeds until they are resolved, what the next look needs.
+
+    `found` are the runs that were closed, and those that other processes have open.
+    """
+    rehearser, setup = invocation.rehearser, invocation.setup
+    if plan.spec.until_resolved is not None:
+        course = _follow(plan, entries, setup, options)
+        entries = tuple(entry for entry in entries if course.needs(entry.run))
+    to_do = _select_to_do(entries, options)
+    yield Planned(entries, to_do, *found)
+    invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
+    yield from _rehearse(rehearser, plan, [run for run in to_do if not is_short(run.row.cell)])
+    failed = list_failed(to_do, rehearser.known)
+    able = [run for run in to_do if run not in failed]
+    yield from forecast(able, rehearser.known, entries, workers=setup.engine.workers)
+    yield from invocation.refuse(failed)
+    yield from invocation.train(able)
+
+
+def _follow(plan: Plan, entries: Iterable[Entry], setup: Setup, options: RunOptions) -> Course:
+    """The looks that the results which stand allow."""
+    standing = [entry.record for entry in entries if entry.record is not None and not _is_to_do(entry, options)]
+    rehearsals = find_rehearsals(standing, setup.digests, setup.tracker)
+    return follow_looks(plan, select_replicates(plan, attest(standing, setup.digests, rehearsals), setup.digests))
 
 
 def rehearse_plan(

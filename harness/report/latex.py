@@ -75,17 +75,27 @@ def _to_caption(results: Results) -> str:
     """Title, recipe, and a sentence on replicates, interval and test."""
     frame, spec = results.frame, results.plan.spec
     parts = [f"{spec.title}, recipe {name_recipe(spec)}."]
-    counted = f"n = {spec.seeds}" if is_complete(frame) else f"n of {spec.seeds}"
+    course, counted = results.course, f"n = {spec.seeds}" if is_complete(frame) else f"n of {spec.seeds}"
+    if course is not None:
+        counted = f"n = {course.looks[0].seeds} to {course.looks[-1].seeds}"
     told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
     tests = int(frame["p"].notna().sum())
     if "delta" in spec.columns and tests:
         told.append(
             f"Δ is the difference to {spec.baseline} over equal seeds with its simultaneous 95 % interval; bold "
             f"verdicts are proven at 5 % by Dunnett's step-down test over {count_noun(tests, 'comparison')}"
+            f"{_to_rule(results)}"
         )
     elif "delta" in spec.columns:
         told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
     return escape_latex(" ".join([*parts, f"{'; '.join(told)}."]))
+
+
+def _to_rule(results: Results) -> str:
+    """How many looks share the error rate."""
+    if results.course is None:
+        return ""
+    return f" and {count_noun(len(results.course.looks), 'look')}, seeds being added until a row is resolved"
 
 
 def _to_line(row: Row, parts: Iterable[_Part]) -> str:

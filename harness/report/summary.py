@@ -47,10 +47,17 @@ def to_summary(results: Results) -> str:
     plan = results.plan
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
-        f"{count_noun(len(rows), 'row')}, each trained with {count_noun(plan.spec.seeds, 'seed')} under the recipe "
+        f"{count_noun(len(rows), 'row')}, each trained with {_count_seeds(results)} under the recipe "
         f"{escape_code(name_recipe(plan.spec))}: {_to_budget(recipe)}.{_to_sizes(results)} "
         f"{results.measure.phrase} on {_to_test_set(recipe.data)}, measured once with the weights of the last epoch."
     )
+
+
+def _count_seeds(results: Results) -> str:
+    if results.course is None:
+        return count_noun(results.plan.spec.seeds, "seed")
+    looks = results.course.looks
+    return f"{looks[0].seeds} to {looks[-1].seeds} seeds"
 
 
 def _to_sizes(results: Results) -> str:
@@ -87,16 +94,16 @@ def to_notes(results: Results) -> Iterator[str]:
     yield from map(escape_markdown, to_training_notes(results.plan))
     if results.plan.spec.recipe.note:
         yield escape_markdown(results.plan.spec.recipe.note)
-    yield from _to_finding_notes(results.findings)
+    yield from _to_finding_notes(results.findings, has_looks=results.course is not None)
 
 
-def _to_finding_notes(findings: Findings) -> Iterator[str]:
+def _to_finding_notes(findings: Findings, *, has_looks: bool) -> Iterator[str]:
     claims, effects = findings.claims.frame, findings.effects.frame
     if not claims.empty:
-        tests = int(claims["p"].notna().sum())
+        tests, level = int(claims["p"].notna().sum()), "the level of its look" if has_looks else "5 %"
         yield (
             "**Claims** are the paper's: reproduced or contradicted where the t-test with the table's error rejects "
-            f"equality at 5 % after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, "
+            f"equality at {level} after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, "
             "otherwise unresolved. Intervals hold together with 95 % (Bonferroni)."
         )
     if not effects.empty:
@@ -119,7 +126,7 @@ def to_origin(results: Results) -> dict[str, str]:
     return {
         "experiment": f"{escape_code(spec.name)}, recipe {escape_code(spec.recipe.name)}",
         "overrides": ", ".join(map(escape_code, spec.overrides)) or "none",
-        "replicates": f"seeds {', '.join(str(seed) for seed in range(spec.seeds))}",
+        "replicates": f"seeds {', '.join(map(str, range(max(len(row.seeds) for row in results.replicates.values()))))}",
         "commit": _to_commits(frame),
         "code digest": _list_by_row(frame, "code_digest"),
         "data digest": _list_by_row(frame, "data_digest"),

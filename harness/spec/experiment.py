@@ -18,6 +18,9 @@ Stages = Annotated[
     described("a stage's number (from 1), all, last or not_last"),
 ]
 Expectation = Literal["diverged", "out_of_memory", "timed_out"]
+MaxSeeds = Literal[5, 7, 9, 12]
+"""A table whose rows get seeds until they are resolved ends at one of these: `harness.statistics.sequential`."""
+
 SCORE = "score"
 """The column of the measure that decides."""
 
@@ -125,6 +128,8 @@ class ExperimentSpec(Spec):
     """One YAML file with its recipe: one table of the paper, or of a user. `name` is the stem of the file at `path`.
 
     `seeds_under` replaces the number of seeds under some recipes: `{laptop: 7}`.
+    `until_resolved` is the maximal number of seeds of a row that gets seeds until its verdict is resolved; floors keep
+    `seeds`. None: every row has `seeds`.
     `measure` is the score that decides: differences, verdicts and claims are of it. None: the first of the task's.
     `margin` is the largest difference that does not matter, in the unit of that measure; None: its relevant gain.
     `columns` may name any measure of the task; `score` is the deciding one.
@@ -145,6 +150,7 @@ class ExperimentSpec(Spec):
     factors: FactorsSpec | None = None
     seeds: Replicates = 3
     seeds_under: dict[str, Replicates] = {}
+    until_resolved: MaxSeeds | None = None
     measure: str | None = None
     margin: PositiveFloat | None = None
     columns: Annotated[tuple[str, ...], OneOrMore] = ("params", "macs", "throughput", SCORE, "delta")

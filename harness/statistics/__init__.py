@@ -7,22 +7,28 @@ from harness.statistics.factorial import Effect, estimate_effects
 from harness.statistics.multiplicity import Dunnett, holm
 from harness.statistics.pairs import MAX_EXACT_SEEDS, PairedTest, Summary, compare_pairs, summarize
 from harness.statistics.power import MAX_SEEDS, Outlook, find_outlook
+from harness.statistics.sequential import LOOKS, Decision, Look, Reason, Rule, decide_look, plan_looks
 from harness.statistics.verdict import ALPHA, ClaimVerdict, Verdict, decide, judge_claim
 
 __all__ = [
     "ALPHA",
+    "LOOKS",
     "MAX_EXACT_SEEDS",
     "MAX_SEEDS",
     "ClaimVerdict",
     "Comparison",
     "Contrast",
+    "Decision",
     "Dunnett",
     "Effect",
     "ErrorModel",
     "Estimate",
     "Family",
+    "Look",
     "Outlook",
     "PairedTest",
+    "Reason",
+    "Rule",
     "Summary",
     "Verdict",
     "average_curves",
@@ -30,10 +36,12 @@ __all__ = [
     "compare_contrasts",
     "compare_pairs",
     "decide",
+    "decide_look",
     "estimate_effects",
     "find_outlook",
     "holm",
     "is_under_trained",
     "judge_claim",
+    "plan_looks",
     "summarize",
 ]

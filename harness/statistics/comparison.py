@@ -18,7 +18,7 @@ Contrast = Mapping[str, float]
 
 
 class Family(Enum):
-    """How the comparisons of a table share an error rate of 5 %."""
+    """How the comparisons of a table share an error rate."""
 
     DUNNETT = "one row is part of every comparison"
     HOLM = "any comparisons"
@@ -31,7 +31,7 @@ class Comparison:
     Attributes:
         n: blocks (seeds) that every row of the contrast has.
         delta: the estimated difference; for one pair of runs, their difference.
-        low: lower end of the interval; all intervals of a family hold together with 95 %.
+        low: lower end of the interval; all intervals of a family hold together with 1 - alpha.
         high: its upper end.
         p: two-sided p-value, adjusted for the family.
         error: standard error of the difference.
@@ -60,27 +60,31 @@ class Comparison:
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
-def compare(scores: Scores, baseline: str) -> dict[str, Comparison | None]:
+def compare(scores: Scores, baseline: str, alpha: float = ALPHA) -> dict[str, Comparison | None]:
     """Every other row less the baseline; None where no block is in both."""
     others = [name for name in scores if name != baseline]
-    compared = compare_contrasts(scores, [{name: 1.0, baseline: -1.0} for name in others], Family.DUNNETT)
+    compared = compare_contrasts(scores, [{name: 1.0, baseline: -1.0} for name in others], Family.DUNNETT, alpha)
     return dict(zip(others, compared, strict=True))
 
 
-def compare_contrasts(scores: Scores, contrasts: Sequence[Contrast], family: Family) -> list[Comparison | None]:
+def compare_contrasts(
+    scores: Scores, contrasts: Sequence[Contrast], family: Family, alpha: float = ALPHA, others: int = 0
+) -> list[Comparison | None]:
     """Estimate contrasts of rows under one error model, and adjust them for each other.
 
     Args:
         scores: of all rows whose noise is alike, also of those in no contrast.
         contrasts: a comparison each.
         family: `DUNNETT` where one row is part of every contrast.
+        alpha: the error rate of the family; its intervals hold together with 1 - alpha.
+        others: further comparisons of the family that prove nothing.
 
     Returns:
         A comparison for each contrast, in numbers of eight digits: further ones depend on the processor. None where no
         block is in all of its rows. One pair of runs, and scores without any noise, have a difference alone.
     """
     paired = [_compare_blocks(scores, contrast) for contrast in contrasts]
-    corrected = holm([None if pair is None else pair.t_p for pair in paired])
+    corrected = holm([None if pair is None else pair.t_p for pair in paired], others)
     model = ErrorModel.fit(scores)
     tested = [
         index
@@ -92,11 +96,11 @@ def compare_contrasts(scores: Scores, contrasts: Sequence[Contrast], family: Fam
         return compared
     estimates = [model.estimate(contrasts[index]) for index in tested]
     adjust = _adjust_dunnett if family is Family.DUNNETT else _adjust_holm
-    adjusted = adjust(model, [contrasts[index] for index in tested], estimates)
+    adjusted = adjust(model, [contrasts[index] for index in tested], estimates, alpha, others)
     for index, estimate, (p, half_width) in zip(tested, estimates, adjusted, strict=True):
         pair = compared[index]
         assert pair is not None
-        low, high = _clip(estimate.delta - half_width, estimate.delta + half_width, estimate.delta, p)
+        low, high = _clip(estimate.delta - half_width, estimate.delta + half_width, estimate.delta, p, alpha)
         has_own = not contrasts[index].keys().isdisjoint(model.outlying)
         compared[index] = replace(
             pair,
@@ -130,29 +134,29 @@ def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
 
 
 def _adjust_dunnett(
-    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate]
+    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate], alpha: float, others: int
 ) -> Iterable[tuple[float, float]]:
     """An adjusted p-value and half of an interval for each contrast."""
     deltas, df = [estimate.delta for estimate in estimates], [estimate.df for estimate in estimates]
-    dunnett = Dunnett.from_covariance(deltas, model.covariance(contrasts), df)
-    widths = (t * estimate.error for t, estimate in zip(dunnett.find_critical(ALPHA), estimates, strict=True))
+    dunnett = Dunnett.from_covariance(deltas, model.covariance(contrasts), df, others)
+    widths = (t * estimate.error for t, estimate in zip(dunnett.find_critical(alpha), estimates, strict=True))
     return zip(dunnett.adjust(), widths, strict=True)
 
 
 def _adjust_holm(
-    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate]
+    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate], alpha: float, others: int
 ) -> Iterable[tuple[float, float]]:
     """Likewise; the intervals are Bonferroni's."""
     del model
-    p_values = holm([2 * float(stdtr(item.df, -abs(item.delta) / item.error)) for item in estimates])
-    level = 1 - ALPHA / (2 * len(contrasts))
+    p_values = holm([2 * float(stdtr(item.df, -abs(item.delta) / item.error)) for item in estimates], others)
+    level = 1 - alpha / (2 * (len(contrasts) + others))
     widths = (float(stdtrit(estimate.df, level)) * estimate.error for estimate in estimates)
     return zip((p for p in p_values if p is not None), widths, strict=True)
 
 
-def _clip(low: float, high: float, delta: float, p: float) -> tuple[float, float]:
+def _clip(low: float, high: float, delta: float, p: float, alpha: float) -> tuple[float, float]:
     """An interval that does not contradict its p-value: where the step-down test proves a sign, it ends at zero."""
-    if p >= ALPHA:
+    if p >= alpha:
         return low, high
     return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
 

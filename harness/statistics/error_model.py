@@ -20,6 +20,9 @@ PRIOR_DF = 8.0
 OUTLIER_ALPHA = 0.001
 """A row's variance is outlying where an F-test against the other rows rejects at this level, divided by the rows."""
 
+MIN_ROW_DF = 1e-6
+"""Of a row that shares no block: nothing tells its own variance, and it has no weight."""
+
 MIN_ROWS = 3
 """Fewer rows do not tell their variances apart."""
 
@@ -83,8 +86,14 @@ class ErrorModel:
 
     @cached_property
     def _row_df(self) -> Array:
-        row_df: Array = self._of_row.sum(axis=1) - 1
-        return row_df
+        """Degrees of freedom of each row's own variance: one less than its scores where no row lacks a block.
+
+        In a block that few rows have, the block's own effect takes most of what its residuals tell.
+        """
+        residual_maker = np.eye(self._design.shape[0]) - self._design @ self._inverse
+        num_rows = len(self.names)
+        row_df: Array = np.round(self._of_row @ residual_maker.diagonal() * num_rows / (num_rows - 1), 9)
+        return np.maximum(row_df, MIN_ROW_DF)
 
     @cached_property
     def _own(self) -> Array:

@@ -14,19 +14,25 @@ Array = NDArray[np.float64]
 NUM_NODES = 24
 """Nodes of Gauss quadrature over each of two variables: probabilities are right to 1e-4, see the tests."""
 
+BALANCED = 0.5
+"""The correlation of two estimates where all rows have all seeds and the same variance."""
+
 MAX_CORRELATION = 0.95
 
 NUM_STEPS = 6
 """Of the secant method between the critical values of one statistic and of Bonferroni's correction."""
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values, in the given order; None is no test and stays None."""
+def holm(p_values: Sequence[float | None], others: int = 0) -> list[float | None]:
+    """Holm's adjusted p-values, in the given order; None is no test and stays None.
+
+    `others` is the number of further tests of the family that reject nothing.
+    """
     tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
     for rank, (p, index) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        largest = max(largest, min(1.0, p * (len(tested) + others - rank)))
         adjusted[index] = largest
     return adjusted
 
@@ -42,25 +48,29 @@ class Dunnett:
         t: each estimate over its standard error.
         df: degrees of freedom of each standard error.
         correlation: of two estimates, between 0 and 1.
+        others: further estimates of the family that reject nothing.
     """
 
     t: tuple[float, ...]
     df: tuple[float, ...]
     correlation: float
+    others: int = 0
 
     @classmethod
-    def from_covariance(cls, deltas: Sequence[float], covariance: Array, df: Sequence[float]) -> "Dunnett":
+    def from_covariance(
+        cls, deltas: Sequence[float], covariance: Array, df: Sequence[float], others: int = 0
+    ) -> "Dunnett":
         """From the estimates and their covariance matrix."""
         errors, m = np.sqrt(covariance.diagonal()), len(deltas)
         correlations = covariance / np.outer(errors, errors)
-        mean = float((correlations.sum() - m) / (m * (m - 1))) if m > 1 else 0.0
-        return cls(tuple((np.array(deltas) / errors).tolist()), tuple(df), min(max(mean, 0.0), MAX_CORRELATION))
+        mean = float((correlations.sum() - m) / (m * (m - 1))) if m > 1 else BALANCED
+        return cls(tuple((np.array(deltas) / errors).tolist()), tuple(df), min(max(mean, 0.0), MAX_CORRELATION), others)
 
     def adjust(self) -> list[float]:
         """Adjusted two-sided p-values of the step-down test."""
         t, df = np.abs(np.array(self.t)), np.array(self.df)
         order = np.argsort(stdtr(df, -t), kind="stable")
-        remaining = np.arange(len(t), 0, -1)
+        remaining = np.arange(len(t), 0, -1) + self.others
         exceeds = 1 - _integrate(t[order], _find_scales(df[order]), remaining, self.correlation)
         adjusted = np.empty_like(t)
         adjusted[order] = np.minimum(np.maximum.accumulate(exceeds), 1.0)
@@ -68,7 +78,7 @@ class Dunnett:
 
     def find_critical(self, alpha: float) -> list[float]:
         """What each |t| has to exceed, so that with probability 1 - alpha none does by chance."""
-        return list(map(float, find_critical(alpha, len(self.t), self.correlation, np.array(self.df))))
+        return list(map(float, find_critical(alpha, len(self.t) + self.others, self.correlation, np.array(self.df))))
 
 
 def find_critical(alpha: float, m: int, correlation: float, df: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from harness.measure import Measure
-from harness.statistics import ALPHA, Comparison, Verdict, compare, decide
+from harness.statistics import ALPHA, Comparison, Decision, Verdict, compare, decide
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.format import show_in_math, show_number
 from harness.table.selection import Runs, is_comparable
@@ -15,17 +15,24 @@ from harness.table.selection import Runs, is_comparable
 
 @dataclass(frozen=True)
 class Judged:
-    """A comparison with its verdict; `comparison` is None where nothing is paired."""
+    """A comparison with its verdict.
+
+    Attributes:
+        comparison: None where nothing is paired.
+        verdict: empty where there is none.
+        alpha: the error rate of the table at the look that the comparison is of.
+    """
 
     comparison: Comparison | None = None
     verdict: str = ""
+    alpha: float = ALPHA
 
     @property
     def is_disputed(self) -> bool:
         """Whether Holm's correction of the paired t-test would have decided otherwise."""
         if self.comparison is None or self.comparison.p is None or self.comparison.holm_p is None:
             return False
-        return (self.comparison.p < ALPHA) != (self.comparison.holm_p < ALPHA)
+        return (self.comparison.p < self.alpha) != (self.comparison.holm_p < self.alpha)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,13 @@ def judge(
         else:
             judged.append(Judged(comparison, Verdict.UNRESOLVED if is_thinned else to_verdict(comparison)))
     return judged
+
+
+def take_over(decision: Decision | None) -> Judged:
+    """The verdict of a look; none before the first."""
+    if decision is None or decision.comparison is None:
+        return Judged()
+    return Judged(decision.comparison, decision.reason.verdict, decision.look.alpha)
 
 
 def judge_gains(

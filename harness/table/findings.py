@@ -23,8 +23,9 @@ from harness.statistics import (
     judge_claim,
 )
 from harness.table.column import Column, Grid, Kind, Place, make_frame, make_lines, select_shown, to_rows
-from harness.table.comparison import Compared, judge, make_comparison_columns
+from harness.table.comparison import Compared, judge, make_comparison_columns, take_over
 from harness.table.format import join
+from harness.table.looks import Course
 from harness.table.selection import Replicates, is_comparable, is_thinned
 from harness.tasks import find_measure
 from paradigms.config import TERMS
@@ -71,9 +72,12 @@ class Findings:
         return tuple(table for table in (self.claims, self.effects) if not table.frame.empty)
 
 
-def make_findings(plan: Plan, rows: Mapping[str, Replicates]) -> Findings:
-    """Judge claims and estimate effects over the replicates that stand in the table, by the names of their rows."""
-    claims = _make_claims(plan, rows)
+def make_findings(plan: Plan, rows: Mapping[str, Replicates], course: Course | None = None) -> Findings:
+    """Judge claims and estimate effects over the replicates that stand in the table, by the names of their rows.
+
+    Where rows get seeds until they are resolved, the verdicts on claims are those of the looks of the `course`.
+    """
+    claims = _make_claims(plan, _judge_claims(plan, rows) if course is None else _take_over_claims(plan, course))
     if plan.spec.factors is None or plan.spec.baseline not in rows:
         return Findings(claims, _make_effects(plan, []))
     combined = list_combinations(plan.spec.factors)
@@ -84,14 +88,14 @@ def make_findings(plan: Plan, rows: Mapping[str, Replicates]) -> Findings:
     return Findings(claims, effects, tuple(name for name in combined if name not in kept))
 
 
-def _make_claims(plan: Plan, rows: Mapping[str, Replicates]) -> Finding:
+def _make_claims(plan: Plan, claims: list[Compared]) -> Finding:
     proven = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED)
     columns: tuple[Column[Compared], ...] = (
         Column("claim", lambda claim: claim.name, title="claim", place=Place.RESULT),
         Column("source", lambda claim: claim.about, title="source", place=Place.SOURCE, on_terminal=False),
         *_count_pairs(make_comparison_columns(find_measure(plan.spec), proven=proven)).values(),
     )
-    return Finding("Claims", "claims", columns, make_frame(columns, _judge_claims(plan, rows)))
+    return Finding("Claims", "claims", columns, make_frame(columns, claims))
 
 
 def _make_effects(plan: Plan, effects: list[Compared]) -> Finding:
@@ -134,6 +138,18 @@ def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
         Compared(" better than ".join(claim.better), claim.source, verdict)
         for claim, verdict in zip(claims, judged, strict=True)
     ]
+
+
+def _take_over_claims(plan: Plan, course: Course) -> list[Compared]:
+    sign = find_measure(plan.spec).sign
+    compared = []
+    for number, claim in enumerate(plan.spec.claims):
+        judged = take_over(course.claims.get(number))
+        if judged.comparison is not None:
+            gain, proven = sign * judged.comparison.delta, course.claims[number].reason.is_proof
+            judged = replace(judged, verdict=judge_claim(gain, judged.comparison.p if proven else None, judged.alpha))
+        compared.append(Compared(" better than ".join(claim.better), claim.source, judged))
+    return compared
 
 
 def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[str, Replicates]:

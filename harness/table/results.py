@@ -14,9 +14,10 @@ from harness.statistics import Comparison, Outlook, Verdict, find_outlook
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
-from harness.table.comparison import compare_rows, judge_gains
+from harness.table.comparison import Judged, compare_rows, judge_gains, take_over
 from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks, list_test_marks
 from harness.table.findings import Findings, make_findings
+from harness.table.looks import Course, follow_looks
 from harness.table.selection import Replicates, Runs, is_thinned, select_replicates
 from harness.tasks import find_margin, find_measure, list_measures
 
@@ -35,7 +36,9 @@ class Results:
         frame: one row per row of the experiment, floors last; its cells have the types of the columns.
         findings: claims and effects.
         replicates: the records that stand in each planned row, by its name.
-        outlook: what the seeds of the table are worth; None where nothing has been tested.
+        outlook: what the seeds of the table are worth; None where nothing has been tested, or where the number of
+            seeds depends on what was found.
+        course: the looks at a table whose rows get seeds until they are resolved; None: all have the same seeds.
     """
 
     plan: Plan
@@ -44,6 +47,7 @@ class Results:
     findings: Findings
     replicates: Mapping[str, Replicates]
     outlook: Outlook | None
+    course: Course | None = None
 
     @property
     def measure(self) -> Measure:
@@ -97,21 +101,32 @@ def make_results(
         sizes: what a row without any run has for parameters and multiply-adds.
     """
     rows = select_replicates(plan, records, current or {})
+    course = None if plan.spec.until_resolved is None else follow_looks(plan, rows)
+    if course is not None:
+        rows = [course.limit(row) for row in rows]
     columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
     by_name = {row.row.name: row for row in rows}
-    entries = _list_entries(plan, rows, by_name.get(plan.spec.baseline), sizes or {})
+    judged = _judge(plan, rows) if course is None else [take_over(course.rows.get(row.row.name)) for row in rows]
+    entries = _list_entries(plan, rows, judged, by_name.get(plan.spec.baseline), sizes or {})
     frame = make_frame(columns, entries)
-    outlook = _find_outlook(plan, by_name, frame)
-    return Results(plan, columns, frame, make_findings(plan, by_name), by_name, outlook)
+    outlook = _find_outlook(plan, by_name, frame) if course is None else None
+    return Results(plan, columns, frame, make_findings(plan, by_name, course), by_name, outlook, course)
 
 
-def _list_entries(plan: Plan, rows: list[Replicates], baseline: Replicates | None, sizes: Sizes) -> list[Entry]:
+def _judge(plan: Plan, rows: list[Replicates]) -> list[Judged]:
+    """The verdict on each row, by all its seeds."""
+    spec, baseline = plan.spec, next((row for row in rows if row.row.name == plan.spec.baseline), None)
+    thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
+    compared = _compare(rows, spec.baseline)
+    return judge_gains(find_measure(spec), [compared.get(row.row.name) for row in rows], thinned, find_margin(spec))
+
+
+def _list_entries(
+    plan: Plan, rows: list[Replicates], judged: list[Judged], baseline: Replicates | None, sizes: Sizes
+) -> list[Entry]:
     """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
-    thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
-    compared = _compare(rows, spec.baseline)
-    judged = judge_gains(measure, [compared.get(row.row.name) for row in rows], thinned, find_margin(spec))
     planned = [
         Entry(
             row.row.name,

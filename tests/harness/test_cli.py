@@ -112,10 +112,27 @@ def test_a_mistake_in_a_file_is_one_message_with_its_place(
         (["run", "two.yaml", "--recipe", "imagenet"], ["--data DIR"]),
         (["run", "two.yaml", "--tracking-uri", "./mlruns"], ["./mlruns", "sqlite:///"]),
         (["plan", "two.yaml", "--set", "data.name=fashion_mnits"], ["data.name", "did you mean 'fashion_mnist'"]),
+        (["run", "two.yaml", "--until", "resolved", "--seeds", "4"], ["--until", "leave out --rows and --seeds"]),
+        (["run", "two.yaml", "--until", "resolved", "--rows", "Net1"], ["--until", "leave out --rows and --seeds"]),
+        (["run", "two.yaml", "--max-seeds", "5"], ["need --until resolved"]),
+        (["run", "two.yaml", "--until", "resolved", "--margin", "few"], ["--set margin=few"]),
         (["table", "two.yaml"], ["no run of two under recipe smoke"]),
         (["data", "two.yaml", "--recipe", "imagenet"], ["--data DIR"]),
     ],
-    ids=["file", "set key", "set value", "no data", "store", "dataset", "empty store", "data"],
+    ids=[
+        "file",
+        "set key",
+        "set value",
+        "no data",
+        "store",
+        "dataset",
+        "until and seeds",
+        "until and rows",
+        "no until",
+        "margin",
+        "empty store",
+        "data",
+    ],
 )
 @pytest.mark.usefixtures("experiment")
 def test_a_mistake_in_an_option_is_one_message(

@@ -523,3 +523,9 @@ def test_a_key_of_an_earlier_version_names_the_one_of_today(experiment: Path) ->
     assert re.fullmatch(
         r".*tiny.yaml:\d+: training.amp: this key is now precision; `amp: true` was .*", message_of(experiment)
     )
+
+
+def test_effects_of_factors_have_no_levels_for_seeds_until_resolved() -> None:
+    with pytest.raises(SpecError, match="until they are resolved in an experiment with factors"):
+        load_spec("eq4_factorial", overrides=["until_resolved=12"])
+    assert load_spec("table1", overrides=["until_resolved=12"]).until_resolved == 12

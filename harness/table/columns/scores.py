@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from harness.measure import Measure
+from harness.spec import ExperimentSpec
 from harness.spec.experiment import SCORE
-from harness.statistics import MAX_EXACT_SEEDS, MAX_SEEDS, Outlook, summarize
+from harness.statistics import MAX_EXACT_SEEDS, MAX_SEEDS, Decision, Outlook, summarize
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.entry import Entry
 from harness.table.format import show_in_math, show_number
+from harness.table.looks import Course
 from harness.tasks import find_margin
 from harness.text import count_noun, escape_code, escape_markdown
 
@@ -107,6 +109,9 @@ def explain_delta(results: Results) -> Iterator[str]:
     )
     margin = find_margin(spec)
     equivalent = f", equivalent where its interval lies within ±{margin:g}" if margin else ""
+    if results.course is not None:
+        yield from _explain_looks(results.course, spec, equivalent)
+        return
     yield (
         f"**verdict**: better or worse where Dunnett's step-down test over the {count_noun(tests, 'comparison')} of "
         f"this table rejects equality at 5 %{equivalent}, otherwise unresolved."
@@ -114,6 +119,33 @@ def explain_delta(results: Results) -> Iterator[str]:
     )
     if results.outlook is not None:
         yield from _explain_outlook(results.outlook, measure=results.measure)
+
+
+def _explain_looks(course: Course, spec: ExperimentSpec, equivalent: str) -> Iterator[str]:
+    """The rule by which rows got their seeds, and where each one stopped."""
+    levels = ", ".join(f"{100 * look.alpha:.2g} %" for look in course.looks)
+    bounds = ", ".join(f"{look.futile_t:.2g}" for look in course.looks if not look.is_last)
+    seeds = ", ".join(str(look.seeds) for look in course.looks)
+    yield (
+        f"**Seeds until resolved**: the table is looked at after {seeds} seeds, at the levels {levels}, which keep the "
+        "probability of any wrong verdict at 5 % over all looks (docs/decisions/0016-seeds-until-resolved.md). "
+        f"**Δ** is the row less {escape_markdown(spec.baseline)} over equal seeds; intervals hold together with 95 %, "
+        "over all rows and looks. "
+        f"**verdict**: better or worse where Dunnett's step-down test of a look rejects equality{equivalent}. A row "
+        f"stops there, or as futile where |t| is below {bounds}, and no claim on it is open. Δ, interval and verdict "
+        "are those of the look at which the row stopped; the difference of an early stop is overestimated on average."
+    )
+    yield f"Rows: {_list_stops(course.rows)}."
+    claims = {" better than ".join(spec.claims[number].better): item for number, item in course.claims.items()}
+    if claims:
+        yield f"Claims: {_list_stops(claims)}."
+
+
+def _list_stops(decisions: Mapping[str, Decision]) -> str:
+    """`Net1: better after 5 seeds`."""
+    return "; ".join(
+        f"{escape_markdown(name)}: {item.reason} after {item.look.seeds} seeds" for name, item in decisions.items()
+    )
 
 
 def _to_sign_flip_note(pairs: int) -> str:

@@ -50,8 +50,12 @@ class PlayedEngine:
     workers = 1
     threads = 1
 
-    def __init__(self, script: Script = lambda _run: "ok") -> None:
-        self.script = script
+    def __init__(
+        self,
+        script: Script = lambda _run: "ok",
+        score: Callable[[PlannedRun], float] = lambda run: 50.0 + run.seed,
+    ) -> None:
+        self.script, self.score = script, score
         self.played: list[tuple[str, int]] = []
         self.rest: list[EngineEvent] = []
 
@@ -96,7 +100,7 @@ class PlayedEngine:
             case "hangs":
                 pytest.fail("the events of a hanging run are not read further")
             case _:
-                open_run.add(Measured({"test/top1": 50.0 + run.seed}))
+                open_run.add(Measured({"test/top1": self.score(run)}))
                 record = open_run.to_record(RunStatus(fate), step=17 if fate == "diverged" else None)
                 context.tracker.finish_run(run_id, record)
                 yield Returned(name, record, "")

@@ -37,6 +37,26 @@ def test_residuals_are_those_of_a_two_way_analysis_of_variance():
     assert list(model.variances.values()) == pytest.approx(list(expected))
 
 
+def test_seeds_that_two_rows_alone_have_tell_less_of_their_variance():
+    scores = make_scores(8, 12)
+    full = ErrorModel(scores).estimate({"row 1": 1, "row 0": -1}).df
+    stopped = {row: own if row in ("row 0", "row 1") else {s: own[s] for s in range(3)} for row, own in scores.items()}
+    model = ErrorModel(stopped)
+    assert model.df == 7 * 2 + 9
+    assert model.estimate({"row 1": 1, "row 0": -1}).df < min(full, model.df)
+
+
+def test_a_row_that_shares_no_seed_hardly_changes_the_comparisons_of_others():
+    scores = make_scores(4, 6)
+    alone = {**scores, "row 3": {"other": 80.0, "another": 95.0}}
+    del scores["row 3"]
+    first, second = (compare(each, "row 0")["row 1"] for each in (scores, alone))
+    assert second.delta == pytest.approx(first.delta)
+    assert (second.error, second.df, *second.interval) == pytest.approx(
+        (first.error, first.df, *first.interval), rel=0.2
+    )
+
+
 def test_effects_of_seeds_do_not_count_as_noise():
     scores = make_scores(4, 5)
     moved = {row: {seed: score + 100 * seed for seed, score in own.items()} for row, own in scores.items()}

@@ -65,3 +65,11 @@ def test_critical_values_have_the_level_that_they_state(m, correlation, df):
     inside = (stats.norm.cdf((t * s + shared) / rest) - stats.norm.cdf((shared - t * s) / rest)) ** m
     level = 1 - (3 * ((1 + x) / 2) ** 5 * s_weights) @ inside @ z_weights / math.sqrt(2 * math.pi)
     assert level == pytest.approx(0.05, abs=0.001)
+
+
+def test_further_tests_of_the_family_count_as_if_they_proved_nothing():
+    assert holm([0.01, 0.02], others=2) == holm([0.01, 0.02, 1.0, 1.0])[:2]
+    open_ones = Dunnett((3.0, 2.4), (20.0, 20.0), 0.5, others=2)
+    everything = Dunnett((3.0, 2.4, 0.0, 0.0), (20.0,) * 4, 0.5)
+    assert open_ones.adjust() == pytest.approx(everything.adjust()[:2])
+    assert open_ones.find_critical(0.03) == pytest.approx(everything.find_critical(0.03)[:2])

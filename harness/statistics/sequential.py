@@ -1,0 +1,164 @@
+"""Seeds until resolved: looks at a growing table, with levels that keep its error rate, and rules that stop a row."""
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from harness.statistics.comparison import Comparison, Contrast, Family, compare_contrasts
+from harness.statistics.error_model import Scores
+from harness.statistics.verdict import Verdict, decide
+
+Key = TypeVar("Key", bound=Hashable)
+
+LOOKS = (3, 5, 7, 9, 12)
+"""Seeds at which a table is looked at; fixed before the first run."""
+
+LAST_ALPHA = {5: 0.044, 7: 0.039, 9: 0.037, 12: 0.0365}
+"""The level of the last look by the maximal number of seeds; docs/decisions/0016-seeds-until-resolved.md derives it."""
+
+FUTILE_T = 1.8
+"""A comparison is futile where |t| is below this times the share of the seeds."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at a table.
+
+    Attributes:
+        seeds: that every open row has.
+        alpha: level of the tests and intervals of this look.
+        futile_t: a comparison with a smaller |t| stops; 0 at the last look, where all stop.
+        is_last: whether no more seeds follow.
+    """
+
+    seeds: int
+    alpha: float
+    futile_t: float
+    is_last: bool
+
+
+class Reason(StrEnum):
+    """Why a comparison gets no more seeds, or that it gets more."""
+
+    OPEN = "open"
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    FUTILE = "futile"
+    EXHAUSTED = "seeds exhausted"
+    THINNED = "runs without a measurement"
+    INCOMPARABLE = "not comparable"
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether equality is rejected."""
+        return self in (Reason.BETTER, Reason.WORSE)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the table says of a comparison that stopped for this reason."""
+        return Verdict(self.value) if self.is_proof or self == Reason.EQUIVALENT else Verdict.UNRESOLVED
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What has become of a comparison.
+
+    Attributes:
+        reason: why it stopped, if it did.
+        look: at which it stopped; of an open one, the last.
+        comparison: as that look found it; None where the runs give none.
+    """
+
+    reason: Reason
+    look: Look
+    comparison: Comparison | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it gets more seeds."""
+        return self.reason == Reason.OPEN
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a family of comparisons is judged at every look.
+
+    Attributes:
+        family: as in `compare_contrasts`.
+        sign: 1 where larger scores are better, else -1.
+        margin: the largest difference that does not matter; 0: nothing is equivalent.
+    """
+
+    family: Family
+    sign: int = 1
+    margin: float = 0.0
+
+    def find_reason(self, look: Look, comparison: Comparison | None) -> Reason:
+        """Why a comparison stops at a look, or that it stays open."""
+        if comparison is not None:
+            gain = self.sign * comparison.delta
+            verdict = decide(gain, comparison.p, comparison.interval, self.margin, look.alpha)
+            if verdict != Verdict.UNRESOLVED:
+                return Reason(verdict.value)
+        if look.is_last:
+            return Reason.EXHAUSTED
+        if comparison is None or comparison.error is None:
+            return Reason.OPEN
+        return Reason.FUTILE if abs(comparison.delta) < look.futile_t * comparison.error else Reason.OPEN
+
+
+def plan_looks(max_seeds: int) -> tuple[Look, ...]:
+    """The looks up to so many seeds.
+
+    The level of a look is proportional to the cube of its share of the seeds, so that most of the error rate is left
+    for the last one. The bound of futility is proportional to the share itself.
+
+    Raises:
+        ValueError: there is no look at this number of seeds, or it is the first.
+    """
+    if max_seeds not in LAST_ALPHA:
+        raise ValueError(f"seeds until resolved end at one of {', '.join(map(str, LAST_ALPHA))}, got {max_seeds}")
+    shares = [(seeds, seeds / max_seeds) for seeds in LOOKS if seeds <= max_seeds]
+    return tuple(
+        Look(seeds, LAST_ALPHA[max_seeds] * share**3, FUTILE_T * share if share < 1 else 0.0, share == 1)
+        for seeds, share in shares
+    )
+
+
+def decide_look(
+    look: Look,
+    scores: Scores,
+    contrasts: Mapping[Key, Contrast],
+    past: Mapping[Key, Decision],
+    rule: Rule,
+    *,
+    kept: Collection[Key] = (),
+    thinned: Collection[Key] = (),
+) -> dict[Key, Decision]:
+    """What becomes of the open comparisons at a look.
+
+    The tests of a look are those of a table with a fixed number of seeds, at the level of the look. The family is all
+    contrasts that are not proven yet, those that have stopped for another reason included: futility takes nothing off
+    the correction. The error rate therefore holds even where somebody trains a futile row further.
+
+    Args:
+        look: one of `plan_looks`.
+        scores: of all rows up to this look. A row that has stopped keeps its scores: they tell the noise.
+        contrasts: all comparisons of the family, by any key.
+        past: the decisions of earlier looks; those on comparisons that have stopped are final.
+        rule: the same at every look.
+        kept: contrasts that do not stop for futility, since their rows get more seeds in any case.
+        thinned: contrasts of which a bad outcome has taken runs away: they stop without a verdict.
+    """
+    tested = [key for key in contrasts if key not in past or past[key].is_open]
+    others = sum(not decision.is_open and not decision.reason.is_proof for decision in past.values())
+    compared = compare_contrasts(scores, [contrasts[key] for key in tested], rule.family, look.alpha, others)
+    decided = {}
+    for key, comparison in zip(tested, compared, strict=True):
+        reason = Reason.THINNED if key in thinned else rule.find_reason(look, comparison)
+        if reason == Reason.FUTILE and key in kept:
+            reason = Reason.OPEN
+        decided[key] = Decision(reason, look, comparison)
+    return decided

@@ -1,0 +1,107 @@
+"""Seeds until resolved: the looks at a table, as far as its records go, and the seeds that they leave each row."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from harness.plan import Plan, PlannedRun
+from harness.statistics import Decision, Family, Look, Reason, Rule, decide_look, plan_looks
+from harness.table.selection import Replicates, is_comparable, is_thinned
+from harness.tasks import find_margin, find_measure
+
+Key = TypeVar("Key", str, int)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a table has come whose rows get seeds until they are resolved.
+
+    Attributes:
+        looks: that are planned.
+        seeds: that each row needs up to the look that comes next, or was the last for it.
+        rows: what has become of each row but the baseline and floors, after the first look.
+        claims: likewise of each claim that can be tested, by its number.
+        last: the last look that was taken.
+    """
+
+    looks: tuple[Look, ...]
+    seeds: Mapping[str, int]
+    rows: Mapping[str, Decision]
+    claims: Mapping[int, Decision]
+    last: Look | None
+
+    def limit(self, row: Replicates) -> Replicates:
+        """The row with the seeds that count: others were trained for another table and must not change this one."""
+        records = {seed: record for seed, record in row.records.items() if seed < self.seeds[row.row.name]}
+        return replace(row, records=records, seeds=tuple(range(self.seeds[row.row.name])))
+
+    def needs(self, run: PlannedRun) -> bool:
+        """Whether the next look, or one that was taken, needs a run."""
+        return run.seed < self.seeds[run.row.name]
+
+
+def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
+    """Take look after look, as long as every open row has all runs that the look needs.
+
+    A look sees only the runs that it would have seen when they were trained one look after the other. The decisions
+    therefore do not depend on when somebody asks, nor on further runs in the store.
+    """
+    spec, all_rows = plan.spec, {row.row.name: row for row in replicates}
+    assert spec.until_resolved is not None
+    looks = plan_looks(spec.until_resolved)
+    rows = {name: row for name, row in all_rows.items() if not row.row.is_floor}
+    seeds = {name: spec.seeds if row.row.is_floor else looks[0].seeds for name, row in all_rows.items()}
+    course = Course(looks, seeds, {}, {}, None)
+    pairs = {name: (name, spec.baseline) for name in rows if name != spec.baseline and spec.baseline in rows}
+    claims = {
+        number: claim.better for number, claim in enumerate(spec.claims) if all(name in rows for name in claim.better)
+    }
+    for look in looks:
+        open_pairs = [pair for name, pair in pairs.items() if name not in course.rows or course.rows[name].is_open]
+        open_claims = [pair for key, pair in claims.items() if key not in course.claims or course.claims[key].is_open]
+        open_rows = {name for pair in (*open_pairs, *open_claims) for name in pair}
+        if not open_rows:
+            break
+        course = replace(course, seeds={**course.seeds, **dict.fromkeys(open_rows, look.seeds)})
+        seen = {name: course.limit(row) for name, row in rows.items()}
+        if not all(seen[name].is_complete for name in open_rows):
+            break
+        decided = _decide(plan, look, seen, claims, course.claims, Family.HOLM, [])
+        still_open = [pair for key, pair in claims.items() if decided[key].is_open]
+        kept = [name for name in pairs if any(name in pair for pair in still_open)]
+        course = replace(
+            course, rows=_decide(plan, look, seen, pairs, course.rows, Family.DUNNETT, kept), claims=decided, last=look
+        )
+    return course
+
+
+def _decide(
+    plan: Plan,
+    look: Look,
+    rows: Mapping[str, Replicates],
+    pairs: Mapping[Key, Sequence[str]],
+    past: Mapping[Key, Decision],
+    family: Family,
+    kept: Sequence[Key],
+) -> dict[Key, Decision]:
+    """What has become of all pairs of rows, the first less the second, after a look."""
+    comparable = {key: pair for key, pair in pairs.items() if is_comparable(*(rows[name] for name in pair))}
+    open_keys = [key for key in pairs if key not in past or past[key].is_open]
+    barred = {key: Decision(Reason.INCOMPARABLE, look, None) for key in open_keys if key not in comparable}
+    decided = decide_look(
+        look,
+        {name: rows[name].blocks for name in _list_alike(plan, rows, family)},
+        {key: {first: 1.0, second: -1.0} for key, (first, second) in comparable.items()},
+        past,
+        Rule(family, find_measure(plan.spec).sign, find_margin(plan.spec)),
+        kept=kept,
+        thinned=[key for key, pair in comparable.items() if is_thinned(*(rows[name] for name in pair))],
+    )
+    return {**past, **barred, **decided}
+
+
+def _list_alike(plan: Plan, rows: Mapping[str, Replicates], family: Family) -> list[str]:
+    """Rows whose runs tell the noise; against the baseline those alone that are comparable with it."""
+    if family is Family.HOLM or plan.spec.baseline not in rows:
+        return list(rows)
+    return [name for name in rows if is_comparable(rows[name], rows[plan.spec.baseline])]
