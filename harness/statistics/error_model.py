@@ -90,9 +90,8 @@ class ErrorModel:
 
         In a block that few rows have, the block's own effect takes most of what its residuals tell.
         """
-        residual_maker = np.eye(self._design.shape[0]) - self._design @ self._inverse
-        num_rows = len(self.names)
-        row_df: Array = np.round(self._of_row @ residual_maker.diagonal() * num_rows / (num_rows - 1), 9)
+        shares = 1 - (self._design * self._inverse.T).sum(axis=1)
+        row_df = np.round(self._of_row @ shares * len(self.names) / (len(self.names) - 1), 9)
         return np.maximum(row_df, MIN_ROW_DF)
 
     @cached_property
