@@ -91,7 +91,7 @@ class ErrorModel:
         In a block that few rows have, the block's own effect takes most of what its residuals tell.
         """
         shares = 1 - (self._design * self._inverse.T).sum(axis=1)
-        row_df = np.round(self._of_row @ shares * len(self.names) / (len(self.names) - 1), 9)
+        row_df: Array = np.round(self._of_row @ shares * len(self.names) / (len(self.names) - 1), 9)
         return np.maximum(row_df, MIN_ROW_DF)
 
     @cached_property
