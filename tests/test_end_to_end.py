@@ -334,6 +334,7 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
             continue
         small = ["--recipe", "smoke"] if "experiments/" in command and "--recipe" not in command else []
         small += ["--rows", "Swin-T"] if command.startswith("rehearse") else []
+        small += ["--max-seeds", "5", "--set", "floor_width=null"] if "--until" in command else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--seeds", "1", "--set", "floor_width=null"] if "docs/examples/" in command else []
         if "RUN" in command:
