@@ -22,7 +22,8 @@ def execute(options: argparse.Namespace) -> int:
     """Print the paragraphs alone, so that the output can be a file."""
     spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
     plan = make_plan(spec)
-    from harness.commands.checklist import FORMATS, list_paragraphs, read_results
+    from harness.commands.checklist import FORMATS, list_paragraphs
+    from harness.execution import read_results
     from harness.tracking import MlflowTracker
 
     tracker = MlflowTracker(find_store(options))

@@ -5,22 +5,15 @@ The paragraphs answer the items of the NeurIPS checklist on error bars and on co
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 
-from harness.attestation import Digests, attest
-from harness.errors import StoreError
-from harness.execution.adoption import adopt_runs
-from harness.execution.ledger import find_rehearsals
 from harness.initial import FromFile
-from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.spec import AugmentationSpec, BackboneSpec
 from harness.statistics import ALPHA
-from harness.table.results import Results, make_results
-from harness.tasks import find_margin, find_measure
+from harness.table.results import Results
+from harness.tasks import find_margin
 from harness.text import count_noun, escape_latex, escape_markdown
-from harness.tracking import Tracker
 
 Paragraphs = Mapping[str, Sequence[str]]
 """Sentences by the title of their paragraph, as plain text."""
@@ -29,22 +22,6 @@ VERSIONS = ("python", "torch", "timm")
 
 SHORT = 12
 """Characters of a commit that are shown."""
-
-
-def read_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> Results:
-    """The results of a plan from the store and the record file beside its table; writes no table.
-
-    Raises:
-        StoreError: the record file is damaged, or there is no run of this plan.
-    """
-    spec = plan.spec
-    adopt_runs(plan, tracker, results)
-    records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
-    records = attest(records, digests, find_rehearsals(records, digests, tracker))
-    made = make_results(plan, records, current=digests)
-    if not _list_records(made):
-        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; run `harness run` first")
-    return made
 
 
 def list_paragraphs(results: Results) -> Paragraphs:

@@ -13,7 +13,7 @@ from harness.table.reason import explain
 from harness.table.selection import get_images
 from harness.tasks import TASKS
 from harness.trace import PLACE, TRACE, TRACED_SEED, find_place
-from harness.tracking.record_files import PortableRun, read_scores
+from harness.tracking.record_files import PortableRun, list_record_files, read_scores
 from paradigms.facts import unknown_name
 
 Runs = Mapping[int, PortableRun]
@@ -50,10 +50,7 @@ def diff(old: Path, new: Path) -> Difference:
 
 def _find_files(folder: Path) -> dict[str, Path]:
     """The record files in a folder by the names of their tables: `laptop/table1`."""
-    files = sorted(folder.glob("**/runs/*.jsonl")) or sorted(folder.glob("*.jsonl"))
-    if not files:
-        raise StoreError(f"no record file is below {folder}; `harness records export` writes them")
-    paths = {file: file.relative_to(folder).with_suffix("") for file in files}
+    paths = {file: file.relative_to(folder).with_suffix("") for file in list_record_files(folder)}
     return {"/".join(part for part in path.parts if part != "runs"): file for file, path in paths.items()}
 
 

@@ -1,7 +1,6 @@
 """`harness verify`: makes every number of committed tables again from the runs beside them, and compares."""
 
 import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,19 +14,17 @@ from harness.files import temporary_folder
 from harness.plan import Plan, make_plan
 from harness.reading import load_spec
 from harness.report.files import name_folder
-from harness.report.latex import to_marker
+from harness.report.latex import find_markers, to_marker
 from harness.tasks import TASKS
 from harness.text import count_noun
 from harness.tracking import MlflowTracker
-from harness.tracking.record_files import PortableRun, read_runs
+from harness.tracking.record_files import PortableRun, list_record_files, read_runs
 
 MAX_SHOWN = 20
 """Differences of one table that are listed."""
 
 COMPARED = {".csv", ".md", ".tex", ".html", ".svg"}
 """Files that are text; a PNG shows what its SVG does."""
-
-MARKER = re.compile(r"^% harness: table of (?P<name>.+) in (?P<folder>\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -73,10 +70,7 @@ def verify(paths: Iterable[Path], results: Path) -> Iterator[Verification]:
         if path.suffix == ".tex":
             yield from _verify_document(path, results)
             continue
-        files = sorted(path.glob("**/runs/*.jsonl")) if path.is_dir() else [path]
-        if not files:
-            raise StoreError(f"no record file is below {path}; `harness records export` writes them")
-        for file in files:
+        for file in list_record_files(path) if path.is_dir() else [path]:
             yield _verify_table(file)
 
 
@@ -104,7 +98,7 @@ def _verify_document(path: Path, results: Path) -> Iterator[Verification]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
-    markers = list(MARKER.finditer(text))
+    markers = find_markers(text)
     if not markers:
         raise StoreError(f"{path} has no table of ours; each starts with a line `% harness: table of NAME in FOLDER`")
     for marker in markers:
@@ -115,7 +109,7 @@ def _verify_document(path: Path, results: Path) -> Iterator[Verification]:
             (made,) = (file for file in _make_files(plan, runs, scratch) if file.suffix == ".tex")
             expected = made.read_text(encoding="utf-8").splitlines()
         assert expected[0] == to_marker(plan.spec), "the folder names recipe and overrides"
-        found = text[marker.start() :].splitlines()[: len(expected)]
+        found = text[marker.start() :].lstrip().splitlines()[: len(expected)]
         differences = tuple(_compare_lines(path.name, found, expected))
         yield Verification(f"{marker['name']} in {path}", len(runs), (path,), differences)
 

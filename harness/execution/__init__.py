@@ -14,7 +14,7 @@ from harness.execution.events import (
     RunStarted,
     TableWritten,
 )
-from harness.execution.plan import PRELOAD, RunOptions, rehearse_plan, run_plan, write_results
+from harness.execution.plan import PRELOAD, RunOptions, read_results, rehearse_plan, run_plan, write_results
 
 __all__ = [
     "PRELOAD",
@@ -31,6 +31,7 @@ __all__ = [
     "RunOptions",
     "RunStarted",
     "TableWritten",
+    "read_results",
     "rehearse_plan",
     "run_plan",
     "write_results",

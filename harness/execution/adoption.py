@@ -5,7 +5,7 @@ from pathlib import Path
 from harness.plan import Plan
 from harness.report.files import find_records
 from harness.tracking import Tracker
-from harness.tracking.record_files import read_runs
+from harness.tracking.record_files import read_runs, read_scores
 
 
 def adopt_runs(plan: Plan, tracker: Tracker, results: Path) -> int:
@@ -19,5 +19,7 @@ def adopt_runs(plan: Plan, tracker: Tracker, results: Path) -> int:
     path = find_records(plan.spec, results)
     if not path.exists():
         return 0
-    runs, known = read_runs(path), tracker.list_origins(plan.spec.name)
-    return sum(tracker.import_run(run) for run in runs if run.origin not in known)
+    known = tracker.list_origins(plan.spec.name)
+    if all(run.origin in known for run in read_scores(path)):
+        return 0
+    return sum(tracker.import_run(run) for run in read_runs(path) if run.origin not in known)

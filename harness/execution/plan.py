@@ -40,7 +40,7 @@ from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
 from harness.table.looks import Course, follow_looks
-from harness.table.results import make_results
+from harness.table.results import Results, make_results
 from harness.table.selection import select_replicates
 from harness.tasks import find_measure
 from harness.trace import is_short
@@ -289,25 +289,35 @@ def check_files(data: DataSpec, data_dir: Path | None) -> None:
         raise DataError(found.state)
 
 
-def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
-    """Make the table and its figures from the store and the record file beside the tables.
+def read_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> Results:
+    """The results of a plan from the store and the record file beside its table; writes no table.
 
     `digests` are today's, empty where not known.
 
     Raises:
-        StoreError: the store has no run of this plan (an empty table must not replace one that was made elsewhere), or
-            the files cannot be written.
+        StoreError: the store has no run of this plan, or the record file is damaged.
     """
     spec = plan.spec
     adopt_runs(plan, tracker, results)
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
     records = attest(records, digests, find_rehearsals(records, digests, tracker))
-    if not records:
-        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; run `harness run` first")
+    made = make_results(plan, records, current=digests)
+    if not any(row.records for row in made.replicates.values()):
+        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
+    return made
+
+
+def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:
+    """Write the table and the figures of `read_results`.
+
+    Raises:
+        StoreError: as `read_results` (an empty table must not replace one that was made elsewhere), or the files cannot
+            be written.
+    """
+    made = read_results(plan, tracker, digests, results)
     from harness.report.write import write_report  # not before: the memory of a run's process is measured
 
-    made = make_results(plan, records, current=digests)
-    with guarded(find_folder(spec, results)):
+    with guarded(find_folder(plan.spec, results)):
         files = write_report(made, results)
     return TableWritten(made, files)
 

@@ -1,5 +1,6 @@
 """The table in LaTeX: a `table` environment for the package booktabs."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,8 +52,13 @@ def to_latex(results: Results) -> str:
 
 
 def to_marker(spec: ExperimentSpec) -> str:
-    """The comment before a table by which `harness verify` knows it in any document."""
+    """The comment before a table by which `find_markers` knows it in any document."""
     return f"% harness: table of {spec.name} in {name_folder(spec)}"
+
+
+def find_markers(text: str) -> list[re.Match[str]]:
+    """The comments of `to_marker` in a document; each match has the groups `name` and `folder`."""
+    return list(re.finditer(r"^[ \t]*% harness: table of (?P<name>.+) in (?P<folder>\S+)$", text, re.MULTILINE))
 
 
 class _Part:

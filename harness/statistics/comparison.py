@@ -1,15 +1,14 @@
 """Comparisons of rows: contrasts under one error model, with intervals and p-values that hold together."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.statistics.error_model import ErrorModel, Estimate, Scores
-from harness.statistics.multiplicity import Dunnett, find_critical, holm
+from harness.statistics.multiplicity import Dunnett, holm
 from harness.statistics.pairs import compare_pairs
 from harness.statistics.verdict import ALPHA
 
@@ -94,10 +93,16 @@ def compare_contrasts(
     compared = [None if pair is None else replace(pair, holm_p=p) for pair, p in zip(paired, corrected, strict=True)]
     if model is None or not tested:
         return compared
-    estimates = [model.estimate(contrasts[index]) for index in tested]
-    adjust = _adjust_dunnett if family is Family.DUNNETT else _adjust_holm
-    adjusted = adjust(model, [contrasts[index] for index in tested], estimates, alpha, others)
-    for index, estimate, (p, half_width) in zip(tested, estimates, adjusted, strict=True):
+    chosen = [contrasts[index] for index in tested]
+    estimates = [model.estimate(contrast) for contrast in chosen]
+    if family is Family.DUNNETT:
+        deltas, df = [item.delta for item in estimates], [item.df for item in estimates]
+        dunnett = Dunnett.from_covariance(deltas, model.covariance(chosen), df, others)
+        p_values, bounds = dunnett.adjust(), dunnett.find_critical(alpha)
+    else:
+        p_values, bounds = _adjust_holm(estimates, alpha, others)
+    for index, estimate, p, bound in zip(tested, estimates, p_values, bounds, strict=True):
+        half_width = bound * estimate.error
         pair = compared[index]
         assert pair is not None
         low, high = _clip(estimate.delta - half_width, estimate.delta + half_width, estimate.delta, p, alpha)
@@ -133,25 +138,11 @@ def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
     return Comparison(test.n, _trim(test.mean), t_p=t_p, sign_flip_p=test.sign_flip_p)
 
 
-def _adjust_dunnett(
-    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate], alpha: float, others: int
-) -> Iterable[tuple[float, float]]:
-    """An adjusted p-value and half of an interval for each contrast."""
-    deltas, df = [estimate.delta for estimate in estimates], [estimate.df for estimate in estimates]
-    dunnett = Dunnett.from_covariance(deltas, model.covariance(contrasts), df, others)
-    widths = (t * estimate.error for t, estimate in zip(dunnett.find_critical(alpha), estimates, strict=True))
-    return zip(dunnett.adjust(), widths, strict=True)
-
-
-def _adjust_holm(
-    model: ErrorModel, contrasts: Sequence[Contrast], estimates: Sequence[Estimate], alpha: float, others: int
-) -> Iterable[tuple[float, float]]:
-    """Likewise; the intervals are Bonferroni's."""
-    del model
-    p_values = holm([2 * float(stdtr(item.df, -abs(item.delta) / item.error)) for item in estimates], others)
-    level = 1 - alpha / (2 * (len(contrasts) + others))
-    widths = (float(stdtrit(estimate.df, level)) * estimate.error for estimate in estimates)
-    return zip((p for p in p_values if p is not None), widths, strict=True)
+def _adjust_holm(estimates: Sequence[Estimate], alpha: float, others: int) -> tuple[list[float], list[float]]:
+    """Holm's p-values, and Bonferroni's bound on |t| for each interval."""
+    single = [2 * float(stdtr(item.df, -abs(item.delta) / item.error)) for item in estimates]
+    level = 1 - alpha / (2 * (len(estimates) + others))
+    return [p for p in holm(single, others) if p is not None], [float(stdtrit(item.df, level)) for item in estimates]
 
 
 def _clip(low: float, high: float, delta: float, p: float, alpha: float) -> tuple[float, float]:
@@ -159,8 +150,3 @@ def _clip(low: float, high: float, delta: float, p: float, alpha: float) -> tupl
     if p >= alpha:
         return low, high
     return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
-
-
-def find_family_critical(num_comparisons: int, df: float) -> float:
-    """What |t| has to exceed in a complete table of so many rows against one baseline."""
-    return float(find_critical(ALPHA, num_comparisons, 0.5, np.array([df]))[0])

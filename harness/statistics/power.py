@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
 from scipy.special import nctdtrinc
 
-from harness.statistics.comparison import Comparison, find_family_critical
+from harness.statistics.comparison import Comparison
 from harness.statistics.error_model import Scores
-from harness.statistics.verdict import Verdict
+from harness.statistics.multiplicity import BALANCED, find_critical
+from harness.statistics.verdict import ALPHA, Verdict
 
 POWER = 0.8
 MAX_SEEDS = 1000
@@ -61,7 +63,8 @@ def find_outlook(
 
 def _find_noncentrality(num_comparisons: int, df: float) -> float:
     """A difference in standard errors that is resolved with a probability of `POWER`."""
-    return float(nctdtrinc(df, 1 - POWER, find_family_critical(num_comparisons, df)))
+    (critical,) = find_critical(ALPHA, num_comparisons, BALANCED, np.array([df]))
+    return float(nctdtrinc(df, 1 - POWER, critical))
 
 
 def _count_seeds(item: Comparison, num_comparisons: int, margin: float) -> int | None:

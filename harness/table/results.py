@@ -10,7 +10,7 @@ from harness.attestation import Digests
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record
-from harness.statistics import Comparison, Outlook, Verdict, find_outlook
+from harness.statistics import Outlook, Verdict, find_outlook
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
@@ -109,7 +109,7 @@ def make_results(
     judged = _judge(plan, rows) if course is None else [take_over(course.rows.get(row.row.name)) for row in rows]
     entries = _list_entries(plan, rows, judged, by_name.get(plan.spec.baseline), sizes or {})
     frame = make_frame(columns, entries)
-    outlook = _find_outlook(plan, by_name, frame) if course is None else None
+    outlook = _find_outlook(plan, rows, judged) if course is None else None
     return Results(plan, columns, frame, make_findings(plan, by_name, course), by_name, outlook, course)
 
 
@@ -117,7 +117,8 @@ def _judge(plan: Plan, rows: list[Replicates]) -> list[Judged]:
     """The verdict on each row, by all its seeds."""
     spec, baseline = plan.spec, next((row for row in rows if row.row.name == plan.spec.baseline), None)
     thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
-    compared = _compare(rows, spec.baseline)
+    others = {row.row.name: row for row in rows if not row.row.is_floor}
+    compared = {} if baseline is None else compare_rows(others, spec.baseline)
     return judge_gains(find_measure(spec), [compared.get(row.row.name) for row in rows], thinned, find_margin(spec))
 
 
@@ -150,15 +151,10 @@ def _list_entries(
     return [*shown, *(entry for entry in planned if entry.is_floor)]
 
 
-def _compare(rows: Iterable[Replicates], baseline: str) -> dict[str, Comparison | None]:
-    """Every row but floors less the baseline."""
-    compared = {row.row.name: row for row in rows if not row.row.is_floor}
-    return compare_rows(compared, baseline) if baseline in compared else {}
-
-
-def _find_outlook(plan: Plan, rows: Mapping[str, Replicates], frame: pd.DataFrame) -> Outlook | None:
+def _find_outlook(plan: Plan, rows: list[Replicates], judged: list[Judged]) -> Outlook | None:
     """What the runs of the table are worth."""
-    compared = {name: item for name, item in _compare(rows.values(), plan.spec.baseline).items() if item is not None}
-    verdicts = {name: Verdict(verdict) for name, verdict in zip(frame["row"], frame["verdict"], strict=True) if verdict}
-    scores = {name: row.blocks for name, row in rows.items()}
+    of_rows = {row.row.name: own for row, own in zip(rows, judged, strict=True) if own.comparison is not None}
+    compared = {name: own.comparison for name, own in of_rows.items() if own.comparison is not None}
+    verdicts = {name: Verdict(own.verdict) for name, own in of_rows.items() if own.verdict}
+    scores = {row.row.name: row.blocks for row in rows}
     return find_outlook(scores, plan.spec.baseline, compared, verdicts, find_margin(plan.spec))

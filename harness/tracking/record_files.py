@@ -62,6 +62,18 @@ def write_runs(path: Path, runs: Iterable[PortableRun]) -> tuple[Path, ...]:
     return path, beside
 
 
+def list_record_files(folder: Path) -> list[Path]:
+    """The record files below a folder of tables, or in a folder of such files.
+
+    Raises:
+        StoreError: there is none.
+    """
+    files = sorted(folder.glob("**/runs/*.jsonl")) or sorted(folder.glob("*.jsonl"))
+    if not files:
+        raise StoreError(f"no record file is below {folder}; `harness records export` writes them")
+    return files
+
+
 def read_runs(path: Path) -> list[PortableRun]:
     """Read the runs of a file.
 

@@ -28,6 +28,8 @@ from harness.spec import (
     VoloSpec,
 )
 from harness.tracking import MlflowTracker
+from harness.tracking.record_files import PortableRun
+from harness.tracking.translation import to_config
 
 PROVENANCE = {
     "code_digest": "c0de",
@@ -185,6 +187,26 @@ def make_record(small_plan: Plan) -> MakeRecord:
 def records(make_record: MakeRecord) -> list[Record]:
     """All fifteen runs, all good."""
     return [make_record(name, seed) for seed in range(3) for name in TOP1]
+
+
+@pytest.fixture
+def portable_runs(small_plan: Plan, records: list[Record]) -> list[PortableRun]:
+    """The same as they are in a record file, without predictions."""
+    planned = {(run.row.name, run.seed): run for run in small_plan.runs}
+    return [
+        PortableRun(
+            origin=f"{number:032x}",
+            experiment=small_plan.spec.name,
+            title=small_plan.spec.title,
+            recipe=small_plan.spec.recipe.name,
+            overrides=(),
+            levels={},
+            config=to_config(planned[record.row, record.seed], small_plan.spec),
+            started=0.0,
+            record=record,
+        )
+        for number, record in enumerate(records)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.commands.checklist import list_paragraphs, read_results, to_latex, to_markdown
+from harness.commands.checklist import list_paragraphs, to_latex, to_markdown
 from harness.errors import StoreError
+from harness.execution import read_results
 from harness.plan import Plan, make_plan
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
 from harness.table.results import make_results
 from harness.tracking import MlflowTracker
 from harness.tracking.record_files import PortableRun, write_runs
-from harness.tracking.translation import to_config
 
 VaryRecipe = Callable[..., ExperimentSpec]
 
@@ -123,24 +123,9 @@ def test_each_format_escapes_what_it_has_to() -> None:
 
 
 def test_committed_runs_are_read_and_no_table_is_written(
-    small_plan: Plan, records: list[Record], tracking_uri: str, tmp_path: Path
+    small_plan: Plan, portable_runs: list[PortableRun], tracking_uri: str, tmp_path: Path
 ) -> None:
-    planned = {(run.row.name, run.seed): run for run in small_plan.runs}
-    runs = [
-        PortableRun(
-            origin=f"{number:032x}",
-            experiment="small",
-            title="A small experiment",
-            recipe="tiny",
-            overrides=(),
-            levels={},
-            config=to_config(planned[record.row, record.seed], small_plan.spec),
-            started=0.0,
-            record=record,
-        )
-        for number, record in enumerate(records[:2])
-    ]
-    files = write_runs(tmp_path / "tiny" / "runs" / "small.jsonl", runs)
+    files = write_runs(tmp_path / "tiny" / "runs" / "small.jsonl", portable_runs[:2])
     results = read_results(small_plan, MlflowTracker(tracking_uri), {}, tmp_path)
     assert "Of 15 planned runs, 2 gave a measurement" in to_markdown(list_paragraphs(results))
     assert {path for path in tmp_path.glob("tiny/**/*") if path.is_file()} == set(files)

@@ -12,10 +12,8 @@ from harness.cli import main
 from harness.commands.changes import Difference, Reason
 from harness.commands.diff import diff
 from harness.errors import Cause, StoreError
-from harness.plan import Plan
-from harness.record import Record, RunStatus
+from harness.record import RunStatus
 from harness.tracking.record_files import PortableRun, write_runs
-from harness.tracking.translation import to_config
 
 TRACE = {"trace": "1:aaaa", "traced_seed": "0"}
 
@@ -23,22 +21,8 @@ Change = Callable[[PortableRun], PortableRun]
 
 
 @pytest.fixture
-def runs(small_plan: Plan, records: list[Record]) -> list[PortableRun]:
-    planned = {(run.row.name, run.seed): run for run in small_plan.runs}
-    return [
-        PortableRun(
-            origin=f"{number:032x}",
-            experiment="small",
-            title="A small experiment",
-            recipe="tiny",
-            overrides=(),
-            levels={},
-            config=to_config(planned[record.row, record.seed], small_plan.spec),
-            started=0.0,
-            record=replace(record, provenance={**record.provenance, **TRACE}),
-        )
-        for number, record in enumerate(records)
-    ]
+def runs(portable_runs: list[PortableRun]) -> list[PortableRun]:
+    return [change_record(run, provenance={**run.record.provenance, **TRACE}) for run in portable_runs]
 
 
 def change_record(run: PortableRun, **changes: Any) -> PortableRun:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pandas as pd
@@ -184,7 +185,7 @@ def test_a_missing_csv_is_found_and_other_files_may_be_missing(results: Path) ->
 def test_a_table_pasted_into_a_document_is_verified(results: Path, tmp_path: Path, capsys) -> None:
     paper = tmp_path / "paper.tex"
     table = (results / "smoke" / "pair.tex").read_text()
-    paper.write_text("\\section{Results}\n" + table.replace("\n", "\n  ") + "\n\\end{document}\n")
+    paper.write_text("\\section{Results}\n" + indent(table, "  ") + "\n\\end{document}\n")
     assert main(["verify", str(paper), "--results", str(results)]) == 0
     change_digit(paper, results)
     capsys.readouterr()

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.statistics import Comparison, Verdict, find_outlook
-from harness.statistics.comparison import find_family_critical
+from harness.statistics.multiplicity import find_critical
 from harness.statistics.power import MAX_SEEDS
 
 SCORES = {"base": {0: 1.0, 1: 2.0, 2: 3.0}, "row": {0: 1.5, 1: 2.4, 2: 3.6}}
@@ -18,7 +18,7 @@ def make_outlook(delta, *, margin=0.2, verdict=Verdict.UNRESOLVED, n=3, error=0.
 
 def test_the_detectable_difference_is_found_four_times_out_of_five():
     outlook = make_outlook(0.5)
-    critical = find_family_critical(1, 14.0)
+    (critical,) = find_critical(0.05, 1, 0.5, np.array([14.0]))
     found = stats.nct.sf(critical, 14.0, outlook.detectable / 0.3) + stats.nct.cdf(
         -critical, 14.0, outlook.detectable / 0.3
     )

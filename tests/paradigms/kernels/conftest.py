@@ -1,10 +1,13 @@
 """Cases of fused attention, and what the reference makes of them."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch import Tensor
 
 from paradigms.functional import Aggregation, Geometry, Outside, Terms
-from paradigms.kernels import reference
+from paradigms.kernels import cpu, reference
 from paradigms.kernels.problem import Dropout, FusedBackend, Operands, Problem, to_operands
 from paradigms.normalization import Softmax
 
@@ -88,3 +91,15 @@ def assert_close(actual: list[Tensor], expected: list[Tensor], tolerance: float)
 
 def relative_errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]:
     return [float((a.double() - e).norm() / e.norm()) for a, e in zip(actual, expected, strict=True)]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name == cpu.list_instruction_sets()[-1] else pytest.mark.slow)
+        for name in cpu.list_instruction_sets()
+    ]
+)
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each set that this machine has, the best one in the fast suite."""
+    with cpu.use_instruction_set(request.param):
+        yield

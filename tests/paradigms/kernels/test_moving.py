@@ -1,6 +1,5 @@
 """Compiled kernels for taps whose offset depends on their query: border `shift`, whole chunks, filters in windows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,17 +34,6 @@ LEVELS: dict[str, dict[str, Any]] = {
 }
 SIZES = [(9, 8), (1, 9), (2, 20), (17, 5)]
 """The last three are smaller than the kernel along one axis, or as wide as more than one vector."""
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=() if name == cpu.list_instruction_sets()[-1] else pytest.mark.slow)
-        for name in cpu.list_instruction_sets()
-    ]
-)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    with cpu.use_instruction_set(request.param):
-        yield
 
 
 @pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS.keys())

@@ -1,7 +1,5 @@
 """Logits of position terms as one compiled operator: strict Hadamard attention under the border `shift`."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -23,17 +21,6 @@ GEOMETRIES = [
 SIZES = [(9, 8), (1, 9), (2, 20), (17, 5), (12, 37)]
 """Some are smaller than the kernel along one axis, some wider than two vectors."""
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=() if name == cpu.list_instruction_sets()[-1] else pytest.mark.slow)
-        for name in cpu.list_instruction_sets()
-    ]
-)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    with cpu.use_instruction_set(request.param):
-        yield
 
 
 def draw_operands(geometry: Geometry, size: tuple[int, int], dtype: torch.dtype, batch: int = 2) -> list[Tensor]:
