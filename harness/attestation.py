@@ -45,6 +45,12 @@ def get_digests(record: Record) -> Digests:
     return record.provenance.get("code_digest", ""), record.provenance.get("data_digest", "")
 
 
+def find_version(record: Record) -> Digests:
+    """The last version of code that is known to compute a record, and its data: runs of one version are averaged."""
+    code, data = get_digests(record)
+    return record.provenance.get(ATTESTED_CODE, code), data
+
+
 def judge(record: Record, today: Digests, rehearsals: Iterable[Rehearsal]) -> tuple[Standing, str]:
     """Where a record stands, and why where nothing can attest it.
 
@@ -78,6 +84,21 @@ def attest(records: Iterable[Record], today: Mapping[str, Digests], rehearsals: 
     """The records as they stand today: those that stand have today's digests, and say so in their provenance."""
     known = list(rehearsals)
     return [_attest(record, today[record.cell_id], known) if record.cell_id in today else record for record in records]
+
+
+def find_undecided(
+    records: Iterable[Record], today: Mapping[str, Digests], rehearsals: Iterable[Rehearsal]
+) -> dict[str, Digests]:
+    """The cells of which no record stands and no rehearsal tells, with the version of the newest record."""
+    known, versions, decided = list(rehearsals), dict[str, Digests](), set[str]()
+    for record in sorted(records, key=lambda record: record.end_time):
+        if record.status.is_result and record.cell_id in today:
+            standing, _ = judge(record, today[record.cell_id], known)
+            if standing.has_result:
+                decided.add(record.cell_id)
+            if standing == Standing.UNDECIDED:
+                versions[record.cell_id] = find_version(record)
+    return {cell_id: version for cell_id, version in versions.items() if cell_id not in decided}
 
 
 def _attest(record: Record, today: Digests, rehearsals: list[Rehearsal]) -> Record:

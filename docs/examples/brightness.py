@@ -45,5 +45,8 @@ class Brightness(Task):
             per_image={"predictions": predictions.numpy(), "brightness": brightness.numpy()},
         )
 
+    def score_images(self, per_image):
+        return {"error": abs(per_image["predictions"] - per_image["brightness"]).astype("float64")}
+
 
 TASKS = {"brightness": Brightness()}

@@ -16,6 +16,7 @@ from harness.cli.options import (
 )
 from harness.cli.verb import echo
 from harness.plan import select_rows
+from harness.text import count_noun
 
 HELP = "the table of what is stored; trains nothing"
 EXAMPLE = "harness table experiments/table1.yaml"
@@ -48,4 +49,7 @@ def execute(options: argparse.Namespace) -> int:
         print_json(to_plain(results, written.files))
         return 0
     echo(f"{to_text(results)}\n\n{list_files(written.files)}")
+    if results.undecided:
+        rows = count_noun(len(results.undecided), "row")
+        echo(f"code has changed since {rows} were trained: `harness rehearse {options.path}` tells whether they stand")
     return 0

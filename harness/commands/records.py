@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from harness.attestation import ATTESTED_CODE, Standing
 from harness.execution.ledger import find_digests, read_ledger
-from harness.files import temporary_folder
 from harness.plan import Plan
 from harness.report.files import find_records
-from harness.tracking import PREDICTIONS, Tracker
-from harness.tracking.record_files import Arrays, PortableRun, merge_runs, read_runs, write_runs
+from harness.tracking import Tracker
+from harness.tracking.record_files import PortableRun, merge_runs, read_runs, write_runs
 
 
 def export_runs(plan: Plan, tracker: Tracker, results: Path, *, data_dir: Path | None = None) -> tuple[Path, ...]:
@@ -54,13 +51,8 @@ def _gather(plan: Plan, tracker: Tracker, row: str, run_id: str, attested: Mappi
         config=details.config,
         started=stored.started,
         record=replace(stored.record, row=row, curve=details.curve, provenance=provenance, run_id=None),
-        per_image=_read_predictions(tracker, run_id) if PREDICTIONS in details.artifacts else {},
+        per_image=tracker.read_predictions(run_id),
     )
-
-
-def _read_predictions(tracker: Tracker, run_id: str) -> Arrays:
-    with temporary_folder() as folder, np.load(tracker.fetch_file(run_id, PREDICTIONS, folder)) as arrays:
-        return dict(arrays)
 
 
 def import_runs(paths: Sequence[Path], tracker: Tracker) -> tuple[int, int]:

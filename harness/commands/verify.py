@@ -1,12 +1,13 @@
 """`harness verify`: makes every number of committed tables again from the runs beside them, and compares."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from harness.attestation import ATTESTED_CODE, Digests, get_digests
+from harness.attestation import find_version
 from harness.cell import Cell
 from harness.errors import StoreError
 from harness.execution import write_results
@@ -22,6 +23,9 @@ from harness.tracking.record_files import PortableRun, list_record_files, read_r
 
 MAX_SHOWN = 20
 """Differences of one table that are listed."""
+
+ROUNDING = 1e-6
+"""Relative difference of two means of one run's images that were summed in different types; one image is more."""
 
 COMPARED = {".csv", ".md", ".tex", ".html", ".svg"}
 """Files that are text; a PNG shows what its SVG does."""
@@ -141,10 +145,10 @@ def _check_runs(runs: Iterable[PortableRun]) -> Iterator[str]:
         if (record.cell_id, record.seed) in seen:
             yield f"{label}: the file has this run twice"
         seen[record.cell_id, record.seed] = label
-        scores = TASKS[record.task].rescore(run.per_image) if run.per_image else {}
-        for measure, score in scores.items():
-            stored = record.metrics.get(f"test/{measure}")
-            if stored != score:
+        scores = TASKS[record.task].score_images(run.per_image) if run.per_image else {}
+        for measure, of_images in scores.items():
+            stored, score = record.metrics.get(f"test/{measure}", math.nan), float(of_images.mean())
+            if not math.isclose(stored, score, rel_tol=ROUNDING):
                 yield f"{label}: test/{measure} is {stored}, its predictions give {score}"
 
 
@@ -162,13 +166,8 @@ def _make_files(plan: Plan, runs: Iterable[PortableRun], scratch: Path) -> tuple
     tracker.prepare(plan.spec.name)
     for run in runs:
         tracker.import_run(run)
-    return write_results(plan, tracker, dict(map(_to_digests, runs)), scratch / "results").files
-
-
-def _to_digests(run: PortableRun) -> tuple[str, Digests]:
-    """Code and data as they were when the run was exported: the table says what it said then."""
-    code, data = get_digests(run.record)
-    return run.record.cell_id, (run.record.provenance.get(ATTESTED_CODE, code), data)
+    versions = {run.record.cell_id: find_version(run.record) for run in runs}  # what it said when they were exported
+    return write_results(plan, tracker, versions, scratch / "results").files
 
 
 def _compare_files(stored: Path, made: Path) -> Iterator[str]:

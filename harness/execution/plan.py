@@ -4,10 +4,11 @@ import os
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from harness.attestation import Digests, Standing, attest
+from harness.attestation import Digests, Standing, attest, find_undecided
 from harness.confounds import check_confounds
 from harness.data import describe_data
 from harness.engines.engine import Engine
@@ -36,6 +37,7 @@ from harness.execution.setup import Setup
 from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
+from harness.record import Record
 from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
@@ -46,6 +48,7 @@ from harness.tasks import find_measure
 from harness.trace import is_short
 from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import LiveRun, Tracker
+from harness.tracking.record_files import Arrays
 
 PRELOAD = (
     "harness.execution.rehearse",
@@ -292,7 +295,8 @@ def check_files(data: DataSpec, data_dir: Path | None) -> None:
 def read_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> Results:
     """The results of a plan from the store and the record file beside its table; writes no table.
 
-    `digests` are today's, empty where not known.
+    `digests` are today's, empty where not known. Rows of older code, of which no rehearsal tells whether it computes
+    the same, are shown as when that code was today's; `Results.undecided` names them.
 
     Raises:
         StoreError: the store has no run of this plan, or the record file is damaged.
@@ -300,11 +304,23 @@ def read_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], r
     spec = plan.spec
     adopt_runs(plan, tracker, results)
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
-    records = attest(records, digests, find_rehearsals(records, digests, tracker))
-    made = make_results(plan, records, current=digests)
+    rehearsals = find_rehearsals(records, digests, tracker)
+    undecided = find_undecided(records, digests, rehearsals)
+    current = {**digests, **undecided}
+    records = attest(records, current, rehearsals)
+    made = make_results(plan, records, current=current, read_predictions=partial(_read_predictions, tracker))
     if not any(row.records for row in made.replicates.values()):
         raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
-    return made
+    return replace(made, undecided=tuple(row.name for row in plan.rows if row.cell.id in undecided))
+
+
+def _read_predictions(tracker: Tracker, record: Record) -> Arrays:
+    """Of a stored record; a damaged file costs the table what it says of test images, and nothing else."""
+    assert record.run_id is not None
+    try:
+        return tracker.read_predictions(record.run_id)
+    except StoreError:
+        return {}
 
 
 def write_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> TableWritten:

@@ -4,6 +4,7 @@ from harness.statistics.comparison import Comparison, Contrast, Family, compare,
 from harness.statistics.curve import average_curves, is_under_trained
 from harness.statistics.error_model import ErrorModel, Estimate
 from harness.statistics.factorial import Effect, estimate_effects
+from harness.statistics.image_noise import ImageNoise, add_image_noise, find_image_noise
 from harness.statistics.multiplicity import Dunnett, holm
 from harness.statistics.pairs import MAX_EXACT_SEEDS, PairedTest, Summary, compare_pairs, summarize
 from harness.statistics.power import MAX_SEEDS, Outlook, find_outlook
@@ -24,6 +25,7 @@ __all__ = [
     "ErrorModel",
     "Estimate",
     "Family",
+    "ImageNoise",
     "Look",
     "Outlook",
     "PairedTest",
@@ -31,6 +33,7 @@ __all__ = [
     "Rule",
     "Summary",
     "Verdict",
+    "add_image_noise",
     "average_curves",
     "compare",
     "compare_contrasts",
@@ -38,6 +41,7 @@ __all__ = [
     "decide",
     "decide_look",
     "estimate_effects",
+    "find_image_noise",
     "find_outlook",
     "holm",
     "is_under_trained",

@@ -109,18 +109,18 @@ def compare_contrasts(
         has_own = not contrasts[index].keys().isdisjoint(model.outlying)
         compared[index] = replace(
             pair,
-            delta=_trim(estimate.delta),
-            low=_trim(low),
-            high=_trim(high),
-            p=_trim(p),
-            error=_trim(estimate.error),
-            df=_trim(estimate.df),
+            delta=trim(estimate.delta),
+            low=trim(low),
+            high=trim(high),
+            p=trim(p),
+            error=trim(estimate.error),
+            df=trim(estimate.df),
             has_own_variance=has_own,
         )
     return compared
 
 
-def _trim(value: float) -> float:
+def trim(value: float) -> float:
     """To eight significant digits."""
     return float(f"{value:.8g}")
 
@@ -134,8 +134,8 @@ def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
     test = compare_pairs(
         [math.fsum(weight * scores[name][block] for name, weight in contrast.items()) for block in blocks]
     )
-    t_p = None if test.t_p is None else _trim(test.t_p)
-    return Comparison(test.n, _trim(test.mean), t_p=t_p, sign_flip_p=test.sign_flip_p)
+    t_p = None if test.t_p is None else trim(test.t_p)
+    return Comparison(test.n, trim(test.mean), t_p=t_p, sign_flip_p=test.sign_flip_p)
 
 
 def _adjust_holm(estimates: Sequence[Estimate], alpha: float, others: int) -> tuple[list[float], list[float]]:

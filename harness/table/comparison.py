@@ -21,11 +21,15 @@ class Judged:
         comparison: None where nothing is paired.
         verdict: empty where there is none.
         alpha: the error rate of the table at the look that the comparison is of.
+        image_error: standard error that other test images would add; None where it is not known.
+        rests_on_images: whether the verdict would not hold with this error.
     """
 
     comparison: Comparison | None = None
     verdict: str = ""
     alpha: float = ALPHA
+    image_error: float | None = None
+    rests_on_images: bool = False
 
     @property
     def is_disputed(self) -> bool:

@@ -30,6 +30,9 @@ OWN_VARIANCE = "own variance"
 DISPUTED = "t-test disagrees"
 """The mark of a row of which the paired t-test, by its runs and the baseline's alone, would have said another thing."""
 
+THESE_IMAGES = "these images"
+"""The mark of a row whose verdict may not hold on other test images."""
+
 UNCOMPARED = Judged()
 
 
@@ -188,6 +191,8 @@ def list_test_marks(judged: Judged) -> Iterator[str]:
         yield OWN_VARIANCE
     if judged.is_disputed:
         yield DISPUTED
+    if judged.rests_on_images:
+        yield THESE_IMAGES
 
 
 def _is_at_ceiling(row: Replicates, test_images: int | None) -> bool:

@@ -17,6 +17,7 @@ from harness.table.columns.scores import ScoreColumns, name_scores
 from harness.table.comparison import Judged, compare_rows, judge_gains, take_over
 from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks, list_test_marks
 from harness.table.findings import Findings, make_findings
+from harness.table.image_noise import ReadPredictions, judge_by_images
 from harness.table.looks import Course, follow_looks
 from harness.table.selection import Replicates, Runs, is_thinned, select_replicates
 from harness.tasks import find_margin, find_measure, list_measures
@@ -39,6 +40,7 @@ class Results:
         outlook: what the seeds of the table are worth; None where nothing has been tested, or where the number of
             seeds depends on what was found.
         course: the looks at a table whose rows get seeds until they are resolved; None: all have the same seeds.
+        undecided: rows whose code has changed since they were trained; no rehearsal has told whether they still stand.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Results:
     replicates: Mapping[str, Replicates]
     outlook: Outlook | None
     course: Course | None = None
+    undecided: tuple[str, ...] = ()
 
     @property
     def measure(self) -> Measure:
@@ -90,6 +93,7 @@ def make_results(
     *,
     current: Mapping[str, Digests] | None = None,
     sizes: Sizes | None = None,
+    read_predictions: ReadPredictions | None = None,
 ) -> Results:
     """Choose the records of each row and compute what the table says of them.
 
@@ -99,6 +103,7 @@ def make_results(
         current: code and data digest of each cell as they are now. Other records stand in only for a row that has
             none of now, and the row is marked `stale`; a row never holds records of two versions.
         sizes: what a row without any run has for parameters and multiply-adds.
+        read_predictions: of a record; None: nothing is said of the noise of the test images.
     """
     rows = select_replicates(plan, records, current or {})
     course = None if plan.spec.until_resolved is None else follow_looks(plan, rows)
@@ -107,6 +112,8 @@ def make_results(
     columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
     by_name = {row.row.name: row for row in rows}
     judged = _judge(plan, rows) if course is None else [take_over(course.rows.get(row.row.name)) for row in rows]
+    if read_predictions is not None:
+        judged = judge_by_images(rows, judged, plan.spec.baseline, find_margin(plan.spec), read_predictions)
     entries = _list_entries(plan, rows, judged, by_name.get(plan.spec.baseline), sizes or {})
     frame = make_frame(columns, entries)
     outlook = _find_outlook(plan, rows, judged) if course is None else None

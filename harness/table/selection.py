@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.attestation import Digests, get_digests
+from harness.attestation import Digests, find_version, get_digests
 from harness.environment import is_same_environment
 from harness.measure import Measure
 from harness.plan import Plan, PlannedRow
@@ -100,10 +100,10 @@ def _select(
     if not mine:
         return Replicates({}, measure, row=row, seeds=seeds)
     results = [record for record in mine if record.status.is_result] or mine
-    newest = get_digests(max(results, key=lambda record: record.end_time))
+    newest = find_version(max(results, key=lambda record: record.end_time))
     today = current.get(row.cell.id, newest)
     chosen = today if any(get_digests(record) == today for record in results) else newest
-    group = [record for record in mine if get_digests(record) == chosen]
+    group = [record for record in mine if chosen in (get_digests(record), find_version(record))]
     best = {record.seed: record for record in sorted(group, key=_rank)}
     chosen_records = {seed: best[seed] for seed in seeds if seed in best}
     return Replicates(chosen_records, measure, is_stale=chosen != today, row=row, seeds=seeds)

@@ -85,9 +85,9 @@ class Classification(Task):
                 per_image={"predictions": classes[:, 0].cpu().numpy(), "labels": right.cpu().numpy()},
             )
 
-    def rescore(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
-        """Top-1; only the most likely class of an image is kept."""
-        return {TOP1.name: 100 * float((per_image["predictions"] == per_image["labels"]).mean())}
+    def score_images(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.float64]]:
+        """Top-1: 100 where the most likely class is right, else 0; no other class of an image is kept."""
+        return {TOP1.name: 100.0 * (per_image["predictions"] == per_image["labels"])}
 
     def check_training(self, training: TrainingSpec) -> None:
         """Every field of a recipe's training is understood."""

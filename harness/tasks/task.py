@@ -67,8 +67,12 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Evaluation:
         """Score `model`, which is left in eval mode."""
 
-    def rescore(self, _per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
-        """The scores that follow from what is kept of each image, to verify a run; those that do not are left out."""
+    def score_images(self, _per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.float64]]:
+        """The score of each image by measure, from what is kept of it, where the score of a run is their mean.
+
+        Runs are verified with it, and the noise of the test images is estimated. Measures that are no such mean, or do
+        not follow from what is kept, are left out.
+        """
         return {}
 
     def check_training(self, training: TrainingSpec) -> None:

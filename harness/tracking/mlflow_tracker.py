@@ -28,7 +28,7 @@ from harness.trace import Rehearsal
 from harness.tracking.artifacts import CONFIG, PREDICTIONS, Artifacts
 from harness.tracking.patience import Patience, Patient, disable_mlflow_retries
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.record_files import PortableRun
+from harness.tracking.record_files import Arrays, PortableRun, read_arrays
 from harness.tracking.rehearsals import EXPERIMENT as REHEARSALS
 from harness.tracking.rehearsals import read_trace, to_rehearsal, write_rehearsal
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
@@ -256,6 +256,17 @@ class MlflowTracker:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
         self._artifacts.log_text(run_id, hide_credentials(text), name)
+
+    @_guarded
+    def read_predictions(self, run_id: str) -> Arrays:
+        """What a run has kept of each test image; empty where it has kept nothing."""
+        run = self._get_run(run_id)
+        source = self._get_run(run.data.tags.get("reused_from", run_id))
+        if PREDICTIONS not in self._artifacts.list_names(source):
+            return {}
+        with temporary_folder() as folder:
+            path = self._artifacts.fetch(source, PREDICTIONS, folder)
+            return read_arrays(path, f"{PREDICTIONS} of run {source.info.run_id}")
 
     @_guarded
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:

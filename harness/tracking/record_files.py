@@ -80,7 +80,8 @@ def read_runs(path: Path) -> list[PortableRun]:
     Raises:
         StoreError: a file is missing or damaged; the message names it and the line.
     """
-    return _read_lines(path, _read_arrays(path.with_suffix(".npz")))
+    beside = path.with_suffix(".npz")
+    return _read_lines(path, read_arrays(beside) if beside.exists() else {})
 
 
 def read_scores(path: Path) -> list[PortableRun]:
@@ -204,11 +205,14 @@ def _digest(values: "np.ndarray[Any, Any]") -> str:
     return hashlib.sha256(f"{downcast.dtype}{downcast.shape}".encode() + downcast.tobytes()).hexdigest()[:16]
 
 
-def _read_arrays(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:
-    if not path.exists():
-        return {}
+def read_arrays(path: Path, name: str = "") -> dict[str, "np.ndarray[Any, Any]"]:
+    """The arrays of an `.npz` file, which errors call by `name`.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise StoreError(f"the file {path} is damaged: {error}") from None
+        raise StoreError(f"the file {name or path} is damaged: {error}") from None

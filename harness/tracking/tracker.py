@@ -12,7 +12,7 @@ from harness.spec import ExperimentSpec
 from harness.tasks import DEFAULT_MEASURE
 from harness.trace import Rehearsal
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.record_files import PortableRun
+from harness.tracking.record_files import Arrays, PortableRun
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,14 @@ class Tracker(Protocol):
 
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path:
         """Copy the artifact `name` of a run into a folder; of a light copy, that of the run that it shows."""
+        ...
+
+    def read_predictions(self, run_id: str) -> Arrays:
+        """What a run has kept of each test image, as `Evaluation.per_image` has it; empty where it has kept nothing.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
         ...
 
     def finish_run(self, run_id: str, record: Record) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.attestation import ATTESTED, UNATTESTED, Standing, attest, judge
+from harness.attestation import ATTESTED, ATTESTED_CODE, UNATTESTED, Standing, attest, find_undecided, judge
 from harness.record import Record, RunStatus
 from harness.trace import FORMAT, TRACE, TRACED_SEED, Rehearsal
 
@@ -81,3 +81,14 @@ def test_a_record_that_stands_has_todays_digest_and_says_why() -> None:
     for rehearsals in ([], [make_rehearsal(OTHER)] * 2):
         assert attest([RECORD], {"cell": TODAY}, rehearsals) == [RECORD]
     assert attest([RECORD], {}, [make_rehearsal(SAME)]) == [RECORD]
+
+
+def test_a_cell_is_undecided_where_no_rehearsal_tells_and_no_run_of_today_stands() -> None:
+    exported = replace(RECORD, end_time=5.0, provenance={**RECORD.provenance, ATTESTED_CODE: "middle code"})
+    today = {"cell": TODAY}
+    assert find_undecided([exported, RECORD], today, []) == {"cell": ("middle code", "data")}
+    assert find_undecided([RECORD], today, [make_rehearsal(OTHER)] * 2) == {}
+    assert find_undecided([RECORD], today, [make_rehearsal(SAME)]) == {}
+    assert find_undecided([RECORD], {}, []) == {}
+    newer = replace(RECORD, seed=0, provenance={**RECORD.provenance, "code_digest": "new code"})
+    assert find_undecided([RECORD, newer], today, []) == {}

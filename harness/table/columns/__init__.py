@@ -58,6 +58,7 @@ def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[
         *(compared.pop(column) for column in ("delta", "delta_low", "delta_high", "verdict")),
         *make_outcomes(),
         *compared.values(),
+        Column("image_error", lambda entry: entry.judged.image_error, Kind.NUMBER),
         *map(make_mean, others),
         val_mean,
         *make_published_results(measure),

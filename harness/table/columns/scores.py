@@ -111,12 +111,14 @@ def explain_delta(results: Results) -> Iterator[str]:
     equivalent = f", equivalent where its interval lies within ±{margin:g}" if margin else ""
     if results.course is not None:
         yield from _explain_looks(results.course, spec, equivalent)
+        yield from _explain_images(frame, results.measure)
         return
     yield (
         f"**verdict**: better or worse where Dunnett's step-down test over the {count_noun(tests, 'comparison')} of "
         f"this table rejects equality at 5 %{equivalent}, otherwise unresolved."
         f"{_to_sign_flip_note(int(frame['pairs'].max()))}"
     )
+    yield from _explain_images(frame, results.measure)
     if results.outlook is not None:
         yield from _explain_outlook(results.outlook, measure=results.measure)
 
@@ -154,12 +156,22 @@ def _to_sign_flip_note(pairs: int) -> str:
     return f" The exact sign-flip p-value uses a row's own pairs; with {pairs} it cannot be below {2 / 2**pairs:.2g}."
 
 
+def _explain_images(frame: pd.DataFrame, measure: Measure) -> Iterator[str]:
+    """How much another test set would move the differences."""
+    errors = frame["image_error"].dropna()
+    if not errors.empty:
+        yield (
+            "Verdicts are about training, on these test images. Another test set of the same size would move a "
+            f"difference by a standard error of {errors.median():{measure.format}} (median of the rows)."
+        )
+
+
 def _explain_outlook(outlook: Outlook, *, measure: Measure) -> Iterator[str]:
     """What these seeds could have found, and what it would take to know more."""
     text = f"These seeds detect a difference of {outlook.detectable:{measure.format}} with 80 % power."
     if outlook.seeds:
         counts = [f"{escape_markdown(row)} {n or f'over {MAX_SEEDS:,}'}" for row, n in outlook.seeds.items()]
-        text += f" Seeds that would settle the open rows, should their differences stay: {', '.join(counts)}."
+        text += f" Seeds needed to settle the open rows if their differences do not change: {', '.join(counts)}."
     if outlook.variance_ratio is not None:
         text += f" Variance of paired differences over that of unpaired ones: {outlook.variance_ratio:.2f}."
     yield text

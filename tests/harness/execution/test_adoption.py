@@ -1,15 +1,19 @@
 """Runs of the record file beside the tables are used as if they had been trained here."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import StoreError
+from harness.execution import read_results, write_results
 from harness.execution.adoption import adopt_runs
 from harness.plan import Plan
 from harness.report.files import find_records
-from harness.tracking import MlflowTracker
-from harness.tracking.record_files import write_runs
+from harness.trace import FORMAT, TRACE, TRACED_SEED
+from harness.tracking import PREDICTIONS, MlflowTracker
+from harness.tracking.record_files import PortableRun, write_runs
 from tests.harness.tracking.test_record_files import make_run
 
 
@@ -44,3 +48,37 @@ def test_a_damaged_record_file_is_one_message(plan: Plan, tracker: MlflowTracker
     path.write_text("{broken\n")
     with pytest.raises(StoreError, match=r"small\.jsonl:1: not a run"):
         adopt_runs(plan, tracker, tmp_path)
+
+
+def test_a_damaged_file_of_predictions_costs_the_table_its_error_of_images_alone(
+    small_plan: Plan, portable_runs: list[PortableRun], tracker: MlflowTracker, tmp_path: Path
+) -> None:
+    rng, labels = np.random.default_rng(0), np.zeros(50, dtype=int)
+    kept = [{"predictions": rng.integers(0, 2, 50), "labels": labels} for _ in portable_runs]
+    runs = [replace(run, per_image=arrays) for run, arrays in zip(portable_runs, kept, strict=True)]
+    write_runs(find_records(small_plan.spec, tmp_path), runs)
+
+    def count_errors() -> int:
+        return int(write_results(small_plan, tracker, {}, tmp_path).results.frame["image_error"].notna().sum())
+
+    assert count_errors() == 2
+    (tmp_path / PREDICTIONS).write_bytes(b"half a file")
+    for stored in tracker.find_runs():
+        tracker.log_file(stored.run_id, tmp_path / PREDICTIONS)
+    assert count_errors() == 0
+
+
+def test_a_table_of_older_code_is_as_it_was_until_a_rehearsal_tells(
+    small_plan: Plan, portable_runs: list[PortableRun], tracker: MlflowTracker, tmp_path: Path
+) -> None:
+    traced = {TRACE: f"{FORMAT}:{'a' * 16}", TRACED_SEED: "0"}
+    runs = [
+        replace(run, record=replace(run.record, provenance={**run.record.provenance, **traced}))
+        for run in portable_runs
+    ]
+    write_runs(find_records(small_plan.spec, tmp_path), runs)
+    today = {row.cell.id: ("newer code", "da7a") for row in small_plan.rows}
+    results = read_results(small_plan, tracker, today, tmp_path)
+    assert results.undecided == tuple(row.name for row in small_plan.rows)
+    assert list(results.frame["n"]) == list(results.frame["seeds"])
+    assert not any("stale" in marks for marks in results.frame["marks"])

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.attestation import ATTESTED_CODE
 from harness.environment import ENVIRONMENT, is_same_environment
 from harness.record import RunStatus
 from harness.table.selection import is_comparable, select_replicates
@@ -92,3 +93,11 @@ def test_seeds_of_two_environments_are_not_compared(small_plan, make_record):
 def test_every_part_of_an_environment_counts_where_both_runs_state_it(name):
     assert not is_same_environment({name: "1"}, {name: "2"})
     assert is_same_environment({name: "1"}, {})
+
+
+def test_runs_of_two_codes_that_one_code_attested_stay_together_when_code_changes_again(small_plan, make_record):
+    newer = [make_record("Swin-T", seed, digests=("second", "da7a"), end_time=20.0) for seed in (1, 2)]
+    old = make_record("Swin-T", 0, digests=("first", "da7a"), end_time=10.0)
+    old = replace(old, provenance={**old.provenance, ATTESTED_CODE: "second"})
+    row = select(small_plan, [*newer, old], {old.cell_id: ("third", "da7a")})
+    assert (sorted(row.records), row.is_stale) == ([0, 1, 2], True)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -26,6 +27,12 @@ def test_top1_top5_and_loss_are_means_over_images_not_batches() -> None:
         "labels": [0, 0, 0],
     }
     assert measured.num_images == 3
+
+
+def test_the_scores_of_images_have_the_runs_top1_as_their_mean() -> None:
+    kept = {"predictions": np.array([3, 1, 9, 2]), "labels": np.array([3, 1, 0, 0])}
+    (scores,) = CLASSIFICATION.score_images(kept).values()
+    assert list(scores) == [100.0, 100.0, 0.0, 0.0]
 
 
 def test_fewer_than_five_classes_are_all_among_the_first_five() -> None:

@@ -126,9 +126,7 @@ def test_damaged_arrays_and_a_missing_file_are_reported(small_plan: Plan, tmp_pa
         read_runs(tmp_path / "none.jsonl")
 
 
-def test_a_store_takes_a_run_once_with_all_that_is_known_of_it(
-    tracking_uri: str, small_plan: Plan, tmp_path: Path
-) -> None:
+def test_a_store_takes_a_run_once_with_all_that_is_known_of_it(tracking_uri: str, small_plan: Plan) -> None:
     tracker, run = MlflowTracker(tracking_uri), make_run(small_plan)
     assert [tracker.import_run(run), tracker.import_run(run)] == [True, False]
     (record,) = tracker.ledger([run.record.cell_id], curves=["val/top1", "val/loss"])
@@ -140,8 +138,19 @@ def test_a_store_takes_a_run_once_with_all_that_is_known_of_it(
     assert (stored.origin, stored.title, stored.recipe) == (run.origin, run.title, run.recipe)
     assert (stored.overrides, stored.levels, stored.started) == (run.overrides, run.levels, run.started)
     assert tracker.read_details(record.run_id).config == json.loads(json.dumps(run.config))
-    with np.load(tracker.fetch_file(record.run_id, PREDICTIONS, tmp_path)) as arrays:
-        assert list(arrays["predictions"]) == [3, 1, 9]
+    assert list(tracker.read_predictions(record.run_id)["predictions"]) == [3, 1, 9]
+
+
+def test_predictions_that_are_missing_or_damaged(tracking_uri: str, small_plan: Plan, tmp_path: Path) -> None:
+    tracker, run = MlflowTracker(tracking_uri), make_run(small_plan)
+    tracker.import_run(replace(run, per_image={}))
+    (record,) = tracker.ledger([run.record.cell_id])
+    assert record.run_id is not None
+    assert tracker.read_predictions(record.run_id) == {}
+    (tmp_path / PREDICTIONS).write_bytes(b"PK\x03\x04 half a file")
+    tracker.log_file(record.run_id, tmp_path / PREDICTIONS)
+    with pytest.raises(StoreError, match=rf"predictions.npz of run {record.run_id} is damaged"):
+        tracker.read_predictions(record.run_id)
 
 
 def test_an_import_that_is_interrupted_is_made_again(
