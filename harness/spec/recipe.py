@@ -20,6 +20,7 @@ class RecipeSpec(Spec):
     `training_of` is the exception: for a backbone that is trained otherwise, the fields of `training` that differ. What
     rows these are stands under every table.
 
+    `paper` is the paper whose own recipe this is: under others its printed numbers are not compared with ours.
     `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
     `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
     on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
@@ -33,6 +34,7 @@ class RecipeSpec(Spec):
     path: Path | None = None
     title: Line
     note: Text | None = None
+    paper: Line | None = None
     workers: Processes = 1
     floor_width: Channels | None = None
     device_batch_size: Images | None = None

@@ -8,6 +8,7 @@ from harness.statistics.image_noise import ImageNoise, add_image_noise, find_ima
 from harness.statistics.multiplicity import Dunnett, holm
 from harness.statistics.pairs import MAX_EXACT_SEEDS, PairedTest, Summary, compare_pairs, summarize
 from harness.statistics.power import MAX_SEEDS, Outlook, find_outlook
+from harness.statistics.prediction import predict_runs
 from harness.statistics.sequential import LOOKS, Decision, Look, Reason, Rule, decide_look, plan_looks
 from harness.statistics.verdict import ALPHA, ClaimVerdict, Verdict, decide, judge_claim
 
@@ -47,5 +48,6 @@ __all__ = [
     "is_under_trained",
     "judge_claim",
     "plan_looks",
+    "predict_runs",
     "summarize",
 ]

@@ -33,6 +33,11 @@ DISPUTED = "t-test disagrees"
 THESE_IMAGES = "these images"
 """The mark of a row whose verdict may not hold on other test images."""
 
+NOT_COMPARABLE = "not comparable"
+
+SAME_SIZE = 0.01
+"""Relative difference of parameters up to which a printed model is taken for ours."""
+
 UNCOMPARED = Judged()
 
 
@@ -46,6 +51,7 @@ class Entry:
         seeds: the planned ones.
         size: parameters and multiply-adds.
         base_params: parameters of the baseline.
+        predicted: the interval in which one more run of the row is expected.
         skipped: why the recipe skips the row; empty where it does not.
         marks: what a reader has to know before believing the row.
     """
@@ -58,6 +64,7 @@ class Entry:
     judged: Judged = UNCOMPARED
     size: tuple[int | None, int | None] = (None, None)
     base_params: int | None = None
+    predicted: tuple[float, float] | None = None
     skipped: str = ""
     marks: tuple[str, ...] = ()
 
@@ -98,6 +105,33 @@ class Entry:
         measure, baseline = self.runs.measure.name, self.spec.published.get(self.spec.baseline, PublishedSpec())
         score, base = self.printed.scores.get(measure), baseline.scores.get(measure)
         return None if score is None or base is None or self.name == self.spec.baseline else round(score - base, 6)
+
+    @property
+    def replication(self) -> str | None:
+        """Whether one more run of the row could have the printed score, or why that cannot be asked."""
+        printed = self.printed.scores.get(self.runs.measure.name)
+        if printed is None or self.row is None:
+            return None
+        reason = self._find_obstacle()
+        if reason:
+            return f"{NOT_COMPARABLE}: {reason}"
+        assert self.predicted is not None
+        return Agreement.AS_PUBLISHED if self.predicted[0] <= printed <= self.predicted[1] else Agreement.DIFFERS
+
+    def _find_obstacle(self) -> str:
+        """Why the printed score is no run of this row; empty where it is one."""
+        source, params = self.spec.source, self.size[0]
+        if source is None or self.spec.recipe.paper != source.paper:
+            return "another recipe"
+        if self.spec.overrides:
+            return "a changed recipe"
+        if self.printed.quoted:
+            return "quoted from another paper"
+        if params is not None and self.printed.params is not None:
+            ratio = params / (1e6 * self.printed.params)
+            if abs(ratio - 1) > SAME_SIZE:
+                return f"{ratio:.2f} times as many parameters"
+        return "" if self.predicted is not None else "one run has no spread"
 
     @property
     def agreement(self) -> str | None:

@@ -10,7 +10,7 @@ from harness.attestation import Digests
 from harness.measure import Measure
 from harness.plan import Plan
 from harness.record import Record
-from harness.statistics import Outlook, Verdict, find_outlook
+from harness.statistics import Outlook, Verdict, find_outlook, predict_runs
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
@@ -135,6 +135,7 @@ def _list_entries(
     """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
+    predicted = predict_runs({row.row.name: row.blocks for row in rows if not row.row.is_floor})
     planned = [
         Entry(
             row.row.name,
@@ -145,6 +146,7 @@ def _list_entries(
             verdict,
             find_size(row, sizes),
             base_params,
+            predicted.get(row.row.name),
             marks=(*list_marks(row, baseline, spec), *list_test_marks(verdict)),
         )
         for row, verdict in zip(rows, judged, strict=True)

@@ -11,7 +11,7 @@ from harness.measure import Measure
 from harness.spec import ExperimentSpec
 from harness.table.column import Column, Kind, Note, Place, Row
 from harness.table.columns.scores import name_scores
-from harness.table.entry import Entry
+from harness.table.entry import Agreement, Entry
 from harness.table.format import show_curve, show_number, show_short_curve
 from harness.text import NOTHING, escape_code, escape_markdown
 
@@ -51,6 +51,14 @@ def make_published_results(measure: Measure) -> tuple[Column[Entry], ...]:
     return (
         score,
         delta,
+        Column(
+            "replication",
+            lambda entry: entry.replication,
+            title="as printed?",
+            place=Place.COUNT,
+            when=_is_comparable,
+            note=Note(5, _explain_replication),
+        ),
         Column("published_quoted", lambda entry: entry.printed.quoted, Kind.FLAG),
         Column(
             "expected",
@@ -113,13 +121,27 @@ def _explain_paper(results: Results) -> Iterator[str]:
     if not (frame[published].notna().any(axis=None) or any(frame["published_curve"])):
         return
     printed = "the paper's numbers" if spec.source is None else f"as printed in {escape_markdown(to_source(spec))}"
-    yield (
-        f"**paper**: {printed}. Those are of other data, sizes and schedules than the recipe "
-        f"{escape_code(spec.recipe.name)}, "
-        "unless it is the paper's own: compare the sign and the order of differences, not the values."
+    others = (
+        f", of other data, sizes or schedules than the recipe {escape_code(spec.recipe.name)}: "
+        "compare the sign and the order of differences, not the values"
     )
+    yield f"**paper**: {printed}{'' if _is_comparable(frame) else others}."
     if frame["published_quoted"].any():
         yield f"{DAGGER} quoted there from another paper, not trained by the authors."
+
+
+def _is_comparable(frame: pd.DataFrame) -> bool:
+    """Whether some printed score is that of a row as it was trained here."""
+    return bool(frame["replication"].isin([*Agreement]).any())
+
+
+def _explain_replication(results: Results) -> Iterator[str]:
+    """How our runs are compared with a printed one."""
+    if _is_comparable(results.frame):
+        yield (
+            "**as printed?**: whether the printed score lies where one more run of the row is expected, by the spread "
+            "of our runs; these intervals hold together with 95 %."
+        )
 
 
 def to_source(spec: ExperimentSpec) -> str:

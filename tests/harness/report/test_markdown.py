@@ -34,7 +34,7 @@ def test_the_report_says_how_to_read_it(markdown):
     assert "Dunnett's step-down test over the 2 comparisons of this table" in markdown
     assert "with 3 it cannot be below 0.25" in markdown
     assert "† quoted there from another paper" in markdown
-    assert "unless it is the paper's own: compare the sign and the order" in markdown
+    assert "than the recipe `tiny`: compare the sign and the order" in markdown
 
 
 def test_the_report_explains_only_what_it_shows(markdown):
