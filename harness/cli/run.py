@@ -21,6 +21,7 @@ from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
 from harness.data import fetch_data
 from harness.errors import SpecError
 from harness.plan import Plan, select_rows
+from harness.project import find_root
 from harness.spec.experiment import MaxSeeds
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retrain", action="store_true", help="train again what older code has trained in another environment"
     )
     parser.add_argument(
+        "--reproduce",
+        action="store_true",
+        help="train one seed of every row again, in a store of its own, and compare it with the committed runs",
+    )
+    parser.add_argument(
         "--system-metrics", action="store_true", help="log the usage of processor, memory and GPU to each run"
     )
 
@@ -65,6 +71,8 @@ def execute(options: argparse.Namespace) -> int:
     """Train and print; see `to_exit_code`."""
     options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
+    if options.reproduce:
+        return _reproduce(select_rows(plan, options.rows), options)
     rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
     from harness.engines import ENGINES
     from harness.execution import PRELOAD, RunOptions, run_plan
@@ -86,6 +94,31 @@ def execute(options: argparse.Namespace) -> int:
     return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 
+def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
+    """Train one committed run of every row again; 1 where one differs."""
+    if options.until is not None or options.seeds is not None:
+        raise SpecError("--reproduce chooses the seeds itself: leave out --until and --seeds")
+    from harness.commands.reproduce import STORE, Match, choose_runs, compare_runs, describe, read_committed
+    from harness.engines import ENGINES
+    from harness.execution import PRELOAD, RunOptions, run_plan
+    from harness.files import temporary_folder
+    from harness.tracking import MlflowTracker
+
+    committed = read_committed(plan, find_results(options))
+    chosen = choose_runs(plan, committed)
+    tracker = MlflowTracker(options.tracking_uri or f"sqlite:///{find_root() / STORE}")
+    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    with temporary_folder() as scratch:
+        settings = RunOptions(scratch, options.data, command=options.command)
+        events = run_plan(chosen, tracker=tracker, engine=engine, options=settings)
+        code = show_events(chosen, events, shows_table=False)
+    if code != 0:
+        return code
+    reproduced = compare_runs(chosen, committed, tracker, data_dir=options.data)
+    echo(f"\n{describe(reproduced)}")
+    return FAILED if any(item.match == Match.DIFFERENT for item in reproduced) else 0
+
+
 def _list_rule(options: argparse.Namespace) -> list[str]:
     """Seeds until resolved as values of the experiment, so that the results state them and are kept apart."""
     if options.until is None:
@@ -98,8 +131,14 @@ def _list_rule(options: argparse.Namespace) -> list[str]:
     return [f"until_resolved={options.max_seeds or MAX_SEEDS[-1]}", *margin]
 
 
-def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Collection[str] | None = None) -> int:
-    """Show the events of a plan as they come, then its table, or some rows of it; the exit code."""
+def show_events(
+    plan: Plan,
+    events: "Generator[Event, None, None]",
+    *,
+    rows: Collection[str] | None = None,
+    shows_table: bool = True,
+) -> int:
+    """Show the events of a plan as they come, then its table, or some rows of it, if any; the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.execution import TableWritten
     from harness.report.terminal import to_text
@@ -124,7 +163,8 @@ def show_events(plan: Plan, events: "Generator[Event, None, None]", *, rows: Col
         return INTERRUPTED
     assert isinstance(event, TableWritten)
     results = event.results if rows is None else event.results.select(rows)
-    echo(f"\n{to_text(results)}\n\n{list_files(event.files)}")
+    if shows_table:
+        echo(f"\n{to_text(results)}\n\n{list_files(event.files)}")
     for record in tally.failed:
         echo(f"failed: {record.row} seed {record.seed}; more in error.txt or output.txt of MLflow run {record.run_id}")
     for record in tally.interrupted:
