@@ -314,6 +314,8 @@ def test_more_seeds_train_only_the_new_ones(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", "--seeds", "2")
     assert trained(output) == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}
     assert list(desk.table()["n"]) == [2, 2, 2, 2]
+    report = (desk.folder / "results" / "smoke" / "two.md").read_text()
+    assert "**Changed after the first of these runs**: seeds 1, now 2." in report
 
 
 @pytest.mark.slow

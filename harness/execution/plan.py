@@ -42,6 +42,7 @@ from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
 from harness.table.looks import Course, follow_looks
+from harness.table.protocol import PROTOCOL, to_protocol
 from harness.table.results import Results, make_results
 from harness.table.selection import select_replicates
 from harness.tasks import find_measure
@@ -115,7 +116,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         check_sources(_select_to_do(entries, options), tracker)
         check_fit(plan)
         check_files(spec.recipe.data, data_dir)
-    setup = Setup(spec, tracker, engine, collect(threads=engine.threads), digests, data_dir)
+    provenance = {**collect(threads=engine.threads), PROTOCOL: to_protocol(spec)}
+    setup = Setup(spec, tracker, engine, provenance, digests, data_dir)
     rehearser = Rehearser(setup)
     with closing(Invocation(setup, options.command, rehearser)) as invocation:
         if not options.keep_stale:

@@ -19,6 +19,7 @@ from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks, l
 from harness.table.findings import Findings, make_findings
 from harness.table.image_noise import ReadPredictions, judge_by_images
 from harness.table.looks import Course, follow_looks
+from harness.table.protocol import find_changes
 from harness.table.selection import Replicates, Runs, is_thinned, select_replicates
 from harness.tasks import find_margin, find_measure, list_measures
 
@@ -40,6 +41,7 @@ class Results:
         outlook: what the seeds of the table are worth; None where nothing has been tested, or where the number of
             seeds depends on what was found.
         course: the looks at a table whose rows get seeds until they are resolved; None: all have the same seeds.
+        changes: what of the experiment was changed after its first run; see `find_changes`.
         undecided: rows whose code has changed since they were trained; no rehearsal has told whether they still stand.
     """
 
@@ -50,6 +52,7 @@ class Results:
     replicates: Mapping[str, Replicates]
     outlook: Outlook | None
     course: Course | None = None
+    changes: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
 
     @property
@@ -105,7 +108,8 @@ def make_results(
         sizes: what a row without any run has for parameters and multiply-adds.
         read_predictions: of a record; None: nothing is said of the noise of the test images.
     """
-    rows = select_replicates(plan, records, current or {})
+    known = list(records)
+    rows = select_replicates(plan, known, current or {})
     course = None if plan.spec.until_resolved is None else follow_looks(plan, rows)
     if course is not None:
         rows = [course.limit(row) for row in rows]
@@ -117,7 +121,8 @@ def make_results(
     entries = _list_entries(plan, rows, judged, by_name.get(plan.spec.baseline), sizes or {})
     frame = make_frame(columns, entries)
     outlook = _find_outlook(plan, rows, judged) if course is None else None
-    return Results(plan, columns, frame, make_findings(plan, by_name, course), by_name, outlook, course)
+    findings, changes = make_findings(plan, by_name, course), find_changes(plan.spec, known)
+    return Results(plan, columns, frame, findings, by_name, outlook, course, changes)
 
 
 def _judge(plan: Plan, rows: list[Replicates]) -> list[Judged]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from harness.table.results import Results
 
 
+CHANGED = "Whoever changes a rule after seeing data can choose what it proves: the error rates below do not hold."
+
+
 @dataclass(frozen=True)
 class ScoreColumns:
     """Columns of a frame.
@@ -98,6 +101,8 @@ def explain_delta(results: Results) -> Iterator[str]:
     if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
         yield f"There is no **Δ**: the baseline, {baseline}, is skipped."
         return
+    if results.changes:
+        yield f"**Changed after the first of these runs**: {'; '.join(results.changes)}. {CHANGED}"
     if tests == 0:
         yield f"**Δ** is the row less {baseline}. One pair of seeds has no interval and resolves nothing."
         return
