@@ -78,7 +78,7 @@ class Cifar:
 
         folder = self._require_files(data_dir)
         train, test = self._read(folder, train=True), self._read(folder, train=False)
-        splits = take_splits(spec, train, test, mean=self.mean, std=self.std)
+        splits = take_splits(spec, train, test, replicate=replicate, mean=self.mean, std=self.std)
         return MemoryData(
             spec, training, splits, digest=self.digest_files(data_dir), replicate=replicate, device=device
         )

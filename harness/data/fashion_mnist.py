@@ -52,7 +52,7 @@ def load_data(
 
     folder, digest = _folder(data_dir), digest_files(data_dir)
     train, test = ((_read_images(folder, split), _read_labels(folder, split)) for split in ("train", "t10k"))
-    splits = take_splits(spec, train, test, mean=MEAN, std=STD)
+    splits = take_splits(spec, train, test, replicate=replicate, mean=MEAN, std=STD)
     return MemoryData(spec, training, splits, digest=digest, replicate=replicate, device=device)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Images, LabelledBatch
 from harness.data.augmentation import BatchAugmentation, build_erasing, build_mixup, normalize, order_generator, seeded
-from harness.data.split import Indices, stratified_samples
+from harness.data.split import Indices, sample_test, split_training
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
 
@@ -47,15 +47,10 @@ class Splits:
     std: float
 
 
-def take_splits(spec: DataSpec, train: Arrays, test: Arrays, *, mean: float, std: float) -> Splits:
+def take_splits(spec: DataSpec, train: Arrays, test: Arrays, *, replicate: int, mean: float, std: float) -> Splits:
     """The samples that a recipe asks for; without validation images the test set takes their place."""
-    num_train = spec.train_images or len(train[1]) - spec.val_images
-    held_out, trained = stratified_samples(
-        train[1], [spec.val_images, num_train], seed=seed_for("split", spec.name, "train")
-    )
-    (tested,) = stratified_samples(
-        test[1], [spec.test_images or len(test[1])], seed=seed_for("split", spec.name, "test")
-    )
+    held_out, trained = split_training(train[1], spec, replicate=replicate)
+    tested = sample_test(test[1], spec)
     measured = ImageSet.take(*test, tested)
     return Splits(
         train=ImageSet.take(*train, trained),

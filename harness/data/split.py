@@ -1,11 +1,37 @@
-"""Fixed, stratified samples of a labelled dataset."""
+"""Stratified samples of a labelled dataset: which images are trained on, validated and tested."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.seeding import seed_for
+from harness.spec import DataSpec
+
 Indices = NDArray[np.int64]
+
+
+def split_training(labels: NDArray[np.integer], spec: DataSpec, *, replicate: int) -> tuple[Indices, Indices]:
+    """The images of a training set that are held out for validation, and those that are trained on.
+
+    Validation has the same images in every replicate. So has training, unless the recipe draws a sample for each.
+    """
+    num_train = spec.train_images or len(labels) - spec.val_images
+    seed = seed_for("split", spec.name, "train")
+    held_out, trained = stratified_samples(labels, [spec.val_images, num_train], seed=seed)
+    if not spec.resample_train:
+        return held_out, trained
+    others = np.setdiff1d(np.arange(len(labels)), held_out)
+    seed = seed_for("split", spec.name, "train", replicate)
+    (drawn,) = stratified_samples(labels[others], [num_train], seed=seed)
+    return held_out, others[drawn]
+
+
+def sample_test(labels: NDArray[np.integer], spec: DataSpec) -> Indices:
+    """The images of a test set that are measured, the same in every replicate."""
+    seed = seed_for("split", spec.name, "test")
+    (tested,) = stratified_samples(labels, [spec.test_images or len(labels)], seed=seed)
+    return tested
 
 
 def stratified_samples(labels: NDArray[np.integer], sizes: Sequence[int], *, seed: int) -> list[Indices]:

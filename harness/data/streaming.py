@@ -18,7 +18,7 @@ from harness.batch import Batch, LabelledBatch
 from harness.data.augmentation import build_erasing, build_mixup, order_generator, seeded
 from harness.data.decoding import naming_image, to_rgb
 from harness.data.loading import LoadingContext
-from harness.data.split import stratified_samples
+from harness.data.split import sample_test, split_training
 from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
 from harness.errors import DataError
 from harness.processes import end_with_parent
@@ -144,9 +144,8 @@ class StreamedData:
         replicate: int,
         device: torch.device,
     ) -> None:
-        self.num_train = spec.train_images or len(train.labels) - spec.val_images
-        held_out, trained = _sample(train, [spec.val_images, self.num_train], spec, split="train")
-        (tested,) = _sample(test, [spec.test_images or len(test.labels)], spec, split="test")
+        held_out, trained = (part.tolist() for part in split_training(train.labels, spec, replicate=replicate))
+        tested, self.num_train = sample_test(test.labels, spec).tolist(), len(trained)
         self.digest, self.replicate, self.device = digest, replicate, device
         self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
         self.mix = build_mixup(spec, training) if training.token_labels is None else TokenLabeling(spec, training)
@@ -180,11 +179,6 @@ class StreamedData:
     def test_batches(self) -> Iterator[LabelledBatch]:
         """The test images in the order of the files."""
         return iter(self.test_loader)
-
-
-def _sample(images: LabelledImages, sizes: Sequence[int], spec: DataSpec, *, split: str) -> list[list[int]]:
-    samples = stratified_samples(images.labels, sizes, seed=seed_for("split", spec.name, split))
-    return [indices.tolist() for indices in samples]
 
 
 def _build_loader(

@@ -78,7 +78,8 @@ def _to_sizes(results: Results) -> str:
 def _to_budget(recipe: RecipeSpec) -> str:
     images = recipe.data.train_images
     amount = "all training images" if images is None else f"{images:,} training images"
-    return f"{amount} of `{recipe.data.name}`, {count_noun(recipe.training.total_epochs, 'epoch')}"
+    drawn = ", drawn anew for each seed" if recipe.data.resample_train else ""
+    return f"{amount} of `{recipe.data.name}`{drawn}, {count_noun(recipe.training.total_epochs, 'epoch')}"
 
 
 def _to_test_set(data: DataSpec) -> str:

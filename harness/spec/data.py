@@ -1,8 +1,8 @@
 """The data of a recipe: dataset, splits and image size."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
 from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec, known
 from harness.spec.timm_names import INTERPOLATIONS, check_policy
@@ -61,6 +61,8 @@ class DataSpec(Spec):
         task: what a model is trained and scored on, one of `harness.tasks.TASKS`.
         image_size: side in pixels of what the model sees.
         train_images: how many are trained on; None means all that validation leaves.
+        resample_train: whether each replicate draws training images of its own, the same for all rows; else all
+            replicates have the same.
         val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
         test_images: how many of the test set are measured; None means all.
         source: timm's name of a dataset (family `timm` alone).
@@ -77,6 +79,7 @@ class DataSpec(Spec):
     channels: Channels
     image_size: Side
     train_images: Images | None = None
+    resample_train: bool = False
     val_images: ImagesOrNone
     test_images: Images | None = None
     source: str | None = None
@@ -85,3 +88,9 @@ class DataSpec(Spec):
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Annotated[str, known("interpolation", INTERPOLATIONS)] = "bicubic"
     loading_workers: Annotated[int, Field(ge=0, le=1_000)] = 0
+
+    @model_validator(mode="after")
+    def _check_sample(self) -> Self:
+        if self.resample_train and self.train_images is None:
+            raise ValueError("resample_train draws train_images of the training set: state their number")
+        return self

@@ -175,6 +175,7 @@ RECIPE_CHANGES: dict[str, dict[str, Any]] = {
         "channels": 3,
         "image_size": 56,
         "train_images": 64,
+        "resample_train": True,
         "val_images": 0,
         "test_images": 64,
         "crop_pct": 0.9,
