@@ -1,7 +1,8 @@
 """The table in LaTeX: a `table` environment for the package booktabs."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 from harness.report.files import name_folder
@@ -9,7 +10,7 @@ from harness.report.summary import name_recipe
 from harness.spec import ExperimentSpec
 from harness.table.column import Column, Latex, Row, select_shown
 from harness.table.columns import list_shown
-from harness.table.columns.outcomes import is_complete
+from harness.table.columns.outcomes import explain_mark, is_complete, list_marks
 from harness.table.format import break_latex
 from harness.table.results import FLOORS_TITLE, Results
 from harness.text import count_noun, escape_latex
@@ -30,6 +31,7 @@ def to_latex(results: Results) -> str:
     frame, spec = results.frame, results.plan.spec
     shown = select_shown(results.columns, frame, list_shown(spec))
     parts = [_Part(column, column.latex, results) for column in shown if column.latex and column.latex.when(frame)]
+    marks = dict(zip(list_marks(results), ascii_lowercase, strict=False))
     lines = [
         to_marker(spec),
         r"\begin{table}",
@@ -41,11 +43,12 @@ def to_latex(results: Results) -> str:
         r"\toprule",
         _join(part.title for part in parts),
         r"\midrule",
-        *(_to_line(row, parts) for row in results.rows),
+        *(_to_line(row, parts, marks) for row in results.rows),
         *([r"\midrule", _join([rf"\textit{{{FLOORS_TITLE}}}"])] if results.floors else []),
-        *(_to_line(row, parts) for row in results.floors),
+        *(_to_line(row, parts, marks) for row in results.floors),
         r"\bottomrule",
         r"\end{tabular}",
+        *_list_footnotes(results, marks),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -87,6 +90,8 @@ def _to_caption(results: Results) -> str:
     told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
     tests = int(frame["p"].notna().sum())
     if "delta" in spec.columns and tests:
+        if frame["is_best"].any():
+            told.append("bold means are the best and those that Dunnett's test cannot separate from it at 5 %")
         told.append(
             f"Δ is the difference to {spec.baseline} over equal seeds with its simultaneous 95 % interval; bold "
             f"verdicts are proven at 5 % by Dunnett's step-down test over {count_noun(tests, 'comparison')}"
@@ -104,8 +109,20 @@ def _to_rule(results: Results) -> str:
     return f" and {count_noun(len(results.course.looks), 'look')}, seeds being added until a row is resolved"
 
 
-def _to_line(row: Row, parts: Iterable[_Part]) -> str:
-    return _join(cell for part in parts for cell in part.show(row))
+def _list_footnotes(results: Results, letters: Mapping[str, str]) -> list[str]:
+    """What every mark of a row means, under the letter that stands at the row's name."""
+    if not letters:
+        return []
+    told = [rf"$^{{{letters[mark]}}}$~{escape_latex(explain_mark(mark, results))}" for mark in letters]
+    return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize {' '.join(told)}}}"]
+
+
+def _to_line(row: Row, parts: Iterable[_Part], letters: Mapping[str, str]) -> str:
+    cells = [cell for part in parts for cell in part.show(row)]
+    own = ",".join(letters[mark] for mark in row["marks"] if mark in letters)
+    if own:
+        cells[0] += rf"$^{{{own}}}$"
+    return _join(cells)
 
 
 def _join(cells: Iterable[str]) -> str:

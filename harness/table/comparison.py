@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol
 
 import pandas as pd
@@ -61,6 +62,18 @@ def compare_rows(rows: Mapping[str, Runs], baseline: str) -> dict[str, Compariso
     comparable = {name: row.blocks for name, row in rows.items() if is_comparable(row, rows[baseline])}
     found = compare(comparable, baseline) if baseline in comparable else {}
     return {name: found.get(name) for name in rows}
+
+
+def find_best(rows: Mapping[str, Runs], measure: Measure) -> frozenset[str]:
+    """The row with the best mean, and all that Dunnett's test cannot separate from it; none where nothing is tested."""
+    means = {name: measure.sign * fmean(row.scores.values()) for name, row in rows.items() if row.scores}
+    if not means:
+        return frozenset()
+    best = max(means, key=means.__getitem__)
+    compared = compare_rows(rows, best)
+    tested = {name: item for name, item in compared.items() if item is not None and item.p is not None}
+    near = {name for name, item in tested.items() if item.p is not None and item.p >= ALPHA}
+    return frozenset({best, *near}) if tested else frozenset()
 
 
 def judge(

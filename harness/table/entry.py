@@ -52,6 +52,7 @@ class Entry:
         size: parameters and multiply-adds.
         base_params: parameters of the baseline.
         predicted: the interval in which one more run of the row is expected.
+        is_best: whether it has the best score, or one that cannot be separated from it.
         skipped: why the recipe skips the row; empty where it does not.
         marks: what a reader has to know before believing the row.
     """
@@ -65,6 +66,7 @@ class Entry:
     size: tuple[int | None, int | None] = (None, None)
     base_params: int | None = None
     predicted: tuple[float, float] | None = None
+    is_best: bool = False
     skipped: str = ""
     marks: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ from harness.statistics import Outlook, Verdict, find_outlook, predict_runs
 from harness.table.column import Column, Emphasis, Grid, Row, Text, make_frame, make_lines, select_shown, to_rows
 from harness.table.columns import list_shown, make_columns
 from harness.table.columns.scores import ScoreColumns, name_scores
-from harness.table.comparison import Judged, compare_rows, judge_gains, take_over
+from harness.table.comparison import Judged, compare_rows, find_best, judge_gains, take_over
 from harness.table.entry import QUOTED, SKIPPED, Entry, find_size, list_marks, list_test_marks
 from harness.table.findings import Findings, make_findings
 from harness.table.image_noise import ReadPredictions, judge_by_images
@@ -140,6 +140,7 @@ def _list_entries(
     """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
+    best = find_best({row.row.name: row for row in rows if not row.row.is_floor}, measure)
     predicted = predict_runs({row.row.name: row.blocks for row in rows if not row.row.is_floor})
     planned = [
         Entry(
@@ -152,6 +153,7 @@ def _list_entries(
             find_size(row, sizes),
             base_params,
             predicted.get(row.row.name),
+            row.row.name in best,
             marks=(*list_marks(row, baseline, spec), *list_test_marks(verdict)),
         )
         for row, verdict in zip(rows, judged, strict=True)

@@ -43,7 +43,7 @@ def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[
     compared = make_comparison_columns(
         measure, title=f"Δ to {baseline} [95 %]", key="delta", note=Note(2, explain_delta)
     )
-    mean, std, val_mean = make_scores(measure)
+    mean, std, val_mean, is_best = make_scores(measure)
     name = Column[Entry](
         "row",
         lambda entry: entry.name,
@@ -58,6 +58,7 @@ def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[
         *(compared.pop(column) for column in ("delta", "delta_low", "delta_high", "verdict")),
         *make_outcomes(),
         *compared.values(),
+        is_best,
         Column("image_error", lambda entry: entry.judged.image_error, Kind.NUMBER),
         *map(make_mean, others),
         val_mean,

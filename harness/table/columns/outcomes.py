@@ -119,14 +119,23 @@ def _explain_outcomes(results: Results) -> Iterator[str]:
             yield escape_markdown(f"{row['row']}: {show_reasons(row['reasons'])}.")
 
 
-def _explain_marks(results: Results) -> Iterator[str]:
-    """The meaning of every mark that some row has."""
+def list_marks(results: Results) -> list[str]:
+    """Every mark that some row has, in one order."""
     present = {mark for marks in results.frame["marks"] for mark in marks}
+    return [mark for mark in MARKS if mark in present]
+
+
+def explain_mark(mark: str, results: Results) -> str:
+    """What a mark says, in the words of the measure and the task."""
     measure, task = results.measure, TASKS[results.plan.spec.recipe.data.task]
     climbed = "climbed" if measure.direction == "higher" else "fell"
     words = {"title": measure.title, "climbed": climbed}
-    words |= {"chance_rule": task.chance_rule, "ceiling_rule": task.ceiling_rule}
-    yield from (f"`{mark}`: {meaning.format(**words)}" for mark, meaning in MARKS.items() if mark in present)
+    return MARKS[mark].format(**words, chance_rule=task.chance_rule, ceiling_rule=task.ceiling_rule)
+
+
+def _explain_marks(results: Results) -> Iterator[str]:
+    """The meaning of every mark that some row has."""
+    yield from (f"`{mark}`: {explain_mark(mark, results)}" for mark in list_marks(results))
     for row in (*results.rows, *results.floors):
         if row["unattested"]:
             yield escape_markdown(f"{row['row']}: {'; '.join(row['unattested'])}.")

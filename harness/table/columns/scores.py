@@ -50,7 +50,7 @@ def name_scores(measure: Measure) -> ScoreColumns:
 
 
 def make_scores(measure: Measure) -> tuple[Column[Entry], ...]:
-    """Mean and standard deviation on the test set, and the mean of the last validation."""
+    """Mean and standard deviation on the test set, mean of the last validation, and whether the first is the best."""
     names = name_scores(measure)
 
     def show_spread(row: Row, spread: str) -> str:
@@ -65,13 +65,18 @@ def make_scores(measure: Measure) -> tuple[Column[Entry], ...]:
         key=SCORE,
         place=Place.RESULT,
         text=lambda row: show_number(row[names.mean], measure.format) + show_spread(row, " ±"),
-        latex=Latex(
-            "r@{}l", cells=lambda row: [show_in_math(row[names.mean], measure.format), show_spread(row, r" $\pm$")]
-        ),
+        latex=Latex("r@{}l", cells=lambda row: [_show_mean(row, names.mean, measure), show_spread(row, r" $\pm$")]),
         note=Note(0, _explain_score),
     )
     std = Column[Entry](names.std, lambda entry: summarize(list(entry.runs.scores.values())).std, Kind.NUMBER)
-    return mean, std, Column(names.val_mean, lambda entry: entry.average(measure.val), Kind.NUMBER)
+    best = Column[Entry]("is_best", lambda entry: entry.is_best, Kind.FLAG)
+    return mean, std, Column(names.val_mean, lambda entry: entry.average(measure.val), Kind.NUMBER), best
+
+
+def _show_mean(row: Row, name: str, measure: Measure) -> str:
+    """Bold where no row is known to be better."""
+    shown = show_in_math(row[name], measure.format)
+    return rf"\textbf{{{show_number(row[name], measure.format)}}}" if row["is_best"] else shown
 
 
 def make_mean(measure: Measure) -> Column[Entry]:

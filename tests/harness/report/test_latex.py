@@ -1,9 +1,20 @@
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.execution import read_results
+from harness.plan import make_plan
+from harness.reading import load_spec
+from harness.record import RunStatus
 from harness.report.latex import to_latex
 from harness.table import make_results
+from harness.tracking import MlflowTracker
+
+RESULTS = Path(__file__).parents[3] / "results"
 
 
 def read_lines(latex: str) -> list[list[str]]:
@@ -19,7 +30,7 @@ def test_the_table_has_the_columns_that_the_experiment_asks_for_in_one_order(sma
         *("$qk$", "$qr^k$", "$r^qk$", "$r^b$", "params"),
     ]
     assert first == [
-        *("Swin-T", "$84.17$", r" $\pm$ 0.21", "---", "", "---"),
+        *("Swin-T", r"\textbf{84.17}", r" $\pm$ 0.21", "---", "", "---"),
         *(r"$\surd$", "", "", r"$\surd$", "137.0 k"),
     ]
 
@@ -61,3 +72,37 @@ def test_a_row_never_becomes_an_option_of_the_line_before(small_plan, records) -
     results = make_results(small_plan, records)
     renamed = replace(results, frame=results.frame.replace({"row": {"Net1": "[Net1]"}}))
     assert "\n{}[Net1] & " in to_latex(renamed)
+
+
+def test_the_best_mean_and_those_that_cannot_be_separated_from_it_are_bold(small_plan, records) -> None:
+    latex = to_latex(make_results(small_plan, records))
+    bold = {line[0] for line in read_lines(latex)[1:] if len(line) > 1 and line[1].startswith(r"\textbf")}
+    assert bold == {"Swin-T", "Net7-N"}  # Net1 is a point below both
+    assert "bold means are the best" in latex
+    assert r"\textbf{8" not in to_latex(make_results(small_plan, [run for run in records if run.seed == 0]))
+
+
+def test_marks_are_footnotes(small_plan, records) -> None:
+    old = {"end_time": 0.0, "status": RunStatus.INTERRUPTED}
+    changed = [replace(run, **old) if (run.row, run.seed) == ("Net1", 2) else run for run in records]
+    latex = to_latex(make_results(small_plan, changed))
+    assert "Net1$^{a}$ & " in latex
+    assert "$^{a}$~some of the planned replicates have no result yet." in latex
+    assert "^{a}" not in to_latex(make_results(small_plan, records))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+def test_latex_sets_every_committed_table(tmp_path: Path) -> None:
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tables = []
+    for path in sorted((RESULTS / "laptop" / "runs").glob("*.jsonl")):
+        plan = make_plan(load_spec(path.stem, recipe="laptop"))
+        tables.append(to_latex(read_results(plan, tracker, {}, RESULTS)))
+    document = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *tables, r"\end{document}"]
+    (tmp_path / "tables.tex").write_text("\n".join(document))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    wide = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt", done.stdout)]
+    assert max(wide, default=0.0) < 150, done.stdout
