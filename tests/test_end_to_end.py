@@ -197,6 +197,38 @@ def test_a_fresh_clone_makes_its_committed_table_without_training(fresh_desk: De
 
 
 @pytest.mark.slow
+def test_a_placebo_goes_through_every_command(desk: Desk, fresh_desk: Desk) -> None:
+    text = EXPERIMENT.replace("seeds: 1", "  Again: {placebo: true}\nseeds: 2")
+    for each in (desk, fresh_desk):
+        (each.folder / "experiments").mkdir()
+        (each.folder / "experiments" / "two.yaml").write_text(text)
+    first = desk.harness("run", "experiments/two.yaml", "--rows", "Again")
+    assert trained(first) == {"Again seed 1000", "Again seed 1001"}  # those of the baseline were trained for two.yaml
+    rest = trained(desk.harness("run", "experiments/two.yaml"))
+    assert rest == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}
+    table = desk.table()
+    assert (table.loc["Again", "cell_id"], table.loc["Again", "n"]) == (table.loc["Swin-T", "cell_id"], 2)
+    assert table.loc["Again", "verdict"] in ("unresolved", "equivalent")
+    planned = json.loads(desk.harness("plan", "experiments/two.yaml", "--json"))
+    assert planned["to_train"] == 0
+    (counted,) = json.loads(desk.harness("status", "experiments/two.yaml", "--json"))["experiments"]
+    assert counted["counts"]["done"] == 10
+    shown = json.loads(desk.harness("show", table.loc["Again", "cell_id"], "--json"))
+    assert [(run["row"], run["seed"]) for run in shown["runs"]] == [
+        *(("Swin-T", 0), ("Swin-T", 1), ("Again", 1000), ("Again", 1001))
+    ]
+    desk.harness("records", "export", "experiments/two.yaml")
+    desk.harness("verify", "results")
+    runs = Path("results") / "smoke" / "runs"
+    shutil.copytree(desk.folder / runs, fresh_desk.folder / runs)
+    fresh_desk.harness("table", "experiments/two.yaml")
+    for name in ("two.csv", "two.md", "two.tex"):
+        ours, theirs = (each.folder / "results" / "smoke" / name for each in (fresh_desk, desk))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert "equal: 5 rows, 10 runs" in desk.harness("diff", str(fresh_desk.folder / runs), str(runs))
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))

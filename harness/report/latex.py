@@ -10,6 +10,7 @@ from harness.spec import ExperimentSpec
 from harness.table.column import Column, Latex, Row, select_shown
 from harness.table.columns import list_shown
 from harness.table.columns.outcomes import is_complete
+from harness.table.columns.scores import describe_placebo
 from harness.table.format import break_latex
 from harness.table.results import FLOORS_TITLE, Results
 from harness.text import count_noun, escape_latex
@@ -85,7 +86,7 @@ def _to_caption(results: Results) -> str:
     if course is not None:
         counted = f"n = {course.looks[0].seeds} to {course.looks[-1].seeds}"
     told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
-    tests = int(frame["p"].notna().sum())
+    tests = results.num_tests
     if "delta" in spec.columns and tests:
         told.append(
             f"Δ is the difference to {spec.baseline} over equal seeds with its simultaneous 95 % interval; bold "
@@ -94,7 +95,8 @@ def _to_caption(results: Results) -> str:
         )
     elif "delta" in spec.columns:
         told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
-    return escape_latex(" ".join([*parts, f"{'; '.join(told)}."]))
+    placebo = [] if results.plan.placebo is None else [describe_placebo(results)]
+    return escape_latex(" ".join([*parts, f"{'; '.join(told)}.", *placebo]))
 
 
 def _to_rule(results: Results) -> str:

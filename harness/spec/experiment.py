@@ -61,6 +61,8 @@ class RowSpec(OperatorSpec):
     `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
     `init_recipe` takes what is stated here, and `under`, for that recipe too.
+    `placebo` makes the row the baseline again with other random streams: a control of the table, which should come out
+    unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
     """
 
     backbone: Backbone | None = None
@@ -71,6 +73,7 @@ class RowSpec(OperatorSpec):
     image_size: Side | None = None
     expect: Expectation | None = None
     also_changes: Annotated[tuple[Line, ...], OneOrMore] = ()
+    placebo: bool = False
 
 
 class FactorsSpec(Spec):
