@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from harness.cell import Cell
 from harness.errors import SpecError
 from harness.initial import explain_mismatch, inherit
+from harness.matching import Solution, explain_unsolved, solve_matches
 from harness.placebo import FIRST_SEED, check_placebo, explain_missing_source, repeat_baseline
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
@@ -26,6 +27,7 @@ class PlannedRow:
         is_floor: whether it is a model without attention.
         also_changes: declared differences from the baseline besides the row's levels.
         is_placebo: whether it is the baseline's cell again, with other seeds.
+        solution: the size that `match` has solved.
     """
 
     name: str
@@ -34,6 +36,7 @@ class PlannedRow:
     is_floor: bool = False
     also_changes: tuple[str, ...] = ()
     is_placebo: bool = False
+    solution: Solution | None = None
 
     @property
     def first_seed(self) -> int:
@@ -104,6 +107,7 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     * a row on a backbone that the recipe has no sizes for;
     * a row that starts from trained weights, if the recipe trains from scratch, and every other row if it does not;
     * one of two rows that are the same cell because of values that they state for this recipe;
+    * a row that is matched with one that the recipe does not train;
     * a placebo whose baseline starts from another row's runs: that row has none with the seeds of a placebo.
 
     Args:
@@ -113,12 +117,13 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
 
     Raises:
         SpecError: a row is an impossible combination, starts from weights that do not exist, states a field without
-            effect, or is the same cell as another row; or a placebo is more than that.
+            effect, is the same cell as another row, or cannot be matched; or a placebo is more than that.
     """
     listed = list_rows(spec)
     check_placebo(spec, listed)
-    stated = repeat_baseline({name: inherit(row, listed) for name, row in listed.items()}, spec.baseline)
-    skipped = tuple(_find_skipped(spec, stated))
+    matched, solutions = solve_matches(spec, listed, floors=FLOORS)
+    stated = repeat_baseline({name: inherit(row, matched) for name, row in matched.items()}, spec.baseline)
+    skipped = tuple(_find_skipped(spec, stated, solutions))
     left_out = {row.name for row in skipped}
     planned = [
         PlannedRow(
@@ -127,6 +132,7 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
             row.expect,
             also_changes=row.also_changes,
             is_placebo=row.placebo,
+            solution=solutions.get(name),
         )
         for name, row in stated.items()
         if name not in left_out
@@ -161,7 +167,9 @@ def _list_runs(spec: ExperimentSpec, rows: Sequence[PlannedRow]) -> tuple[Planne
     )
 
 
-def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:
+def _find_skipped(
+    spec: ExperimentSpec, rows: Mapping[str, RowSpec], solutions: Mapping[str, Solution]
+) -> Iterator[SkippedRow]:
     for name, row in rows.items():
         mismatch = explain_mismatch(spec, row) or explain_missing_source(row, rows)
         if mismatch is not None:
@@ -174,6 +182,12 @@ def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator
             if name == spec.baseline:
                 raise error_in_row(spec, name, reason)
             yield SkippedRow(name, reason)
+            continue
+        unsolved = explain_unsolved(row, solutions.get(spec.baseline if row.placebo else name), recipe=spec.recipe.name)
+        if unsolved is not None and name == spec.baseline:
+            raise error_in_row(spec, name, unsolved, "match")
+        if unsolved is not None:
+            yield SkippedRow(name, unsolved)
 
 
 def _find_repeated(

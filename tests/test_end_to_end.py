@@ -229,6 +229,29 @@ def test_a_placebo_goes_through_every_command(desk: Desk, fresh_desk: Desk) -> N
 
 
 @pytest.mark.slow
+def test_a_matched_row_is_solved_by_the_plan_and_every_command_states_it(fresh_desk: Desk) -> None:
+    matched = EXPERIMENT.replace("[position_bias]}", "[position_bias], match: {params: Swin-T, by: mlp_ratio}}")
+    (fresh_desk.folder / "two.yaml").write_text(matched)
+    planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json"))
+    swin, row = planned["rows"][:2]
+    solution = row["solution"]
+    assert (solution["row"], solution["target"], solution["cost"]) == ("Swin-T", swin["params"], row["params"])
+    assert abs(row["params"] / swin["params"] - 1) <= 0.005
+    stated = f"mlp_ratio {solution['value']:g}, for as many parameters as Swin-T: {solution['cost']:,}"
+    assert f"Net4: {stated}" in fresh_desk.harness("plan", "two.yaml")
+    assert f"solved: {stated}" in fresh_desk.harness("describe", "two.yaml", "Net4")
+    fresh_desk.harness("run", "two.yaml", "--rows", "Net4,Swin-T")
+    assert fresh_desk.table().loc["Net4", "params"] == row["params"]
+    assert f"Net4: {stated}" in (fresh_desk.folder / "results" / "smoke" / "two.md").read_text().replace("\\", "")
+    assert json.loads(fresh_desk.harness("show", row["cell_id"], "--json"))["config"]["solution"].startswith(stated)
+    by_hand = matched.replace(
+        "match: {params: Swin-T, by: mlp_ratio}", f"sizes: {{smoke: {{mlp_ratio: {solution['value']}}}}}"
+    )
+    (fresh_desk.folder / "two.yaml").write_text(by_hand)
+    assert trained(fresh_desk.harness("run", "two.yaml", "--rows", "Net4,Swin-T")) == set()
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from harness.errors import SpecError
 from harness.positions import Positions, to_key_path
@@ -48,6 +48,38 @@ class CellSpec(OperatorSpec):
     sizes: dict[str, dict[str, Any]] = {}
 
 
+class MatchSpec(Spec):
+    """A size of the backbone that is solved, so that a row costs as much as another one under the recipe.
+
+    Attributes:
+        params: the row that it gets the parameters of; either this or `macs` is stated.
+        macs: the row that it gets the multiply-adds of.
+        by: the size: a number, such as `mlp_ratio` or `embed_dim`.
+    """
+
+    params: str | None = None
+    macs: str | None = None
+    by: str
+
+    @model_validator(mode="after")
+    def _check_measure(self) -> Self:
+        if (self.params is None) == (self.macs is None):
+            raise ValueError("needs either params or macs, the row that it is matched with")
+        return self
+
+    @property
+    def measure(self) -> Literal["params", "macs"]:
+        """What is matched."""
+        return "macs" if self.params is None else "params"
+
+    @property
+    def row(self) -> str:
+        """The row that it is matched with."""
+        row = self.macs if self.params is None else self.params
+        assert row is not None
+        return row
+
+
 class RowSpec(OperatorSpec):
     """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
 
@@ -61,6 +93,7 @@ class RowSpec(OperatorSpec):
     `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
     `init_recipe` takes what is stated here, and `under`, for that recipe too.
+    `match` lets the plan solve one of the sizes, see `harness.matching`.
     `placebo` makes the row the baseline again with other random streams: a control of the table, which should come out
     unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
     """
@@ -73,6 +106,7 @@ class RowSpec(OperatorSpec):
     image_size: Side | None = None
     expect: Expectation | None = None
     also_changes: Annotated[tuple[Line, ...], OneOrMore] = ()
+    match: MatchSpec | None = None
     placebo: bool = False
 
 
