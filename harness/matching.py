@@ -16,6 +16,7 @@ from harness.errors import SpecError
 from harness.files import write_atomically
 from harness.provenance import code_digest
 from harness.resolve import error_in_row, resolve_row
+from harness.rows import list_ablations
 from harness.spec import BackboneSpec, ExperimentSpec, MatchSpec, RowSpec
 from paradigms.facts import unknown_name
 
@@ -26,7 +27,7 @@ STEP = 0.01
 """A size that is no whole number is a multiple of this."""
 
 MAX_GAP = 256
-"""Values in a row that may be impossible, such as widths that the heads do not divide."""
+"""So many successive values may be impossible, such as widths that the heads do not divide."""
 
 NOUNS = {"params": "parameters", "macs": "multiply-adds"}
 """What is matched, in words."""
@@ -85,7 +86,7 @@ def solve_matches(
 
     Returns:
         The rows, and the solution of each that was solved. A row is left as it is if the recipe has no sizes for its
-        backbone, or for that of the row that it is matched with.
+        backbone, or for that of the row that it is matched with, or if `ablate` has generated an impossible row.
 
     Raises:
         SpecError: all rows that ask for the impossible: an unknown row, a circle, a size that is no number; or no value
@@ -108,6 +109,9 @@ def solve_matches(
             solutions[name] = _solve(scratch, name, solved, resolve_row(scratch, target, solved))
         except ValueError as error:
             errors.append(error_in_row(spec, name, str(error), "match"))
+        except SpecError:
+            if name not in list_ablations(spec):  # these are skipped where they are impossible
+                raise
         else:
             solved[name] = _state(rows[name], scratch.recipe.name, asked[name].by, solutions[name].value)
     _raise_all(errors)
@@ -118,7 +122,7 @@ def explain_unsolved(row: RowSpec, solution: Solution | None, recipe: str) -> st
     """Why a row is skipped whose size could not be solved; None where nothing was asked, or it was."""
     if row.match is None or solution is not None or row.init_from is not None:
         return None
-    return f"is matched with {row.match.row!r}, which recipe {recipe!r} does not train"
+    return f"cannot be matched with {row.match.row!r} under recipe {recipe!r}"
 
 
 def _raise_all(errors: Iterable[SpecError]) -> None:

@@ -10,7 +10,7 @@ from harness.matching import Solution, explain_unsolved, solve_matches
 from harness.placebo import FIRST_SEED, check_placebo, explain_missing_source, repeat_baseline
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
-from harness.rows import list_rows
+from harness.rows import list_ablations, list_rows
 from harness.spec import Expectation, ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
 from paradigms.facts import unknown_name
 
@@ -107,6 +107,8 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     * a row on a backbone that the recipe has no sizes for;
     * a row that starts from trained weights, if the recipe trains from scratch, and every other row if it does not;
     * one of two rows that are the same cell because of values that they state for this recipe;
+    * a row of `ablate` that is impossible, such as a part that does not work without another, or that is the same cell
+      as another row;
     * a row that is matched with one that the recipe does not train;
     * a placebo whose baseline starts from another row's runs: that row has none with the seeds of a placebo.
 
@@ -124,21 +126,30 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     matched, solutions = solve_matches(spec, listed, floors=FLOORS)
     stated = repeat_baseline({name: inherit(row, matched) for name, row in matched.items()}, spec.baseline)
     skipped = tuple(_find_skipped(spec, stated, solutions))
-    left_out = {row.name for row in skipped}
-    planned = [
-        PlannedRow(
-            name,
-            resolve_row(spec, spec.baseline if row.placebo else name, stated),
-            row.expect,
-            also_changes=row.also_changes,
-            is_placebo=row.placebo,
-            solution=solutions.get(name),
-        )
-        for name, row in stated.items()
-        if name not in left_out
-    ]
+    ablated, planned, left_out = list_ablations(spec), list[PlannedRow](), {row.name for row in skipped}
+    for name, row in stated.items():
+        if name in left_out:
+            continue
+        try:
+            cell = resolve_row(spec, spec.baseline if row.placebo else name, stated)
+        except SpecError as error:
+            if name not in ablated:
+                raise
+            skipped = (*skipped, SkippedRow(name, f"is impossible: {error.message}"))
+        else:
+            planned.append(
+                PlannedRow(
+                    name,
+                    cell,
+                    row.expect,
+                    also_changes=row.also_changes,
+                    is_placebo=row.placebo,
+                    solution=solutions.get(name),
+                )
+            )
     if not is_derived:
-        check_fields(spec, {row.name: (stated[row.name], row.cell) for row in planned if not row.is_placebo})
+        by_hand = [row for row in planned if not (row.is_placebo or row.name in ablated)]
+        check_fields(spec, {row.name: (stated[row.name], row.cell) for row in by_hand})
         repeated = _find_repeated(spec, planned, stated)
         planned = [row for row in planned if row.name not in {row.name for row in repeated}]
         skipped = (*skipped, *repeated)
@@ -194,9 +205,12 @@ def _find_repeated(
     spec: ExperimentSpec, planned: Sequence[PlannedRow], stated: Mapping[str, RowSpec]
 ) -> list[SkippedRow]:
     """The rows to skip since another row has their cell under this recipe; an error where it is so under every one."""
-    skipped, recipe = [], spec.recipe.name
+    skipped, recipe, ablated = [], spec.recipe.name, list_ablations(spec)
     cells = [(row.name, row.cell.id) for row in planned if not row.is_placebo]
     for name, kept in find_repeated(cells, baseline=spec.baseline):
+        if name in ablated:
+            skipped.append(SkippedRow(name, f"is row {kept!r}"))
+            continue
         reason = explain_repetition(kept, recipe)
         if not differ_by_recipe(stated[name], stated[kept]):
             raise error_in_row(spec, name, f"{reason}, and a table would count it twice")

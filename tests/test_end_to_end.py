@@ -252,6 +252,25 @@ def test_a_matched_row_is_solved_by_the_plan_and_every_command_states_it(fresh_d
 
 
 @pytest.mark.slow
+def test_generated_rows_are_planned_trained_and_shown_like_others(fresh_desk: Desk) -> None:
+    stated = EXPERIMENT.replace(
+        "[position_bias]}", "[query_key, position_bias, query_position], normalization: identity}"
+    )
+    (fresh_desk.folder / "two.yaml").write_text(f"{stated}ablate: {{from: Net4, remove: each, add: each}}\n")
+    planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json"))
+    generated = ["Net4 - query position", "Net4 - identity"]
+    assert [row["row"] for row in planned["rows"]][:4] == ["Swin-T", "Net4", *generated]
+    assert {each["row"]: each["reason"] for each in planned["skipped"]} == {
+        "Swin-T + query position": "is row 'Net4 - identity'",
+        "Swin-T + identity": "is row 'Net4 - query position'",
+    }
+    fresh_desk.harness("run", "two.yaml", "--rows", ",".join(["Swin-T", *generated]))
+    table = fresh_desk.table()
+    assert list(table.loc[generated, "n"]) == [1, 1]
+    assert table.loc["Swin-T + identity", "skipped"] == "is row 'Net4 - query position'"
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))

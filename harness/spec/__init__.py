@@ -21,6 +21,7 @@ from harness.spec.backbone import (
 )
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
+    AblateSpec,
     CellSpec,
     ClaimSpec,
     Expectation,
@@ -40,6 +41,7 @@ from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
 from paradigms.facts import FIELDS
 
 __all__ = [
+    "AblateSpec",
     "AugmentationSpec",
     "BackboneSpec",
     "BackbonesSpec",

@@ -2,9 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
 
 from harness.errors import SpecError
 from harness.positions import Positions, to_key_path
@@ -128,6 +128,39 @@ class FactorsSpec(Spec):
     aggregation: Annotated[tuple[Aggregation, ...], OneOrMore] | None = None
 
 
+if TYPE_CHECKING:
+
+    class _SourceRow(Spec):
+        """The key `from`, which is no name in Python."""
+
+else:
+    _SourceRow = create_model("_SourceRow", __base__=Spec, **{"from": (str, ...)})
+
+
+class AblateSpec(_SourceRow):
+    """Rows that are generated from a row, one for each of its parts; see `harness.ablation`.
+
+    Attributes:
+        remove: `each`: the row without one part, named `ROW - PART`.
+        add: `each`: the baseline with one part of the row, named `BASELINE + PART`.
+    """
+
+    remove: Literal["each"] | None = None
+    add: Literal["each"] | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.remove is None and self.add is None:
+            raise ValueError("needs remove: each, add: each or both")
+        return self
+
+    @property
+    def row(self) -> str:
+        """The row whose parts are left out or added: the key `from`."""
+        row: str = getattr(self, "from")
+        return row
+
+
 class ClaimSpec(Spec):
     """A sentence of the paper made checkable: the first row scores better than the second."""
 
@@ -172,8 +205,8 @@ class ExperimentSpec(Spec):
     `columns` may name any measure of the task; `score` is the deciding one.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
-    there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
-    table's Markdown, as files beside it.
+    there are, those of `factors` and `ablate` included, `harness.rows.list_rows` says. `plots` are the figures that
+    stand in the table's Markdown, as files beside it.
     """
 
     name: str
@@ -185,6 +218,7 @@ class ExperimentSpec(Spec):
     baseline: str
     rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
+    ablate: AblateSpec | None = None
     seeds: Replicates = 3
     seeds_under: dict[str, Replicates] = {}
     until_resolved: MaxSeeds | None = None
