@@ -10,10 +10,8 @@ from typing import Any
 
 from harness.cell import RESOLVED, WITHOUT_EFFECT, Cell
 from harness.document import join_errors
-from harness.initial import inherit
 from harness.plan import Plan
 from harness.resolve import list_applied_recipes
-from harness.rows import list_rows
 from harness.spec import ExperimentSpec, RowSpec
 from harness.trace import Rehearsal
 
@@ -35,16 +33,16 @@ def check_confounds(plan: Plan, rehearsals: Mapping[str, Rehearsal]) -> None:
     """Refuse rows that differ from the baseline in more than they state.
 
     Args:
-        plan: rows that the experiment does not state are compared with nothing: floors, and what a search adds.
+        plan: rows that the experiment does not state are compared with nothing: floors, and what a search adds. Nor is
+            a placebo, whose cell is the baseline's.
         rehearsals: by cell; a row is compared by its cell alone unless it and the baseline have a trace of the same
             replicate and environment.
 
     Raises:
         SpecError: an undeclared difference, or several.
     """
-    listed = list_rows(plan.spec)
-    stated = {name: inherit(row, listed) for name, row in listed.items()}
-    rows = {row.name: row for row in plan.rows if row.name in stated and not row.is_floor}
+    stated = plan.stated
+    rows = {row.name: row for row in plan.rows if row.name in stated and not row.is_placebo}
     base, errors = rows.get(plan.spec.baseline), []
     if base is None:
         return

@@ -40,9 +40,10 @@ class HarnessError(Exception):
 
 
 class SpecError(HarnessError):
-    """A mistake in a file or an option, with the place where it stands."""
+    """A mistake in a file or an option, with the place where it stands; `message` is without the place."""
 
     def __init__(self, message: str, *, path: Path | None = None, line: int | None = None, key: str = "") -> None:
+        self.message = message
         place = "" if path is None else str(path)
         place += "" if line is None else f":{line}"
         super().__init__(": ".join(part for part in (place, key, message) if part))

@@ -1,14 +1,16 @@
 """The ordered, finite list of (cell, replicate) of an experiment under its recipe, and parts of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.cell import Cell
 from harness.errors import SpecError
 from harness.initial import explain_mismatch, inherit
+from harness.matching import Solution, explain_unsolved, solve_matches
+from harness.placebo import FIRST_SEED, check_placebo, explain_missing_source, repeat_baseline
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
-from harness.rows import list_rows
+from harness.rows import list_ablations, list_rows
 from harness.spec import Expectation, ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
 from paradigms.facts import unknown_name
 
@@ -24,6 +26,8 @@ class PlannedRow:
         expect: the outcome that the paper reports in words.
         is_floor: whether it is a model without attention.
         also_changes: declared differences from the baseline besides the row's levels.
+        is_placebo: whether it is the baseline's cell again, with other seeds.
+        solution: the size that `match` has solved.
     """
 
     name: str
@@ -31,14 +35,26 @@ class PlannedRow:
     expect: Expectation | None = None
     is_floor: bool = False
     also_changes: tuple[str, ...] = ()
+    is_placebo: bool = False
+    solution: Solution | None = None
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of replicate 0; every further replicate has the next seed."""
+        return FIRST_SEED if self.is_placebo else 0
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One (cell, replicate): what `run_cell` executes."""
+    """One (cell, seed): what `run_cell` executes."""
 
     row: PlannedRow
     seed: int
+
+    @property
+    def replicate(self) -> int:
+        """The block of the table: runs of one replicate are compared with each other. A placebo has other seeds."""
+        return self.seed - self.row.first_seed
 
 
 @dataclass(frozen=True)
@@ -56,14 +72,26 @@ class Plan:
     Attributes:
         runs: all that may be trained; with `until_resolved`, open rows alone need them all.
         skipped: rows that have no runs.
-        names: of all rows, those that are skipped too, in the order of the table; floors are left out.
+        stated: all rows of the experiment by name, in the order of the table, with everything that they inherit.
+        added: the names of further rows, such as those of a search.
     """
 
     spec: ExperimentSpec
     rows: tuple[PlannedRow, ...]
     runs: tuple[PlannedRun, ...]
     skipped: tuple[SkippedRow, ...] = ()
-    names: tuple[str, ...] = ()
+    stated: Mapping[str, RowSpec] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All rows, those that are skipped too, in the order of the table; floors are left out."""
+        return (*self.stated, *self.added)
+
+    @property
+    def placebo(self) -> PlannedRow | None:
+        """The row that is the baseline again."""
+        return next((row for row in self.rows if row.is_placebo), None)
 
     @property
     def trainings(self) -> tuple[TrainingSpec, ...]:
@@ -78,7 +106,11 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
 
     * a row on a backbone that the recipe has no sizes for;
     * a row that starts from trained weights, if the recipe trains from scratch, and every other row if it does not;
-    * one of two rows that are the same cell because of values that they state for this recipe.
+    * one of two rows that are the same cell because of values that they state for this recipe;
+    * a row of `ablate` that is impossible, such as a part that does not work without another, or that is the same cell
+      as another row;
+    * a row that is matched with one that the recipe does not train;
+    * a placebo whose baseline starts from another row's runs: that row has none with the seeds of a placebo.
 
     Args:
         spec: the experiment.
@@ -87,24 +119,42 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
 
     Raises:
         SpecError: a row is an impossible combination, starts from weights that do not exist, states a field without
-            effect, or is the same cell as another row.
+            effect, is the same cell as another row, or cannot be matched; or a placebo is more than that.
     """
     listed = list_rows(spec)
-    stated = {name: inherit(row, listed) for name, row in listed.items()}
-    skipped = tuple(_find_skipped(spec, stated))
-    left_out = {row.name for row in skipped}
-    planned = [
-        PlannedRow(name, resolve_row(spec, name, stated), row.expect, also_changes=row.also_changes)
-        for name, row in stated.items()
-        if name not in left_out
-    ]
+    check_placebo(spec, listed)
+    matched, solutions = solve_matches(spec, listed, floors=FLOORS)
+    stated = repeat_baseline({name: inherit(row, matched) for name, row in matched.items()}, spec.baseline)
+    skipped = tuple(_find_skipped(spec, stated, solutions))
+    ablated, planned, left_out = list_ablations(spec), list[PlannedRow](), {row.name for row in skipped}
+    for name, row in stated.items():
+        if name in left_out:
+            continue
+        try:
+            cell = resolve_row(spec, spec.baseline if row.placebo else name, stated)
+        except SpecError as error:
+            if name not in ablated:
+                raise
+            skipped = (*skipped, SkippedRow(name, f"is impossible: {error.message}"))
+        else:
+            planned.append(
+                PlannedRow(
+                    name,
+                    cell,
+                    row.expect,
+                    also_changes=row.also_changes,
+                    is_placebo=row.placebo,
+                    solution=solutions.get(name),
+                )
+            )
     if not is_derived:
-        check_fields(spec, {row.name: (stated[row.name], row.cell) for row in planned})
+        by_hand = [row for row in planned if not (row.is_placebo or row.name in ablated)]
+        check_fields(spec, {row.name: (stated[row.name], row.cell) for row in by_hand})
         repeated = _find_repeated(spec, planned, stated)
         planned = [row for row in planned if row.name not in {row.name for row in repeated}]
         skipped = (*skipped, *repeated)
     rows = (*planned, *_floors(spec, stated))
-    return Plan(spec, rows, _list_runs(spec, rows), skipped, tuple(stated))
+    return Plan(spec, rows, _list_runs(spec, rows), skipped, stated)
 
 
 def add_rows(plan: Plan, added: Sequence[PlannedRow | SkippedRow]) -> Plan:
@@ -112,7 +162,8 @@ def add_rows(plan: Plan, added: Sequence[PlannedRow | SkippedRow]) -> Plan:
     own, floors = ([row for row in plan.rows if row.is_floor == is_floor] for is_floor in (False, True))
     rows = (*own, *(row for row in added if isinstance(row, PlannedRow)), *floors)
     skipped = (*plan.skipped, *(row for row in added if isinstance(row, SkippedRow)))
-    return Plan(plan.spec, rows, _list_runs(plan.spec, rows), skipped, (*plan.names, *(row.name for row in added)))
+    names = (*plan.added, *(row.name for row in added))
+    return replace(plan, rows=rows, runs=_list_runs(plan.spec, rows), skipped=skipped, added=names)
 
 
 def _list_runs(spec: ExperimentSpec, rows: Sequence[PlannedRow]) -> tuple[PlannedRun, ...]:
@@ -120,16 +171,18 @@ def _list_runs(spec: ExperimentSpec, rows: Sequence[PlannedRow]) -> tuple[Planne
     most = spec.until_resolved or spec.seeds
     counts = [spec.seeds if row.is_floor else most for row in rows]
     return tuple(
-        PlannedRun(row, seed)
-        for seed in range(max(counts, default=0))
+        PlannedRun(row, row.first_seed + replicate)
+        for replicate in range(max(counts, default=0))
         for row, n in zip(rows, counts, strict=True)
-        if seed < n
+        if replicate < n
     )
 
 
-def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator[SkippedRow]:
+def _find_skipped(
+    spec: ExperimentSpec, rows: Mapping[str, RowSpec], solutions: Mapping[str, Solution]
+) -> Iterator[SkippedRow]:
     for name, row in rows.items():
-        mismatch = explain_mismatch(spec, row)
+        mismatch = explain_mismatch(spec, row) or explain_missing_source(row, rows)
         if mismatch is not None:
             yield SkippedRow(name, mismatch)
             continue
@@ -140,14 +193,24 @@ def _find_skipped(spec: ExperimentSpec, rows: Mapping[str, RowSpec]) -> Iterator
             if name == spec.baseline:
                 raise error_in_row(spec, name, reason)
             yield SkippedRow(name, reason)
+            continue
+        unsolved = explain_unsolved(row, solutions.get(spec.baseline if row.placebo else name), recipe=spec.recipe.name)
+        if unsolved is not None and name == spec.baseline:
+            raise error_in_row(spec, name, unsolved, "match")
+        if unsolved is not None:
+            yield SkippedRow(name, unsolved)
 
 
 def _find_repeated(
     spec: ExperimentSpec, planned: Sequence[PlannedRow], stated: Mapping[str, RowSpec]
 ) -> list[SkippedRow]:
     """The rows to skip since another row has their cell under this recipe; an error where it is so under every one."""
-    skipped, recipe = [], spec.recipe.name
-    for name, kept in find_repeated([(row.name, row.cell.id) for row in planned], baseline=spec.baseline):
+    skipped, recipe, ablated = [], spec.recipe.name, list_ablations(spec)
+    cells = [(row.name, row.cell.id) for row in planned if not row.is_placebo]
+    for name, kept in find_repeated(cells, baseline=spec.baseline):
+        if name in ablated:
+            skipped.append(SkippedRow(name, f"is row {kept!r}"))
+            continue
         reason = explain_repetition(kept, recipe)
         if not differ_by_recipe(stated[name], stated[kept]):
             raise error_in_row(spec, name, f"{reason}, and a table would count it twice")

@@ -269,9 +269,13 @@ def _check_measures(experiment: Document, spec: ExperimentSpec) -> None:
 def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
     """Whatever names a row names one that exists; only a quoted number may stand without a row."""
     try:
-        known = tuple(list_rows(spec))
+        list_rows(spec.model_copy(update={"ablate": None}))
     except ValueError as error:
         raise experiment.error(str(error), "rows" if spec.factors is None else "factors") from None
+    try:
+        known = tuple(list_rows(spec))
+    except ValueError as error:
+        raise experiment.error(str(error), "ablate") from None
     names: dict[tuple[str | int, ...], str] = {("baseline",): spec.baseline}
     names |= {("published", name): name for name, row in spec.published.items() if not row.quoted}
     names |= {

@@ -48,7 +48,7 @@ def find_repeated(rows: Iterable[tuple[str, str]], *, baseline: str) -> Iterator
 
 def differ_by_recipe(first: RowSpec, second: RowSpec) -> bool:
     """Whether two rows state something else for some recipe, so that they may be one cell under another by chance."""
-    return (first.sizes, first.under) != (second.sizes, second.under)
+    return (first.sizes, first.under, first.match) != (second.sizes, second.under, second.match)
 
 
 def explain_repetition(kept: str, recipe: str) -> str:

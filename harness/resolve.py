@@ -10,6 +10,7 @@ from harness.document import describe_mistake, join_errors
 from harness.errors import SpecError
 from harness.initial import FromRun, Initial, read_file
 from harness.redundancy import find_idle_fields, list_parts
+from harness.rows import list_ablations
 from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Heads, OperatorSpec, RecipeSpec, RowSpec, TrainingSpec
 from paradigms.config import AttentionConfig, make_config
 from paradigms.facts import to_pair, unknown_name
@@ -254,7 +255,9 @@ def list_applied_recipes(spec: ExperimentSpec) -> list[RecipeSpec]:
 
 
 def error_in_row(spec: ExperimentSpec, name: str, message: str, *key: str | int) -> SpecError:
-    """The mistake in a row, at its place; a row that factors make has none of its own."""
+    """The mistake in a row, at its place; a row that `factors` or `ablate` make has none of its own."""
     if name in spec.rows:
         return spec.error(message, "rows", name, *key)
+    if name in list_ablations(spec):
+        return spec.error(message, "ablate", name)
     return spec.error(f"{name}: {message}", "factors")

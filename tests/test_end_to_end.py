@@ -207,6 +207,80 @@ def test_a_fresh_clone_makes_its_committed_table_without_training(fresh_desk: De
 
 
 @pytest.mark.slow
+def test_a_placebo_goes_through_every_command(desk: Desk, fresh_desk: Desk) -> None:
+    text = EXPERIMENT.replace("seeds: 1", "  Again: {placebo: true}\nseeds: 2")
+    for each in (desk, fresh_desk):
+        (each.folder / "experiments").mkdir()
+        (each.folder / "experiments" / "two.yaml").write_text(text)
+    first = desk.harness("run", "experiments/two.yaml", "--rows", "Again")
+    assert trained(first) == {"Again seed 1000", "Again seed 1001"}  # those of the baseline were trained for two.yaml
+    rest = trained(desk.harness("run", "experiments/two.yaml"))
+    assert rest == {f"{row} seed 1" for row in ("Swin-T", "Net4", "Linear classifier", "One hidden layer")}
+    table = desk.table()
+    assert (table.loc["Again", "cell_id"], table.loc["Again", "n"]) == (table.loc["Swin-T", "cell_id"], 2)
+    assert table.loc["Again", "verdict"] in ("unresolved", "equivalent")
+    planned = json.loads(desk.harness("plan", "experiments/two.yaml", "--json"))
+    assert planned["to_train"] == 0
+    (counted,) = json.loads(desk.harness("status", "experiments/two.yaml", "--json"))["experiments"]
+    assert counted["counts"]["done"] == 10
+    shown = json.loads(desk.harness("show", table.loc["Again", "cell_id"], "--json"))
+    assert [(run["row"], run["seed"]) for run in shown["runs"]] == [
+        *(("Swin-T", 0), ("Swin-T", 1), ("Again", 1000), ("Again", 1001))
+    ]
+    desk.harness("records", "export", "experiments/two.yaml")
+    desk.harness("verify", "results")
+    runs = Path("results") / "smoke" / "runs"
+    shutil.copytree(desk.folder / runs, fresh_desk.folder / runs)
+    fresh_desk.harness("table", "experiments/two.yaml")
+    for name in ("two.csv", "two.md", "two.tex"):
+        ours, theirs = (each.folder / "results" / "smoke" / name for each in (fresh_desk, desk))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert "equal: 5 rows, 10 runs" in desk.harness("diff", str(fresh_desk.folder / runs), str(runs))
+
+
+@pytest.mark.slow
+def test_a_matched_row_is_solved_by_the_plan_and_every_command_states_it(fresh_desk: Desk) -> None:
+    matched = EXPERIMENT.replace("[position_bias]}", "[position_bias], match: {params: Swin-T, by: mlp_ratio}}")
+    (fresh_desk.folder / "two.yaml").write_text(matched)
+    planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json"))
+    swin, row = planned["rows"][:2]
+    solution = row["solution"]
+    assert (solution["row"], solution["target"], solution["cost"]) == ("Swin-T", swin["params"], row["params"])
+    assert abs(row["params"] / swin["params"] - 1) <= 0.005
+    stated = f"mlp_ratio {solution['value']:g}, for as many parameters as Swin-T: {solution['cost']:,}"
+    assert f"Net4: {stated}" in fresh_desk.harness("plan", "two.yaml")
+    assert f"solved: {stated}" in fresh_desk.harness("describe", "two.yaml", "Net4")
+    fresh_desk.harness("run", "two.yaml", "--rows", "Net4,Swin-T")
+    assert fresh_desk.table().loc["Net4", "params"] == row["params"]
+    assert f"Net4: {stated}" in (fresh_desk.folder / "results" / "smoke" / "two.md").read_text().replace("\\", "")
+    assert json.loads(fresh_desk.harness("show", row["cell_id"], "--json"))["config"]["solution"].startswith(stated)
+    by_hand = matched.replace(
+        "match: {params: Swin-T, by: mlp_ratio}", f"sizes: {{smoke: {{mlp_ratio: {solution['value']}}}}}"
+    )
+    (fresh_desk.folder / "two.yaml").write_text(by_hand)
+    assert trained(fresh_desk.harness("run", "two.yaml", "--rows", "Net4,Swin-T")) == set()
+
+
+@pytest.mark.slow
+def test_generated_rows_are_planned_trained_and_shown_like_others(fresh_desk: Desk) -> None:
+    stated = EXPERIMENT.replace(
+        "[position_bias]}", "[query_key, position_bias, query_position], normalization: identity}"
+    )
+    (fresh_desk.folder / "two.yaml").write_text(f"{stated}ablate: {{from: Net4, remove: each, add: each}}\n")
+    planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json"))
+    generated = ["Net4 - query position", "Net4 - identity"]
+    assert [row["row"] for row in planned["rows"]][:4] == ["Swin-T", "Net4", *generated]
+    assert {each["row"]: each["reason"] for each in planned["skipped"]} == {
+        "Swin-T + query position": "is row 'Net4 - identity'",
+        "Swin-T + identity": "is row 'Net4 - query position'",
+    }
+    fresh_desk.harness("run", "two.yaml", "--rows", ",".join(["Swin-T", *generated]))
+    table = fresh_desk.table()
+    assert list(table.loc[generated, "n"]) == [1, 1]
+    assert table.loc["Swin-T + identity", "skipped"] == "is row 'Net4 - query position'"
+
+
+@pytest.mark.slow
 def test_a_rehearsal_forecasts_a_long_run_and_plan_shows_it(fresh_desk: Desk) -> None:
     longer = ("--set", "training.epochs=40")
     known = json.loads(fresh_desk.harness("rehearse", "two.yaml", "--json", *longer))

@@ -11,6 +11,7 @@ from harness.initial import FromFile
 from harness.record import Record, RunStatus
 from harness.spec import AugmentationSpec, BackboneSpec
 from harness.statistics import ALPHA
+from harness.table.columns.scores import describe_placebo
 from harness.table.results import Results
 from harness.tasks import find_margin
 from harness.text import count_noun, escape_latex, escape_markdown
@@ -93,7 +94,7 @@ def _list_varied(results: Results) -> list[str]:
 
 def _describe_tests(results: Results) -> Iterator[str]:
     """Intervals, test, correction and margin."""
-    spec, tests = results.plan.spec, int(results.frame["p"].notna().sum())
+    spec, tests = results.plan.spec, results.num_tests
     if tests == 0:
         yield "No difference between rows is tested."
         return
@@ -106,6 +107,8 @@ def _describe_tests(results: Results) -> Iterator[str]:
         f"over {count_noun(tests, 'comparison')}, which corrects for multiple comparisons: the family-wise error rate "
         f"is {100 * ALPHA:g} %."
     )
+    if results.plan.placebo is not None:
+        yield describe_placebo(results)
     margin = find_margin(spec)
     if margin:
         yield (

@@ -89,6 +89,7 @@ def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
     cell = row.cell
     parts = [
         f"{row.name}: {cell.backbone} under recipe {recipe.name} ({recipe.summary})",
+        *([] if row.solution is None else [f"solved: {row.solution.describe()}"]),
         *_describe_operators(row),
         _list_stages(cell),
         *_describe_memory(cell, recipe.device_batch_size),

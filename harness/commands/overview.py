@@ -32,6 +32,8 @@ def describe_plan(plan: Plan, entries: Sequence[Entry], rehearsals: Mapping[str,
     parts = [
         _list_cells(plan, entries),
         *_list_initial(plan),
+        *_list_solutions(plan),
+        *_explain_placebo(plan),
         *_list_skipped(plan),
         *to_training_notes(plan),
         *_explain_memory(plan),
@@ -74,6 +76,8 @@ def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
         "row": row.name,
         "cell_id": row.cell.id,
         "is_floor": row.is_floor,
+        "is_placebo": row.is_placebo,
+        "solution": None if row.solution is None else asdict(row.solution),
         "levels": row.cell.factors(),
         **measure_cost(row.cell),
         "stages": [asdict(info) for info in describe_stages(row.cell)],
@@ -128,6 +132,20 @@ def _list_initial(plan: Plan) -> Iterator[str]:
                 lines.append(f"{row.name} starts from file {file.path}, sha256 {file.digest[:12]}")
     if lines:
         yield "\n".join(lines)
+
+
+def _list_solutions(plan: Plan) -> Iterator[str]:
+    lines = [f"{row.name}: {row.solution.describe()}" for row in plan.rows if row.solution is not None]
+    if lines:
+        yield "\n".join(["solved:", *(f"  {line}" for line in lines)])
+
+
+def _explain_placebo(plan: Plan) -> Iterator[str]:
+    if plan.placebo is not None:
+        yield (
+            f"{plan.placebo.name} is the placebo: the baseline, {plan.spec.baseline}, with seeds from "
+            f"{plan.placebo.first_seed} on"
+        )
 
 
 def _explain_memory(plan: Plan) -> Iterator[str]:

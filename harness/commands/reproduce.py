@@ -94,11 +94,12 @@ def read_committed(plan: Plan, results: Path) -> CommittedRuns:
     path = find_records(plan.spec, results)
     if not path.exists():
         raise StoreError(f"there is nothing to reproduce: {path} does not exist")
-    cells = {row.cell.id: row.name for row in plan.rows}
+    rows = {(run.row.cell.id, run.seed): run.row.name for run in plan.runs}
     found: dict[str, list[PortableRun]] = {}
     for run in sorted(read_runs(path), key=lambda run: run.record.seed):
-        if run.record.cell_id in cells and run.record.status.is_result:
-            found.setdefault(cells[run.record.cell_id], []).append(run)
+        row = rows.get((run.record.cell_id, run.record.seed))
+        if row is not None and run.record.status.is_result:
+            found.setdefault(row, []).append(run)
     if not found:
         raise StoreError(f"there is nothing to reproduce: {path} has no run of these rows")
     return found

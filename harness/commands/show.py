@@ -226,4 +226,5 @@ def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
         content = Cell.from_dict(config).to_canonical()
     except ValueError:
         content = {name: config[name] for name in CONTENT if name in config}
-    return {**content, "limits": limits, **initial}
+    solution = {"solution": config["solution"]} if "solution" in config else {}
+    return {**content, "limits": limits, **initial, **solution}

@@ -94,11 +94,11 @@ def find_stored(
 
 
 def list_unrehearsed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> tuple[PlannedRun, ...]:
-    """The first run of each cell that has no rehearsal."""
+    """The first run of each cell that has no rehearsal; a placebo is rehearsed as the baseline, whose cell it is."""
     first: dict[str, PlannedRun] = {}
     for run in runs:
         if run.row.cell.id not in known:
-            first.setdefault(run.row.cell.id, run)
+            first.setdefault(run.row.cell.id, PlannedRun(run.row, run.replicate))
     return tuple(first.values())
 
 

@@ -11,6 +11,7 @@ from harness.spec import ExperimentSpec
 from harness.table.column import Column, Latex, Row, select_shown
 from harness.table.columns import list_shown
 from harness.table.columns.outcomes import explain_mark, is_complete, list_marks
+from harness.table.columns.scores import describe_placebo
 from harness.table.format import break_latex
 from harness.table.results import FLOORS_TITLE, Results
 from harness.text import count_noun, escape_latex
@@ -88,7 +89,7 @@ def _to_caption(results: Results) -> str:
     if course is not None:
         counted = f"n = {course.looks[0].seeds} to {course.looks[-1].seeds}"
     told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
-    tests = int(frame["p"].notna().sum())
+    tests = results.num_tests
     if "delta" in spec.columns and tests:
         if frame["is_best"].any():
             told.append("bold means are the best and those that Dunnett's test cannot separate from it at 5 %")
@@ -99,7 +100,8 @@ def _to_caption(results: Results) -> str:
         )
     elif "delta" in spec.columns:
         told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
-    return escape_latex(" ".join([*parts, f"{'; '.join(told)}."]))
+    placebo = [] if results.plan.placebo is None else [describe_placebo(results)]
+    return escape_latex(" ".join([*parts, f"{'; '.join(told)}.", *placebo]))
 
 
 def _to_rule(results: Results) -> str:

@@ -123,11 +123,11 @@ def _to_finding_notes(findings: Findings, *, has_looks: bool) -> Iterator[str]:
 def to_origin(results: Results) -> dict[str, str]:
     """Where the numbers come from."""
     spec, frame = results.plan.spec, results.frame
-    last_run = frame["last_run"].max()
+    last_run, replicates = frame["last_run"].max(), max(len(row.planned) for row in results.replicates.values())
     return {
         "experiment": f"{escape_code(spec.name)}, recipe {escape_code(spec.recipe.name)}",
         "overrides": ", ".join(map(escape_code, spec.overrides)) or "none",
-        "replicates": f"seeds {', '.join(map(str, range(max(len(row.seeds) for row in results.replicates.values()))))}",
+        "replicates": f"seeds {', '.join(map(str, range(replicates)))}",
         "commit": _to_commits(frame),
         "code digest": _list_by_row(frame, "code_digest"),
         "data digest": _list_by_row(frame, "data_digest"),

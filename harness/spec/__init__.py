@@ -21,11 +21,13 @@ from harness.spec.backbone import (
 )
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
+    AblateSpec,
     CellSpec,
     ClaimSpec,
     Expectation,
     ExperimentSpec,
     FactorsSpec,
+    MatchSpec,
     Plot,
     PublishedSpec,
     RowSpec,
@@ -39,6 +41,7 @@ from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
 from paradigms.facts import FIELDS
 
 __all__ = [
+    "AblateSpec",
     "AugmentationSpec",
     "BackboneSpec",
     "BackbonesSpec",
@@ -52,6 +55,7 @@ __all__ = [
     "Heads",
     "LimitsSpec",
     "LinearSpec",
+    "MatchSpec",
     "MlpSpec",
     "Name",
     "OperatorSpec",

@@ -2,9 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
 
 from harness.errors import SpecError
 from harness.positions import Positions, to_key_path
@@ -48,6 +48,38 @@ class CellSpec(OperatorSpec):
     sizes: dict[str, dict[str, Any]] = {}
 
 
+class MatchSpec(Spec):
+    """A size of the backbone that is solved, so that a row costs as much as another one under the recipe.
+
+    Attributes:
+        params: the row that it gets the parameters of; either this or `macs` is stated.
+        macs: the row that it gets the multiply-adds of.
+        by: the size: a number, such as `mlp_ratio` or `embed_dim`.
+    """
+
+    params: str | None = None
+    macs: str | None = None
+    by: str
+
+    @model_validator(mode="after")
+    def _check_measure(self) -> Self:
+        if (self.params is None) == (self.macs is None):
+            raise ValueError("needs either params or macs, the row that it is matched with")
+        return self
+
+    @property
+    def measure(self) -> Literal["params", "macs"]:
+        """What is matched."""
+        return "macs" if self.params is None else "params"
+
+    @property
+    def row(self) -> str:
+        """The row that it is matched with."""
+        row = self.macs if self.params is None else self.params
+        assert row is not None
+        return row
+
+
 class RowSpec(OperatorSpec):
     """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
 
@@ -61,6 +93,9 @@ class RowSpec(OperatorSpec):
     `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
     `init_recipe` takes what is stated here, and `under`, for that recipe too.
+    `match` lets the plan solve one of the sizes, see `harness.matching`.
+    `placebo` makes the row the baseline again with other random streams: a control of the table, which should come out
+    unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
     """
 
     backbone: Backbone | None = None
@@ -71,6 +106,8 @@ class RowSpec(OperatorSpec):
     image_size: Side | None = None
     expect: Expectation | None = None
     also_changes: Annotated[tuple[Line, ...], OneOrMore] = ()
+    match: MatchSpec | None = None
+    placebo: bool = False
 
 
 class FactorsSpec(Spec):
@@ -89,6 +126,39 @@ class FactorsSpec(Spec):
     normalization: Annotated[tuple[Normalization, ...], OneOrMore] | None = None
     neighborhood: Annotated[tuple[Neighborhood, ...], OneOrMore] | None = None
     aggregation: Annotated[tuple[Aggregation, ...], OneOrMore] | None = None
+
+
+if TYPE_CHECKING:
+
+    class _SourceRow(Spec):
+        """The key `from`, which is no name in Python."""
+
+else:
+    _SourceRow = create_model("_SourceRow", __base__=Spec, **{"from": (str, ...)})
+
+
+class AblateSpec(_SourceRow):
+    """Rows that are generated from a row, one for each of its parts; see `harness.ablation`.
+
+    Attributes:
+        remove: `each`: the row without one part, named `ROW - PART`.
+        add: `each`: the baseline with one part of the row, named `BASELINE + PART`.
+    """
+
+    remove: Literal["each"] | None = None
+    add: Literal["each"] | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.remove is None and self.add is None:
+            raise ValueError("needs remove: each, add: each or both")
+        return self
+
+    @property
+    def row(self) -> str:
+        """The row whose parts are left out or added: the key `from`."""
+        row: str = getattr(self, "from")
+        return row
 
 
 class ClaimSpec(Spec):
@@ -135,8 +205,8 @@ class ExperimentSpec(Spec):
     `columns` may name any measure of the task; `score` is the deciding one.
 
     `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
-    there are, those of `factors` included, `harness.rows.list_rows` says. `plots` are the figures that stand in the
-    table's Markdown, as files beside it.
+    there are, those of `factors` and `ablate` included, `harness.rows.list_rows` says. `plots` are the figures that
+    stand in the table's Markdown, as files beside it.
     """
 
     name: str
@@ -148,6 +218,7 @@ class ExperimentSpec(Spec):
     baseline: str
     rows: Annotated[dict[Name, RowSpec], Field(max_length=1_000)] = {}
     factors: FactorsSpec | None = None
+    ablate: AblateSpec | None = None
     seeds: Replicates = 3
     seeds_under: dict[str, Replicates] = {}
     until_resolved: MaxSeeds | None = None

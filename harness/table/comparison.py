@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from harness.measure import Measure
-from harness.statistics import ALPHA, Comparison, Decision, Verdict, compare, decide
+from harness.statistics import ALPHA, Comparison, Decision, Family, Verdict, compare, compare_contrasts, decide
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.format import show_in_math, show_number
 from harness.table.selection import Runs, is_comparable
@@ -57,10 +57,21 @@ class HasJudged(Protocol):
         """The comparison of the row."""
 
 
-def compare_rows(rows: Mapping[str, Runs], baseline: str) -> dict[str, Comparison | None]:
-    """Every row less the baseline; None for rows of other images, code or environment than the baseline's."""
+def compare_rows(rows: Mapping[str, Runs], baseline: str, placebo: str | None = None) -> dict[str, Comparison | None]:
+    """Every row less the baseline; None for rows of other images, code or environment than the baseline's.
+
+    A `placebo` is a control, not a hypothesis. It is therefore no part of the family that shares the table's error
+    rate, and its runs tell the noise of its own comparison alone: adding one changes no number of another row and costs
+    no power. It is compared by the same error model, fitted to all rows and the placebo, with replicate s in block s.
+    It shares no random stream with that block. Where seeds move all rows alike, its spread is therefore larger than
+    that of the others, which the model knows only in part. In simulations of eight rows a placebo differs in 5 % of
+    tables where seeds move no row, and in 9 % where they move all rows by one standard deviation of the noise.
+    """
     comparable = {name: row.blocks for name, row in rows.items() if is_comparable(row, rows[baseline])}
-    found = compare(comparable, baseline) if baseline in comparable else {}
+    tested = {name: blocks for name, blocks in comparable.items() if name != placebo}
+    found = compare(tested, baseline) if baseline in comparable else {}
+    if placebo in comparable and baseline in comparable:
+        (found[placebo],) = compare_contrasts(comparable, [{placebo: 1.0, baseline: -1.0}], Family.DUNNETT)
     return {name: found.get(name) for name in rows}
 
 

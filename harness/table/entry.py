@@ -12,7 +12,7 @@ from harness.measure import Measure
 from harness.plan import PlannedRow
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec, PublishedSpec
-from harness.statistics import average_curves, is_under_trained
+from harness.statistics import Verdict, average_curves, is_under_trained
 from harness.table.comparison import Judged
 from harness.table.reason import AT_CHANCE, Outcome, describe_outcome, is_run_at_chance
 from harness.table.selection import Replicates, Runs, is_paired_in_environments
@@ -38,6 +38,12 @@ NOT_COMPARABLE = "not comparable"
 SAME_SIZE = 0.01
 """Relative difference of parameters up to which a printed model is taken for ours."""
 
+PLACEBO = "placebo"
+"""The mark of the baseline's cell with other seeds."""
+
+PLACEBO_DIFFERS = "the placebo differs: do not trust this table's verdicts"
+"""The mark of a placebo that is judged better or worse than the baseline, whose model it is."""
+
 UNCOMPARED = Judged()
 
 
@@ -48,7 +54,7 @@ class Entry:
     Attributes:
         runs: those that stand in it; none where the recipe skips the row, or the experiment only quotes it.
         row: as it is planned; None in these cases.
-        seeds: the planned ones.
+        seeds: the planned replicates.
         size: parameters and multiply-adds.
         base_params: parameters of the baseline.
         predicted: the interval in which one more run of the row is expected.
@@ -212,6 +218,7 @@ def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpe
         UNATTESTED: any(UNATTESTED in record.provenance for record in row.records.values()),
         ALSO_CHANGES: bool(row.row.also_changes),
         "other environment": baseline is not None and not is_paired_in_environments(row, baseline),
+        PLACEBO: row.row.is_placebo,
         "mixed environments": is_mixed(record.provenance for record in row.records.values()),
         AT_CHANCE: any(map(is_run_at_chance, row.ok)),
         "partial": not row.is_complete,
@@ -221,8 +228,10 @@ def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpe
     yield from (mark for mark, applies in marks.items() if applies)
 
 
-def list_test_marks(judged: Judged) -> Iterator[str]:
+def list_test_marks(judged: Judged, *, is_placebo: bool = False) -> Iterator[str]:
     """What a reader has to know of a row's verdict."""
+    if is_placebo and judged.verdict in (Verdict.BETTER, Verdict.WORSE):
+        yield PLACEBO_DIFFERS
     if judged.comparison is not None and judged.comparison.has_own_variance:
         yield OWN_VARIANCE
     if judged.is_disputed:

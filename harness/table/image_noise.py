@@ -31,7 +31,11 @@ def judge_by_images(
         read: of a run of these rows.
     """
     base = next((row for row in rows if row.row.name == baseline), None)
-    compared = {number: own.comparison for number, own in enumerate(judged) if own.comparison is not None}
+    compared = {
+        number: own.comparison
+        for number, (row, own) in enumerate(zip(rows, judged, strict=True))
+        if own.comparison is not None and not row.row.is_placebo
+    }
     tested = {number: item for number, item in compared.items() if item.error is not None}
     if base is None or not tested:
         return [*judged]
@@ -55,11 +59,11 @@ def _find_noise(own: Mapping[int, Scores], base: Mapping[int, Scores]) -> ImageN
 
 
 def _score_images(row: Replicates, read: ReadPredictions) -> dict[int, Scores]:
-    """The score of each test image, by seed; runs that have not kept it are left out."""
+    """The score of each test image, by replicate; runs that have not kept it are left out."""
     task, name, scores = TASKS[row.row.cell.data.task], row.measure.name, {}
-    for record in row.ok:
-        kept = read(record)
+    for replicate in row.scores:
+        kept = read(row.records[replicate])
         scored = task.score_images(kept) if kept else {}
         if name in scored:
-            scores[record.seed] = scored[name]
+            scores[replicate] = scored[name]
     return scores

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from harness.plan import Plan, PlannedRun
+from harness.plan import Plan, PlannedRow, PlannedRun
 from harness.statistics import Decision, Family, Look, Reason, Rule, decide_look, plan_looks
 from harness.table.selection import Replicates, is_comparable, is_thinned
 from harness.tasks import find_margin, find_measure
@@ -18,10 +18,11 @@ class Course:
 
     Attributes:
         looks: that are planned.
-        seeds: that each row needs up to the look that comes next, or was the last for it.
-        rows: what has become of each row but the baseline and floors, after the first look.
+        seeds: how many each row needs up to the look that comes next, or was the last for it.
+        rows: what has become of each row but the baseline, its placebo and floors, after the first look.
         claims: likewise of each claim that can be tested, by its number.
         last: the last look that was taken.
+        placebo: how the last look at the baseline judges the placebo.
     """
 
     looks: tuple[Look, ...]
@@ -29,15 +30,21 @@ class Course:
     rows: Mapping[str, Decision]
     claims: Mapping[int, Decision]
     last: Look | None
+    placebo: Decision | None = None
+
+    def find(self, row: PlannedRow) -> Decision | None:
+        """What has become of a row; None before the first look, and for the baseline and floors."""
+        return self.placebo if row.is_placebo else self.rows.get(row.name)
 
     def limit(self, row: Replicates) -> Replicates:
         """The row with the seeds that count: others were trained for another table and must not change this one."""
-        records = {seed: record for seed, record in row.records.items() if seed < self.seeds[row.row.name]}
-        return replace(row, records=records, seeds=tuple(range(self.seeds[row.row.name])))
+        count = self.seeds[row.row.name]
+        records = {replicate: record for replicate, record in row.records.items() if replicate < count}
+        return replace(row, records=records, planned=tuple(range(count)))
 
     def needs(self, run: PlannedRun) -> bool:
         """Whether the next look, or one that was taken, needs a run."""
-        return run.seed < self.seeds[run.row.name]
+        return run.replicate < self.seeds[run.row.name]
 
 
 def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
@@ -45,11 +52,15 @@ def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
 
     A look sees only the runs that it would have seen when they were trained one look after the other. The decisions
     therefore do not depend on when somebody asks, nor on further runs in the store.
+
+    A placebo is no hypothesis that could be resolved: it gets the seeds of the baseline, and every look judges it anew
+    at its level. It takes no part in the decisions on the rows.
     """
     spec, all_rows = plan.spec, {row.row.name: row for row in replicates}
     assert spec.until_resolved is not None
     looks = plan_looks(spec.until_resolved)
-    rows = {name: row for name, row in all_rows.items() if not row.row.is_floor}
+    rows = {name: row for name, row in all_rows.items() if not (row.row.is_floor or row.row.is_placebo)}
+    placebo = next((row for row in all_rows.values() if row.row.is_placebo), None)
     seeds = {name: spec.seeds if row.row.is_floor else looks[0].seeds for name, row in all_rows.items()}
     course = Course(looks, seeds, {}, {}, None)
     pairs = {name: (name, spec.baseline) for name in rows if name != spec.baseline and spec.baseline in rows}
@@ -62,13 +73,19 @@ def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
         open_rows = {name for pair in (*open_pairs, *open_claims) for name in pair}
         if not open_rows:
             break
-        course = replace(course, seeds={**course.seeds, **dict.fromkeys(open_rows, look.seeds)})
+        followers = {placebo.row.name} if placebo is not None and spec.baseline in open_rows else set()
+        course = replace(course, seeds={**course.seeds, **dict.fromkeys(open_rows | followers, look.seeds)})
         seen = {name: course.limit(row) for name, row in rows.items()}
-        if not all(seen[name].is_complete for name in open_rows):
+        if not all(course.limit(all_rows[name]).is_complete for name in open_rows | followers):
             break
         decided = _decide(plan, look, seen, claims, course.claims, Family.HOLM, [])
         still_open = [pair for key, pair in claims.items() if decided[key].is_open]
         kept = [name for name in pairs if any(name in pair for pair in still_open)]
+        if followers:
+            seen_too = {**seen, **{name: course.limit(all_rows[name]) for name in followers}}
+            alone = {name: (name, spec.baseline) for name in followers}
+            (judged,) = _decide(plan, look, seen_too, alone, {}, Family.DUNNETT, []).values()
+            course = replace(course, placebo=judged)
         course = replace(
             course, rows=_decide(plan, look, seen, pairs, course.rows, Family.DUNNETT, kept), claims=decided, last=look
         )

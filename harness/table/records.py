@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.attestation import Digests
 from harness.measure import Measure
+from harness.placebo import FIRST_SEED
 from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
@@ -61,6 +62,7 @@ def make_record_columns(spec: ExperimentSpec) -> tuple[Column[Line], ...]:
     return (
         Column("row", lambda line: line.replicates.row.name),
         Column("is_floor", lambda line: line.replicates.row.is_floor, Kind.FLAG),
+        Column("is_placebo", lambda line: line.replicates.row.is_placebo, Kind.FLAG),
         Column("seed", lambda line: line.record.seed, Kind.INDEX),
         Column("status", lambda line: line.record.status.value),
         Column("status_detail", lambda line: line.record.status_detail),
@@ -109,6 +111,7 @@ COMPARISON_COLUMNS = tuple(column.name for column in make_compared_columns(DEFAU
 def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = DEFAULT_MEASURE) -> pd.DataFrame:
     """Every row of `make_records` but floors against one of them; what the table says of the same runs.
 
+    A placebo is compared outside of the family of the others, as in the table.
     Rows of other code or data than the baseline's, or of another environment, have no difference. `measure` is a column
     of the records.
 
@@ -120,7 +123,8 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
     if rows and baseline not in rows:
         raise ValueError(unknown_name("row", baseline, tuple(rows)))
     others = [name for name in rows if name != baseline]
-    compared_rows = compare_rows(rows, baseline) if rows else {}
+    placebo = next((row for row in records.loc[records["is_placebo"], "row"] if row != baseline), None)
+    compared_rows = compare_rows(rows, baseline, placebo) if rows else {}
     comparisons = [compared_rows[name] for name in others]
     thinned = [is_thinned(rows[name], rows[baseline]) for name in others]
     judged = judge_gains(measure, comparisons, thinned, measure.relevant_gain)
@@ -131,7 +135,7 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
 def _to_runs(lines: pd.DataFrame, measure: Measure) -> Runs:
     """What a comparison needs of the records of a row, from their lines."""
     records = {
-        line["seed"]: Record(
+        line["seed"] - (FIRST_SEED if line["is_placebo"] else 0): Record(
             line["cell_id"],
             line["row"],
             line["seed"],

@@ -85,6 +85,13 @@ class Results:
             lines = *lines, title, *make_lines(shown, self.floors)
         return Grid(shown, lines)
 
+    @property
+    def num_tests(self) -> int:
+        """Tested comparisons that share the error rate of the table; that of a placebo has its own."""
+        placebo = self.plan.placebo
+        tested = self.frame.loc[self.frame["p"].notna(), "row"]
+        return int((tested != (None if placebo is None else placebo.name)).sum())
+
     def select(self, names: Collection[str]) -> "Results":
         """The same with some rows of the table alone."""
         return replace(self, frame=self.frame[self.frame["row"].isin(names)])
@@ -115,13 +122,14 @@ def make_results(
         rows = [course.limit(row) for row in rows]
     columns = make_columns(list_measures(plan.spec), baseline=plan.spec.baseline)
     by_name = {row.row.name: row for row in rows}
-    judged = _judge(plan, rows) if course is None else [take_over(course.rows.get(row.row.name)) for row in rows]
+    tested = {name: row for name, row in by_name.items() if not row.row.is_placebo}
+    judged = _judge(plan, rows) if course is None else [take_over(course.find(row.row)) for row in rows]
     if read_predictions is not None:
         judged = judge_by_images(rows, judged, plan.spec.baseline, find_margin(plan.spec), read_predictions)
     entries = _list_entries(plan, rows, judged, by_name.get(plan.spec.baseline), sizes or {})
     frame = make_frame(columns, entries)
     outlook = _find_outlook(plan, rows, judged) if course is None else None
-    findings, changes = make_findings(plan, by_name, course), find_changes(plan.spec, known)
+    findings, changes = make_findings(plan, tested, course), find_changes(plan.spec, known)
     return Results(plan, columns, frame, findings, by_name, outlook, course, changes)
 
 
@@ -130,7 +138,8 @@ def _judge(plan: Plan, rows: list[Replicates]) -> list[Judged]:
     spec, baseline = plan.spec, next((row for row in rows if row.row.name == plan.spec.baseline), None)
     thinned = [baseline is not None and is_thinned(row, baseline) for row in rows]
     others = {row.row.name: row for row in rows if not row.row.is_floor}
-    compared = {} if baseline is None else compare_rows(others, spec.baseline)
+    placebo = None if plan.placebo is None else plan.placebo.name
+    compared = {} if baseline is None else compare_rows(others, spec.baseline, placebo)
     return judge_gains(find_measure(spec), [compared.get(row.row.name) for row in rows], thinned, find_margin(spec))
 
 
@@ -140,7 +149,7 @@ def _list_entries(
     """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
-    best = find_best({row.row.name: row for row in rows if not row.row.is_floor}, measure)
+    best = find_best({row.row.name: row for row in rows if not (row.row.is_floor or row.row.is_placebo)}, measure)
     predicted = predict_runs({row.row.name: row.blocks for row in rows if not row.row.is_floor})
     planned = [
         Entry(
@@ -148,13 +157,13 @@ def _list_entries(
             spec,
             row,
             row.row,
-            row.seeds,
+            row.planned,
             verdict,
             find_size(row, sizes),
             base_params,
             predicted.get(row.row.name),
             row.row.name in best,
-            marks=(*list_marks(row, baseline, spec), *list_test_marks(verdict)),
+            marks=(*list_marks(row, baseline, spec), *list_test_marks(verdict, is_placebo=row.row.is_placebo)),
         )
         for row, verdict in zip(rows, judged, strict=True)
     ]
@@ -169,7 +178,11 @@ def _list_entries(
 
 def _find_outlook(plan: Plan, rows: list[Replicates], judged: list[Judged]) -> Outlook | None:
     """What the runs of the table are worth."""
-    of_rows = {row.row.name: own for row, own in zip(rows, judged, strict=True) if own.comparison is not None}
+    of_rows = {
+        row.row.name: own
+        for row, own in zip(rows, judged, strict=True)
+        if own.comparison is not None and not row.row.is_placebo
+    }
     compared = {name: own.comparison for name, own in of_rows.items() if own.comparison is not None}
     verdicts = {name: Verdict(own.verdict) for name, own in of_rows.items() if own.verdict}
     scores = {row.row.name: row.blocks for row in rows}

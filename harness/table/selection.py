@@ -13,8 +13,9 @@ from harness.tasks import find_measure
 
 @dataclass(frozen=True)
 class Runs:
-    """Records by seed that are compared with others seed by seed.
+    """Records by replicate that are compared with others replicate by replicate.
 
+    A replicate is the seed of its run, but for a placebo, whose replicate s has the s-th seed of its own.
     `is_stale` where code or data are not those of today; `measure` is what is compared.
     """
 
@@ -24,20 +25,24 @@ class Runs:
 
     @property
     def ok(self) -> list[Record]:
-        """The records that have a measurement, by seed."""
+        """The records that have a measurement, by replicate."""
         return [record for record in self.records.values() if record.status == RunStatus.OK]
 
     @property
     def scores(self) -> dict[int, float]:
-        """The measure on the test set, by seed."""
-        return {record.seed: record.metrics[self.measure.test] for record in self.ok}
+        """The measure on the test set, by replicate."""
+        return {
+            replicate: record.metrics[self.measure.test]
+            for replicate, record in self.records.items()
+            if record.status == RunStatus.OK
+        }
 
     @property
     def blocks(self) -> dict[Hashable, float]:
-        """The measure on the test set by what paired runs share: seed, images, and whether they are stale."""
+        """The measure on the test set by what paired runs share: replicate, images, and whether they are stale."""
         return {
-            (seed, get_images(get_digests(self.records[seed])[1]), self.is_stale): score
-            for seed, score in self.scores.items()
+            (replicate, get_images(get_digests(self.records[replicate])[1]), self.is_stale): score
+            for replicate, score in self.scores.items()
         }
 
     @property
@@ -48,33 +53,33 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Replicates(Runs):
-    """The runs of a row of the plan, whose planned seeds are `seeds`; `measure` is the one that decides."""
+    """The runs of a row of the plan, of which `planned` are all replicates; `measure` is the one that decides."""
 
     row: PlannedRow
-    seeds: tuple[int, ...]
+    planned: tuple[int, ...]
 
     @property
     def is_complete(self) -> bool:
         """Whether every planned replicate has a result, a bad one included."""
-        return all(seed in self.records and self.records[seed].status.is_result for seed in self.seeds)
+        return all(each in self.records and self.records[each].status.is_result for each in self.planned)
 
 
 def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[str, Digests]) -> list[Replicates]:
     """One `Replicates` a planned row, in the plan's order."""
     known, measure = list(records), find_measure(plan.spec)
-    seeds = {row.name: tuple(run.seed for run in plan.runs if run.row == row) for row in plan.rows}
-    return [_select(row, seeds[row.name], known, current, measure) for row in plan.rows]
+    planned = {row.name: tuple(run.replicate for run in plan.runs if run.row == row) for row in plan.rows}
+    return [_select(row, planned[row.name], known, current, measure) for row in plan.rows]
 
 
 def is_comparable(row: Runs, other: Runs) -> bool:
-    """Whether two rows differ by what they are alone: not by images, code, or the environment of paired seeds."""
+    """Whether two rows differ by what they are alone: not by images, code, or the environment of paired replicates."""
     return row.versions == other.versions and len(row.versions) <= 1 and is_paired_in_environments(row, other)
 
 
 def is_paired_in_environments(row: Runs, other: Runs) -> bool:
-    """Whether each seed that both rows have was run in one environment."""
+    """Whether each replicate that both rows have was run in one environment."""
     shared = row.records.keys() & other.records.keys()
-    return all(is_same_environment(row.records[seed].provenance, other.records[seed].provenance) for seed in shared)
+    return all(is_same_environment(row.records[each].provenance, other.records[each].provenance) for each in shared)
 
 
 def get_images(data_digest: str) -> str:
@@ -89,24 +94,25 @@ def is_thinned(*rows: Runs) -> bool:
 
 def _select(
     row: PlannedRow,
-    seeds: tuple[int, ...],
+    planned: tuple[int, ...],
     records: list[Record],
     current: Mapping[str, Digests],
     measure: Measure,
 ) -> Replicates:
     """The results of today's digests; where there are none, those of the newest. What is no result decides nothing."""
+    seeds = {row.first_seed + replicate for replicate in planned}
     own = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
     mine = [record for record in own if not record.is_untested]
     if not mine:
-        return Replicates({}, measure, row=row, seeds=seeds)
+        return Replicates({}, measure, row=row, planned=planned)
     results = [record for record in mine if record.status.is_result] or mine
     newest = find_version(max(results, key=lambda record: record.end_time))
     today = current.get(row.cell.id, newest)
     chosen = today if any(get_digests(record) == today for record in results) else newest
     group = [record for record in mine if chosen in (get_digests(record), find_version(record))]
-    best = {record.seed: record for record in sorted(group, key=_rank)}
-    chosen_records = {seed: best[seed] for seed in seeds if seed in best}
-    return Replicates(chosen_records, measure, is_stale=chosen != today, row=row, seeds=seeds)
+    best = {record.seed - row.first_seed: record for record in sorted(group, key=_rank)}
+    chosen_records = {replicate: best[replicate] for replicate in planned if replicate in best}
+    return Replicates(chosen_records, measure, is_stale=chosen != today, row=row, planned=planned)
 
 
 def _rank(record: Record) -> tuple[bool, float]:

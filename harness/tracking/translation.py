@@ -124,7 +124,8 @@ def to_params(run: PlannedRun, spec: ExperimentSpec) -> dict[str, str]:
 
 
 def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
-    """The resolved config of a run: its cell with every default, and what the run is one of."""
+    """The resolved config of a run: its cell with every default, what the run is one of, and what was solved."""
+    solution = run.row.solution
     return {
         "experiment": spec.name,
         "recipe": spec.recipe.name,
@@ -134,6 +135,7 @@ def to_config(run: PlannedRun, spec: ExperimentSpec) -> dict[str, Any]:
         "cell_id": run.row.cell.id,
         **run.row.cell.to_dict(),
         "limits": spec.recipe.limits.model_dump(mode="json"),
+        **({} if solution is None else {"solution": solution.describe()}),
     }
 
 

@@ -285,7 +285,9 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     of_rows = {"backbone", "sizes", "under", "stages", "expect", "also_changes"} | {
         "init_from",
         "image_size",
-    }  # the last two in test_initial
+        "match",
+        "placebo",
+    }  # the last four in test_initial, test_matching and test_placebo
     assert of_rows == set(RowSpec.model_fields) - set(OperatorSpec.model_fields)
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {

@@ -14,7 +14,6 @@ from harness.plan import Plan, PlannedRow
 from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, styled, to_short_lines
 from harness.report.figures.gaps import explain_gap, list_gaps
 from harness.report.summary import name_recipe
-from harness.rows import list_rows
 from harness.table.column import Row
 from harness.table.columns.scores import ScoreColumns
 from harness.table.results import Results
@@ -79,7 +78,7 @@ def draw_heads(results: Results) -> Figure:
 
 def _name_heads(plan: Plan) -> dict[tuple[int, ...], str]:
     """The numbers of heads, the fewest first, as the rows state them: `1x`; of several names the first."""
-    stated = {name: row.heads or plan.spec.cell.heads or "1x" for name, row in list_rows(plan.spec).items()}
+    stated = {name: row.heads or plan.spec.cell.heads or "1x" for name, row in plan.stated.items()}
     rows = sorted((row for row in plan.rows if not row.is_floor), key=lambda row: sum(row.cell.num_heads))
     names: dict[tuple[int, ...], str] = {}
     for row in rows:
@@ -90,7 +89,7 @@ def _name_heads(plan: Plan) -> dict[tuple[int, ...], str]:
 def _make_lines(rows: Iterable[PlannedRow]) -> list[Line]:
     groups: dict[Cell, list[PlannedRow]] = {}
     for row in rows:
-        if not row.is_floor:
+        if not (row.is_floor or row.is_placebo):
             groups.setdefault(replace(row.cell, num_heads=()), []).append(row)
     ordered = [sorted(group, key=lambda row: sum(row.cell.num_heads)) for group in groups.values()]
     return [Line(_name_line(group), place, tuple(group)) for place, group in enumerate(ordered)]

@@ -6,7 +6,7 @@ from harness.measure import Measure
 from harness.spec import ExperimentSpec
 from harness.spec.experiment import SCORE
 from harness.table.column import Column, Kind, Latex, Note, Place
-from harness.table.columns.costs import make_costs, make_curve
+from harness.table.columns.costs import explain_solutions, make_costs, make_curve
 from harness.table.columns.levels import make_levels
 from harness.table.columns.origin import make_origin
 from harness.table.columns.outcomes import make_outcomes
@@ -50,6 +50,7 @@ def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[
         title="row",
         place=Place.RESULT,
         latex=Latex(width=0.3, max_length=MAX_NAME_LENGTH),
+        note=Note(6, explain_solutions),
     )
     return (
         name,

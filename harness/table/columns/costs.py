@@ -11,7 +11,7 @@ from harness.measure import Measure
 from harness.table.column import Column, Kind, Latex, Note, Row
 from harness.table.entry import Entry
 from harness.table.format import number_epochs, show_count, show_curve, show_short_curve
-from harness.text import escape_latex
+from harness.text import escape_latex, escape_markdown
 
 if TYPE_CHECKING:
     from harness.table.results import Results
@@ -78,6 +78,13 @@ def make_curve(measure: Measure) -> Column[Entry]:
         latex=Latex(),
         note=Note(4, _explain_curve),
     )
+
+
+def explain_solutions(results: Results) -> Iterator[str]:
+    """Sizes that were solved, so that rows cost as much as others."""
+    solved = [f"{row.name}: {row.solution.describe()}" for row in results.plan.rows if row.solution is not None]
+    if solved:
+        yield f"**Solved sizes**: {escape_markdown('; '.join(solved))}."
 
 
 def _explain_throughput(_: Results) -> Iterator[str]:

@@ -10,7 +10,16 @@ import pandas as pd
 from harness.attestation import ATTESTED, UNATTESTED
 from harness.spec.experiment import SCORE
 from harness.table.column import Column, Kind, Latex, Note, Place, Row, to_rows
-from harness.table.entry import ALSO_CHANGES, DISPUTED, OWN_VARIANCE, SKIPPED, THESE_IMAGES, Entry
+from harness.table.entry import (
+    ALSO_CHANGES,
+    DISPUTED,
+    OWN_VARIANCE,
+    PLACEBO,
+    PLACEBO_DIFFERS,
+    SKIPPED,
+    THESE_IMAGES,
+    Entry,
+)
 from harness.table.format import join
 from harness.table.reason import AT_CHANCE, show_outcomes, show_reasons
 from harness.tasks import TASKS
@@ -39,6 +48,8 @@ MARKS = {
     OWN_VARIANCE: "its runs, or the baseline's, spread unlike those of the other rows; it is judged by its own spread.",
     DISPUTED: "the paired t-test of its runs and the baseline's alone, after Holm's correction, decides otherwise.",
     THESE_IMAGES: "the verdict is about these test images: with the noise of drawing others it would be another one.",
+    PLACEBO: "the baseline again, with other seeds: a control of the table, no hypothesis.",
+    PLACEBO_DIFFERS: "the baseline's model is judged better or worse than itself.",
     "quoted": "the paper's number alone; no row of this experiment.",
 }
 

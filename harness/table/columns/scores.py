@@ -11,7 +11,7 @@ import pandas as pd
 from harness.measure import Measure
 from harness.spec import ExperimentSpec
 from harness.spec.experiment import SCORE
-from harness.statistics import MAX_EXACT_SEEDS, MAX_SEEDS, Decision, Outlook, summarize
+from harness.statistics import MAX_EXACT_SEEDS, MAX_SEEDS, Decision, Outlook, Verdict, summarize
 from harness.table.column import Column, Kind, Latex, Note, Place, Row
 from harness.table.entry import Entry
 from harness.table.format import show_in_math, show_number
@@ -102,7 +102,9 @@ def _explain_score(results: Results) -> Iterator[str]:
 def explain_delta(results: Results) -> Iterator[str]:
     """Differences, intervals and verdicts."""
     frame, spec = results.frame, results.plan.spec
-    tests, baseline = int(frame["p"].notna().sum()), escape_markdown(spec.baseline)
+    if results.plan.placebo is not None:
+        yield f"**Placebo**: {escape_markdown(describe_placebo(results))}"
+    tests, baseline = results.num_tests, escape_markdown(spec.baseline)
     if frame.loc[frame["row"] == spec.baseline, "skipped"].any():
         yield f"There is no **Δ**: the baseline, {baseline}, is skipped."
         return
@@ -131,6 +133,25 @@ def explain_delta(results: Results) -> Iterator[str]:
     yield from _explain_images(frame, results.measure)
     if results.outlook is not None:
         yield from _explain_outlook(results.outlook, measure=results.measure)
+
+
+def describe_placebo(results: Results) -> str:
+    """What the placebo is and whether it is what it should be; empty where there is none."""
+    placebo = results.plan.placebo
+    if placebo is None:
+        return ""
+    seeds = [run.seed for run in results.plan.runs if run.row == placebo]
+    verdict = next(iter(results.frame.loc[results.frame["row"] == placebo.name, "verdict"]), "")
+    found = {
+        "": "it has no verdict yet",
+        Verdict.UNRESOLVED: "it is unresolved, as it should be",
+        Verdict.EQUIVALENT: "it is equivalent, as it should be",
+    }.get(verdict, f"it is {verdict}: do not trust this table's verdicts")
+    return (
+        f"{placebo.name} is the baseline, {results.plan.spec.baseline}, with seeds {seeds[0]} to {seeds[-1]}: the same "
+        f"model with other random streams; {found}. Its test and interval are its own, outside of the correction for "
+        "several rows."
+    )
 
 
 def _explain_looks(course: Course, spec: ExperimentSpec, equivalent: str) -> Iterator[str]:

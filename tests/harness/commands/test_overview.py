@@ -9,6 +9,7 @@ from harness.execution.ledger import Entry, Standing
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import load_recipe
 from harness.record import Record, RunStatus
+from harness.spec import RowSpec
 from harness.trace import Rehearsal
 
 
@@ -43,6 +44,16 @@ def test_every_row_has_its_cell_and_its_cost(text: str, small_plan: Plan) -> Non
     for row in small_plan.rows:
         assert find_line(text, row.name)[1] == row.cell.id
     assert find_line(text, "Linear classifier")[2:4] == ["7,850", "7,840"]
+
+
+def test_a_placebo_is_explained_with_its_seeds(small_plan: Plan) -> None:
+    rows = {**small_plan.spec.rows, "Again": RowSpec(placebo=True)}
+    plan = make_plan(small_plan.spec.model_copy(update={"rows": rows}))
+    entries = [Entry(run, Standing.TO_DO, None) for run in plan.runs]
+    assert "Again is the placebo: the baseline, Swin-T, with seeds from 1000 on" in describe_plan(plan, entries, {})
+    shown = {row["row"]: row for row in to_plain(plan, entries, {})["rows"]}
+    assert [run["seed"] for run in shown["Again"]["runs"]] == [1000, 1001, 1002]
+    assert [name for name, row in shown.items() if row["is_placebo"]] == ["Again"]
 
 
 def test_every_replicate_has_its_standing(text: str) -> None:

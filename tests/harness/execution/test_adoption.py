@@ -32,7 +32,7 @@ def test_each_run_is_adopted_once(plan: Plan, tracker: MlflowTracker, tmp_path: 
 def test_a_run_of_another_experiment_becomes_a_copy_once(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:
     run = make_run(plan)
     write_runs(find_records(plan.spec, tmp_path), [run])
-    other = Plan(plan.spec.model_copy(update={"name": "other"}), plan.rows, plan.runs, names=plan.names)
+    other = Plan(plan.spec.model_copy(update={"name": "other"}), plan.rows, plan.runs, stated=plan.stated)
     write_runs(find_records(other.spec, tmp_path), [run])
     assert adopt_runs(plan, tracker, tmp_path) == 1
     tracker.prepare("other")

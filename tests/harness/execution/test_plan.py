@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from harness.attestation import Standing
 from harness.engines.engine import Died, Job, Message, Returned, Started, TimedOut
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import DataError, StoreError
@@ -27,6 +28,7 @@ from harness.execution import (
     write_results,
 )
 from harness.execution.context import RunContext, execute_rehearsal
+from harness.execution.ledger import read_ledger
 from harness.execution.open_run import Measured, Opened, OpenRun
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.provenance import code_digest
@@ -145,6 +147,26 @@ def test_a_cell_that_two_rows_show_is_trained_once(plan: Plan, tracker: MlflowTr
     assert Counter(row for row, _ in trained) == {"Swin-T": 2, "Net7-N": 2}
     frame = cast("TableWritten", events[-1]).results.frame.set_index("row")
     assert frame.loc["Swin-T again", "top1_mean"] == frame.loc["Swin-T", "top1_mean"]
+
+
+def test_a_placebo_is_trained_with_its_own_seeds_and_rehearsed_as_the_baseline(
+    plan: Plan, tracker: MlflowTracker, options: RunOptions
+) -> None:
+    rows = {**plan.spec.rows, "Swin-T again": RowSpec(placebo=True)}
+    placebo = make_plan(plan.spec.model_copy(update={"rows": rows}))
+    events, trained = play(placebo, tracker, replace(options, rows=("Swin-T again",)))
+    assert trained == [("Swin-T again", 1000), ("Swin-T again", 1001)]
+    assert [(run.row.name, run.seed) for event in events if isinstance(event, Rehearsing) for run in event.runs] == [
+        ("Swin-T again", 0)
+    ]
+    events, trained = play(placebo, tracker, options)
+    assert trained == [(name, seed) for seed in (0, 1) for name in ("Swin-T", "Net7-N")]
+    frame = cast("TableWritten", events[-1]).results.frame.set_index("row")
+    assert (frame.loc["Swin-T again", "top1_mean"], frame.loc["Swin-T", "top1_mean"]) == (1050.5, 50.5)
+    entries = read_ledger(placebo, tracker, {})
+    assert {(each.run.row.name, each.run.seed) for each in entries if each.standing == Standing.DONE} == {
+        (run.row.name, run.seed) for run in placebo.runs
+    }
 
 
 def test_results_that_cannot_be_written_are_told_before_the_first_run(

@@ -8,7 +8,7 @@ import pytest
 from harness.errors import SpecError
 from harness.execution import Looked, Planned, RunOptions, TableWritten
 from harness.plan import Plan, PlannedRun, make_plan
-from harness.spec import ExperimentSpec
+from harness.spec import ExperimentSpec, RowSpec
 from harness.table import make_results
 from harness.tracking import MlflowTracker
 from tests.harness.execution.test_plan import PlayedEngine, play
@@ -78,6 +78,24 @@ def test_runs_that_no_look_asked_for_change_no_decision(
     made = make_results(until, everything)
     for column in ("n", "top1_mean", "delta", "p", "verdict"):
         assert made.frame[column].equals(events[-1].results.frame[column]), column
+
+
+def test_a_placebo_gets_the_seeds_of_the_baseline(until: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
+    rows = {**until.spec.rows, "Again": RowSpec(placebo=True)}
+    plan = make_plan(until.spec.model_copy(update={"rows": rows}))
+
+    def score_all(run: PlannedRun) -> float:
+        return 50.0 + float(NOISE[0, -run.replicate - 1]) if run.row.is_placebo else score(run)
+
+    events, trained = play(plan, tracker, options, PlayedEngine(score=score_all))
+    assert [seed for name, seed in trained if name == "Again"] == [*range(1000, 1007)]
+    assert [(name, seed) for name, seed in trained if name != "Again"] == [
+        *((name, seed) for seed in range(3) for name in until.stated),
+        *((name, seed) for seed in range(3, 7) for name in ("Swin-T", "Net7-N")),
+    ]
+    assert isinstance(events[-1], TableWritten)
+    frame = events[-1].results.frame.set_index("row")
+    assert (frame.loc["Again", "n"], frame.loc["Again", "verdict"]) == (7, "unresolved")
 
 
 def test_a_row_with_a_bad_outcome_stays_unresolved_and_gets_no_more_seeds(

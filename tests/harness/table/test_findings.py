@@ -183,7 +183,8 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
     rows = {"Swin-T": RowSpec(), "VOLO": RowSpec(), **{k: v for k, v in plan.spec.rows.items() if k != "Swin-T"}}
     spec = plan.spec.model_copy(update={"published": published, "rows": rows})
     skipped = (SkippedRow("VOLO", "no sizes"),)
-    plan = replace(small_plan, spec=spec, skipped=skipped, names=("Swin-T", "VOLO", "Net1", "Net7-N"))
+    order = ("Swin-T", "VOLO", "Net1", "Net7-N")
+    plan = replace(small_plan, spec=spec, skipped=skipped, stated=dict.fromkeys(order, RowSpec()))
     results = make_results(plan, records)
     frame = results.frame
     assert list(frame["row"])[:5] == ["Swin-T", "VOLO", "Net1", "Net7-N", "CoAtNet-0"]
@@ -204,7 +205,7 @@ def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, 
     spec = small_spec.model_copy(update={"claims": (claim,)})
     rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
     runs = tuple(run for run in small_plan.runs if run.row in rows)
-    plan = Plan(spec, rows, runs, (SkippedRow("Swin-T", "no init_from"),), names=("Swin-T", "Net1", "Net7-N"))
+    plan = Plan(spec, rows, runs, (SkippedRow("Swin-T", "no init_from"),), spec.rows)
     results = make_results(plan, records)
     frame, findings = results.frame, results.findings
     assert frame["delta"].isna().all() and frame["params_factor"].isna().all()
