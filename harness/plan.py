@@ -9,7 +9,7 @@ from harness.initial import explain_mismatch, inherit
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
 from harness.rows import list_rows
-from harness.spec import Expectation, ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
+from harness.spec import ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
 from paradigms.facts import unknown_name
 
 FLOORS = ("Linear classifier", "One hidden layer")
@@ -21,14 +21,12 @@ class PlannedRow:
     """A row of the table: its name and its cell.
 
     Attributes:
-        expect: the outcome that the paper reports in words.
         is_floor: whether it is a model without attention.
         also_changes: declared differences from the baseline besides the row's levels.
     """
 
     name: str
     cell: Cell
-    expect: Expectation | None = None
     is_floor: bool = False
     also_changes: tuple[str, ...] = ()
 
@@ -94,7 +92,7 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
     skipped = tuple(_find_skipped(spec, stated))
     left_out = {row.name for row in skipped}
     planned = [
-        PlannedRow(name, resolve_row(spec, name, stated), row.expect, also_changes=row.also_changes)
+        PlannedRow(name, resolve_row(spec, name, stated), also_changes=row.also_changes)
         for name, row in stated.items()
         if name not in left_out
     ]

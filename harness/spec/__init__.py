@@ -19,11 +19,20 @@ from harness.spec.backbone import (
     VoloSpec,
     find_sizes,
 )
+from harness.spec.claim import (
+    CLAIMS,
+    BetterSpec,
+    ClaimSpec,
+    EarlierSpec,
+    EqualSpec,
+    Expectation,
+    FasterSpec,
+    OrderSpec,
+    OutcomeSpec,
+)
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     CellSpec,
-    ClaimSpec,
-    Expectation,
     ExperimentSpec,
     FactorsSpec,
     Plot,
@@ -39,22 +48,29 @@ from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
 from paradigms.facts import FIELDS
 
 __all__ = [
+    "CLAIMS",
     "AugmentationSpec",
     "BackboneSpec",
     "BackbonesSpec",
+    "BetterSpec",
     "CellSpec",
     "ClaimSpec",
     "DataSpec",
     "DeitSpec",
+    "EarlierSpec",
+    "EqualSpec",
     "Expectation",
     "ExperimentSpec",
     "FactorsSpec",
+    "FasterSpec",
     "Heads",
     "LimitsSpec",
     "LinearSpec",
     "MlpSpec",
     "Name",
     "OperatorSpec",
+    "OrderSpec",
+    "OutcomeSpec",
     "Plot",
     "PublishedSpec",
     "RecipeSpec",
