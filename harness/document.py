@@ -265,6 +265,8 @@ def _step_into(annotation: Any, part: str | int) -> Any:
             return member.model_fields[part].annotation
         if get_origin(member) is dict:
             return get_args(member)[1]
+        if get_origin(member) is tuple and isinstance(part, int):
+            return get_args(member)[0]
     return None
 
 

@@ -77,8 +77,7 @@ def inherit(row: RowSpec, rows: Mapping[str, RowSpec]) -> RowSpec:
     source = None if row.init_from is None else rows.get(row.init_from)
     if source is None:
         return row
-    stated = {name: getattr(row, name) for name in row.model_fields_set}
-    return source.model_copy(update={**stated, "expect": row.expect})
+    return source.model_copy(update={name: getattr(row, name) for name in row.model_fields_set})
 
 
 def explain_mismatch(spec: ExperimentSpec, row: RowSpec) -> str | None:

@@ -11,7 +11,7 @@ from harness.placebo import FIRST_SEED, check_placebo, explain_missing_source, r
 from harness.redundancy import differ_by_recipe, explain_repetition, find_repeated
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
 from harness.rows import list_ablations, list_rows
-from harness.spec import Expectation, ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
+from harness.spec import ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
 from paradigms.facts import unknown_name
 
 FLOORS = ("Linear classifier", "One hidden layer")
@@ -23,7 +23,6 @@ class PlannedRow:
     """A row of the table: its name and its cell.
 
     Attributes:
-        expect: the outcome that the paper reports in words.
         is_floor: whether it is a model without attention.
         also_changes: declared differences from the baseline besides the row's levels.
         is_placebo: whether it is the baseline's cell again, with other seeds.
@@ -32,7 +31,6 @@ class PlannedRow:
 
     name: str
     cell: Cell
-    expect: Expectation | None = None
     is_floor: bool = False
     also_changes: tuple[str, ...] = ()
     is_placebo: bool = False
@@ -141,7 +139,6 @@ def make_plan(spec: ExperimentSpec, *, is_derived: bool = False) -> Plan:
                 PlannedRow(
                     name,
                     cell,
-                    row.expect,
                     also_changes=row.also_changes,
                     is_placebo=row.placebo,
                     solution=solutions.get(name),

@@ -279,15 +279,12 @@ def _check_row_names(experiment: Document, spec: ExperimentSpec) -> None:
     names: dict[tuple[str | int, ...], str] = {("baseline",): spec.baseline}
     names |= {("published", name): name for name, row in spec.published.items() if not row.quoted}
     names |= {
-        ("claims", i, "better", j): name for i, claim in enumerate(spec.claims) for j, name in enumerate(claim.better)
+        ("claims", number, *key): name
+        for number, claim in enumerate(spec.claims)
+        for key, name in claim.row_keys.items()
     }
     errors = [
         experiment.error(unknown_name("row", name, known), *key) for key, name in names.items() if name not in known
-    ]
-    errors += [
-        experiment.error("a row cannot be better than itself", "claims", number)
-        for number, claim in enumerate(spec.claims)
-        if len(set(claim.better)) == 1
     ]
     if errors:
         raise join_errors(errors)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.cli import (
     checklist,
+    claims,
     completion,
     data,
     describe,
@@ -44,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "rehearse": rehearse,
     "run": run,
     "table": table,
+    "claims": claims,
     "search": search,
     "evaluate": evaluate,
     "status": status,

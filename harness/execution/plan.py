@@ -41,6 +41,7 @@ from harness.record import Record
 from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
+from harness.table.image_noise import ReadPredictions
 from harness.table.looks import Course, follow_looks
 from harness.table.protocol import PROTOCOL, to_protocol
 from harness.table.results import Results, make_results
@@ -306,13 +307,25 @@ def read_results(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], r
     spec = plan.spec
     adopt_runs(plan, tracker, results)
     records = tracker.read_records(spec.name, [row.cell.id for row in plan.rows], curves=[find_measure(spec).val])
+    made = judge_records(plan, tracker, records, digests, partial(_read_predictions, tracker))
+    if not any(row.records for row in made.replicates.values()):
+        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
+    return made
+
+
+def judge_records(
+    plan: Plan,
+    tracker: Tracker,
+    records: Sequence[Record],
+    digests: Mapping[str, Digests],
+    read_predictions: ReadPredictions | None = None,
+) -> Results:
+    """The results of records as they stand today, as `read_results` has them."""
     rehearsals = find_rehearsals(records, digests, tracker)
     undecided = find_undecided(records, digests, rehearsals)
     current = {**digests, **undecided}
-    records = attest(records, current, rehearsals)
-    made = make_results(plan, records, current=current, read_predictions=partial(_read_predictions, tracker))
-    if not any(row.records for row in made.replicates.values()):
-        raise StoreError(f"no run of {spec.name} under recipe {spec.recipe.name} is stored; `harness run` makes them")
+    attested = attest(records, current, rehearsals)
+    made = make_results(plan, attested, current=current, read_predictions=read_predictions)
     return replace(made, undecided=tuple(row.name for row in plan.rows if row.cell.id in undecided))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from harness.plan import PlannedRow
 from harness.report.training import to_training_notes
 from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Plot, RecipeSpec
+from harness.statistics import ClaimVerdict
 from harness.table.columns import list_shown
 from harness.table.columns.origin import show_date
 from harness.table.columns.paper import to_source
@@ -101,12 +102,16 @@ def to_notes(results: Results) -> Iterator[str]:
 def _to_finding_notes(findings: Findings, *, has_looks: bool) -> Iterator[str]:
     claims, effects = findings.claims.frame, findings.effects.frame
     if not claims.empty:
-        tests, level = int(claims["p"].notna().sum()), "the level of its look" if has_looks else "5 %"
+        level = "the level of its look" if has_looks else "5 %"
         yield (
-            "**Claims** are the paper's: reproduced or contradicted where the t-test with the table's error rejects "
-            f"equality at {level} after Holm's correction over the {count_noun(tests, 'claim')} that could be tested, "
-            "otherwise unresolved. Intervals hold together with 95 % (Bonferroni)."
+            "**Claims** are the paper's. *better*, *ahead*, *faster*: supported or refuted where the t-test with the "
+            f"table's error rejects equality at {level} after Holm's correction over all pairs of rows that claims "
+            "compare; of several pairs each has to be proven. *equal*: supported where the interval lies within the "
+            "margin, refuted where it lies beyond. An outcome needs every run, multiply-adds no test. Otherwise claims "
+            "are undecided. Intervals hold together with 95 % (Bonferroni)."
         )
+        if ClaimVerdict.CONFOUNDED in set(claims["verdict"]):
+            yield "*confounded by size*: the verdict is another one with a control of matched size."
     if not effects.empty:
         yield (
             "**Effects**: what a level adds over its factor's first level (a term: switched on, over off) on average "

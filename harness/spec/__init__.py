@@ -19,12 +19,21 @@ from harness.spec.backbone import (
     VoloSpec,
     find_sizes,
 )
+from harness.spec.claim import (
+    CLAIMS,
+    BetterSpec,
+    ClaimSpec,
+    EarlierSpec,
+    EqualSpec,
+    Expectation,
+    FasterSpec,
+    OrderSpec,
+    OutcomeSpec,
+)
 from harness.spec.data import AugmentationSpec, DataSpec
 from harness.spec.experiment import (
     AblateSpec,
     CellSpec,
-    ClaimSpec,
-    Expectation,
     ExperimentSpec,
     FactorsSpec,
     MatchSpec,
@@ -41,17 +50,22 @@ from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
 from paradigms.facts import FIELDS
 
 __all__ = [
+    "CLAIMS",
     "AblateSpec",
     "AugmentationSpec",
     "BackboneSpec",
     "BackbonesSpec",
+    "BetterSpec",
     "CellSpec",
     "ClaimSpec",
     "DataSpec",
     "DeitSpec",
+    "EarlierSpec",
+    "EqualSpec",
     "Expectation",
     "ExperimentSpec",
     "FactorsSpec",
+    "FasterSpec",
     "Heads",
     "LimitsSpec",
     "LinearSpec",
@@ -59,6 +73,8 @@ __all__ = [
     "MlpSpec",
     "Name",
     "OperatorSpec",
+    "OrderSpec",
+    "OutcomeSpec",
     "Plot",
     "PublishedSpec",
     "RecipeSpec",

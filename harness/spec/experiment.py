@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, create_model
 from harness.errors import SpecError
 from harness.positions import Positions, to_key_path
 from harness.spec.backbone import Backbone
+from harness.spec.claim import Claim, Expectation, OutcomeSpec
 from harness.spec.field import Line, Name, OneOrMore, Replicates, Side, Spec, described
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
 from harness.spec.recipe import RecipeSpec
@@ -17,7 +18,6 @@ Stages = Annotated[
     PositiveInt | Literal["all", "last", "not_last"],
     described("a stage's number (from 1), all, last or not_last"),
 ]
-Expectation = Literal["diverged", "out_of_memory", "timed_out"]
 MaxSeeds = Literal[5, 7, 9, 12]
 """A table whose rows get seeds until they are resolved ends at one of these: `harness.statistics.sequential`."""
 
@@ -88,7 +88,6 @@ class RowSpec(OperatorSpec):
     `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this one; other
     recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
     `image_size` replaces the recipe's.
-    `expect` is the outcome that the paper reports for a row without a number. It adds a verdict and changes nothing.
     `also_changes` names differences from the baseline that no field of the row states, such as `training.lr` or
     `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
     `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
@@ -98,13 +97,14 @@ class RowSpec(OperatorSpec):
     unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
     """
 
+    former_keys = {"expect": "a claim of the experiment: `claims: [{outcome: ROW, status: diverged}]`"}
+
     backbone: Backbone | None = None
     sizes: dict[str, dict[str, Any]] = {}
     under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}
     init_from: str | None = None
     image_size: Side | None = None
-    expect: Expectation | None = None
     also_changes: Annotated[tuple[Line, ...], OneOrMore] = ()
     match: MatchSpec | None = None
     placebo: bool = False
@@ -159,13 +159,6 @@ class AblateSpec(_SourceRow):
         """The row whose parts are left out or added: the key `from`."""
         row: str = getattr(self, "from")
         return row
-
-
-class ClaimSpec(Spec):
-    """A sentence of the paper made checkable: the first row scores better than the second."""
-
-    better: tuple[str, str]
-    source: Line | None = None
 
 
 class PublishedSpec(Spec):
@@ -227,7 +220,7 @@ class ExperimentSpec(Spec):
     columns: Annotated[tuple[str, ...], OneOrMore] = ("params", "macs", "throughput", SCORE, "delta")
     plots: Annotated[tuple[Plot, ...], OneOrMore] = ()
     published: dict[Name, PublishedSpec] = {}
-    claims: tuple[ClaimSpec, ...] = ()
+    claims: tuple[Claim, ...] = ()
     overrides: tuple[str, ...] = ()
     _positions: Positions | None = None
 
@@ -242,6 +235,11 @@ class ExperimentSpec(Spec):
         if self._positions is None:
             return SpecError(message, key=to_key_path(key))
         return self._positions.error(message, *key)
+
+    def find_expected(self, row: str) -> Expectation | None:
+        """The outcome that a claim states for a row."""
+        outcomes = (claim for claim in self.claims if isinstance(claim, OutcomeSpec) and row in claim.outcome)
+        return next((claim.status for claim in outcomes), None)
 
     @property
     def shown_overrides(self) -> str:

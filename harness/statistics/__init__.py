@@ -9,8 +9,17 @@ from harness.statistics.multiplicity import Dunnett, holm
 from harness.statistics.pairs import MAX_EXACT_SEEDS, PairedTest, Summary, compare_pairs, summarize
 from harness.statistics.power import MAX_SEEDS, Outlook, find_outlook
 from harness.statistics.prediction import predict_runs
-from harness.statistics.sequential import LOOKS, Decision, Look, Reason, Rule, decide_look, plan_looks
-from harness.statistics.verdict import ALPHA, ClaimVerdict, Verdict, decide, judge_claim
+from harness.statistics.sequential import LOOKS, Decision, EqualityRule, Look, Reason, Rule, decide_look, plan_looks
+from harness.statistics.verdict import (
+    ALPHA,
+    ClaimVerdict,
+    Verdict,
+    decide,
+    decide_equality,
+    judge_equality,
+    judge_order,
+    judge_outcome,
+)
 
 __all__ = [
     "ALPHA",
@@ -23,6 +32,7 @@ __all__ = [
     "Decision",
     "Dunnett",
     "Effect",
+    "EqualityRule",
     "ErrorModel",
     "Estimate",
     "Family",
@@ -40,13 +50,16 @@ __all__ = [
     "compare_contrasts",
     "compare_pairs",
     "decide",
+    "decide_equality",
     "decide_look",
     "estimate_effects",
     "find_image_noise",
     "find_outlook",
     "holm",
     "is_under_trained",
-    "judge_claim",
+    "judge_equality",
+    "judge_order",
+    "judge_outcome",
     "plan_looks",
     "predict_runs",
     "summarize",

@@ -109,9 +109,9 @@ def compare_contrasts(
         has_own = not contrasts[index].keys().isdisjoint(model.outlying)
         compared[index] = replace(
             pair,
-            delta=trim(estimate.delta),
-            low=trim(low),
-            high=trim(high),
+            delta=trim(_round(estimate.delta)),
+            low=trim(_round(low)),
+            high=trim(_round(high)),
             p=trim(p),
             error=trim(estimate.error),
             df=trim(estimate.df),
@@ -125,6 +125,11 @@ def trim(value: float) -> float:
     return float(f"{value:.8g}")
 
 
+def _round(difference: float) -> float:
+    """To twelve places: what is left of equal scores, such as -9e-16, is zero."""
+    return round(difference, 12) + 0.0
+
+
 def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
     """The contrast block by block."""
     rows = [scores.get(name, {}) for name in contrast]
@@ -135,7 +140,7 @@ def _compare_blocks(scores: Scores, contrast: Contrast) -> Comparison | None:
         [math.fsum(weight * scores[name][block] for name, weight in contrast.items()) for block in blocks]
     )
     t_p = None if test.t_p is None else trim(test.t_p)
-    return Comparison(test.n, trim(test.mean), t_p=t_p, sign_flip_p=test.sign_flip_p)
+    return Comparison(test.n, trim(_round(test.mean)), t_p=t_p, sign_flip_p=test.sign_flip_p)
 
 
 def _adjust_holm(estimates: Sequence[Estimate], alpha: float, others: int) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from harness.statistics.comparison import Comparison, Contrast, Family, compare_contrasts
 from harness.statistics.error_model import Scores
-from harness.statistics.verdict import Verdict, decide
+from harness.statistics.verdict import ALPHA, Verdict, decide, decide_equality
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -95,18 +95,35 @@ class Rule:
     sign: int = 1
     margin: float = 0.0
 
+    def decide(self, comparison: Comparison, alpha: float = ALPHA) -> Verdict:
+        """The verdict on a comparison, whose interval and p-value are at level alpha."""
+        return decide(self.sign * comparison.delta, comparison.p, comparison.interval, self.margin, alpha)
+
     def find_reason(self, look: Look, comparison: Comparison | None) -> Reason:
         """Why a comparison stops at a look, or that it stays open."""
         if comparison is not None:
-            gain = self.sign * comparison.delta
-            verdict = decide(gain, comparison.p, comparison.interval, self.margin, look.alpha)
+            verdict = self.decide(comparison, look.alpha)
             if verdict != Verdict.UNRESOLVED:
                 return Reason(verdict.value)
         if look.is_last:
             return Reason.EXHAUSTED
-        if comparison is None or comparison.error is None:
-            return Reason.OPEN
-        return Reason.FUTILE if abs(comparison.delta) < look.futile_t * comparison.error else Reason.OPEN
+        is_futile = comparison is not None and self._is_futile(look, comparison)
+        return Reason.FUTILE if is_futile else Reason.OPEN
+
+    def _is_futile(self, look: Look, comparison: Comparison) -> bool:
+        return comparison.error is not None and abs(comparison.delta) < look.futile_t * comparison.error
+
+
+@dataclass(frozen=True)
+class EqualityRule(Rule):
+    """How claims that two rows are equal within the margin are judged; a small difference is never futile."""
+
+    def decide(self, comparison: Comparison, alpha: float = ALPHA) -> Verdict:  # noqa: ARG002 - the interval has it
+        """`equivalent` where the rows are equal, `better` or `worse` where they differ by more than the margin."""
+        return decide_equality(self.sign * comparison.delta, comparison.interval, self.margin)
+
+    def _is_futile(self, _look: Look, _comparison: Comparison) -> bool:
+        return False
 
 
 def plan_looks(max_seeds: int) -> tuple[Look, ...]:
@@ -146,14 +163,14 @@ def decide_look(
     Args:
         look: one of `plan_looks`.
         scores: of all rows up to this look. A row that has stopped keeps its scores: they tell the noise.
-        contrasts: all comparisons of the family, by any key.
-        past: the decisions of earlier looks; those on comparisons that have stopped are final.
+        contrasts: all comparisons of the family, by any key, that are of these scores and under this rule.
+        past: the decisions of earlier looks on the family; those on comparisons that have stopped are final.
         rule: the same at every look.
         kept: contrasts that do not stop for futility, since their rows get more seeds in any case.
         thinned: contrasts of which a bad outcome has taken runs away: they stop without a verdict.
     """
     tested = [key for key in contrasts if key not in past or past[key].is_open]
-    others = sum(not decision.is_open and not decision.reason.is_proof for decision in past.values())
+    others = sum(key not in tested and not decision.reason.is_proof for key, decision in past.items())
     compared = compare_contrasts(scores, [contrasts[key] for key in tested], rule.family, look.alpha, others)
     decided = {}
     for key, comparison in zip(tested, compared, strict=True):

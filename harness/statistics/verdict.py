@@ -1,5 +1,6 @@
 """Verdicts on a row, and on a claim of the paper."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 ALPHA = 0.05
@@ -18,9 +19,17 @@ class Verdict(StrEnum):
 class ClaimVerdict(StrEnum):
     """The verdict of a table on a claim of the paper."""
 
-    REPRODUCED = "reproduced"
-    CONTRADICTED = "contradicted"
-    UNRESOLVED = "unresolved"
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+    CONFOUNDED = "confounded by size"
+    NOT_TESTABLE = "not testable"
+    NOT_TRAINED = "not trained"
+
+    @property
+    def is_of_test(self) -> bool:
+        """Whether runs were tested for it."""
+        return self in (ClaimVerdict.SUPPORTED, ClaimVerdict.REFUTED, ClaimVerdict.UNDECIDED)
 
 
 def decide(
@@ -49,7 +58,41 @@ def decide(
     return Verdict.UNRESOLVED
 
 
-def judge_claim(gain: float, p: float | None, alpha: float = ALPHA) -> ClaimVerdict:
-    """The verdict on the claim that a gain is positive: a proven gain reproduces it, a proven loss contradicts it."""
-    verdicts = {Verdict.BETTER: ClaimVerdict.REPRODUCED, Verdict.WORSE: ClaimVerdict.CONTRADICTED}
-    return verdicts.get(decide(gain, p, alpha=alpha), ClaimVerdict.UNRESOLVED)
+def decide_equality(gain: float, interval: tuple[float, float] | None, margin: float) -> Verdict:
+    """`equivalent` where the interval lies within the margin, `better` or `worse` where it lies beyond it.
+
+    Args:
+        gain: the difference in the direction that is better.
+        interval: of the difference, at simultaneous level: two one-sided tests against each end of the margin.
+        margin: the largest difference at which rows are equal.
+    """
+    if interval is None:
+        return Verdict.UNRESOLVED
+    if -margin < interval[0] and interval[1] < margin:
+        return Verdict.EQUIVALENT
+    if margin < interval[0] or interval[1] < -margin:
+        return Verdict.BETTER if gain > 0 else Verdict.WORSE
+    return Verdict.UNRESOLVED
+
+
+def judge_order(verdicts: Sequence[Verdict]) -> ClaimVerdict:
+    """The verdict on the claim that each row is better than the next, from those on all pairs of neighbors.
+
+    Every pair has to be proven (an intersection-union test); one that is proven the other way refutes the claim.
+    """
+    if Verdict.WORSE in verdicts:
+        return ClaimVerdict.REFUTED
+    return ClaimVerdict.SUPPORTED if set(verdicts) == {Verdict.BETTER} else ClaimVerdict.UNDECIDED
+
+
+def judge_equality(verdict: Verdict) -> ClaimVerdict:
+    """The verdict on the claim that two rows are equal, from that of `decide_equality`."""
+    verdicts = {Verdict.EQUIVALENT: ClaimVerdict.SUPPORTED, Verdict.UNRESOLVED: ClaimVerdict.UNDECIDED}
+    return verdicts.get(verdict, ClaimVerdict.REFUTED)
+
+
+def judge_outcome(num_expected: int, num_runs: int) -> ClaimVerdict:
+    """The verdict on the claim that every run ends in one way; `num_expected` of them did."""
+    if 0 < num_expected < num_runs:
+        return ClaimVerdict.UNDECIDED
+    return ClaimVerdict.SUPPORTED if num_expected else ClaimVerdict.REFUTED

@@ -11,7 +11,7 @@ from harness.environment import is_mixed
 from harness.measure import Measure
 from harness.plan import PlannedRow
 from harness.record import Record, RunStatus
-from harness.spec import ExperimentSpec, PublishedSpec
+from harness.spec import Expectation, ExperimentSpec, PublishedSpec
 from harness.statistics import Verdict, average_curves, is_under_trained
 from harness.table.comparison import Judged
 from harness.table.reason import AT_CHANCE, Outcome, describe_outcome, is_run_at_chance
@@ -142,11 +142,9 @@ class Entry:
         return "" if self.predicted is not None else "one run has no spread"
 
     @property
-    def agreement(self) -> str | None:
-        """Whether the outcome is the one that the paper reports in words."""
-        if self.row is None or self.row.expect is None:
-            return None
-        return compare_expectation(RunStatus(self.row.expect), (record.status for record in self.records))
+    def expected(self) -> Expectation | None:
+        """The outcome that a claim of the paper states; None where the recipe skips the row."""
+        return None if self.row is None else self.spec.find_expected(self.name)
 
     @property
     def last_run(self) -> datetime | None:
@@ -164,18 +162,10 @@ class Entry:
 
 
 class Agreement(StrEnum):
-    """Whether the outcome of a row is the one that the paper reports in words."""
+    """Whether one more run of a row could have the printed score."""
 
     AS_PUBLISHED = "as published"
     DIFFERS = "differs"
-
-
-def compare_expectation(expected: RunStatus, statuses: Iterable[RunStatus]) -> Agreement | None:
-    """Whether every replicate that has a result ended as the paper says; None where none has one."""
-    results = [status for status in statuses if status.is_result]
-    if not results:
-        return None
-    return Agreement.AS_PUBLISHED if all(status == expected for status in results) else Agreement.DIFFERS
 
 
 def average(records: Iterable[Record], metric: str) -> float | None:

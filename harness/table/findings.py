@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from harness.statistics import (
     compare_contrasts,
     decide,
     estimate_effects,
-    judge_claim,
 )
+from harness.table.claims import Answers, JudgedClaim, answer_questions, judge_claims
 from harness.table.column import Column, Grid, Kind, Place, make_frame, make_lines, select_shown, to_rows
 from harness.table.comparison import Compared, judge, make_comparison_columns, take_over
 from harness.table.format import join
@@ -77,7 +76,8 @@ def make_findings(plan: Plan, rows: Mapping[str, Replicates], course: Course | N
 
     Where rows get seeds until they are resolved, the verdicts on claims are those of the looks of the `course`.
     """
-    claims = _make_claims(plan, _judge_claims(plan, rows) if course is None else _take_over_claims(plan, course))
+    answers = answer_questions(plan, rows) if course is None else _take_over(course)
+    claims = _make_claims(plan, judge_claims(plan, rows, answers))
     if plan.spec.factors is None or plan.spec.baseline not in rows:
         return Findings(claims, _make_effects(plan, []))
     combined = list_combinations(plan.spec.factors)
@@ -88,12 +88,19 @@ def make_findings(plan: Plan, rows: Mapping[str, Replicates], course: Course | N
     return Findings(claims, effects, tuple(name for name in combined if name not in kept))
 
 
-def _make_claims(plan: Plan, claims: list[Compared]) -> Finding:
-    proven = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED)
-    columns: tuple[Column[Compared], ...] = (
-        Column("claim", lambda claim: claim.name, title="claim", place=Place.RESULT),
-        Column("source", lambda claim: claim.about, title="source", place=Place.SOURCE, on_terminal=False),
-        *_count_pairs(make_comparison_columns(find_measure(plan.spec), proven=proven)).values(),
+def _take_over(course: Course) -> Answers:
+    return {question: take_over(decision) for question, decision in course.claims.items()}
+
+
+def _make_claims(plan: Plan, claims: list[JudgedClaim]) -> Finding:
+    proven = (ClaimVerdict.SUPPORTED, ClaimVerdict.REFUTED, ClaimVerdict.CONFOUNDED)
+    compared = _count_pairs(make_comparison_columns(find_measure(plan.spec), proven=proven))
+    hidden = {name: compared[name] if name == "verdict" else replace(compared[name], title="") for name in compared}
+    columns: tuple[Column[JudgedClaim], ...] = (
+        Column("claim", lambda judged: judged.claim.text, title="claim", place=Place.RESULT),
+        Column("source", lambda judged: judged.claim.source, title="source", place=Place.SOURCE, on_terminal=False),
+        Column("evidence", lambda judged: judged.evidence, title="evidence", place=Place.COUNT),
+        *hidden.values(),
     )
     return Finding("Claims", "claims", columns, make_frame(columns, claims))
 
@@ -119,37 +126,6 @@ def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
         place=Place.COUNT,
     )
     return {**columns, "pairs": pairs}
-
-
-def _judge_claims(plan: Plan, rows: Mapping[str, Replicates]) -> list[Compared]:
-    claims, sign = plan.spec.claims, find_measure(plan.spec).sign
-    scores = {name: row.blocks for name, row in rows.items() if not row.row.is_floor}
-    contrasts = [{better: 1.0, worse: -1.0} for better, worse in (claim.better for claim in claims)]
-    is_possible = [all(name in rows for name in claim.better) for claim in claims]
-    comparable = [
-        possible and is_comparable(*(rows[name] for name in claim.better))
-        for possible, claim in zip(is_possible, claims, strict=True)
-    ]
-    compared = iter(compare_contrasts(scores, [*compress(contrasts, comparable)], Family.HOLM))
-    comparisons = [next(compared) if each else None for each in comparable]
-    thinned = [is_thinned(*(rows[name] for name in claim.better if name in rows)) for claim in claims]
-    judged = judge(comparisons, lambda item: judge_claim(sign * item.delta, item.p), thinned)
-    return [
-        Compared(" better than ".join(claim.better), claim.source, verdict)
-        for claim, verdict in zip(claims, judged, strict=True)
-    ]
-
-
-def _take_over_claims(plan: Plan, course: Course) -> list[Compared]:
-    sign = find_measure(plan.spec).sign
-    compared = []
-    for number, claim in enumerate(plan.spec.claims):
-        judged = take_over(course.claims.get(number))
-        if judged.comparison is not None:
-            gain, proven = sign * judged.comparison.delta, course.claims[number].reason.is_proof
-            judged = replace(judged, verdict=judge_claim(gain, judged.comparison.p if proven else None, judged.alpha))
-        compared.append(Compared(" better than ".join(claim.better), claim.source, judged))
-    return compared
 
 
 def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[str, Replicates]:

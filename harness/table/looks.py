@@ -6,10 +6,12 @@ from typing import TypeVar
 
 from harness.plan import Plan, PlannedRow, PlannedRun
 from harness.statistics import Decision, Family, Look, Reason, Rule, decide_look, plan_looks
+from harness.statistics.error_model import Scores
+from harness.table.claims import Question, group_questions, list_questions, read_scores
 from harness.table.selection import Replicates, is_comparable, is_thinned
 from harness.tasks import find_margin, find_measure
 
-Key = TypeVar("Key", str, int)
+Key = TypeVar("Key", str, Question)
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Course:
         looks: that are planned.
         seeds: how many each row needs up to the look that comes next, or was the last for it.
         rows: what has become of each row but the baseline, its placebo and floors, after the first look.
-        claims: likewise of each claim that can be tested, by its number.
+        claims: likewise of each question of a claim.
         last: the last look that was taken.
         placebo: how the last look at the baseline judges the placebo.
     """
@@ -28,7 +30,7 @@ class Course:
     looks: tuple[Look, ...]
     seeds: Mapping[str, int]
     rows: Mapping[str, Decision]
-    claims: Mapping[int, Decision]
+    claims: Mapping[Question, Decision]
     last: Look | None
     placebo: Decision | None = None
 
@@ -64,13 +66,11 @@ def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
     seeds = {name: spec.seeds if row.row.is_floor else looks[0].seeds for name, row in all_rows.items()}
     course = Course(looks, seeds, {}, {}, None)
     pairs = {name: (name, spec.baseline) for name in rows if name != spec.baseline and spec.baseline in rows}
-    claims = {
-        number: claim.better for number, claim in enumerate(spec.claims) if all(name in rows for name in claim.better)
-    }
+    questions = list_questions(plan, rows)
     for look in looks:
         open_pairs = [pair for name, pair in pairs.items() if name not in course.rows or course.rows[name].is_open]
-        open_claims = [pair for key, pair in claims.items() if key not in course.claims or course.claims[key].is_open]
-        open_rows = {name for pair in (*open_pairs, *open_claims) for name in pair}
+        open_questions = [each for each in questions if each not in course.claims or course.claims[each].is_open]
+        open_rows = {name for pair in (*open_pairs, *(each.rows for each in open_questions)) for name in pair}
         if not open_rows:
             break
         followers = {placebo.row.name} if placebo is not None and spec.baseline in open_rows else set()
@@ -78,47 +78,65 @@ def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
         seen = {name: course.limit(row) for name, row in rows.items()}
         if not all(course.limit(all_rows[name]).is_complete for name in open_rows | followers):
             break
-        decided = _decide(plan, look, seen, claims, course.claims, Family.HOLM, [])
-        still_open = [pair for key, pair in claims.items() if decided[key].is_open]
+        claims = _decide_claims(look, seen, questions, course.claims)
+        still_open = [question.rows for question, decision in claims.items() if decision.is_open]
         kept = [name for name in pairs if any(name in pair for pair in still_open)]
         if followers:
             seen_too = {**seen, **{name: course.limit(all_rows[name]) for name in followers}}
             alone = {name: (name, spec.baseline) for name in followers}
-            (judged,) = _decide(plan, look, seen_too, alone, {}, Family.DUNNETT, []).values()
+            (judged,) = _decide_rows(plan, look, seen_too, alone, {}, []).values()
             course = replace(course, placebo=judged)
-        course = replace(
-            course, rows=_decide(plan, look, seen, pairs, course.rows, Family.DUNNETT, kept), claims=decided, last=look
-        )
+        rows_now = _decide_rows(plan, look, seen, pairs, course.rows, kept)
+        course = replace(course, rows=rows_now, claims=claims, last=look)
     return course
 
 
-def _decide(
+def _decide_claims(
+    look: Look, rows: Mapping[str, Replicates], questions: Sequence[Question], past: Mapping[Question, Decision]
+) -> dict[Question, Decision]:
+    """What has become of all questions after a look; they are one family, whatever they compare."""
+    before = {**{question: Decision(Reason.OPEN, look, None) for question in questions}, **past}
+    decided = dict(before)
+    for (quantity, rule), group in group_questions(questions).items():
+        pairs = {question: question.rows for question in group}
+        decided |= _decide(look, rows, pairs, before, rule, read_scores(rows, quantity))
+    return decided
+
+
+def _decide_rows(
     plan: Plan,
     look: Look,
     rows: Mapping[str, Replicates],
-    pairs: Mapping[Key, Sequence[str]],
+    pairs: Mapping[str, tuple[str, str]],
+    past: Mapping[str, Decision],
+    kept: Sequence[str],
+) -> dict[str, Decision]:
+    """What has become of all rows after a look. Those alone that are comparable with the baseline tell the noise."""
+    base, rule = plan.spec.baseline, Rule(Family.DUNNETT, find_measure(plan.spec).sign, find_margin(plan.spec))
+    alike = {name: row.blocks for name, row in rows.items() if base not in rows or is_comparable(row, rows[base])}
+    return {**past, **_decide(look, rows, pairs, past, rule, alike, kept)}
+
+
+def _decide(
+    look: Look,
+    rows: Mapping[str, Replicates],
+    pairs: Mapping[Key, tuple[str, str]],
     past: Mapping[Key, Decision],
-    family: Family,
-    kept: Sequence[Key],
+    rule: Rule,
+    scores: Scores,
+    kept: Sequence[Key] = (),
 ) -> dict[Key, Decision]:
-    """What has become of all pairs of rows, the first less the second, after a look."""
+    """What has become of open pairs of rows, the first less the second, after a look."""
     comparable = {key: pair for key, pair in pairs.items() if is_comparable(*(rows[name] for name in pair))}
     open_keys = [key for key in pairs if key not in past or past[key].is_open]
     barred = {key: Decision(Reason.INCOMPARABLE, look, None) for key in open_keys if key not in comparable}
     decided = decide_look(
         look,
-        {name: rows[name].blocks for name in _list_alike(plan, rows, family)},
+        scores,
         {key: {first: 1.0, second: -1.0} for key, (first, second) in comparable.items()},
         past,
-        Rule(family, find_measure(plan.spec).sign, find_margin(plan.spec)),
+        rule,
         kept=kept,
         thinned=[key for key, pair in comparable.items() if is_thinned(*(rows[name] for name in pair))],
     )
-    return {**past, **barred, **decided}
-
-
-def _list_alike(plan: Plan, rows: Mapping[str, Replicates], family: Family) -> list[str]:
-    """Rows whose runs tell the noise; against the baseline those alone that are comparable with it."""
-    if family is Family.HOLM or plan.spec.baseline not in rows:
-        return list(rows)
-    return [name for name in rows if is_comparable(rows[name], rows[plan.spec.baseline])]
+    return {**barred, **decided}

@@ -1,6 +1,6 @@
 """Selects the records of a row: one per seed, all of one version of code and data."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.attestation import Digests, find_version, get_digests
@@ -40,9 +40,14 @@ class Runs:
     @property
     def blocks(self) -> dict[Hashable, float]:
         """The measure on the test set by what paired runs share: replicate, images, and whether they are stale."""
+        return self.read_blocks(lambda record: record.metrics[self.measure.test])
+
+    def read_blocks(self, read: Callable[[Record], float | None]) -> dict[Hashable, float]:
+        """Another number of the runs by the same; those that lack it are left out."""
         return {
-            (replicate, get_images(get_digests(self.records[replicate])[1]), self.is_stale): score
-            for replicate, score in self.scores.items()
+            (replicate, get_images(get_digests(record)[1]), self.is_stale): value
+            for replicate, record in self.records.items()
+            if record.status == RunStatus.OK and (value := read(record)) is not None
         }
 
     @property

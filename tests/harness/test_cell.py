@@ -94,7 +94,6 @@ def test_the_ids_of_table1_are_frozen(recipe: str, ids: dict[str, str]) -> None:
         pytest.param({}, {"window_size": (5, 5)}, id="the backbone's window"),
         pytest.param({}, {"kernel_size": 3, "dilation": 2}, id="fields without effect"),
         pytest.param({}, {"stages": {"last": {"preset": "swin"}}}, id="a stage that changes nothing"),
-        pytest.param({}, {"expect": "diverged"}, id="expectation"),
     ],
 )
 def test_what_resolves_to_the_same_cell_has_the_same_id(
@@ -110,7 +109,7 @@ def test_what_is_not_content_does_not_change_the_id(spec: ExperimentSpec) -> Non
     other = spec.model_copy(
         update={"name": "other", "title": "Other", "recipe": recipe, "seeds": 9, "columns": ("params",)}
     )
-    renamed = other.model_copy(update={"rows": {"B": RowSpec(expect="diverged")}, "baseline": "B"})
+    renamed = other.model_copy(update={"rows": {"B": RowSpec()}, "baseline": "B"})
     assert make_plan(renamed).rows[0].cell.id == make_plan(spec).rows[0].cell.id
 
 
@@ -282,7 +281,7 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     operator = {*OPERATOR_CHANGES, *of_levels, "aggregation", "preset"}
     assert operator == set(OperatorSpec.model_fields)
     assert {*CORE, *FIELDS} <= operator
-    of_rows = {"backbone", "sizes", "under", "stages", "expect", "also_changes"} | {
+    of_rows = {"backbone", "sizes", "under", "stages", "also_changes"} | {
         "init_from",
         "image_size",
         "match",

@@ -16,7 +16,7 @@ from harness.reading import load_spec
 from harness.record import EpochMetrics, Record
 from harness.report.figures.size import draw_sizes
 from harness.report.markdown import to_markdown
-from harness.spec import ClaimSpec, DataSpec, PublishedSpec, TrainingSpec
+from harness.spec import BetterSpec, DataSpec, PublishedSpec, TrainingSpec
 from harness.table.results import make_results
 from harness.tasks import TASKS, Evaluation, Task, find_measure, list_measures
 from harness.tasks.classification import TOP1, TOP5
@@ -49,7 +49,7 @@ def mirrored(small_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
 def _change(plan: Plan, *, task: str = "classification", **changes: object):
     data = plan.spec.recipe.data.model_copy(update={"task": task})
     recipe = plan.spec.recipe.model_copy(update={"data": data})
-    claims = (ClaimSpec(better=("Net7-N", "Net1")),)
+    claims = (BetterSpec(better=("Net7-N", "Net1")),)
     return plan.spec.model_copy(update={"recipe": recipe, "claims": claims, **changes})
 
 
@@ -70,7 +70,7 @@ def test_verdicts_claims_and_marks_are_mirrored(small_plan: Plan, mirrored: Plan
     assert list(twin["marks"]) == list(frame["marks"])
     assert twin["delta"].tolist() == pytest.approx((-frame["delta"]).tolist(), nan_ok=True)
     claims, twin_claims = results.findings.claims.frame, mirror.findings.claims.frame
-    assert list(twin_claims["verdict"]) == list(claims["verdict"]) == ["reproduced"]
+    assert list(twin_claims["verdict"]) == list(claims["verdict"]) == ["supported"]
     assert "is not above them" not in to_markdown(mirror) + to_markdown(results)
 
 

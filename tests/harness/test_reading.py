@@ -78,7 +78,71 @@ def test_a_quoted_number_needs_no_row(experiment: Path) -> None:
             "claims: [{better: [A, C]}]", "mine.yaml:10: claims.0.better.1: unknown row 'C'", id="claimed row"
         ),
         pytest.param(
-            "claims: [{better: [A, A]}]", "mine.yaml:10: claims.0: a row cannot be better than itself", id="itself"
+            "claims:\n  - {better: [A, B]}\n  - {order: [A, B, Bb]}",
+            "mine.yaml:12: claims.1.order.2: unknown row 'Bb'; did you mean 'B'?",
+            id="row of an order",
+        ),
+        pytest.param(
+            "claims: [{outcome: C, status: diverged}]",
+            "mine.yaml:10: claims.0.outcome.0: unknown row 'C'",
+            id="row of an outcome",
+        ),
+        pytest.param(
+            "claims: [{equal: [A, B], matched: {A: C}}]",
+            "mine.yaml:10: claims.0.matched.A: unknown row 'C'",
+            id="control",
+        ),
+        pytest.param(
+            "claims: [{equal: [A, B], matched: {C: A}}]",
+            "mine.yaml:10: claims.0: matched: unknown row of this claim 'C'",
+            id="row without part in the claim",
+        ),
+        pytest.param(
+            "claims: [{equal: [A, B], matched: {A: B}}]",
+            "mine.yaml:10: claims.0: B would be compared with itself",
+            id="control against itself",
+        ),
+        pytest.param(
+            "claims: [{better: [A, A]}]", "mine.yaml:10: claims.0: A would be compared with itself", id="itself"
+        ),
+        pytest.param(
+            "claims: [{beter: [A, B]}]",
+            "mine.yaml:10: claims.0: unknown claim 'beter'; did you mean 'better'?",
+            id="kind",
+        ),
+        pytest.param(
+            "claims: [{source: Table 1}]",
+            "mine.yaml:10: claims.0: must name its kind: better, order, equal, outcome, faster, earlier",
+            id="no kind",
+        ),
+        pytest.param(
+            "claims: [{better: [A, B], equal: [A, B]}]",
+            "mine.yaml:10: claims.0: must be of one kind, got better and equal",
+            id="two kinds",
+        ),
+        pytest.param(
+            "claims: [A better than B]",
+            "mine.yaml:10: claims.0: must be a mapping, got 'A better than B'",
+            id="no mapping",
+        ),
+        pytest.param(
+            "claims: [{equal: [A, B], witin: 1}]",
+            "mine.yaml:10: claims.0.witin: unknown key 'witin'; did you mean 'within'?",
+            id="key",
+        ),
+        pytest.param("claims: [{better: [A]}]", "mine.yaml:10: claims.0.better.1: this key is missing", id="one row"),
+        pytest.param(
+            "claims: [{faster: [A, B], by: mac}]",
+            "mine.yaml:10: claims.0.by: unknown value 'mac'; did you mean 'macs'?",
+            id="cost",
+        ),
+        pytest.param(
+            "claims: [{earlier: [A, B]}]", "mine.yaml:10: claims.0: must state either epoch or share", id="no time"
+        ),
+        pytest.param(
+            "claims: [{earlier: [A, B], share: 1.0}]",
+            "mine.yaml:10: claims.0.share: must be less than 1, got 1.0",
+            id="share",
         ),
         pytest.param(
             "factors: {normalization: [softmax, softmax]}",
@@ -212,7 +276,12 @@ def test_what_is_stated_for_a_recipe_that_does_not_exist_is_told(experiment: Pat
             "mine.yaml:6: rows.A.stages.1.heds: unknown key 'heds'; did you mean 'heads'?",
             id="unknown key of a stage",
         ),
-        pytest.param("A: {}", "A: {expect: crash}", "rows.A.expect: unknown value 'crash'", id="expectation"),
+        pytest.param(
+            "A: {}",
+            "A: {expect: diverged}",
+            "rows.A.expect: this key is now a claim of the experiment",
+            id="former key",
+        ),
         pytest.param("title: Two", "name: it\ntitle: Two", "mine.yaml:1: name: unknown key 'name'", id="derived key"),
     ],
 )

@@ -112,9 +112,8 @@ def show_replicates(row: Row) -> str:
 
 def _show_notes(row: Row) -> str:
     paper = f"paper: {row['expected']}" if row["expected"] else ""
-    agreement = f"{paper}, {row['agreement']}" if row["agreement"] else paper
     marks = f"{SKIPPED}: {row['skipped']}" if row["skipped"] else join("; ")(row["marks"])
-    return "; ".join(part for part in (agreement, marks) if part)
+    return "; ".join(part for part in (paper, marks) if part)
 
 
 def _explain_outcomes(results: Results) -> Iterator[str]:

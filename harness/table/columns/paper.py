@@ -62,10 +62,9 @@ def make_published_results(measure: Measure) -> tuple[Column[Entry], ...]:
         Column("published_quoted", lambda entry: entry.printed.quoted, Kind.FLAG),
         Column(
             "expected",
-            lambda entry: None if entry.row is None else entry.row.expect,
+            lambda entry: entry.expected,
             note=Note(7, _explain_expected),
         ),
-        Column("agreement", lambda entry: entry.agreement),
     )
 
 
@@ -154,4 +153,4 @@ def to_source(spec: ExperimentSpec) -> str:
 def _explain_expected(results: Results) -> Iterator[str]:
     """Outcomes that the paper reports in words."""
     if results.frame["expected"].any():
-        yield "`paper: ...` is the outcome that the paper reports in words, then whether every replicate agrees."
+        yield "`paper: ...` is the outcome that the paper reports in words; the claims have the verdict."

@@ -169,9 +169,8 @@ def _explain_looks(course: Course, spec: ExperimentSpec, equivalent: str) -> Ite
         "are those of the look at which the row stopped; the difference of an early stop is overestimated on average."
     )
     yield f"Rows: {_list_stops(course.rows)}."
-    claims = {" better than ".join(spec.claims[number].better): item for number, item in course.claims.items()}
-    if claims:
-        yield f"Claims: {_list_stops(claims)}."
+    if course.claims:
+        yield f"Claims: {_list_stops({question.text: item for question, item in course.claims.items()})}."
 
 
 def _list_stops(decisions: Mapping[str, Decision]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import StoreError
 from harness.execution import read_results, write_results
-from harness.execution.adoption import adopt_runs
+from harness.execution.adoption import adopt_runs, gather_records
 from harness.plan import Plan
 from harness.report.files import find_records
 from harness.trace import FORMAT, TRACE, TRACED_SEED
@@ -27,6 +27,16 @@ def test_each_run_is_adopted_once(plan: Plan, tracker: MlflowTracker, tmp_path: 
     assert [adopt_runs(plan, tracker, tmp_path) for _ in range(2)] == [2, 0]
     stored = tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows])
     assert {(record.row, record.seed) for record in stored} == {(run.record.row, run.record.seed) for run in runs}
+
+
+def test_each_run_is_gathered_once_from_store_and_file(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:
+    runs = [make_run(plan, number) for number in range(3)]
+    assert tracker.import_run(runs[0])
+    write_runs(find_records(plan.spec, tmp_path), runs[:2])
+    for _ in range(2):  # nothing is stored
+        gathered = gather_records(plan, tracker, tmp_path)
+        assert [(each.row, each.seed) for each in gathered] == [(run.record.row, run.record.seed) for run in runs[:2]]
+        assert [each.run_id is None for each in gathered] == [False, True]
 
 
 def test_a_run_of_another_experiment_becomes_a_copy_once(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:

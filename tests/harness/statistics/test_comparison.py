@@ -146,3 +146,10 @@ def test_a_contrast_of_means_is_estimated_exactly_without_missing_seeds():
     means = {row: float(np.mean(list(own.values()))) for row, own in scores.items()}
     (item,) = compare_contrasts(scores, [{"row 0": 0.5, "row 1": 0.5, "row 2": -1.0}], Family.HOLM)
     assert item.delta == pytest.approx((means["row 0"] + means["row 1"]) / 2 - means["row 2"])
+
+
+def test_the_rest_that_rounding_leaves_of_equal_means_is_zero():
+    scores = {"A": dict(enumerate([88.44, 87.58, 84.21])), "B": dict(enumerate([87.58, 84.21, 88.44]))}
+    comparison = compare(scores, "A")["B"]
+    assert str(comparison.delta) == "0.0"
+    assert comparison.low == -comparison.high

@@ -108,6 +108,18 @@ def test_a_futile_row_stays_in_the_family_and_a_proven_one_leaves_it():
     assert find_smallest_p(Reason.FUTILE) >= smallest - 0.02
 
 
+def test_comparisons_of_other_scores_count_until_they_are_proven():
+    look, scores = plan_looks(12)[0], to_scores(make_table(3, row_1=2.0))
+    contrasts = {"row 1": CONTRASTS["row 1"]}
+
+    def find_p(reason):
+        past = {} if reason is None else {"elsewhere": Decision(reason, look, None)}
+        return decide_look(look, scores, contrasts, past, Rule(Family.HOLM))["row 1"].comparison.p
+
+    assert find_p(Reason.BETTER) == find_p(None)
+    assert find_p(Reason.OPEN) == find_p(Reason.FUTILE) == pytest.approx(2 * find_p(None), rel=1e-6)
+
+
 def test_a_row_that_is_kept_for_a_claim_is_not_futile():
     look, scores = plan_looks(12)[0], to_scores(make_table(3))
     futile = [name for name, item in decide_look(look, scores, CONTRASTS, {}, RULE).items() if item.reason == "futile"]

@@ -8,22 +8,22 @@ from harness.record import Record, RunStatus
 from harness.report.markdown import to_markdown
 from harness.report.table import write_table
 from harness.report.terminal import to_text
-from harness.spec import ClaimSpec, FactorsSpec, PublishedSpec, RowSpec
+from harness.spec import BetterSpec, FactorsSpec, PublishedSpec, RowSpec
 from harness.statistics import Family, compare_contrasts
 from harness.table import make_results
 
 
 def claim(small_spec, *pairs):
-    claims = tuple(ClaimSpec(better=pair, source="Table 1") for pair in pairs)
+    claims = tuple(BetterSpec(better=pair, source="Table 1") for pair in pairs)
     return make_plan(small_spec.model_copy(update={"claims": claims}))
 
 
 def test_a_claim_is_judged_with_the_error_of_all_rows(small_spec, records):
     plan = claim(small_spec, ("Swin-T", "Net1"), ("Net1", "Swin-T"), ("Net7-N", "Swin-T"))
     claims = make_results(plan, records).findings.claims.frame
-    assert list(claims.columns) == ["claim", "source", *COMPARED]
+    assert list(claims.columns) == ["claim", "source", "evidence", *COMPARED]
     assert claims.loc[0, "claim"] == "Swin-T better than Net1"
-    assert list(claims["verdict"]) == ["reproduced", "contradicted", "unresolved"]
+    assert list(claims["verdict"]) == ["supported", "refuted", "undecided"]
     results = make_results(plan, records)
     scores = {name: row.blocks for name, row in results.replicates.items() if not row.row.is_floor}
     contrasts = [{"Swin-T": 1.0, "Net1": -1.0}, {"Net1": 1.0, "Swin-T": -1.0}, {"Net7-N": 1.0, "Swin-T": -1.0}]
@@ -35,7 +35,7 @@ def test_a_claim_is_judged_with_the_error_of_all_rows(small_spec, records):
 @pytest.mark.parametrize(
     ("spoil", "verdict"),
     [
-        pytest.param({"status": RunStatus.DIVERGED}, "unresolved", id="a bad outcome"),
+        pytest.param({"status": RunStatus.DIVERGED}, "undecided", id="a bad outcome"),
         pytest.param({"provenance": {"code_digest": "c0de", "data_digest": "other"}}, "", id="other data"),
     ],
 )
@@ -47,9 +47,9 @@ def test_what_cannot_be_compared_resolves_no_claim(small_spec, records, spoil, v
     assert list(claims["verdict"]) == [verdict]
 
 
-def test_without_runs_claims_have_no_verdict(small_spec):
+def test_a_claim_without_runs_is_not_trained(small_spec):
     claims = make_results(claim(small_spec, ("Swin-T", "Net1")), []).findings.claims.frame
-    assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], [""])
+    assert (list(claims["pairs"]), list(claims["verdict"])) == ([0], ["not trained"])
 
 
 def test_of_one_seed_no_claim_has_a_verdict(small_spec, records):
@@ -156,7 +156,7 @@ def test_an_experiment_without_claims_and_factors_has_no_findings(small_plan, re
 def test_findings_stand_in_every_file(factorial, tmp_path):
     spec = factorial.spec.model_copy(
         update={
-            "claims": (ClaimSpec(better=("query_key, softmax, local_window", "query_key, identity, local_window")),)
+            "claims": (BetterSpec(better=("query_key, softmax, local_window", "query_key, identity, local_window")),)
         }
     )
     plan = make_plan(spec)
@@ -172,7 +172,7 @@ def test_findings_stand_in_every_file(factorial, tmp_path):
     ]
     assert list(pd.read_csv(files[2])["delta"]) == list(results.findings.effects.frame["delta"])
     markdown = files[3].read_text()
-    for part in ("## Claims", "**reproduced**", "## Effects", "| query_key ", "**raises**", "effect coding"):
+    for part in ("## Claims", "**supported**", "## Effects", "| query_key ", "**raises**", "effect coding"):
         assert part in markdown
     assert "better than query_key, identity, local_window" in to_text(results)
 
@@ -201,7 +201,7 @@ def test_skipped_rows_stand_at_their_place_and_quoted_ones_under_the_rows(small_
 
 
 def test_without_its_baseline_a_table_has_no_difference_and_says_so(small_spec, small_plan, records):
-    claim = ClaimSpec(better=("Net7-N", "Net1"))
+    claim = BetterSpec(better=("Net7-N", "Net1"))
     spec = small_spec.model_copy(update={"claims": (claim,)})
     rows = tuple(row for row in small_plan.rows if row.name != "Swin-T" and not row.is_floor)
     runs = tuple(run for run in small_plan.runs if run.row in rows)

@@ -8,7 +8,7 @@ from harness.plan import make_plan
 from harness.record import RunStatus
 from harness.report.latex import to_latex
 from harness.report.markdown import to_markdown
-from harness.spec import ClaimSpec
+from harness.spec import BetterSpec, EarlierSpec, EqualSpec, FasterSpec, OrderSpec
 from harness.statistics import Reason
 from harness.table import make_results
 from harness.table.looks import follow_looks
@@ -66,15 +66,58 @@ def test_a_proven_row_stops_and_the_baseline_goes_on_with_the_open_one(until, ma
 
 def test_a_claim_keeps_its_rows_open(until, make_records):
     claims = (
-        ClaimSpec(better=("Net7-N", "Swin-T"), source="Table 1"),
-        ClaimSpec(better=("Swin-T", "Net1"), source="Table 1"),
+        BetterSpec(better=("Net7-N", "Swin-T"), source="Table 1"),
+        BetterSpec(better=("Swin-T", "Net1"), source="Table 1"),
     )
     spec = until.model_copy(update={"claims": claims})
     course = follow(spec, make_records({"Swin-T": 3, "Net1": 3, "Net7-N": 3}))
-    assert course.claims[0].is_open
-    assert course.claims[1].reason == Reason.BETTER
+    assert [decision.reason for decision in course.claims.values()] == [Reason.OPEN, Reason.BETTER]
     results = make_results(make_plan(spec), make_records(dict.fromkeys(SCORES, 5)))
-    assert list(results.findings.claims.frame["verdict"]) == ["reproduced", "reproduced"]
+    assert list(results.findings.claims.frame["verdict"]) == ["supported", "supported"]
+
+
+def test_the_pairs_of_an_order_keep_their_rows_open(until, make_records):
+    spec = until.model_copy(update={"claims": (OrderSpec(order=("Net7-N", "Swin-T", "Net1")),)})
+    course = follow(spec, make_records({"Swin-T": 3, "Net1": 3, "Net7-N": 3}))
+    assert [decision.reason for decision in course.claims.values()] == [Reason.OPEN, Reason.BETTER]
+    assert course.seeds == {"Swin-T": 5, "Net1": 3, "Net7-N": 5}
+    results = make_results(make_plan(spec), make_records(dict.fromkeys(SCORES, 5)))
+    assert list(results.findings.claims.frame["verdict"]) == ["supported"]
+    assert "Claims: Net7-N better than Swin-T: better after 5 seeds" in to_markdown(results)
+
+
+@pytest.mark.parametrize(
+    ("within", "reason", "seeds", "verdict"),
+    [
+        (3.0, Reason.EQUIVALENT, 3, "supported"),
+        (0.7, Reason.EXHAUSTED, 5, "undecided"),
+        (0.01, Reason.BETTER, 5, "refuted"),
+    ],
+)
+def test_a_claim_of_equality_is_never_futile(until, make_records, within, reason, seeds, verdict):
+    spec = until.model_copy(update={"claims": (EqualSpec(equal=("Net7-N", "Swin-T"), within=within),)})
+    results = make_results(make_plan(spec), make_records(dict.fromkeys(SCORES, 5)))
+    ((decision),) = results.course.claims.values()
+    assert (decision.reason, decision.look.seeds) == (reason, seeds)
+    assert list(results.findings.claims.frame["verdict"]) == [verdict]
+
+
+def test_a_claim_that_is_not_testable_keeps_no_row_open(until, make_records):
+    spec = until.model_copy(update={"claims": (EarlierSpec(earlier=("Net1", "Swin-T"), epoch=50),)})
+    assert follow(spec, make_records({"Swin-T": 3, "Net1": 3, "Net7-N": 3})).claims == {}
+
+
+def test_claims_of_several_quantities_share_the_error_rate_of_a_look(until, make_records):
+    better, faster = BetterSpec(better=("Swin-T", "Net1")), FasterSpec(faster=("Swin-T", "Net1"), by="throughput")
+    records = [
+        replace(record, metrics={**record.metrics, "train/images_per_second": 400.0 + record.seed})
+        for record in make_records(dict.fromkeys(SCORES, 5))
+    ]
+    decisions = [
+        next(iter(follow(until.model_copy(update={"claims": claims}), records).claims.values())).comparison
+        for claims in ((better,), (better, faster))
+    ]
+    assert decisions[1].p == pytest.approx(2 * decisions[0].p, rel=1e-6)
 
 
 def test_the_table_states_the_rule_and_where_each_row_stopped(until, make_records):

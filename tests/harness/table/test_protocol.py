@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.report.summary import to_notes
-from harness.spec import ClaimSpec
+from harness.spec import BetterSpec
 from harness.table.protocol import PROTOCOL, find_changes, to_protocol
 from harness.table.results import make_results
 
@@ -31,7 +31,7 @@ def make_runs(records):
         pytest.param({"seeds": 5}, ("seeds 3, now 5",), id="more seeds"),
         pytest.param({"margin": 0.5}, ("margin 0.2, now 0.5",), id="margin"),
         pytest.param({"measure": "top5"}, ("measure top1, now top5",), id="measure"),
-        pytest.param({"claims": (ClaimSpec(better=("Net1", "Swin-T")),)}, ("claims",), id="claims"),
+        pytest.param({"claims": (BetterSpec(better=("Net1", "Swin-T")),)}, ("claims",), id="claims"),
         pytest.param({"until_resolved": 12}, (), id="seeds until resolved have levels of their own"),
         pytest.param({"name": "other", "margin": 0.5}, (), id="runs of another experiment"),
         pytest.param({"margin": 0.5, "seeds": 2}, ("margin 0.2, now 0.5", "seeds 3, now 2"), id="two"),

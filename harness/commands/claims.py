@@ -1,0 +1,118 @@
+"""`harness claims`: the paper's claims in checkable form, and what the runs say of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness.attestation import Digests
+from harness.errors import DataError
+from harness.execution.adoption import gather_records
+from harness.execution.ledger import Digester
+from harness.execution.plan import judge_records
+from harness.plan import Plan, make_plan
+from harness.reading import list_experiments, load_spec
+from harness.record import Record
+from harness.statistics import ClaimVerdict
+from harness.table.column import to_rows
+from harness.text import NOTHING, count_noun, to_line
+from harness.tracking import Tracker
+
+_WIDTHS = {"experiment": None, "claim": 34, "source": 16, "verdict": 11, "evidence": 40}
+"""Of the columns, in characters; longer texts are broken into lines, but names of experiments are not."""
+
+
+@dataclass(frozen=True)
+class ListedClaim:
+    """A claim with what the runs of its experiment say.
+
+    Attributes:
+        verdict: one of `ClaimVerdict`; empty where runs of a single seed allow none.
+        evidence: what the verdict rests on, or why there is none.
+        is_older: whether runs of the experiment are of older code or data.
+    """
+
+    experiment: str
+    recipe: str
+    claim: str
+    source: str
+    verdict: str
+    evidence: str
+    is_older: bool
+
+
+def list_claims(
+    tracker: Tracker,
+    paths: Sequence[Path] = (),
+    *,
+    results: Path,
+    recipe: str | None = None,
+    data_dir: Path | None = None,
+) -> list[ListedClaim]:
+    """The claims of experiments, judged by the store and by the record files beside the tables; stores nothing.
+
+    Args:
+        tracker: of the store.
+        paths: files, or names of experiments; without any, all that are shipped.
+        results: the folder of the tables.
+        recipe: instead of each experiment's own.
+        data_dir: of datasets that do not ship with the package. If they are missing, stale runs cannot be identified.
+
+    Raises:
+        SpecError: a mistake in an experiment.
+        StoreError: the store or a record file cannot be read.
+    """
+    specs = [load_spec(path, recipe=recipe) for path in paths or map(Path, list_experiments())]
+    digester = Digester(data_dir)
+    return [
+        claim for spec in specs if spec.claims for claim in _judge_claims(make_plan(spec), tracker, results, digester)
+    ]
+
+
+def _judge_claims(plan: Plan, tracker: Tracker, results: Path, digester: Digester) -> list[ListedClaim]:
+    records = gather_records(plan, tracker, results)
+    digests = _find_digests(plan, records, digester)
+    made = judge_records(plan, tracker, records, digests)
+    is_older = bool(made.undecided) or any(row.is_stale for row in made.replicates.values())
+    return [
+        ListedClaim(
+            plan.spec.name,
+            plan.spec.recipe.name,
+            row["claim"],
+            row["source"] or "",
+            str(row["verdict"]),
+            row["evidence"],
+            is_older,
+        )
+        for row in to_rows(made.findings.claims.frame)
+    ]
+
+
+def _find_digests(plan: Plan, records: Iterable[Record], digester: Digester) -> dict[str, Digests]:
+    """Of the cells that have runs: only those can be stale."""
+    trained = {record.cell_id for record in records}
+    try:
+        return {row.cell.id: digester.digest(row.cell) for row in plan.rows if row.cell.id in trained}
+    except DataError:
+        return {}
+
+
+def describe_claims(claims: Sequence[ListedClaim]) -> str:
+    """One table for a terminal, the number of claims by verdict, and what rests on older code or data."""
+    if not claims:
+        return "no claim is stated in these experiments"
+    lines, shown = [], set[str]()
+    for claim in claims:
+        name = "" if claim.experiment in shown else claim.experiment
+        shown.add(claim.experiment)
+        lines.append([name, claim.claim, claim.source, claim.verdict or NOTHING, claim.evidence])
+    cells = [[to_line(cell) for cell in line] for line in lines]
+    table = tabulate(cells, list(_WIDTHS), disable_numparse=True, maxcolwidths=list(_WIDTHS.values()))
+    counts = Counter(claim.verdict or "without verdict" for claim in claims)
+    order = [*ClaimVerdict, "without verdict"]
+    counted = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
+    older = dict.fromkeys(f"{claim.experiment} {claim.recipe}" for claim in claims if claim.is_older)
+    notes = [f"by runs of older code or data: {', '.join(map(to_line, older))}"] if older else []
+    return "\n\n".join([table, "\n".join([f"{count_noun(len(claims), 'claim')}: {counted}", *notes])])

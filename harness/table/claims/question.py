@@ -1,0 +1,97 @@
+"""What a claim asks of two rows: which one is better by a number of their runs, or whether they are equal."""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from harness.record import Record
+from harness.statistics import Contrast, Rule
+from harness.table.selection import Replicates
+
+
+class Quantity(Hashable, Protocol):
+    """A number of a run with a measurement; equal values are the same quantity."""
+
+    def read(self, record: Record) -> float | None:
+        """The number; None where the run lacks it."""
+        ...
+
+
+@dataclass(frozen=True)
+class FinalValue:
+    """A metric at the end of a run."""
+
+    metric: str
+
+    def read(self, record: Record) -> float | None:
+        """The value of the metric."""
+        return record.metrics.get(self.metric)
+
+
+@dataclass(frozen=True)
+class FinalLogarithm:
+    """The logarithm of a metric: its differences are ratios."""
+
+    metric: str
+
+    def read(self, record: Record) -> float | None:
+        """The natural logarithm; None where the metric is not positive."""
+        value = record.metrics.get(self.metric, 0.0)
+        return math.log(value) if value > 0 else None
+
+
+@dataclass(frozen=True)
+class EarlyValue:
+    """A metric of the curve at an epoch, or after a share of the epochs, but at the first one at the earliest."""
+
+    metric: str
+    at: int | float
+
+    def read(self, record: Record) -> float | None:
+        """The value of the metric at that epoch."""
+        epoch = self.at if isinstance(self.at, int) else max(1, round(self.at * len(record.curve)))
+        return next((each.metrics.get(self.metric) for each in record.curve if each.epoch == epoch), None)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A comparison of two rows.
+
+    Attributes:
+        rule: how the answer follows from the comparison.
+        text: in words.
+    """
+
+    first: str
+    second: str
+    quantity: Quantity
+    rule: Rule
+    text: str = field(compare=False)
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """Both rows."""
+        return self.first, self.second
+
+    @property
+    def contrast(self) -> Contrast:
+        """The first row less the second."""
+        return {self.first: 1.0, self.second: -1.0}
+
+
+Group = tuple[Quantity, Rule]
+"""What is tested at once: questions about one quantity under one rule."""
+
+
+def group_questions(questions: Iterable[Question]) -> dict[Group, list[Question]]:
+    """The questions by what is tested at once."""
+    groups: dict[Group, list[Question]] = {}
+    for question in questions:
+        groups.setdefault((question.quantity, question.rule), []).append(question)
+    return groups
+
+
+def read_scores(rows: Mapping[str, Replicates], quantity: Quantity) -> dict[str, dict[Hashable, float]]:
+    """The quantity by row and block."""
+    return {name: row.read_blocks(quantity.read) for name, row in rows.items()}
