@@ -106,10 +106,10 @@ def _execute(prepared: Prepared, run_id: str) -> Iterator[EpochMetrics | Measure
         if trace is not None:
             yield Traced(prepared.to_rehearsal(RunStatus.DIVERGED, trace=trace.to_content()))
         raise
-    if training.validated is not None:
+    if training.num_validated:
         chance = task.find_chance(task.measures[0], cell.data)
         known = {} if chance is None else {"val/chance": chance}
-        yield Measured({"val/images": float(training.validated.num_images), **known})
+        yield Measured({"val/images": float(training.num_validated), **known})
     if prepared.context.tests:
         tested = task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
         yield Measured({f"test/{name}": score for name, score in tested.scores.items()})

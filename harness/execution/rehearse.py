@@ -40,14 +40,13 @@ def _execute(prepared: Prepared, start: float, content: dict[str, Any], metrics:
     except Diverged:
         content |= trace.to_content()
         raise
-    assert training.validated is not None
     begun = perf_counter()
     tested = prepared.task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
     metrics["seconds"] = forecast_seconds(
         training,
         data,
         prepared=ready - start,
-        validation=median(validations) / training.validated.num_images,
+        validation=median(validations) / training.num_validated,
         test=(perf_counter() - begun) / tested.num_images,
     )
     content |= trace.to_content(tested)
