@@ -17,7 +17,7 @@ from harness.cli.options import (
     load_plan,
     warn_of_stale_sources,
 )
-from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
+from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo, interrupt_on_sigterm
 from harness.data import fetch_data
 from harness.errors import SpecError
 from harness.plan import Plan, select_rows
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain", action="store_true", help="train again what older code has trained in another environment"
     )
+    parser.add_argument("--retry-failed", action="store_true", help="train again what failed or diverged")
     parser.add_argument(
         "--system-metrics", action="store_true", help="log the usage of processor, memory and GPU to each run"
     )
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Train and print; see `to_exit_code`."""
+    interrupt_on_sigterm()
     options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
     rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
@@ -82,6 +84,7 @@ def execute(options: argparse.Namespace) -> int:
         options.command,
         tuple(options.rows),
         retrain=options.retrain,
+        retry_failed=options.retry_failed,
     )
     return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 

@@ -6,13 +6,14 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.checkpoint import locate_checkpoints
 from harness.engines.engine import Died, Job, JobResult, Message, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
 from harness.execution.context import RunContext, execute_cell
-from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted
-from harness.execution.ledger import Entry
-from harness.execution.open_run import OpenRun, Traced, Warned, classify_signal
+from harness.execution.events import EpochEnded, Event, RunEnded, RunResumed, RunStarted
+from harness.execution.ledger import Entry, find_checkpoint
+from harness.execution.open_run import OpenRun, Resumed, Traced, Warned, classify_signal
 from harness.execution.rehearsals import Rehearser
 from harness.execution.setup import Setup
 from harness.plan import PlannedRun
@@ -125,7 +126,12 @@ class Invocation:
     def _open_job(self, name: str, run: PlannedRun) -> Job:
         context = self._make_context(run)
         self._open[name] = OpenRun(run, self.spec.recipe.limits, context.provenance)
-        return self.setup.make_job(name, execute_cell, run, context)
+        job = self.setup.make_job(name, execute_cell, run, context)
+        cell_id = run.row.cell.id
+        checkpoint = find_checkpoint(self.tracker.checkpoints, cell_id, run.seed, self.setup.digests[cell_id])
+        if checkpoint is None or job.time_limit_seconds is None:
+            return job
+        return replace(job, time_limit_seconds=max(0.0, job.time_limit_seconds - checkpoint.seconds))
 
     def _make_context(self, run: PlannedRun) -> RunContext:
         rehearsal = self.rehearser.known.get(run.row.cell.id)
@@ -142,6 +148,8 @@ class Invocation:
                     logger.warning("%s seed %s: %s", run.row.name, run.seed, event.payload.text)
                 if isinstance(event.payload, Traced):
                     self.rehearser.keep(run, event.payload.rehearsal)
+                if isinstance(event.payload, Resumed):
+                    yield RunResumed(run, event.payload)
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:
@@ -164,6 +172,7 @@ class Invocation:
                 record = self._end(open_run, _classify(result), _describe_death(result), result.output)
             case Stopped():
                 record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[result.name])
+                locate_checkpoints(self.tracker.checkpoints, record.cell_id, record.seed).remove()  # nobody wants it
             case _:
                 record = self._end(open_run, RunStatus.TIMED_OUT)
         self.records.append(record)

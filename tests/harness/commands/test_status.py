@@ -31,6 +31,7 @@ class Shelf:
     """A tracker that only remembers."""
 
     runs: tuple[StoredRun, ...]
+    checkpoints: Path = Path("checkpoints")
 
     def find_runs(self) -> list[StoredRun]:
         return sorted(self.runs, key=lambda run: run.started, reverse=True)
@@ -94,7 +95,7 @@ def test_every_run_is_in_one_state(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
         desk.store("Net4", 0, RunStatus.INTERRUPTED),
         desk.store("Net4", 1, None),
     )
-    assert status.counts == {"done": 2, "running": 1, "failed": 1, "stale": 1, "open": 5}
+    assert status.counts == {"done": 2, "running": 1, "resumable": 0, "failed": 1, "stale": 1, "open": 5}
     text = describe_status([status])
     assert text.splitlines()[2].split() == ["three", "smoke", "10", "2", "1", "1", "1", "5", "~38", "s*"]
     assert "three smoke: Swin-T seed 1 diverged at step 412: the training loss is nan (harness show Swin-T1)" in text
@@ -165,7 +166,7 @@ def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -
         ((), 3, False),
         (("training.lr=1",), 1, False),
     ]
-    assert others[0].counts == {"done": 1, "running": 1, "failed": 1, "stale": 0, "open": 0}
+    assert others[0].counts == {"done": 1, "running": 1, "resumable": 0, "failed": 1, "stale": 0, "open": 0}
     assert "counted from the store alone" in describe_status(others)
 
 

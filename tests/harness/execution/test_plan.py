@@ -266,8 +266,13 @@ def test_a_bad_outcome_is_recorded_and_the_plan_goes_on(
         assert frame.loc[fate, "outcomes"] == ((record.status, record.step),)
     assert frame.loc["Swin-T", "n"] == 1
     assert invocations(tracker)[0].data.tags["status"] == call
-    _, again = play(fates, tracker, options)
-    assert [name for name, _ in again] == [name for name in names[1:] if name not in RESULTS]
+    interrupted = [name for name in names[1:] if OUTCOMES[name][0] == RunStatus.INTERRUPTED]
+    events, again = play(fates, tracker, options)
+    assert [name for name, _ in again] == interrupted
+    assert invocations(tracker)[0].data.tags["status"] == "ok"
+    _, again = play(fates, tracker, replace(options, retry_failed=True))
+    wanted = (RunStatus.FAILED, RunStatus.DIVERGED)
+    assert [name for name, _ in again] == [name for name in names[1:] if OUTCOMES[name][0] in wanted]
 
 
 def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
