@@ -17,7 +17,7 @@ from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.evaluate import peak_memory_gb
 from harness.execution.checkpoints import Checkpoints
 from harness.execution.context import RunContext
-from harness.execution.open_run import Measured, Opened, OpenRun, Resumed, RunMessage, Traced, classify_signal
+from harness.execution.open_run import Measured, Opened, OpenRun, Raised, Resumed, RunMessage, Traced, classify_signal
 from harness.execution.prepared import Prepared, measure_cost, prepare
 from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder, write_arrays
@@ -38,6 +38,13 @@ class Ended(NamedTuple):
     step: int | None = None
     cause: Cause | None = None
     module: str = ""
+
+
+class Failure(NamedTuple):
+    """What is known of an exception besides its outcome: its traceback, and its origin as in `Raised`."""
+
+    output: str
+    origin: str
 
 
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
@@ -66,9 +73,11 @@ def run_cell(report: Callable[[RunMessage], None], run: PlannedRun, context: Run
             send(message)
 
     send(Opened(run_id, prepared.provenance))
-    ended, output = attempt(execute)
-    if output:
-        context.tracker.log_text(run_id, output, "error.txt")
+    ended, failure = attempt(execute)
+    if failure is not None:
+        context.tracker.log_text(run_id, failure.output, "error.txt")
+        if ended.status == RunStatus.FAILED:
+            send(Raised(failure.origin))
     send(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
     record = open_run.to_record(*ended)
     context.tracker.finish_run(run_id, record)
@@ -95,8 +104,8 @@ def _open(prepared: Prepared, found: Checkpoint | None) -> tuple[str, frozenset[
     return run_id, logged
 
 
-def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
-    """How a call ended, and its traceback where it raised: the one place where an exception becomes an outcome.
+def attempt(execute: Callable[[], None]) -> tuple[Ended, Failure | None]:
+    """How a call ended, and more where it raised: the one place where an exception becomes an outcome.
 
     Raises:
         StoreError: the store cannot be used.
@@ -108,11 +117,12 @@ def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        ended, output = classify(error, kills), traceback.format_exc()
+        ended, last = classify(error, kills), traceback.extract_tb(error.__traceback__)[-1]
+        failure = Failure(traceback.format_exc(), f"{type(error).__qualname__} in {last.filename}:{last.lineno}")
     else:
-        return Ended(RunStatus.OK), ""
+        return Ended(RunStatus.OK), None
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
-    return ended, output
+    return ended, failure
 
 
 def _execute(

@@ -44,6 +44,17 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """The run failed.
+
+    Attributes:
+        origin: the type of the exception, and the line that raised it: the same for every run that has this bug.
+    """
+
+    origin: str
+
+
+@dataclass(frozen=True)
 class Warned:
     """A warning for the user at the terminal."""
 
@@ -57,7 +68,7 @@ class Traced:
     rehearsal: Rehearsal
 
 
-RunMessage = Opened | Resumed | Measured | EpochMetrics | Warned | Traced
+RunMessage = Opened | Resumed | Measured | EpochMetrics | Raised | Warned | Traced
 
 
 def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
@@ -78,6 +89,7 @@ class OpenRun:
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[EpochMetrics] = field(default_factory=list)
     started: float = field(default_factory=time.time)
+    origin: str = ""
 
     def add(self, message: RunMessage) -> None:
         """Add a message of the run's process."""
@@ -91,6 +103,8 @@ class OpenRun:
                 self.metrics.update(message.metrics)
             case EpochMetrics():
                 self.curve.append(message)
+            case Raised():
+                self.origin = message.origin
             case Traced():
                 self.provenance = {**self.provenance, **message.rehearsal.to_provenance()}
 

@@ -23,8 +23,9 @@ def rehearse_cell(run: PlannedRun, context: RunContext) -> Rehearsal:
     start = perf_counter()
     prepared = prepare(run, context)
     trace, metrics = dict[str, Any](), dict[str, float]()
-    ended, output = attempt(lambda: _execute(prepared, start, trace, metrics))
+    ended, failure = attempt(lambda: _execute(prepared, start, trace, metrics))
     metrics |= {"took": perf_counter() - start, "peak_memory_gb": peak_memory_gb(prepared.device)}
+    output = "" if failure is None else failure.output
     return prepared.to_rehearsal(ended.status, detail=ended.detail, output=output, trace=trace, metrics=metrics)
 
 
