@@ -155,7 +155,7 @@ class CheckpointFolder:
 
     def _list_names(self) -> list[str]:
         """Newest first; a state without its header is a draft."""
-        names = [path.stem for path in self.path.glob("*-*.json")]
+        names = [path.stem for path in self.path.glob("*-*.json") if path.stem.replace("-", "", 1).isdecimal()]
         return sorted(names, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
 
     def _remove_others(self, kept: Collection[str]) -> None:
