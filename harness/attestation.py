@@ -25,13 +25,18 @@ UNATTESTED = "unattested"
 
 
 class Standing(StrEnum):
-    """Where a planned run stands under today's code and data, the best first."""
+    """Where a planned run stands under today's code and data, the best first.
+
+    `failed` has a bug of today's code; `resumable` has no result, and a checkpoint of today's code.
+    """
 
     DONE = "done"
     ATTESTED = "attested"
     UNATTESTED = "unattested"
     UNDECIDED = "undecided"
     STALE = "stale"
+    FAILED = "failed"
+    RESUMABLE = "resumable"
     TO_DO = "to do"
 
     @property

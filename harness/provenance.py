@@ -25,11 +25,13 @@ PACKAGES = ("torch", "torchvision", "timm", "mlflow", "numpy")
 TRAINING_MODULES = (
     "harness.batch",
     "harness.build",
+    "harness.checkpoint",
     "harness.data",
     "harness.evaluate",
     "harness.floors",
     "harness.optim",
     "harness.execution.cell",
+    "harness.execution.checkpoints",
     "harness.execution.prepared",
     "harness.seeding",
     "harness.spec.data",

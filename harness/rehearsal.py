@@ -85,11 +85,11 @@ class VisitedData:
         self.evaluated: dict[str, str] = {}
         self.seconds: dict[int, list[float]] = {}
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """The first batches of an epoch."""
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The first batches of an epoch, from number `first` on."""
         digests, seconds = self.batches.setdefault(epoch, []), self.seconds.setdefault(epoch, [])
         start = perf_counter()
-        for batch in islice(self._data.train_batches(epoch), self._visit.steps):
+        for batch in islice(self._data.train_batches(epoch, first), self._visit.steps):
             digests.append(digest_tensors(_list_tensors(batch)))
             yield batch
             now = perf_counter()

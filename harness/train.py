@@ -1,9 +1,10 @@
 """The training loop, in plain torch with timm's parts."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +24,25 @@ EMA_SHARE = 9.0
 that still holds initial weights would be taken for a model that has learned nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _TrainedEpoch:
-    """What the training steps of one epoch measured."""
+    """What the training steps of one epoch have measured so far.
 
-    loss: float
-    seconds: float
-    num_images: int
+    Attributes:
+        losses: of each step.
+        start: when the epoch would have begun on `perf_counter` without interruptions.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    num_images: int = 0
+    start: float = field(default_factory=perf_counter)
 
     def to_metrics(self) -> dict[str, float]:
+        seconds = perf_counter() - self.start
         return {
-            "train/loss": self.loss,
-            "train/seconds": self.seconds,
-            "train/images_per_second": self.num_images / self.seconds,
+            "train/loss": math.fsum(self.losses) / len(self.losses),
+            "train/seconds": seconds,
+            "train/images_per_second": self.num_images / seconds,
         }
 
 
@@ -47,8 +54,12 @@ class Training:
     Args:
         epochs: those that are trained, each as if all before it had been; None: all.
 
+    Between two steps, and where an epoch has ended, `state_dict` has all that decides what follows. A training of the
+    same code, environment and arguments that loads it goes on bit for bit.
+
     Attributes:
-        validated: the validation of the last epoch that has ended; None before.
+        num_validated: images of the last validation; 0 before.
+        after_step: called after every optimizer step.
 
     Raises:
         Diverged: from the iteration, at the step where it was seen.
@@ -78,7 +89,10 @@ class Training:
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.step = 0
-        self.validated: Evaluation | None = None
+        self.num_validated = 0
+        self.after_step: Callable[[], None] = lambda: None
+        self._trained = _TrainedEpoch()
+        self._random: list[Tensor] = []
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -88,22 +102,65 @@ class Training:
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Train epoch by epoch."""
         for epoch in self.epochs:
-            self._seek_epoch(epoch)
-            torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
+            if self._random:
+                self._restore_random_state()
+            else:
+                self._seek_epoch(epoch)
+                torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
+                self._trained = _TrainedEpoch()
             trained = self._train_epoch(epoch)
             self._check_weights()
             start = perf_counter()
             validated = self.task.evaluate(self.evaluated_model, self.data.val_batches(), self.device)
             seconds = perf_counter() - start
             self._check_validation(validated)
-            self.validated = validated
+            self.num_validated = validated.num_images
             metrics = {
-                **trained.to_metrics(),
+                **trained,
                 "train/lr": self.optimizer.param_groups[0]["lr"],
                 **{f"val/{name}": score for name, score in validated.scores.items()},
                 "val/seconds": seconds,
             }
+            self._trained = _TrainedEpoch()
             yield EpochMetrics(epoch, self.step, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, moving average, optimizer, scaler, random state and position; tensors are not copied."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return {
+            "model": self.model.state_dict(),
+            "average": self.evaluated_model.state_dict() if self.objective.has_ema() else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "num_validated": self.num_validated,
+            "losses": self._trained.losses,
+            "num_images": self._trained.num_images,
+            "seconds": perf_counter() - self._trained.start,
+            "random": [torch.get_rng_state(), *cuda],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was called; before the iteration begins."""
+        self.model.load_state_dict(state["model"])
+        if self.objective.has_ema():
+            self.evaluated_model.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.num_validated = state["step"], state["num_validated"]
+        trained = list(state["losses"])
+        ended = (self.step - len(trained)) // self.schedule.steps_per_epoch
+        self.epochs = [epoch for epoch in self.epochs if epoch > ended]
+        if trained:
+            self._trained = _TrainedEpoch(trained, state["num_images"], perf_counter() - state["seconds"])
+            self._random = state["random"]
+
+    def _restore_random_state(self) -> None:
+        """Where an epoch goes on: not earlier, since whatever happens before may draw from the same generators."""
+        torch.set_rng_state(self._random[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._random[1], self.device)
+        self._random = []
 
     def _seek_epoch(self, epoch: int) -> None:
         """Stand at the beginning of an epoch, where training in order already is."""
@@ -112,13 +169,14 @@ class Training:
             self.step = first
             self.scheduler.step_update(self.schedule.place(first))
 
-    def _train_epoch(self, epoch: int) -> _TrainedEpoch:
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
-        start, losses, num_images = perf_counter(), [], 0
-        for images, targets in self.data.train_batches(epoch):
-            losses.append(self._train_step(images, targets))
-            num_images += len(images)
-        return _TrainedEpoch(math.fsum(losses) / len(losses), perf_counter() - start, num_images)
+        trained = self._trained
+        for images, targets in self.data.train_batches(epoch, len(trained.losses)):
+            trained.losses.append(self._train_step(images, targets))
+            trained.num_images += len(images)
+            self.after_step()
+        return trained.to_metrics()
 
     def _train_step(self, images: Tensor, targets: Targets) -> float:
         precision = self.spec.precision

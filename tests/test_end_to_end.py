@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -483,6 +485,77 @@ def test_a_call_that_was_killed_is_closed_and_done_again(desk: Desk) -> None:
     output = desk.harness("run", "two.yaml", *to_options(overrides))
     assert "closed what an earlier call left open: 3 runs" in output
     assert trained(output) == {"Swin-T seed 0", "Net4 seed 0"}
+
+
+def wait_for_checkpoint(desk: Desk, process: subprocess.Popen[str]) -> None:
+    """Until a run of this call has written one."""
+    start = time.time()
+    while process.poll() is None:
+        written = desk.folder.glob("checkpoints/*/*.json")
+        if any(path.name != "attempts.json" and path.stat().st_mtime > start for path in written):
+            return
+        time.sleep(0.05)
+    pytest.fail("the command ended before")
+
+
+def kill_workers(desk: Desk, _process: subprocess.Popen[str], *overrides: str) -> None:
+    for run in desk.runs(*overrides).values():
+        if run.info.status == "RUNNING":
+            os.kill(to_process(run).pid, signal.SIGKILL)
+
+
+def kill_driver(_desk: Desk, process: subprocess.Popen[str], *_overrides: str) -> None:
+    process.kill()
+
+
+def terminate_driver(_desk: Desk, process: subprocess.Popen[str], *_overrides: str) -> None:
+    process.terminate()
+
+
+def terminate_everything(_desk: Desk, process: subprocess.Popen[str], *_overrides: str) -> None:
+    """As a cluster does: every process of the job, at once."""
+    for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+
+
+@pytest.mark.slow
+def test_whatever_ends_a_call_the_same_command_goes_on_bit_for_bit(desk: Desk, fresh_desk: Desk) -> None:
+    overrides = (
+        *("floor_width=null", "data.train_images=480", "training.epochs=8", "training.ema_decay=0.9"),
+        *("training.augmentation={hflip: 0.5, mixup: 0.8}", "backbones.swin.drop_path_rate=0.2"),
+        "checkpoint_minutes=0.001",
+    )
+    options = ("run", "two.yaml", *to_options(overrides))
+    desk.harness(*options)
+    ends = {kill_workers: 130, kill_driver: -signal.SIGKILL, terminate_driver: 130, terminate_everything: 130}
+    for end, code in ends.items():
+        process = fresh_desk.start(*options)
+        wait_for_checkpoint(fresh_desk, process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        end(fresh_desk, process, *overrides)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == code, f"{end.__name__}: {output}\n{errors}"
+        assert_gone(family)
+        planned = json.loads(fresh_desk.harness("plan", "two.yaml", "--json", *to_options(overrides)))
+        assert planned["counts"]["resumable"] >= 1, end.__name__
+    output = fresh_desk.harness(*options)
+    assert re.search(r"seed 0: continues after epoch \d+, step \d+, attempt \d", output)
+    tables = [pd.read_csv(next(each.folder.glob("results/smoke+*/two.csv")))[MEASURED] for each in (desk, fresh_desk)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    expected, found = desk.runs(*overrides), fresh_desk.runs(*overrides)
+    assert found.keys() == expected.keys() == {"Swin-T seed 0", "Net4 seed 0"}
+    assert max(run.data.metrics.get("attempts", 1) for run in found.values()) >= 3
+    for name, run in found.items():
+        ours, theirs = read_weights(fresh_desk, run.info.run_id), read_weights(desk, expected[name].info.run_id)
+        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items()), name
+    assert not list(fresh_desk.folder.glob("checkpoints/*/*.pt"))
+
+
+def read_weights(desk: Desk, run_id: str) -> dict[str, torch.Tensor]:
+    client = MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}")
+    weights: dict[str, torch.Tensor] = torch.load(client.download_artifacts(run_id, "weights.pt"), weights_only=True)
+    return weights
 
 
 def write_token_labels(folder: Path) -> None:

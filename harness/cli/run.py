@@ -17,7 +17,7 @@ from harness.cli.options import (
     load_plan,
     warn_of_stale_sources,
 )
-from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo
+from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo, interrupt_on_sigterm
 from harness.data import fetch_data
 from harness.errors import SpecError
 from harness.plan import Plan, select_rows
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain", action="store_true", help="train again what older code has trained in another environment"
     )
+    parser.add_argument("--retry-failed", action="store_true", help="train again what failed or diverged")
     parser.add_argument(
         "--reproduce",
         action="store_true",
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Train and print; see `to_exit_code`."""
+    interrupt_on_sigterm()
     options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
     if options.reproduce:
@@ -90,6 +92,7 @@ def execute(options: argparse.Namespace) -> int:
         options.command,
         tuple(options.rows),
         retrain=options.retrain,
+        retry_failed=options.retry_failed,
     )
     return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 

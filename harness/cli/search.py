@@ -16,7 +16,7 @@ from harness.cli.options import (
     warn_of_stale_sources,
 )
 from harness.cli.run import show_events, take_last, to_exit_code
-from harness.cli.verb import INTERRUPTED, echo
+from harness.cli.verb import INTERRUPTED, echo, interrupt_on_sigterm
 from harness.data import fetch_data
 from harness.plan import make_plan
 
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Search, compare, print; 1 where a run failed by a bug."""
+    interrupt_on_sigterm()
     from harness.search import find_storage, load_search
 
     spec = load_search(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from typing import Protocol, TextIO
 
@@ -15,6 +16,11 @@ FAILED = 1
 def drop_output() -> None:
     """Redirect stdout to the null device, because Python would fail again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def interrupt_on_sigterm() -> None:
+    """Treat SIGTERM as Ctrl-C from here on: runs write a checkpoint before they end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def echo(text: str, *, file: TextIO | None = None, flush: bool = False) -> None:

@@ -66,6 +66,7 @@ def _to_plain_row(row: PlannedRow, entries: Iterable[Entry]) -> dict[str, Any]:
             "seed": entry.run.seed,
             "standing": entry.standing.value,
             "reason": entry.reason,
+            "epoch": None if entry.checkpoint is None else entry.checkpoint.epoch,
             "status": None if entry.record is None else entry.record.status.value,
             "run_id": None if entry.record is None else entry.record.run_id,
         }
@@ -160,7 +161,9 @@ def _explain_memory(plan: Plan) -> Iterator[str]:
 
 def _to_state(entry: Entry) -> str:
     """`done`, `stale`, `to do`; what is not simply `ok` is said."""
-    if entry.record is None or entry.record.status == RunStatus.OK:
+    if entry.checkpoint is not None:
+        return f"{entry.standing.value} at epoch {entry.checkpoint.epoch}"
+    if entry.record is None or entry.record.status == RunStatus.OK or entry.standing == Standing.FAILED:
         return entry.standing.value
     return f"{entry.standing.value} ({entry.record.status.value})"
 

@@ -93,6 +93,8 @@ def _list_reasons(run: ShownRun) -> Iterator[str]:
         yield f"{run.status} by process {process.pid} on {process.host}"
     elif explain(record):
         yield describe_outcome(record)
+    if run.checkpoint is not None:
+        yield f"resumable: `harness run` continues {run.checkpoint.place}"
     if run.standing in STANDINGS:
         yield STANDINGS[run.standing].format(reason=run.standing_reason)
     if run.run.reused_from:

@@ -22,9 +22,11 @@ from harness.execution import (
     RehearsalEnded,
     Rehearsing,
     RunEnded,
+    RunResumed,
     RunStarted,
     TableWritten,
 )
+from harness.execution.ledger import Entry
 from harness.measure import Measure
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
@@ -62,7 +64,8 @@ class Tally:
         match event:
             case Planned():
                 self.total = len(event.entries)
-                self.done = self.total - len(event.to_do)
+                self.failed = [entry.record for entry in list_left(event) if entry.record is not None]
+                self.done = self.total - len(event.to_do) - len(self.failed)
             case RunEnded() if event.record.status == RunStatus.FAILED:
                 self.failed.append(event.record)
             case RunEnded() if event.record.status == RunStatus.INTERRUPTED:
@@ -71,12 +74,18 @@ class Tally:
                 self.done += event.record.status.is_result
 
 
+def list_left(event: Planned) -> list[Entry]:
+    """The entries that failed before and are not trained again."""
+    return [entry for entry in event.entries if entry.standing == Standing.FAILED and entry.run not in event.to_do]
+
+
 def describe_start(event: Planned) -> list[str]:
     """What was found and what follows."""
     stale = [entry.run for entry in event.entries if entry.standing in (Standing.STALE, Standing.UNDECIDED)]
     attested = [entry for entry in event.entries if entry.standing == Standing.ATTESTED]
     unattested = [entry for entry in event.entries if entry.standing == Standing.UNATTESTED]
-    done = len(event.entries) - len(event.to_do)
+    left = list_left(event)
+    done = len(event.entries) - len(event.to_do) - len(left)
     lines = [f"{count_noun(len(event.entries), 'run')}: {done} done, {len(event.to_do)} to train"]
     if attested:
         lines.append(f"{len(attested)} of them are attested: the code has changed, but computes the same numbers")
@@ -87,6 +96,8 @@ def describe_start(event: Planned) -> list[str]:
     if stale:
         what = "they are trained again (--keep-stale keeps them)" if stale[0] in event.to_do else "they are kept"
         lines.append(f"{len(stale)} of them are stale, code or data have changed since: {what}")
+    if left:
+        lines.append(f"{len(left)} of them failed before and are not trained again (--retry-failed trains them again)")
     if event.closed:
         lines.append(f"closed what an earlier call left open: {count_noun(event.closed, 'run')}")
     lines += [
@@ -154,6 +165,12 @@ def describe_end(record: Record, measure: Measure) -> str:
     return f"{name}: {score}, took {to_clock(seconds)}{doubt}"
 
 
+def describe_resumption(event: RunResumed) -> str:
+    """Where a run continues in one line."""
+    name, resumed = _name(event.run.row.name, event.run.seed), event.resumed
+    return f"{name}: continues {resumed.checkpoint.place}, attempt {resumed.attempts}"
+
+
 def describe_epoch(epoch: EpochMetrics, measure: Measure) -> str:
     """What an epoch measured in one line."""
     metrics = epoch.metrics
@@ -192,14 +209,19 @@ class _PlainProgress:
                 return describe_preparation(event)
             case Looked():
                 return describe_look(event)
-            case EpochEnded():
-                name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
-                return [f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"]
+            case RunResumed() | EpochEnded():
+                return [self._describe_step(event)]
             case RunEnded():
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
                 return [f"{count} {describe_end(event.record, self._measure)}"]
             case _:
                 return self._punctuality.add(event)
+
+    def _describe_step(self, event: RunResumed | EpochEnded) -> str:
+        if isinstance(event, RunResumed):
+            return describe_resumption(event)
+        name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
+        return f"{name}: epoch {event.epoch.epoch}/{total}, {describe_epoch(event.epoch, self._measure)}"
 
 
 class TimeLeft(ProgressColumn):
@@ -276,10 +298,19 @@ class _LiveProgress:
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
                 self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")
+            case RunResumed():
+                self._show_resumption(event)
             case EpochEnded():
                 self._show_epoch(event)
             case RunEnded():
                 self._show_end(event)
+
+    def _show_resumption(self, event: RunResumed) -> None:
+        line, done = self._lines[event.run.row.name, event.run.seed], event.resumed.checkpoint.epoch
+        self._bars.print(describe_resumption(event))
+        self._progress.update(line, count=f"epoch {done}/{_count_epochs(event.run)}")
+        self._bars.advance(line, done)
+        self._bars.advance(self._overall, done)
 
     def _show_epoch(self, event: EpochEnded) -> None:
         line = self._lines[event.run.row.name, event.run.seed]

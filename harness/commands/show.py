@@ -10,10 +10,12 @@ from typing import Any
 
 from harness.attestation import Standing, judge
 from harness.cell import CONTENT, Cell
+from harness.checkpoint import Checkpoint
 from harness.errors import HarnessError, SpecError
-from harness.execution.ledger import Digester, find_rehearsals
+from harness.execution.ledger import Digester, find_checkpoint, find_rehearsals
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, list_recipes, load_spec
+from harness.record import RunStatus
 from harness.spec import LimitsSpec
 from harness.table.reason import explain, find_cause
 from harness.tracking import RunDetails, StoredRun, Tracker
@@ -40,12 +42,14 @@ class ShownRun:
     Attributes:
         standing: under today's code and data; None where it has no result, or its cell or data are not known here.
         standing_reason: why nothing can attest it.
+        checkpoint: where it continues; None where it has ended with a result, or has none.
     """
 
     run: StoredRun
     details: RunDetails
     standing: Standing | None = None
     standing_reason: str = ""
+    checkpoint: Checkpoint | None = None
 
     @property
     def status(self) -> str:
@@ -69,6 +73,7 @@ class ShownRun:
             "status": self.status,
             "standing": None if self.standing is None else self.standing.value,
             "standing_reason": self.standing_reason,
+            "epoch": None if self.checkpoint is None else self.checkpoint.epoch,
             "reason": "" if record is None else explain(record),
             "cause": "" if record is None else find_cause(record),
             "step": None if record is None else record.step,
@@ -185,11 +190,14 @@ def _judge(
     rehearsals = find_rehearsals(records, {record.cell_id: today for record in records}, tracker)
     for run in runs:
         record = run.run.record
-        if record is None or not record.status.is_result:
-            yield run
-        else:
+        if record is not None and record.status.is_result:
             standing, reason = judge(record, today, rehearsals)
             yield replace(run, standing=standing, standing_reason=reason)
+            continue
+        is_broken_off = not run.run.is_live if record is None else record.status == RunStatus.INTERRUPTED
+        stored = run.run
+        found = find_checkpoint(tracker.checkpoints, stored.cell_id, stored.seed, today) if is_broken_off else None
+        yield run if found is None else replace(run, standing=Standing.RESUMABLE, checkpoint=found)
 
 
 def _find_planned(prefix: str) -> Shown:

@@ -22,14 +22,14 @@ from harness.table.reason import explain, find_cause, name_outcome
 from harness.text import NOTHING, count_noun
 from harness.tracking import StoredRun, Tracker
 
-STATES = ("done", "running", "failed", "stale", "open")
+STATES = ("done", "running", "resumable", "failed", "stale", "open")
 """Every run is in one of them; `open`: never tried, interrupted, or beyond a limit that is wider now."""
 
 _LEGEND = """\
-failed: by a bug; stale: of older code or data; open: not yet tried, interrupted, or beyond a limit
-that is wider now. time left: an estimate for all that is not done, from the seconds that the same
-cells took (*: some from the cells most like them, on the same data and schedule), spread over the
-recipe's workers; —: nothing like it was ever trained"""
+resumable: continues from its checkpoint; failed: by a bug; stale: of older code or data; open: not
+yet tried, interrupted, or beyond a limit that is wider now. time left: an estimate for all that is
+not done, from the seconds that the same cells took (*: some from the cells most like them, on the
+same data and schedule), spread over the recipe's workers; —: nothing like it was ever trained"""
 
 Key = tuple[str, int]
 """Cell id and seed."""
@@ -50,6 +50,7 @@ class RunState:
         cause: which numbers were not finite, or `chance`; see `harness.errors.Cause`.
         step: of a divergence.
         module: the first with such a gradient or weight.
+        epoch: how many epochs of a resumable run have ended.
     """
 
     row: str
@@ -63,6 +64,7 @@ class RunState:
     cause: str = ""
     step: int | None = None
     module: str = ""
+    epoch: int | None = None
     standing: str = ""
     standing_reason: str = ""
 
@@ -175,7 +177,8 @@ class _Survey:
         records = sorted((run.record for run in mine if run.record), key=lambda record: -record.end_time)
         live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
         rehearsals = find_rehearsals(records, digests, self._tracker)
-        runs = tuple(_to_state(entry, live) for entry in enter(plan, records, digests, rehearsals))
+        entries = enter(plan, records, digests, rehearsals, checkpoints=self._tracker.checkpoints)
+        runs = tuple(_to_state(entry, live) for entry in entries)
         seconds, is_measured = self._estimate(plan, runs, live)
         name, recipe, overrides = plan.spec.name, plan.spec.recipe.name, plan.spec.overrides
         return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
@@ -222,9 +225,18 @@ def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
     if record is None:
         return RunState(row.name, seed, cell_id, "open")
     failed = record.status == RunStatus.FAILED
-    stale = {Standing.STALE: "stale", Standing.UNDECIDED: "stale", Standing.TO_DO: "failed" if failed else "open"}
-    state = "done" if entry.standing.has_result else stale[entry.standing]
+    missing = {
+        Standing.STALE: "stale",
+        Standing.UNDECIDED: "stale",
+        Standing.FAILED: "failed",
+        Standing.RESUMABLE: "resumable",
+        Standing.TO_DO: "failed" if failed else "open",
+    }
+    state = "done" if entry.standing.has_result else missing[entry.standing]
     planned = RunState(row.name, seed, cell_id, state, record.run_id or "")
+    if entry.checkpoint is not None:
+        planned = replace(_to_ended(planned, record), outcome=f"continues {entry.checkpoint.place}", reason="")
+        return replace(planned, epoch=entry.checkpoint.epoch, standing=entry.standing.value)
     return replace(_to_ended(planned, record), standing=entry.standing.value, standing_reason=entry.reason)
 
 
@@ -322,6 +334,6 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
         yield f"{name}: {runs} of older code; `harness rehearse` finds out whether they are valid"
     for run in status.runs:
         is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
-        if run.state in ("running", "failed") or (run.state == "done" and not is_good):
+        if run.state in ("running", "resumable", "failed") or (run.state == "done" and not is_good):
             outcome = ": ".join(part for part in (run.outcome or run.state, run.reason) if part)
             yield f"{name}: {run.row} seed {run.seed} {outcome} (harness show {run.run_id[:8]})"

@@ -34,8 +34,11 @@ class Data(Protocol):
     num_test: int
     steps_per_epoch: int
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """Augmented batches in the order of (replicate, epoch)."""
+    def train_batches(self, epoch: int, first: int = 0, /) -> Iterator[Batch]:
+        """Augmented batches in the order of (replicate, epoch), without those before number `first` (0-based).
+
+        The others are equal bit for bit, whatever `first` is: an interrupted epoch goes on with them.
+        """
         ...
 
     def val_batches(self) -> Iterator[LabelledBatch]:

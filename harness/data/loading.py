@@ -22,9 +22,9 @@ class LoadingProcess(ForkProcess):
         _started[:] = [*(process for process in _started if process.exitcode != 0), self]
 
     def terminate(self) -> None:
-        """Terminate the process intentionally."""
+        """End the process intentionally; it ignores SIGTERM."""
         self.was_ended = True
-        super().terminate()
+        self.kill()
 
 
 class LoadingContext(ForkContext):

@@ -88,10 +88,10 @@ class MemoryData:
         self.mixup = build_mixup(spec, training)
         self.erase = build_erasing(training.augmentation, "after_mixing")
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """Shuffled, augmented batches; an incomplete last one is left out."""
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches from number `first` on; an incomplete last one is left out."""
         order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
-        for step in range(self.steps_per_epoch):
+        for step in range(first, self.steps_per_epoch):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             with seeded(seed_for("augmentation", self.replicate, epoch, step)):
                 batch = self._train_batch(indices)

@@ -1,5 +1,6 @@
 """Image files decoded and augmented one by one, by timm's loaders."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,8 @@ class StreamedData:
         held_out, trained = (part.tolist() for part in split_training(train.labels, spec, replicate=replicate))
         tested, self.num_train = sample_test(test.labels, spec).tolist(), len(trained)
         self.digest, self.replicate, self.device = digest, replicate, device
-        self.num_classes, self.steps_per_epoch = spec.num_classes, self.num_train // training.batch_size
+        self.num_classes, self.batch_size = spec.num_classes, training.batch_size
+        self.steps_per_epoch = self.num_train // self.batch_size
         self.mix = build_mixup(spec, training) if training.token_labels is None else TokenLabeling(spec, training)
         self.erase = build_erasing(training.augmentation, "after_mixing", device=device)
         self.train_images = SampledImages(train.images, trained, replicate=replicate, maps=train.maps)
@@ -158,19 +160,26 @@ class StreamedData:
         self.test_loader = _build_loader(test_images, spec, training, device, is_training=False)
         self.val_loader = _build_loader(val_images, spec, training, device, is_training=False)
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """Shuffled, augmented batches; an incomplete last one is left out."""
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches from number `first` on; an incomplete last one is left out.
+
+        timm's loader erases batch k while it hands out k - 1, and at its start the first two. So that every draw is
+        under the seed that it has in a whole epoch, the two batches before `first` are loaded too.
+        """
+        start = max(0, first - 2)
         self.train_images.epoch = epoch
-        self.train_loader.sampler.generator = order_generator(seed_for("order", self.replicate, epoch))
+        order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
+        self.train_loader.batch_sampler.sampler = order[start * self.batch_size :].tolist()
         batches = iter(self.train_loader)
-        for step in range(self.steps_per_epoch):
+        for step in range(start, self.steps_per_epoch):
             with seeded(seed_for("augmentation", self.replicate, epoch, step), device=self.device):
                 images, targets = next(batches)
                 if self.mix is not None:
                     images, targets = self.mix(images, targets)
                 if self.erase is not None:
                     images = self.erase(images)
-            yield images, targets
+            if step >= first:
+                yield images, targets
 
     def val_batches(self) -> Iterator[LabelledBatch]:
         """The validation images in the order of the files."""
@@ -212,7 +221,11 @@ def _build_loader(
 
 
 def _start_loading(start: Callable[[int], None] | None, worker: int) -> None:
-    """In a loading process: it ends with the process that it loads for, even while it decodes."""
+    """In a loading process: it ends with the process that it loads for, even while it decodes, and not before.
+
+    A SIGTERM to the whole group leaves that process time for a checkpoint.
+    """
     end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if start is not None:
         start(worker)

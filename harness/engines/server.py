@@ -2,6 +2,8 @@
 
 The server ends when the process that started it has ended, even by SIGKILL. The kernel then kills the workers, but not
 what they have started. A worker that holds the interpreter's lock cannot do so either: the server ends their groups.
+
+It ignores SIGTERM, which may be sent to every process at once: workers need their server until their last checkpoint.
 """
 
 import atexit
@@ -21,3 +23,4 @@ def _end_jobs(server: int) -> None:
 
 
 atexit.register(_end_jobs, os.getpid())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -36,6 +36,7 @@ def work(
 
     The first workers of a server make sure that it has imported the code of `imports`. Edits after that change nothing.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
     create_group()
     _redirect_output(output)
     _release_server()

@@ -11,6 +11,7 @@ from harness.execution.events import (
     Rehearsed,
     Rehearsing,
     RunEnded,
+    RunResumed,
     RunStarted,
     TableWritten,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Rehearsing",
     "RunEnded",
     "RunOptions",
+    "RunResumed",
     "RunStarted",
     "TableWritten",
     "read_results",

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from harness.checkpoint import Checkpoint
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.evaluate import peak_memory_gb
+from harness.execution.checkpoints import Checkpoints
 from harness.execution.context import RunContext
-from harness.execution.open_run import Measured, Opened, OpenRun, RunMessage, Traced, classify_signal
+from harness.execution.open_run import Measured, Opened, OpenRun, Raised, Resumed, RunMessage, Traced, classify_signal
 from harness.execution.prepared import Prepared, measure_cost, prepare
 from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder, write_arrays
@@ -38,6 +40,13 @@ class Ended(NamedTuple):
     module: str = ""
 
 
+class Failure(NamedTuple):
+    """What is known of an exception besides its outcome: its traceback, and its origin as in `Raised`."""
+
+    output: str
+    origin: str
+
+
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
@@ -48,33 +57,55 @@ def run_cell(report: Callable[[RunMessage], None], run: PlannedRun, context: Run
         StoreError: the store cannot be used. Everything else becomes the record's status.
     """
     prepared = prepare(run, context)
-    run_id = context.tracker.start_run(
-        run, spec=context.spec, parent_id=context.parent_id, provenance=prepared.provenance
-    )
     open_run = OpenRun(run, context.spec.recipe.limits, prepared.provenance)
+    is_rehearsal = is_short(run.row.cell) and context.tests
+    checkpoints = None if is_rehearsal else Checkpoints(prepared, open_run)
+    run_id, logged = _open(prepared, None if checkpoints is None else checkpoints.found)
 
     def send(message: RunMessage) -> None:
         open_run.add(message)
-        if isinstance(message, EpochMetrics):
+        if isinstance(message, EpochMetrics) and message.epoch not in logged:
             context.tracker.log_epoch(run_id, message)
         report(message)
 
     def execute() -> None:
-        for message in _execute(prepared, run_id):
+        for message in _execute(prepared, run_id, checkpoints):
             send(message)
 
     send(Opened(run_id, prepared.provenance))
-    ended, output = attempt(execute)
-    if output:
-        context.tracker.log_text(run_id, output, "error.txt")
+    ended, failure = attempt(execute)
+    if failure is not None:
+        context.tracker.log_text(run_id, failure.output, "error.txt")
+        if ended.status == RunStatus.FAILED:
+            send(Raised(failure.origin))
     send(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
     record = open_run.to_record(*ended)
     context.tracker.finish_run(run_id, record)
+    if checkpoints is not None and record.status == RunStatus.OK:
+        checkpoints.remove()
     return record
 
 
-def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
-    """How a call ended, and its traceback where it raised: the one place where an exception becomes an outcome.
+def _open(prepared: Prepared, found: Checkpoint | None) -> tuple[str, frozenset[int]]:
+    """The id of the run in the store, and the epochs that it has there; a new run where none can go on."""
+    context, tracker = prepared.context, prepared.context.tracker
+    if found is None:
+        logged = None
+    else:
+        run_id, logged = found.run_id, tracker.resume_run(found.run_id, spec=context.spec, parent_id=context.parent_id)
+    if logged is None:
+        run_id = tracker.start_run(
+            prepared.run, spec=context.spec, parent_id=context.parent_id, provenance=prepared.provenance
+        )
+        logged = frozenset()
+    for epoch in () if found is None else found.curve:
+        if epoch.epoch not in logged:
+            tracker.log_epoch(run_id, epoch)
+    return run_id, logged
+
+
+def attempt(execute: Callable[[], None]) -> tuple[Ended, Failure | None]:
+    """How a call ended, and more where it raised: the one place where an exception becomes an outcome.
 
     Raises:
         StoreError: the store cannot be used.
@@ -86,30 +117,35 @@ def attempt(execute: Callable[[], None]) -> tuple[Ended, str]:
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        ended, output = classify(error, kills), traceback.format_exc()
+        ended, last = classify(error, kills), traceback.extract_tb(error.__traceback__)[-1]
+        failure = Failure(traceback.format_exc(), f"{type(error).__qualname__} in {last.filename}:{last.lineno}")
     else:
-        return Ended(RunStatus.OK), ""
+        return Ended(RunStatus.OK), None
     gc.collect()  # out here nothing holds the run's tensors: where memory ran out there is room again to say so
-    return ended, output
+    return ended, failure
 
 
-def _execute(prepared: Prepared, run_id: str) -> Iterator[EpochMetrics | Measured | Traced]:
+def _execute(
+    prepared: Prepared, run_id: str, checkpoints: Checkpoints | None
+) -> Iterator[Resumed | EpochMetrics | Measured | Traced]:
     cell, task, tracker = prepared.cell, prepared.task, prepared.context.tracker
     yield Measured(measure_cost(cell))
-    is_rehearsal = is_short(cell) and prepared.context.tests
-    data = VisitedData(prepared.load_data(), Visit()) if is_rehearsal else prepared.load_data()
+    data = VisitedData(prepared.load_data(), Visit()) if checkpoints is None else prepared.load_data()
     training = prepared.make_training(data)
     trace = Trace(training, data) if isinstance(data, VisitedData) else None
     try:
-        yield from training if trace is None else trace.follow()
+        if checkpoints is not None:
+            yield from checkpoints.follow(training)
+        elif trace is not None:
+            yield from trace.follow()
     except Diverged:
         if trace is not None:
             yield Traced(prepared.to_rehearsal(RunStatus.DIVERGED, trace=trace.to_content()))
         raise
-    if training.validated is not None:
+    if training.num_validated:
         chance = task.find_chance(task.measures[0], cell.data)
         known = {} if chance is None else {"val/chance": chance}
-        yield Measured({"val/images": float(training.validated.num_images), **known})
+        yield Measured({"val/images": float(training.num_validated), **known})
     if prepared.context.tests:
         tested = task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
         yield Measured({f"test/{name}": score for name, score in tested.scores.items()})

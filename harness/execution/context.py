@@ -74,7 +74,7 @@ def execute_rehearsal(report: Callable[[RunMessage], None], run: PlannedRun, con
 
 def _load(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> None:
     """The code from outside that a run names."""
-    logging.getLogger("harness.tracking").addHandler(_Reporter(report))
+    logging.getLogger("harness").addHandler(_Reporter(report))
     load_plugins(*context.plugins)
     cell = run.row.cell
     if list_foreign(cell) and code_digest(cell) != context.provenance["code_digest"]:

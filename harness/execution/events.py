@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.execution.ledger import Entry
+from harness.execution.open_run import Resumed
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record
 from harness.table.looks import Course
@@ -98,6 +99,14 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class RunResumed:
+    """A run continues from its checkpoint."""
+
+    run: PlannedRun
+    resumed: Resumed
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """A run has trained and validated one more epoch."""
 
@@ -136,6 +145,7 @@ Event = (
     | Forecast
     | Rehearsed
     | RunStarted
+    | RunResumed
     | EpochEnded
     | RunEnded
     | Looked

@@ -6,18 +6,22 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.checkpoint import locate_checkpoints
 from harness.engines.engine import Died, Job, JobResult, Message, Returned, Started, Stopped
 from harness.engines.engine import Event as EngineEvent
 from harness.errors import StoreError
 from harness.execution.context import RunContext, execute_cell
-from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted
-from harness.execution.ledger import Entry
-from harness.execution.open_run import OpenRun, Traced, Warned, classify_signal
+from harness.execution.events import EpochEnded, Event, RunEnded, RunResumed, RunStarted
+from harness.execution.ledger import Entry, find_checkpoint
+from harness.execution.open_run import OpenRun, Resumed, Traced, Warned, classify_signal
 from harness.execution.rehearsals import Rehearser
 from harness.execution.setup import Setup
 from harness.plan import PlannedRun
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
+
+ROWS_TO_PAUSE = 3
+"""Rows that fail by the same exception before a plan is paused."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ class Invocation:
         self._open: dict[str, OpenRun] = {}
         self._results: dict[str, JobResult] = {}
         self._stopped: dict[str, str] = {}
+        self._failing: dict[str, set[str]] = {}
+        self._is_paused = False
         self._finished = False
         self.spec, self.tracker, self.engine = self.setup.spec, self.setup.tracker, self.setup.engine
         self._id = self.tracker.start_invocation(self.spec, command=self.command, provenance=self.setup.provenance)
@@ -65,11 +71,12 @@ class Invocation:
     def train(self, runs: Iterable[PlannedRun]) -> Generator[Event, None, None]:
         """Execute runs in their order, each taken when there is room; whatever happens to one, the others go on.
 
+        Where several rows have failed by the same exception, no further run is started.
+
         When this is broken off, outcomes that have arrived by then are taken.
         """
-        jobs = (self._open_job(str(number), run) for number, run in enumerate(runs))
         try:
-            with closing(self.engine.execute(jobs)) as events:
+            with closing(self.engine.execute(self._open_jobs(runs))) as events:
                 for event in events:
                     yield from self._handle_event(event)
         except KeyboardInterrupt:
@@ -122,10 +129,21 @@ class Invocation:
         self.tracker.finish_invocation(self._id, status, counts=counts, files=files, description=description)
         self._finished = True
 
+    def _open_jobs(self, runs: Iterable[PlannedRun]) -> Iterator[Job]:
+        for number, run in enumerate(runs):
+            yield self._open_job(str(number), run)
+            if self._is_paused:
+                return
+
     def _open_job(self, name: str, run: PlannedRun) -> Job:
         context = self._make_context(run)
         self._open[name] = OpenRun(run, self.spec.recipe.limits, context.provenance)
-        return self.setup.make_job(name, execute_cell, run, context)
+        job = self.setup.make_job(name, execute_cell, run, context)
+        cell_id = run.row.cell.id
+        checkpoint = find_checkpoint(self.tracker.checkpoints, cell_id, run.seed, self.setup.digests[cell_id])
+        if checkpoint is None or job.time_limit_seconds is None:
+            return job
+        return replace(job, time_limit_seconds=max(0.0, job.time_limit_seconds - checkpoint.seconds))
 
     def _make_context(self, run: PlannedRun) -> RunContext:
         rehearsal = self.rehearser.known.get(run.row.cell.id)
@@ -142,6 +160,8 @@ class Invocation:
                     logger.warning("%s seed %s: %s", run.row.name, run.seed, event.payload.text)
                 if isinstance(event.payload, Traced):
                     self.rehearser.keep(run, event.payload.rehearsal)
+                if isinstance(event.payload, Resumed):
+                    yield RunResumed(run, event.payload)
                 if isinstance(event.payload, EpochMetrics):
                     yield EpochEnded(run, event.payload)
             case _:
@@ -161,14 +181,31 @@ class Invocation:
             case Returned():
                 record: Record = result.value
             case Died():
+                if result.exit_code < 0:
+                    open_run.origin = f"signal {-result.exit_code}"
                 record = self._end(open_run, _classify(result), _describe_death(result), result.output)
             case Stopped():
                 record = self._end(open_run, RunStatus.INTERRUPTED, self._stopped[result.name])
+                locate_checkpoints(self.tracker.checkpoints, record.cell_id, record.seed).remove()  # nobody wants it
             case _:
                 record = self._end(open_run, RunStatus.TIMED_OUT)
         self.records.append(record)
         del self._open[result.name]
+        if record.status == RunStatus.FAILED:
+            self._note_failure(record, open_run.origin)
         return record
+
+    def _note_failure(self, record: Record, origin: str) -> None:
+        """Pause where it is the same bug again: every further run would only find it later."""
+        rows = self._failing.setdefault(origin, set())
+        rows.add(record.row)
+        if origin and len(rows) >= ROWS_TO_PAUSE and not self._is_paused:
+            self._is_paused = True
+            logger.warning(
+                "%s failed by the same exception, so no further run is started: %s",
+                ", ".join(sorted(rows)),
+                record.status_detail,
+            )
 
     def _end(self, open_run: OpenRun, status: RunStatus, detail: str = "", output: str = "") -> Record:
         """Close a run whose process can no longer do it, or never got as far as opening it.

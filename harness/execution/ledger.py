@@ -1,17 +1,18 @@
 """Compares a plan with the store: what is done, stale or missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.attestation import Digests, Standing, get_digests, judge
 from harness.cell import Cell
+from harness.checkpoint import Checkpoint, locate_checkpoints
 from harness.confounds import check_confounds
 from harness.data import check_data, data_digest
 from harness.errors import HarnessError
 from harness.plan import Plan, PlannedRun
 from harness.provenance import code_digest, fingerprint_code
-from harness.record import Record
+from harness.record import Record, RunStatus
 from harness.spec import DataSpec, LimitsSpec
 from harness.table.reason import LIMIT_OF
 from harness.trace import TRACE, Rehearsal
@@ -25,12 +26,14 @@ class Entry:
     Attributes:
         record: its result, outdated where stale, or a bug or an interruption; None where it was never tried.
         reason: why a result stands that nothing can attest.
+        checkpoint: where a resumable run continues; only the run itself compares the environment.
     """
 
     run: PlannedRun
     standing: Standing
     record: Record | None
     reason: str = ""
+    checkpoint: Checkpoint | None = None
 
 
 class Digester:
@@ -91,7 +94,16 @@ def read_ledger(
     Where the plan `tests`, runs that were not measured on the test set are none of its.
     """
     records = tracker.ledger(row.cell.id for row in plan.rows)
-    return enter(plan, records, digests, find_rehearsals(records, digests, tracker), tests=tests)
+    rehearsals = find_rehearsals(records, digests, tracker)
+    return enter(plan, records, digests, rehearsals, tests=tests, checkpoints=tracker.checkpoints)
+
+
+def find_checkpoint(root: Path, cell_id: str, seed: int, today: Digests) -> Checkpoint | None:
+    """The newest checkpoint of a run by today's code on today's data, below the folder of all checkpoints."""
+    found = locate_checkpoints(root, cell_id, seed).find()
+    if found is None or (found.origin.get("code_digest"), found.origin.get("data_digest")) != today:
+        return None
+    return found
 
 
 def find_rehearsals(records: Iterable[Record], digests: Mapping[str, Digests], tracker: Tracker) -> list[Rehearsal]:
@@ -112,11 +124,25 @@ def enter(
     rehearsals: Sequence[Rehearsal] = (),
     *,
     tests: bool = True,
+    checkpoints: Path | None = None,
 ) -> tuple[Entry, ...]:
-    """The plan held against records that were read before, newest first; those of other cells are left out."""
+    """The plan held against records that were read before, newest first; those of other cells are left out.
+
+    `checkpoints` is the folder of all checkpoints; without it no run is resumable.
+    """
     known = [record for record in records if not (tests and record.is_untested)]
     limits = plan.spec.recipe.limits
-    return tuple(_enter(run, known, digests.get(run.row.cell.id), limits, rehearsals) for run in plan.runs)
+    entries = (_enter(run, known, digests.get(run.row.cell.id), limits, rehearsals) for run in plan.runs)
+    return tuple(entry if checkpoints is None else _resume(entry, checkpoints, digests) for entry in entries)
+
+
+def _resume(entry: Entry, checkpoints: Path, digests: Mapping[str, Digests]) -> Entry:
+    """What is to do as resumable, where it has a checkpoint."""
+    today = digests.get(entry.run.row.cell.id)
+    if entry.standing != Standing.TO_DO or today is None:
+        return entry
+    found = find_checkpoint(checkpoints, entry.run.row.cell.id, entry.run.seed, today)
+    return entry if found is None else replace(entry, standing=Standing.RESUMABLE, checkpoint=found)
 
 
 def _enter(
@@ -130,7 +156,9 @@ def _enter(
     own = [record for record in records if (record.cell_id, record.seed) == (run.row.cell.id, run.seed)]
     results = [record for record in own if stands(record, limits)]
     if not results:
-        return Entry(run, Standing.TO_DO, own[0] if own else None)
+        newest = own[0] if own else None
+        has_failed = newest is not None and newest.status == RunStatus.FAILED and get_digests(newest) == today
+        return Entry(run, Standing.FAILED if has_failed else Standing.TO_DO, newest)
     if today is None:
         return Entry(run, Standing.DONE, results[0])
     judged = [(record, *judge(record, today, rehearsals)) for record in results]
@@ -148,8 +176,10 @@ def select_runs(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
 
 
 def list_missing(entries: Iterable[Entry]) -> tuple[PlannedRun, ...]:
-    """The runs without a result that stands."""
-    return select_runs(entry for entry in entries if not entry.standing.has_result)
+    """The runs without a result that stands, but for those that have failed: these are trained again on demand."""
+    return select_runs(
+        entry for entry in entries if not (entry.standing.has_result or entry.standing == Standing.FAILED)
+    )
 
 
 def stands(record: Record, limits: LimitsSpec) -> bool:

@@ -38,6 +38,7 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
     workers: int | None = None,
     keep_stale: bool = False,
     retrain: bool = False,
+    retry_failed: bool = False,
     show: Callable[[Event], object] = lambda _event: None,
 ) -> pd.DataFrame:
     """Train the missing and stale runs of an experiment and return its table, as `harness run` does.
@@ -52,6 +53,7 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
         workers: number of parallel runs. Default: the recipe's.
         keep_stale: whether to keep results of older code or data instead of training them again.
         retrain: whether to train again the results of older code from another environment.
+        retry_failed: whether to train again the runs that failed or diverged.
         show: called with every event of `harness.execution` when it happens.
 
     Returns:
@@ -73,6 +75,7 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
         data_dir=images,
         keep_stale=keep_stale,
         retrain=retrain,
+        retry_failed=retry_failed,
         command="harness.run",
     )
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())

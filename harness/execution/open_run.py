@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.checkpoint import Checkpoint
 from harness.errors import Cause
 from harness.plan import PlannedRun
 from harness.processes import is_crash
@@ -29,6 +30,31 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The run continues from a checkpoint.
+
+    Attributes:
+        attempts: how often the run was started, this time included.
+        seconds_lost: what the earlier attempts did after their last checkpoint, and starting again took.
+    """
+
+    checkpoint: Checkpoint
+    attempts: int
+    seconds_lost: float
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The run failed.
+
+    Attributes:
+        origin: the type of the exception, and the line that raised it: the same for every run that has this bug.
+    """
+
+    origin: str
+
+
+@dataclass(frozen=True)
 class Warned:
     """A warning for the user at the terminal."""
 
@@ -42,7 +68,7 @@ class Traced:
     rehearsal: Rehearsal
 
 
-RunMessage = Opened | Measured | EpochMetrics | Warned | Traced
+RunMessage = Opened | Resumed | Measured | EpochMetrics | Raised | Warned | Traced
 
 
 def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
@@ -63,16 +89,22 @@ class OpenRun:
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[EpochMetrics] = field(default_factory=list)
     started: float = field(default_factory=time.time)
+    origin: str = ""
 
     def add(self, message: RunMessage) -> None:
         """Add a message of the run's process."""
         match message:
             case Opened():
                 self.run_id, self.provenance = message.run_id, message.provenance
+            case Resumed():
+                self.curve, self.started = list(message.checkpoint.curve), time.time() - message.checkpoint.seconds
+                self.metrics |= {"attempts": float(message.attempts), "seconds_lost": message.seconds_lost}
             case Measured():
                 self.metrics.update(message.metrics)
             case EpochMetrics():
                 self.curve.append(message)
+            case Raised():
+                self.origin = message.origin
             case Traced():
                 self.provenance = {**self.provenance, **message.rehearsal.to_provenance()}
 

@@ -37,7 +37,7 @@ from harness.execution.setup import Setup
 from harness.execution.source import check_fit, check_sources
 from harness.plan import Plan, PlannedRun, select_rows
 from harness.provenance import collect
-from harness.record import Record
+from harness.record import Record, RunStatus
 from harness.report.description import to_description
 from harness.report.files import find_folder, find_records
 from harness.spec import DataSpec
@@ -80,6 +80,7 @@ class RunOptions:
         data_dir: of datasets that do not ship with the package.
         keep_stale: leaves results of older code or data as they are.
         retrain: trains again what stands although nothing can attest it.
+        retry_failed: trains again what has failed or diverged under today's code.
         command: what the user typed.
         rows: the rows that are trained; empty: all. The table has all of them.
     """
@@ -90,6 +91,7 @@ class RunOptions:
     command: str = "harness run"
     rows: tuple[str, ...] = ()
     retrain: bool = False
+    retry_failed: bool = False
 
 
 def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
@@ -172,7 +174,8 @@ def _train(
 
 def _follow(plan: Plan, entries: Iterable[Entry], setup: Setup, options: RunOptions) -> Course:
     """The looks that the results which stand allow."""
-    standing = [entry.record for entry in entries if entry.record is not None and not _is_to_do(entry, options)]
+    kept = [entry for entry in entries if not (_is_to_do(entry, options) or entry.standing == Standing.FAILED)]
+    standing = [entry.record for entry in kept if entry.record is not None]
     rehearsals = find_rehearsals(standing, setup.digests, setup.tracker)
     return follow_looks(plan, select_replicates(plan, attest(standing, setup.digests, rehearsals), setup.digests))
 
@@ -284,6 +287,9 @@ def _select_to_do(entries: Iterable[Entry], options: RunOptions) -> tuple[Planne
 def _is_to_do(entry: Entry, options: RunOptions) -> bool:
     if entry.standing == Standing.UNATTESTED:
         return options.retrain
+    has_diverged = entry.record is not None and entry.record.status == RunStatus.DIVERGED
+    if entry.standing == Standing.FAILED or (entry.standing.has_result and has_diverged):
+        return options.retry_failed
     is_older = entry.standing in (Standing.UNDECIDED, Standing.STALE)
     return not entry.standing.has_result and not (is_older and options.keep_stale)
 

@@ -23,8 +23,9 @@ def rehearse_cell(run: PlannedRun, context: RunContext) -> Rehearsal:
     start = perf_counter()
     prepared = prepare(run, context)
     trace, metrics = dict[str, Any](), dict[str, float]()
-    ended, output = attempt(lambda: _execute(prepared, start, trace, metrics))
+    ended, failure = attempt(lambda: _execute(prepared, start, trace, metrics))
     metrics |= {"took": perf_counter() - start, "peak_memory_gb": peak_memory_gb(prepared.device)}
+    output = "" if failure is None else failure.output
     return prepared.to_rehearsal(ended.status, detail=ended.detail, output=output, trace=trace, metrics=metrics)
 
 
@@ -40,14 +41,13 @@ def _execute(prepared: Prepared, start: float, content: dict[str, Any], metrics:
     except Diverged:
         content |= trace.to_content()
         raise
-    assert training.validated is not None
     begun = perf_counter()
     tested = prepared.task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
     metrics["seconds"] = forecast_seconds(
         training,
         data,
         prepared=ready - start,
-        validation=median(validations) / training.validated.num_images,
+        validation=median(validations) / training.num_validated,
         test=(perf_counter() - begun) / tested.num_images,
     )
     content |= trace.to_content(tested)

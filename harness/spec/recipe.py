@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.spec.backbone import Backbone, BackbonesSpec
 from harness.spec.data import DataSpec
@@ -26,6 +26,8 @@ class RecipeSpec(Spec):
     on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
     `device_batch_size` is how many images of a step one GPU is meant to hold: `harness plan` forecasts the memory that
     they need. None: no forecast. It changes nothing that is trained.
+    `checkpoint_minutes` is the longest time between two checkpoints within an epoch; every epoch ends with one, unless
+    checkpoints would take more than 3 % of the time. `keep_checkpoint` keeps those of a run that ended well.
     `init_recipe`, in a file its name, is the recipe whose runs rows with `init_from` start from; rows without are
     skipped. None: every row is trained from scratch.
     """
@@ -37,6 +39,8 @@ class RecipeSpec(Spec):
     paper: Line | None = None
     workers: Processes = 1
     floor_width: Channels | None = None
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=10_000_000)] = 10.0
+    keep_checkpoint: bool = False
     device_batch_size: Images | None = None
     data: DataSpec
     backbones: BackbonesSpec

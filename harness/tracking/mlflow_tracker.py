@@ -38,6 +38,7 @@ from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
 from harness.tracking.translation import (
     MLFLOW_STATUS,
     ORIGIN,
+    OUTCOME_TAGS,
     STEPS,
     is_identified,
     is_of_process,
@@ -142,6 +143,11 @@ class MlflowTracker:
     def _artifacts(self) -> Artifacts:
         return Artifacts(self._client, self.store, self._patience)
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder on this machine for the checkpoints of runs that have not ended."""
+        return self.store.checkpoints
+
     def shorten_timeouts(self) -> None:
         """Wait for a server no longer."""
         self._patience.shorten_timeouts()
@@ -236,6 +242,23 @@ class MlflowTracker:
         if self.system_metrics:
             self._monitor = SystemMonitor(run_id, self.store.uri)
         return run_id
+
+    @_guarded
+    def resume_run(self, run_id: str, *, spec: ExperimentSpec, parent_id: str) -> frozenset[int] | None:
+        """Reopen an ended run of this experiment; its owner is written first, its outcome is removed last."""
+        run = find_run(self._client, run_id)
+        if run is None or run.info.experiment_id != self._require_experiment(spec.name):
+            return None
+        if run.info.status == "RUNNING" or run.info.lifecycle_stage != "active":
+            return None
+        self._write(run_id, tags={**to_process_tags(ProcessIdentity.current()), PARENT_TAG: parent_id})
+        self._client.update_run(run_id, "RUNNING")
+        for tag in OUTCOME_TAGS:
+            if tag in run.data.tags:
+                self._client.delete_tag(run_id, tag)
+        if self.system_metrics:
+            self._monitor = SystemMonitor(run_id, self.store.uri)
+        return frozenset(point.step for point in self._history(run, STEPS))
 
     @_guarded
     def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:

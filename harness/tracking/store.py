@@ -67,6 +67,11 @@ class Store:
         return folder / "optuna.journal"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of unfinished runs: beside a database, else at the root of what the user works on."""
+        return self.journal.with_name("checkpoints")
+
+    @property
     def is_new(self) -> bool:
         """Whether nothing has ever been stored here; known of files only."""
         return self.database is not None and not self.database.exists()

@@ -86,6 +86,11 @@ class Tracker(Protocol):
     `start_run`, which notes that process's identity: so a run whose process died can be told from one that goes on.
     """
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder on this machine for the checkpoints of runs that have not ended."""
+        ...
+
     def shorten_timeouts(self) -> None:
         """Wait for a store that does not answer no longer: somebody has interrupted this process."""
 
@@ -109,6 +114,13 @@ class Tracker(Protocol):
 
     def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
         """Open the run of this process with its levels, its resolved config and its provenance; returns its id."""
+        ...
+
+    def resume_run(self, run_id: str, *, spec: ExperimentSpec, parent_id: str) -> frozenset[int] | None:
+        """Reopen an ended run of this experiment as the run of this process, and forget how it ended.
+
+        Returns the epochs that `log_epoch` has written; None where the experiment has no such run.
+        """
         ...
 
     def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:

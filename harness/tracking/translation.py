@@ -50,6 +50,9 @@ MLFLOW_STATUS = {
 }
 """How MLflow's own list shows an outcome; the harness goes by the tag `status`."""
 
+OUTCOME_TAGS = ("status", "status_detail", "status_step", "status_cause", "status_module")
+"""The tags of `to_outcome_tags` that a run must not have while it is open."""
+
 ORIGIN = "origin"
 """The tag of an imported run: its id in the store where it was trained."""
 
@@ -206,9 +209,17 @@ def to_outcome_tags(record: Record) -> dict[str, str]:
 
 
 def to_final_metrics(record: Record) -> dict[str, float]:
-    """The final metrics that the last epoch has not already written: MLflow would keep both points."""
+    """The final metrics that the last epoch has not already written: MLflow would keep both points.
+
+    An interrupted run may go on: its curve gets no second value.
+    """
     last = record.curve[-1].metrics if record.curve else {}
-    return {name: value for name, value in record.metrics.items() if name not in last or last[name] != value}
+    known = last if record.status == RunStatus.INTERRUPTED else {}
+    return {
+        name: value
+        for name, value in record.metrics.items()
+        if name not in known and (name not in last or last[name] != value)
+    }
 
 
 def to_imported_tags(run: PortableRun) -> dict[str, str]:

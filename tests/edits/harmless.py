@@ -32,7 +32,7 @@ _CHECK_VALIDATION = """\
 """
 
 HARMLESS = (
-    edit("a local variable is renamed", "harness/train.py", "losses", "found", times=4),
+    edit("a local variable is renamed", "harness/train.py", "norm_value", "length", times=3),
     edit(
         "two methods change places",
         "harness/train.py",
@@ -54,7 +54,7 @@ HARMLESS = (
         "    # both\n    scale = _find",
         is_in_digest=False,
     ),
-    edit("a private class is renamed", "harness/train.py", "_TrainedEpoch", "_EpochOfTraining", times=3),
+    edit("a private class is renamed", "harness/train.py", "_TrainedEpoch", "_EpochOfTraining", times=5),
     edit("a type annotation is added", "harness/optim.py", "    scale = _find", "    scale: float = _find"),
     edit("a function is added", "harness/evaluate.py", "", "\n\ndef count_modules(model):\n    return 1\n"),
     edit(

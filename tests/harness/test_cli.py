@@ -231,12 +231,16 @@ def test_a_plan_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str]) 
         "to_train",
         "forecast",
     }
-    assert set(plan["counts"]) == {"done", "attested", "unattested", "undecided", "stale", "to do"}
+    assert set(plan["counts"]) == {
+        *("done", "attested", "unattested", "undecided", "stale", "failed", "resumable", "to do"),
+    }
     assert (plan["experiment"], plan["counts"]["to do"], plan["to_train"]) == ("two", 4, 4)
     row = plan["rows"][1]
     assert set(row) == {"row", "cell_id", "is_floor", "levels", "params", "macs", "stages", "runs"}
     assert row["levels"]["parameterization"] == "query_key"
-    assert row["runs"] == [{"seed": 0, "standing": "to do", "reason": "", "status": None, "run_id": None}]
+    assert row["runs"] == [
+        {"seed": 0, "standing": "to do", "reason": "", "epoch": None, "status": None, "run_id": None}
+    ]
 
 
 @pytest.fixture
@@ -298,7 +302,7 @@ def test_status_and_show_for_scripts_have_stable_keys(capsys: pytest.CaptureFixt
     }
     assert set(status["runs"][0]) == {
         *("row", "seed", "cell_id", "state", "run_id", "status", "outcome", "reason"),
-        *("cause", "step", "module", "standing", "standing_reason"),
+        *("cause", "step", "module", "epoch", "standing", "standing_reason"),
     }
     assert status["runs"][0]["run_id"] == run_id
     (run,) = read_json(capsys, "show", run_id)["runs"]

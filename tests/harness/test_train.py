@@ -1,9 +1,11 @@
 import copy
+import io
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from harness.errors import Cause, Diverged
 from harness.floors import build_mlp
 from harness.plan import make_plan
 from harness.reading import load_spec
+from harness.record import EpochMetrics
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 from harness.tasks.classification import CLASSIFICATION
 from harness.train import Training
@@ -147,6 +150,92 @@ def test_the_moving_average_is_what_is_evaluated() -> None:
     assert averaged != trained != _copy(training.model)
 
 
+class _StopError(Exception):
+    """The process ends here."""
+
+
+def _train_to(step: int, *, at_end: bool = False, **values: object) -> tuple[bytes, list[EpochMetrics]]:
+    """The state after so many steps as a file has it, and the epochs that had ended; `at_end`: where an epoch has."""
+    training, file, curve = _start(**values), io.BytesIO(), list[EpochMetrics]()
+
+    def stop() -> None:
+        if training.step == step:
+            torch.save(training.state_dict(), file)
+            raise _StopError
+
+    training.after_step = (lambda: None) if at_end else stop
+    with suppress(_StopError):
+        for epoch in training:
+            curve.append(epoch)
+            if at_end and epoch.step == step:
+                torch.save(training.state_dict(), file)
+                break
+    return file.getvalue(), curve
+
+
+def _resume(state: bytes, **values: object) -> Training:
+    """In another process: nothing is left of the first one's random state."""
+    torch.manual_seed(12345)
+    training = _start(**values)
+    training.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+    torch.manual_seed(54321)
+    return training
+
+
+def _compute(training: Training, before: Iterable[EpochMetrics] = ()) -> tuple[list[object], dict[str, Tensor]]:
+    """All that is the same in every repetition of a run, to the bit."""
+    curve: list[object] = [
+        (epoch.epoch, epoch.step, {name: value for name, value in epoch.metrics.items() if "second" not in name})
+        for epoch in (*before, *training)
+    ]
+    average = {f"average.{name}": tensor for name, tensor in training.evaluated_model.state_dict().items()}
+    return curve, {**training.model.state_dict(), **average}
+
+
+def _require_equal(
+    found: tuple[list[object], dict[str, Tensor]], expected: tuple[list[object], dict[str, Tensor]]
+) -> None:
+    assert found[0] == expected[0]
+    assert found[1].keys() == expected[1].keys()
+    assert all(torch.equal(tensor, expected[1][name]) for name, tensor in found[1].items())
+
+
+MIXED = AugmentationSpec(hflip=0.5, shift=1, reprob=0.5, mixup=0.8, cutmix=1.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        EVERYTHING,
+        {"augmentation": MIXED, "smoothing": 0.1, "ema_decay": 0.9, "clip_grad": 1.0},
+        {"precision": "float16", "ema_decay": 0.99},
+        {"schedule_unit": "epoch", "warmup_epochs": 1, "warmup_lr": 1e-4, "cooldown_epochs": 1},
+    ],
+    ids=["everything", "mixing", "scaler", "epochs"],
+)
+@pytest.mark.parametrize(("step", "at_end"), [(1, False), (27, False), (40, False), (40, True)])
+def test_a_training_that_was_broken_off_goes_on_bit_for_bit(values: dict[str, object], step: int, at_end: bool) -> None:
+    """Within an epoch, after its last step and after its end, with dropout."""
+    whole = _compute(_start(**values))
+    state, curve = _train_to(step, at_end=at_end, **values)
+    _require_equal(_compute(_resume(state, **values), curve), whole)
+
+
+@pytest.mark.parametrize("opt", ["sgd", "lamb", "lion", "muon", "adafactor", "lookahead_adamw", "kron"])
+def test_an_optimizer_goes_on_bit_for_bit(opt: str) -> None:
+    values = {"opt": opt, "lr": 1e-3, "epochs": 2}
+    state, curve = _train_to(13, **values)
+    _require_equal(_compute(_resume(state, **values), curve), _compute(_start(**values)))
+
+
+def test_an_epoch_that_was_broken_off_twice_has_the_time_of_all_its_parts() -> None:
+    state, _ = _train_to(7, **EVERYTHING)
+    before = torch.load(io.BytesIO(state), weights_only=True)["seconds"]
+    first = next(iter(_resume(state, **EVERYTHING)))
+    assert first.metrics["train/seconds"] > before
+    assert first.metrics["train/images_per_second"] == pytest.approx(200 / first.metrics["train/seconds"])
+
+
 def _copy(model: nn.Module) -> list[list[float]]:
     return [parameter.flatten().tolist() for parameter in model.parameters()]
 
@@ -250,8 +339,7 @@ class _Constant(nn.Module):
 def test_a_model_that_learns_nothing_is_trained_to_its_end() -> None:
     training = _start(_Constant())
     assert [epoch.metrics["val/top1"] for epoch in training] == [25.0] * 4
-    assert training.validated is not None
-    assert training.validated.num_images == 100
+    assert training.num_validated == 100
 
 
 def test_a_gradient_that_only_the_loss_scale_made_infinite_is_skipped() -> None:

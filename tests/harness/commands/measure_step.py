@@ -25,7 +25,7 @@ def train_briefly(cell: Cell, num_images: int, num_steps: int) -> None:
     def draw(count: int) -> tuple[Tensor, Tensor]:
         return torch.rand(count, cell.data.channels, size, size), torch.randint(classes, (count,))
 
-    def draw_steps(_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def draw_steps(_epoch: int, _first: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from (draw(num_images) for _ in range(num_steps))
 
     data = SimpleNamespace(

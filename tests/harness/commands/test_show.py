@@ -90,7 +90,7 @@ def test_a_cell_is_shown_with_the_newest_run_of_every_seed(desk: Desk) -> None:
     assert set(plain) == {"cell_id", "places", "levels", "config", "runs", "earlier"}
     assert set(plain["runs"][0]) == {
         *("run_id", "reused_from", "experiment", "recipe", "overrides", "row", "seed", "levels", "status", "reason"),
-        *("standing", "standing_reason"),
+        *("standing", "standing_reason", "epoch"),
         *("cause", "step", "module", "started", "ended", "process", "limits", "metrics", "curve", "provenance"),
         *("command", "location", "artifacts"),
     }

@@ -5,12 +5,13 @@ from typing import cast
 
 import pytest
 
+from harness.checkpoint import Checkpoint, locate_checkpoints
 from harness.commands.status import ExperimentStatus, describe_status, read_status
 from harness.errors import SpecError
 from harness.execution.ledger import find_digests
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, load_spec
-from harness.record import Record, RunStatus
+from harness.record import EpochMetrics, Record, RunStatus
 from harness.tracking import StoredRun, Tracker
 from harness.tracking.process import ProcessIdentity
 
@@ -31,6 +32,7 @@ class Shelf:
     """A tracker that only remembers."""
 
     runs: tuple[StoredRun, ...]
+    checkpoints: Path = Path("checkpoints")
 
     def find_runs(self) -> list[StoredRun]:
         return sorted(self.runs, key=lambda run: run.started, reverse=True)
@@ -83,6 +85,22 @@ def make_stale(run: StoredRun) -> StoredRun:
     return replace(run, record=replace(run.record, provenance={"code_digest": "old", "data_digest": "old"}))
 
 
+def test_an_interrupted_run_with_a_checkpoint_is_resumable(desk: Desk) -> None:
+    run = desk.store("Net4", 0, RunStatus.INTERRUPTED)
+    code, data = desk.digests[run.cell_id]
+    origin, curve = {"code_digest": code, "data_digest": data}, (EpochMetrics(1, 10, {}), EpochMetrics(2, 20, {}))
+    folder = locate_checkpoints(Path("checkpoints"), run.cell_id, 0)
+    folder.write(Checkpoint(origin, run.run_id, 25, seconds=1.0, written=0.0, curve=curve), {})
+    status = desk.read(run)
+    assert status.counts["resumable"] == 1
+    (state,) = [state for state in status.runs if state.state == "resumable"]
+    assert (state.row, state.seed, state.epoch) == ("Net4", 0, 2)
+    text = describe_status([status])
+    assert "three smoke: Net4 seed 0 continues after epoch 2, step 25 (harness show Net40)" in text
+    folder.write(Checkpoint({**origin, "code_digest": "old"}, run.run_id, 30, 1.0, 0.0, curve), {})
+    assert desk.read(run).counts["resumable"] == 0
+
+
 def test_every_run_is_in_one_state(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)  # the time left is less what the running one has had
@@ -94,7 +112,7 @@ def test_every_run_is_in_one_state(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
         desk.store("Net4", 0, RunStatus.INTERRUPTED),
         desk.store("Net4", 1, None),
     )
-    assert status.counts == {"done": 2, "running": 1, "failed": 1, "stale": 1, "open": 5}
+    assert status.counts == {"done": 2, "running": 1, "resumable": 0, "failed": 1, "stale": 1, "open": 5}
     text = describe_status([status])
     assert text.splitlines()[2].split() == ["three", "smoke", "10", "2", "1", "1", "1", "5", "~38", "s*"]
     assert "three smoke: Swin-T seed 1 diverged at step 412: the training loss is nan (harness show Swin-T1)" in text
@@ -165,7 +183,7 @@ def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -
         ((), 3, False),
         (("training.lr=1",), 1, False),
     ]
-    assert others[0].counts == {"done": 1, "running": 1, "failed": 1, "stale": 0, "open": 0}
+    assert others[0].counts == {"done": 1, "running": 1, "resumable": 0, "failed": 1, "stale": 0, "open": 0}
     assert "counted from the store alone" in describe_status(others)
 
 

@@ -44,8 +44,8 @@ def _training(augmentation: AugmentationSpec = PAPER) -> TrainingSpec:
     return TrainingSpec(lr=1e-3, batch_size=4, epochs=1, smoothing=0.1, augmentation=augmentation)
 
 
-def _load(folder: Path, spec: DataSpec, *, replicate: int = 0) -> StreamedData:
-    training = _training()
+def _load(folder: Path, spec: DataSpec, *, replicate: int = 0, training: TrainingSpec | None = None) -> StreamedData:
+    training = training or _training()
     image_folder.check_data(spec, training, data_dir=folder)
     data = image_folder.load_data(spec, training, replicate=replicate, data_dir=folder, device=CPU)
     assert isinstance(data, StreamedData)
@@ -77,6 +77,30 @@ def test_batches_follow_replicate_and_epoch_alone(folder: Path) -> None:
 
 def test_loading_workers_change_no_pixel(folder: Path) -> None:
     assert torch.equal(_images(_load(folder, _spec(loading_workers=2)), 1), _images(_load(folder, _spec()), 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("erasing", ["before_mixing", "after_mixing"])
+@pytest.mark.parametrize("first", [1, 2, 4, 5])
+def test_an_epoch_that_begins_later_has_the_same_batches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, first: int, erasing: str, workers: int
+) -> None:
+    """timm erases a batch while it hands out the one before it."""
+    training = _training(PAPER.model_copy(update={"erasing": erasing, "reprob": 0.5}))
+    whole = list(_load(folder, _spec(train_images=22), training=training).train_batches(2))[first:]
+    data = _load(folder, _spec(train_images=22, loading_workers=workers), training=training)
+    decoded, images_type = list[int](), type(data.train_images.images)
+    decode = images_type.__getitem__
+    monkeypatch.setattr(
+        images_type, "__getitem__", lambda images, index: decoded.append(index) or decode(images, index)
+    )
+    rest = list(data.train_batches(2, first))
+    assert len(rest) == len(whole) == 5 - first
+    for (images, targets), (expected, weights) in zip(rest, whole, strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(targets, weights)
+    if not workers:
+        assert len(decoded) == 4 * min(5, 5 - first + 2)
 
 
 def _load_and_wait(sender: Connection, folder: Path) -> None:

@@ -39,6 +39,16 @@ def test_an_epoch_has_whole_batches_only() -> None:
     assert all(images.shape == (16, 1, 8, 8) and labels.shape == (16,) for images, labels in batches)
 
 
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_an_epoch_that_begins_later_has_the_same_batches(first: int) -> None:
+    whole = list(_data(**EVERYTHING).train_batches(2))[first:]
+    rest = list(_data(**EVERYTHING).train_batches(2, first))
+    assert len(rest) == len(whole) == 4 - first
+    for (images, targets), (expected, weights) in zip(rest, whole, strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(targets, weights)
+
+
 def test_images_keep_their_labels() -> None:
     known = {image.numpy().tobytes(): int(label) for image, label in zip(*_all(SPLITS.train), strict=True)}
     for images, labels in _data().train_batches(1):

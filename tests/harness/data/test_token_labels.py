@@ -74,6 +74,17 @@ def _batches(data: StreamedData, epoch: int = 1) -> list[tuple[torch.Tensor, Tok
     return batches
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_an_epoch_that_begins_later_has_the_same_batches(folder: Path, first: int) -> None:
+    whole, rest = _batches(_load(folder))[first:], list(_load(folder).train_batches(1, first))
+    assert len(rest) == len(whole) > 0
+    for (images, targets), (expected, others) in zip(rest, whole, strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(targets.image, others.image)
+        assert torch.equal(targets.tokens, others.tokens)
+        assert targets.box == others.box
+
+
 def _make_quadrant() -> tuple[Image.Image, torch.Tensor]:
     """An oblong black image that is red at the top right, and its label map: class 1 there, class 0 elsewhere."""
     pixels, classes = np.zeros((90, 180, 3), np.uint8), np.zeros((18, 18), np.int64)

@@ -18,7 +18,7 @@ from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.execution.cell import Ended, classify, run_cell
 from harness.execution.context import RunContext, execute_cell
-from harness.execution.open_run import Opened, RunMessage
+from harness.execution.open_run import Opened, Raised, RunMessage
 from harness.execution.prepared import measure_cost
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.processes import name_signal
@@ -145,8 +145,10 @@ def test_a_divergence_is_a_result_with_its_step(
 def test_an_exception_is_a_failure_with_its_traceback(
     plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext], tmp_path: Path
 ) -> None:
-    record, _ = execute(plan, make_context(plan.spec, data_dir=tmp_path))
+    record, messages = execute(plan, make_context(plan.spec, data_dir=tmp_path))
     assert record.status == RunStatus.FAILED
+    (raised,) = [message for message in messages if isinstance(message, Raised)]
+    assert raised.origin.startswith("DataError in ")
     assert "Fashion-MNIST is not complete" in record.status_detail
     assert "Traceback" in read_artifact(tracker, record, "error.txt").read_text()
 

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -17,6 +18,7 @@ class Shelf:
     """A tracker that only remembers."""
 
     records: tuple[Record, ...]
+    checkpoints: Path = Path("checkpoints")
 
     def ledger(self, _cell_ids: object) -> list[Record]:
         return sorted(self.records, key=lambda record: record.end_time, reverse=True)
@@ -62,13 +64,20 @@ def test_a_run_that_saw_no_test_image_is_done_for_a_search_alone(small_plan: Pla
         (RunStatus.DIVERGED, Standing.DONE),
         (RunStatus.OUT_OF_MEMORY, Standing.DONE),
         (RunStatus.TIMED_OUT, Standing.DONE),
-        (RunStatus.FAILED, Standing.TO_DO),
+        (RunStatus.FAILED, Standing.FAILED),
         (RunStatus.INTERRUPTED, Standing.TO_DO),
     ],
 )
-def test_bugs_and_interruptions_are_done_again(small_plan: Plan, status: RunStatus, standing: Standing) -> None:
+def test_interruptions_are_done_again_and_bugs_on_demand(
+    small_plan: Plan, status: RunStatus, standing: Standing
+) -> None:
     record = make_record(small_plan, status)
     assert enter(small_plan, record) == (standing, record)
+
+
+def test_a_bug_of_other_code_is_done_again(small_plan: Plan) -> None:
+    record = make_record(small_plan, RunStatus.FAILED, digests=BEFORE)
+    assert enter(small_plan, record) == (Standing.TO_DO, record)
 
 
 def test_a_result_of_other_code_is_stale(small_plan: Plan) -> None:

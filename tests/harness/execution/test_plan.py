@@ -252,6 +252,24 @@ OUTCOMES = {
 }
 """What the store says of each fate."""
 
+
+def test_a_plan_is_paused_where_three_rows_fail_by_the_same_exception(
+    small_plan: Plan, tracker: MlflowTracker, options: RunOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = PlayedEngine(lambda run: "ok" if run.row.name == "Swin-T" else "crashed")
+    plan = make_plan(small_plan.spec.model_copy(update={"seeds": 2}))
+    events, trained = play(plan, tracker, options, engine)
+    assert [name for name, _ in trained] == ["Swin-T", "Net1", "Net7-N", "Linear classifier"]
+    assert isinstance(events[-1], TableWritten)
+    (warned,) = [text for text in caplog.messages if "no further run" in text]
+    assert warned == (
+        "Linear classifier, Net1, Net7-N failed by the same exception, so no further run is started: "
+        "killed by signal 11 (SIGSEGV)"
+    )
+    _, again = play(plan, tracker, options)
+    assert [name for name, seed in again if seed == 0] == ["One hidden layer"]
+
+
 RESULTS = ("starved", "timed_out", "diverged")
 """Fates that are results; after the others a run is tried again."""
 
@@ -288,8 +306,13 @@ def test_a_bad_outcome_is_recorded_and_the_plan_goes_on(
         assert frame.loc[fate, "outcomes"] == ((record.status, record.step),)
     assert frame.loc["Swin-T", "n"] == 1
     assert invocations(tracker)[0].data.tags["status"] == call
-    _, again = play(fates, tracker, options)
-    assert [name for name, _ in again] == [name for name in names[1:] if name not in RESULTS]
+    interrupted = [name for name in names[1:] if OUTCOMES[name][0] == RunStatus.INTERRUPTED]
+    events, again = play(fates, tracker, options)
+    assert [name for name, _ in again] == interrupted
+    assert invocations(tracker)[0].data.tags["status"] == "ok"
+    _, again = play(fates, tracker, replace(options, retry_failed=True))
+    wanted = (RunStatus.FAILED, RunStatus.DIVERGED)
+    assert [name for name, _ in again] == [name for name in names[1:] if OUTCOMES[name][0] in wanted]
 
 
 def test_a_killed_run_keeps_what_it_reached(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:

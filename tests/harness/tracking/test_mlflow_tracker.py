@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -128,7 +129,27 @@ class TrackerContract:
         names = ("val/top1", "train/loss", "train/images_per_second")
         (found,) = desk.tracker.ledger([record.cell_id], curves=names)
         assert found.end_time > 1.7e9
+        if status == RunStatus.INTERRUPTED:  # it may go on: its curve has no second value
+            record = replace(record, metrics={**record.metrics, **record.curve[-1].metrics})
         assert replace(found, end_time=0.0) == record
+
+    def test_an_interrupted_run_goes_on_as_the_same_run(self, desk, small_plan):
+        run = small_plan.runs[0]
+        interrupted = desk.execute(run, make_record(run, RunStatus.INTERRUPTED, curve=CURVE[:1]))
+        resume = partial(desk.tracker.resume_run, spec=desk.spec, parent_id=desk.parent_id)
+        assert resume(interrupted.run_id) == {1}
+        assert desk.tracker.ledger([interrupted.cell_id]) == []
+        assert resume(interrupted.run_id) is None  # a process has it open
+        desk.tracker.log_epoch(interrupted.run_id, CURVE[1])
+        desk.tracker.finish_run(interrupted.run_id, make_record(run))
+        (found,) = desk.tracker.ledger([interrupted.cell_id], curves=("val/top1", "train/loss"))
+        assert (found.run_id, found.status, found.status_detail) == (interrupted.run_id, RunStatus.OK, "")
+        assert [epoch.epoch for epoch in found.curve] == [1, 2]
+
+    def test_a_run_of_another_experiment_or_none_does_not_go_on(self, desk, other_desk, small_plan):
+        record = desk.execute(small_plan.runs[0], make_record(small_plan.runs[0], RunStatus.INTERRUPTED))
+        for run_id in (record.run_id, "0" * 32):
+            assert desk.tracker.resume_run(run_id, spec=other_desk.spec, parent_id=other_desk.parent_id) is None
 
     def test_without_asking_for_curves_there_are_none(self, desk, small_plan):
         record = desk.execute(small_plan.runs[0])
