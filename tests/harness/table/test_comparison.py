@@ -12,7 +12,7 @@ from harness.plan import Plan, make_plan
 from harness.record import Record, RunStatus
 from harness.report.latex import to_latex
 from harness.report.markdown import to_markdown
-from harness.spec import ClaimSpec, ExperimentSpec, RowSpec
+from harness.spec import BetterSpec, ExperimentSpec, RowSpec
 from harness.statistics import Family, compare_contrasts
 from harness.table import Results, compare_records, make_records, make_results
 from harness.table.entry import PLACEBO, PLACEBO_DIFFERS
@@ -27,7 +27,7 @@ AGAIN = "Swin-T again"
 @pytest.fixture
 def plan(small_spec: ExperimentSpec) -> Plan:
     rows = {**small_spec.rows, AGAIN: RowSpec(placebo=True)}
-    return make_plan(small_spec.model_copy(update={"rows": rows, "claims": (ClaimSpec(better=("Net7-N", "Net1")),)}))
+    return make_plan(small_spec.model_copy(update={"rows": rows, "claims": (BetterSpec(better=("Net7-N", "Net1")),)}))
 
 
 @pytest.fixture
