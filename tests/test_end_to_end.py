@@ -410,7 +410,7 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
     assert {command.split()[0] for command in commands} == {
         *("init", "list", "plan", "describe", "run", "table", "search", "evaluate"),
         *("status", "show", "ui", "doctor", "data", "export", "rehearse", "records"),
-        *("verify", "diff", "checklist", "claims"),
+        *("verify", "diff", "checklist", "claims", "repro"),
     }
     shutil.copytree(ROOT / "results" / "laptop", fresh_desk.folder / "results" / "laptop")
     shutil.copy(ROOT / "results" / "laptop" / "runs" / "table1.jsonl", fresh_desk.folder / "old.jsonl")

@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     add_plugin(parser)
     add_json(parser)
+    parser.add_argument("--markdown", action="store_true", help="print them as a page in Markdown")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print a line a claim."""
-    from harness.commands.claims import describe_claims, list_claims
+    from harness.commands.claims import describe_claims, list_claims, to_page
     from harness.tracking import MlflowTracker
 
     tracker = MlflowTracker(find_store(options))
@@ -43,6 +44,8 @@ def execute(options: argparse.Namespace) -> int:
     )
     if options.json:
         print_json({"store": tracker.store.shown, "claims": claims})
+    elif options.markdown:
+        echo(to_page(claims))
     else:
         echo(describe_claims(claims))
     return 0

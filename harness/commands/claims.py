@@ -15,13 +15,28 @@ from harness.execution.plan import judge_records
 from harness.plan import Plan, make_plan
 from harness.reading import list_experiments, load_spec
 from harness.record import Record
+from harness.report.markdown import to_markdown_table
 from harness.statistics import ClaimVerdict
-from harness.table.column import to_rows
+from harness.table.column import Text, to_rows
 from harness.text import NOTHING, count_noun, to_line
 from harness.tracking import Tracker
 
 _WIDTHS = {"experiment": None, "claim": 34, "source": 16, "verdict": 11, "evidence": 40}
 """Of the columns, in characters; longer texts are broken into lines, but names of experiments are not."""
+
+
+WITHOUT = "without verdict"
+
+PAGE = """\
+# The paper's claims
+
+Whether each claim of the paper holds for models as small as those trained here (recipe: {recipes}). Such a model can
+refute a claim at its own size, but not on ImageNet. Claims of experiments that have no runs beside their table are
+`not trained`. `harness claims --markdown` makes this page; docs/statistics.md says how claims are tested.
+
+{counted}
+
+{table}"""
 
 
 @dataclass(frozen=True)
@@ -103,16 +118,31 @@ def describe_claims(claims: Sequence[ListedClaim]) -> str:
     """One table for a terminal, the number of claims by verdict, and what rests on older code or data."""
     if not claims:
         return "no claim is stated in these experiments"
+    cells = [[to_line(cell) for cell in line] for line in _list_lines(claims)]
+    table = tabulate(cells, list(_WIDTHS), disable_numparse=True, maxcolwidths=list(_WIDTHS.values()))
+    older = dict.fromkeys(f"{claim.experiment} {claim.recipe}" for claim in claims if claim.is_older)
+    notes = [f"by runs of older code or data: {', '.join(map(to_line, older))}"] if older else []
+    return "\n\n".join([table, "\n".join([_count(claims), *notes])])
+
+
+def to_page(claims: Sequence[ListedClaim]) -> str:
+    """The same as a page in Markdown, which does not depend on today's code."""
+    recipes = ", ".join(dict.fromkeys(claim.recipe for claim in claims))
+    lines = [[Text(cell) for cell in line] for line in _list_lines(claims)]
+    return PAGE.format(counted=_count(claims), recipes=recipes, table=to_markdown_table(list(_WIDTHS), lines))
+
+
+def _list_lines(claims: Sequence[ListedClaim]) -> list[list[str]]:
+    """The cells of a table; the name of an experiment stands at its first claim."""
     lines, shown = [], set[str]()
     for claim in claims:
         name = "" if claim.experiment in shown else claim.experiment
         shown.add(claim.experiment)
         lines.append([name, claim.claim, claim.source, claim.verdict or NOTHING, claim.evidence])
-    cells = [[to_line(cell) for cell in line] for line in lines]
-    table = tabulate(cells, list(_WIDTHS), disable_numparse=True, maxcolwidths=list(_WIDTHS.values()))
-    counts = Counter(claim.verdict or "without verdict" for claim in claims)
-    order = [*ClaimVerdict, "without verdict"]
-    counted = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
-    older = dict.fromkeys(f"{claim.experiment} {claim.recipe}" for claim in claims if claim.is_older)
-    notes = [f"by runs of older code or data: {', '.join(map(to_line, older))}"] if older else []
-    return "\n\n".join([table, "\n".join([f"{count_noun(len(claims), 'claim')}: {counted}", *notes])])
+    return lines
+
+
+def _count(claims: Sequence[ListedClaim]) -> str:
+    counts = Counter(claim.verdict or WITHOUT for claim in claims)
+    counted = ", ".join(f"{counts[verdict]} {verdict}" for verdict in [*ClaimVerdict, WITHOUT] if counts[verdict])
+    return f"{count_noun(len(claims), 'claim')}: {counted}"

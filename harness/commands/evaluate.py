@@ -28,7 +28,7 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     """
     cell = find_row(plan, row).cell
     task = TASKS[cell.data.task]
-    device = choose_device(plan.spec)
+    device = choose_device(plan.spec.recipe.limits)
     model = build_model(cell, replicate=None, device=device)
     try:
         left_out = load_weights(model, weights)

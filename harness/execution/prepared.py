@@ -17,9 +17,10 @@ from harness.execution.source import InitialWeights, find_initial_weights
 from harness.files import temporary_folder
 from harness.plan import PlannedRun
 from harness.record import RunStatus
-from harness.spec import ExperimentSpec
+from harness.spec import LimitsSpec
 from harness.tasks import TASKS, Task
 from harness.trace import Rehearsal, digest_trace, find_place
+from harness.tracking import Tracker
 from harness.train import Training
 from harness.weights import start_from
 
@@ -67,19 +68,7 @@ class Prepared:
 
     def make_training(self, data: Data, epochs: Sequence[int] | None = None) -> Training:
         """The model with its initial weights, ready to train; see `Training` for `epochs`."""
-        model = build_model(self.cell, replicate=self.run.seed, device=self.device)
-        if self.initial_weights is not None:
-            with temporary_folder() as folder:
-                start_from(model, self.initial_weights.fetch(self.context.tracker, folder))
-        return Training(
-            model,
-            data,
-            self.cell.training,
-            task=self.task,
-            replicate=self.run.seed,
-            device=self.device,
-            epochs=epochs,
-        )
+        return make_training(self.run, data, self.initial_weights, self.context.tracker, self.device, epochs)
 
     def to_rehearsal(self, status: RunStatus, trace: Mapping[str, Any], **known: Any) -> Rehearsal:
         """The rehearsal of this replicate in this process; `known` are its further fields."""
@@ -96,6 +85,25 @@ class Prepared:
         )
 
 
+def make_training(
+    run: PlannedRun,
+    data: Data,
+    weights: InitialWeights | None,
+    tracker: Tracker,
+    device: torch.device,
+    epochs: Sequence[int] | None = None,
+) -> Training:
+    """The model of a run with its initial weights, ready to train; see `Training` for `epochs`."""
+    cell = run.row.cell
+    model = build_model(cell, replicate=run.seed, device=device)
+    if weights is not None:
+        with temporary_folder() as folder:
+            start_from(model, weights.fetch(tracker, folder))
+    return Training(
+        model, data, cell.training, task=TASKS[cell.data.task], replicate=run.seed, device=device, epochs=epochs
+    )
+
+
 def prepare(run: PlannedRun, context: RunContext) -> Prepared:
     """Set this process up for a run.
 
@@ -103,9 +111,8 @@ def prepare(run: PlannedRun, context: RunContext) -> Prepared:
         StoreError: the run starts from one that the store does not have.
     """
     torch.set_num_threads(context.threads)
-    device, weights = choose_device(context.spec), find_initial_weights(run, context.tracker)
-    provenance = {**context.provenance, **_name_accelerator(device), **_describe_instructions()}
-    provenance["kernels"] = describe_kernels(device)
+    device, weights = choose_device(context.spec.recipe.limits), find_initial_weights(run, context.tracker)
+    provenance = {**context.provenance, **describe_process(device)}
     provenance |= {} if weights is None else {"init_from": weights.description}
     rehearsal = context.rehearsal
     if rehearsal is not None and rehearsal.environment == find_place(provenance):
@@ -120,15 +127,20 @@ def measure_cost(cell: Cell) -> dict[str, float]:
     return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
 
 
-def choose_device(spec: ExperimentSpec) -> torch.device:
-    """The GPU where there is one, kept to the recipe's memory limit; the engine keeps the CPU's."""
+def choose_device(limits: LimitsSpec) -> torch.device:
+    """The GPU where there is one, kept to the memory limit; the engine keeps the CPU's."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    device, limit = torch.device("cuda", 0), spec.recipe.limits.memory_limit_gb
+    device, limit = torch.device("cuda", 0), limits.memory_limit_gb
     if limit is not None:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1e9 / total), device)
     return device
+
+
+def describe_process(device: torch.device) -> dict[str, str]:
+    """What the process of a run alone knows of its environment."""
+    return {**_name_accelerator(device), **_describe_instructions(), "kernels": describe_kernels(device)}
 
 
 def _describe_instructions() -> dict[str, str]:

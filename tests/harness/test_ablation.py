@@ -123,11 +123,15 @@ def test_a_generated_row_that_another_row_is_already_is_skipped(spec: Experiment
 
 
 def test_a_stated_row_takes_the_place_of_a_generated_one(spec: ExperimentSpec) -> None:
-    rows = {"A": RowSpec(), "B": RowSpec(preset="net7"), "B - position key": RowSpec(heads=1, expect="diverged")}
+    rows = {
+        "A": RowSpec(),
+        "B": RowSpec(preset="net7"),
+        "B - position key": RowSpec(heads=1, also_changes=("initial_values",)),
+    }
     asked = AblateSpec.model_validate({"from": "B", "remove": "each"})
     plan = make_plan(spec.model_copy(update={"rows": rows, "ablate": asked}))
-    assert [(row.name, row.expect) for row in plan.rows] == [
-        *(("A", None), ("B", None), ("B - position key", "diverged"), ("B - query position", None))
+    assert [(row.name, row.also_changes) for row in plan.rows] == [
+        *(("A", ()), ("B", ()), ("B - position key", ("initial_values",)), ("B - query position", ()))
     ]
 
 

@@ -236,7 +236,9 @@ def test_a_plan_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str]) 
     }
     assert (plan["experiment"], plan["counts"]["to do"], plan["to_train"]) == ("two", 4, 4)
     row = plan["rows"][1]
-    assert set(row) == {"row", "cell_id", "is_floor", "levels", "params", "macs", "stages", "runs"}
+    assert set(row) == {
+        *("row", "cell_id", "is_floor", "is_placebo", "solution", "levels", "params", "macs", "stages", "runs"),
+    }
     assert row["levels"]["parameterization"] == "query_key"
     assert row["runs"] == [
         {"seed": 0, "standing": "to do", "reason": "", "epoch": None, "status": None, "run_id": None}

@@ -34,6 +34,12 @@ def test_the_verdicts_are_those_of_the_committed_table(tmp_path: Path, capsys: p
     assert {(claim["experiment"], claim["recipe"]) for claim in claims} == {("figure2", "laptop")}
 
 
+def test_the_page_beside_the_tables_is_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = run(capsys, tmp_path, "--markdown")
+    assert (RESULTS / "README.md").read_text() == page, "harness claims --markdown > results/README.md"
+    assert "10 supported" in page
+
+
 def test_all_shipped_claims_are_listed_trained_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, tmp_path)
     specs = [load_spec(path) for path in list_experiments().values()]

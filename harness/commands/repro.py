@@ -1,0 +1,183 @@
+"""`harness repro`: replays a run that diverged or failed, and finds where its numbers stopped being finite."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from harness.cell import Cell
+from harness.checkpoint import Checkpoint, locate_checkpoints
+from harness.data import load_data
+from harness.errors import Diverged, StoreError
+from harness.execution.prepared import choose_device, describe_process, make_training
+from harness.execution.source import find_initial_weights
+from harness.plan import PlannedRow, PlannedRun
+from harness.provenance import code_digest, collect
+from harness.record import Record, RunStatus
+from harness.spec import LimitsSpec
+from harness.trace import PLACE
+from harness.tracking import Tracker
+from harness.train import Training
+
+REPLAYED = (RunStatus.DIVERGED, RunStatus.FAILED)
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """The first tensor of a step that is not finite.
+
+    Attributes:
+        step: the optimizer step, from 0.
+        module: its path in the model; empty for the model itself.
+        tensor: what of the module it is.
+    """
+
+    step: int
+    module: str
+    tensor: str
+
+    def describe(self) -> str:
+        """In words."""
+        return f"step {self.step}: the {self.tensor} of {self.module or 'the model'} is not finite"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of a replay.
+
+    Attributes:
+        record: of the run that was replayed.
+        start: where the replay began, in words.
+        ending: how it ended, in words.
+        is_same: whether it ended as the run did, at the same step.
+        first: where the numbers stopped being finite; None where they were finite to the end.
+        output: the traceback of a failure.
+    """
+
+    record: Record
+    start: str
+    ending: str
+    is_same: bool
+    first: NotFinite | None
+    output: str = ""
+
+    def describe(self) -> str:
+        """For a terminal."""
+        record = self.record
+        stored = f"{record.row} seed {record.seed}: {record.status} {record.status_detail}".rstrip()
+        lines = [stored, f"replayed from {self.start}: {self.ending}"]
+        lines += [] if self.is_same else ["the replay did not end as the run did"]
+        lines += [] if self.first is None else [f"first: {self.first.describe()}"]
+        return "\n".join([*lines, self.output]).rstrip()
+
+
+def replay_run(run_id: str, tracker: Tracker, *, data_dir: Path | None = None) -> Replay:
+    """Train a run again from its last checkpoint, or from its beginning, until it fails; nothing is stored.
+
+    Every output of a module, its gradient, and every parameter is watched, which changes no number.
+
+    Args:
+        run_id: the beginning of the id of a run that diverged or failed.
+        tracker: of the store that has it.
+        data_dir: of datasets that do not ship with the package.
+
+    Raises:
+        StoreError: there is not one such run, or it ended otherwise.
+        DataError: its images are missing or damaged.
+    """
+    record, cell = _find_run(run_id, tracker)
+    run, device = PlannedRun(PlannedRow(record.row, cell), record.seed), choose_device(LimitsSpec())
+    torch.set_num_threads(int(record.provenance.get("threads", torch.get_num_threads())))
+    data = load_data(cell.data, cell.training, replicate=record.seed, data_dir=data_dir, device=device)
+    training = make_training(run, data, find_initial_weights(run, tracker), tracker, device)
+    here = {**collect(threads=torch.get_num_threads()), **describe_process(device), "code_digest": code_digest(cell)}
+    checkpoint = _find_checkpoint(record, cell, tracker, here)
+    start = "its beginning"
+    if checkpoint is not None:
+        folder = locate_checkpoints(tracker.checkpoints, cell.id, record.seed)
+        training.load_state_dict(folder.read_state(checkpoint))
+        start = f"its checkpoint {checkpoint.place}"
+    changes = _list_changes(record.provenance, here)
+    return _follow(training, record, f"{start}, with another {', '.join(changes)}" if changes else start)
+
+
+def _find_run(run_id: str, tracker: Tracker) -> tuple[Record, Cell]:
+    found = [run for run in tracker.find_runs(run_id) if run.run_id.startswith(run_id)]
+    if len(found) != 1:
+        raise StoreError(f"{len(found) or 'no'} runs have an id that begins with {run_id!r}")
+    record = found[0].record
+    if record is None or record.status not in REPLAYED:
+        ended = "has not ended" if record is None else f"ended as {record.status}"
+        raise StoreError(f"run {run_id} {ended}: only runs that diverged or failed are replayed")
+    try:
+        return record, Cell.from_dict(tracker.read_details(found[0].run_id).config)
+    except ValueError as error:
+        raise StoreError(f"the configuration of run {run_id} cannot be read here: {error}") from None
+
+
+def _find_checkpoint(record: Record, cell: Cell, tracker: Tracker, here: Mapping[str, str]) -> Checkpoint | None:
+    """The run's own, made by today's code in this environment; None: the replay starts from the beginning."""
+    found = locate_checkpoints(tracker.checkpoints, cell.id, record.seed).find()
+    is_same = found is not None and found.run_id == record.run_id and not _list_changes(found.origin, here)
+    return found if is_same else None
+
+
+def _list_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """What of code and environment differs."""
+    return [name for name in ("code_digest", *PLACE) if name in made and made[name] != here.get(name)]
+
+
+def _follow(training: Training, record: Record, start: str) -> Replay:
+    watch, status, step, output = _Watch(training), RunStatus.OK, None, ""
+    try:
+        for _ in training:
+            pass
+        ending = "trained to its end"
+    except Diverged as error:
+        status, step, ending = RunStatus.DIVERGED, error.step, f"diverged, {error}"
+    except Exception as error:  # noqa: BLE001 - whatever the run's own code raises is what is looked for
+        status, output = RunStatus.FAILED, traceback.format_exc()
+        ending = f"failed at step {training.step}, {type(error).__name__}: {error}"
+    is_same = status == record.status and step == record.step
+    first = watch.find_first(training.step if step is None else step)
+    return Replay(record, start, ending, is_same, first if status in REPLAYED else None, output)
+
+
+class _Watch:
+    """Notes, for each step, the first tensor that is not finite; changes no number."""
+
+    def __init__(self, training: Training) -> None:
+        self._training, self._found = training, dict[int, NotFinite]()
+        self._parameters = dict(training.model.named_parameters())
+        training.after_step = self._look_at_parameters
+        for name, module in training.model.named_modules():
+            module.register_forward_hook(partial(self._look_at_output, name))
+
+    def find_first(self, step: int) -> NotFinite | None:
+        """Where the run of steps began whose last one is `step`, all with a tensor that is not finite."""
+        first = None
+        while step in self._found:
+            first, step = self._found[step], step - 1
+        return first
+
+    def _look_at_output(self, name: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                self._note(self._training.step, name, "output", tensor)
+                if tensor.requires_grad and not tensor.is_leaf:  # a parameter would keep its hook for all steps
+                    tensor.register_hook(partial(self._note, self._training.step, name, "gradient at the output"))
+
+    def _look_at_parameters(self) -> None:
+        """After a step, whose number has been counted already."""
+        for name, parameter in self._parameters.items():
+            module, _, own = name.rpartition(".")
+            self._note(self._training.step - 1, module, f"parameter {own}", parameter)
+
+    def _note(self, step: int, module: str, what: str, tensor: Tensor) -> None:
+        if step not in self._found and not bool(tensor.isfinite().all()):
+            self._found[step] = NotFinite(step, module, what)
