@@ -1,6 +1,6 @@
 """`harness repro`: replays a run that diverged or failed, and finds where its numbers stopped being finite."""
 
-import traceback
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from harness.cell import Cell
 from harness.checkpoint import Checkpoint, locate_checkpoints
 from harness.data import load_data
-from harness.errors import Diverged, StoreError
+from harness.errors import StoreError
+from harness.execution.cell import attempt
 from harness.execution.prepared import choose_device, describe_process, make_training
 from harness.execution.source import find_initial_weights
 from harness.plan import PlannedRow, PlannedRun
@@ -133,19 +134,19 @@ def _list_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[str]
 
 
 def _follow(training: Training, record: Record, start: str) -> Replay:
-    watch, status, step, output = _Watch(training), RunStatus.OK, None, ""
-    try:
-        for _ in training:
-            pass
-        ending = "trained to its end"
-    except Diverged as error:
-        status, step, ending = RunStatus.DIVERGED, error.step, f"diverged, {error}"
-    except Exception as error:  # noqa: BLE001 - whatever the run's own code raises is what is looked for
-        status, output = RunStatus.FAILED, traceback.format_exc()
-        ending = f"failed at step {training.step}, {type(error).__name__}: {error}"
-    is_same = status == record.status and step == record.step
-    first = watch.find_first(training.step if step is None else step)
-    return Replay(record, start, ending, is_same, first if status in REPLAYED else None, output)
+    watch = _Watch(training)
+
+    def train() -> None:
+        deque(training, maxlen=0)
+
+    ended, failure = attempt(train)
+    step = training.step if ended.step is None else ended.step
+    place = "to its end" if ended.status == RunStatus.OK else f"to step {step}"
+    ending = f"trained {place}, {ended.status}{f': {ended.detail}' if ended.detail else ''}"
+    output = failure.output if failure is not None and ended.status == RunStatus.FAILED else ""
+    is_same = (ended.status, ended.step) == (record.status, record.step)
+    first = watch.find_first(step) if ended.status in REPLAYED else None
+    return Replay(record, start, ending, is_same, first, output)
 
 
 class _Watch:

@@ -108,10 +108,10 @@ def test_a_watch_goes_back_to_the_step_that_spoilt_a_parameter(training):
 
 def test_a_replay_that_ends_otherwise_says_so():
     record = Record("cell", "Net7", 2, RunStatus.DIVERGED, {}, status_detail="the training loss is nan", step=7)
-    text = Replay(record, "its beginning", "trained to its end", is_same=False, first=None).describe()
+    text = Replay(record, "its beginning", "trained to its end, ok", is_same=False, first=None).describe()
     assert text == (
         "Net7 seed 2: diverged the training loss is nan\n"
-        "replayed from its beginning: trained to its end\n"
+        "replayed from its beginning: trained to its end, ok\n"
         "the replay did not end as the run did"
     )
 
@@ -133,7 +133,7 @@ def test_a_run_that_diverged_is_replayed_to_its_step(
     capsys.readouterr()
     assert main(["repro", runs["Decaying"].run_id[:8], *plugin]) == 0
     text = capsys.readouterr().out
-    assert "diverged, the training loss is nan at step 12" in text
+    assert "replayed from its beginning: trained to step 12, diverged: the training loss is nan" in text
     assert "first: step 12: the output of layers.0.blocks.0.attn.normalization is not finite" in text
     assert main(["repro", runs["Swin"].run_id, *plugin]) == 2
     assert "ended as ok: only runs that diverged or failed are replayed" in capsys.readouterr().err
