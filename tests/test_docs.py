@@ -76,7 +76,7 @@ def test_every_option_exists(path: Path) -> None:
 def test_sentences_on_who_takes_an_option_name_all_commands() -> None:
     found = {}
     for path in PAGES:
-        for verbs, option in re.findall(r"((?:`[a-z ]+`(?:, | and |\s))+)take `(--[a-z-]+)", path.read_text()):
+        for verbs, option in re.findall(r"((?:`[a-z ]+`(?:,\s| and |\s))+)take `(--[a-z-]+)", path.read_text()):
             found[option] = {verb.removeprefix("harness ") for verb in re.findall("`([a-z ]+)`", verbs)}
     assert found.keys() == {"--plugin", "--json", "--rows"}
     for option, verbs in found.items():
