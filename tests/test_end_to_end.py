@@ -425,8 +425,14 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
         small += ["--max-seeds", "5", "--set", "floor_width=null"] if "--until" in command else []
         small += ["--trials", "2", "--seeds", "1"] if command.startswith("search") else []
         small += ["--seeds", "1", "--set", "floor_width=null"] if "docs/examples/" in command else []
+        if "--reproduce" in command:
+            fresh_desk.harness("records", "export", "experiments/table1.yaml", "--recipe", "smoke")
         if "RUN" in command:
             command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901
+        if command.startswith("repro "):
+            process = fresh_desk.start(*command.split())
+            assert "ended as ok: only runs that diverged or failed are replayed" in process.communicate(timeout=60)[1]
+            continue
         fresh_desk.harness(*command.split(), *small, timeout=300)
 
 
@@ -461,9 +467,9 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_is_interrupted_alone(desk: Desk) -> None:
-    overrides = ("floor_width=null", "data.train_images=160", "training.epochs=3")
+    overrides = ("floor_width=null", "data.train_images=160", "training.epochs=12")
     process = desk.start("run", "two.yaml", *to_options(overrides))
-    read_until(process, "Net4 seed 0: epoch 1/3")
+    read_until(process, "Net4 seed 0: epoch 1/12")
     os.kill(to_process(desk.runs(*overrides)["Net4 seed 0"]).pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130

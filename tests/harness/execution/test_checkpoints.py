@@ -386,9 +386,11 @@ def test_a_ledger_tells_where_a_run_would_go_on(desk: Desk) -> None:
 def test_a_run_that_is_killed_at_many_instants_goes_on_bit_for_bit(name: str, request: pytest.FixtureRequest) -> None:
     """Within writes, steps, validations and tests, as it comes."""
     desk: Desk = request.getfixturevalue(name)
+    start = time.monotonic()
     whole, _ = desk.execute()
+    seconds = time.monotonic() - start
     draw, kills, end = random.Random(0), 0, time.monotonic() + 60
-    while not isinstance(outcome := desk.execute(change=partial(end_in, draw.uniform(0.1, 3.0)))[0], Record):
+    while not isinstance(outcome := desk.execute(change=partial(end_in, draw.uniform(0.05, 0.5) * seconds))[0], Record):
         kills += 1
         if time.monotonic() > end:
             outcome, _ = desk.execute()
