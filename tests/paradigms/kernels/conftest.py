@@ -93,13 +93,16 @@ def relative_errors(actual: list[Tensor], expected: list[Tensor]) -> list[float]
     return [float((a.double() - e).norm() / e.norm()) for a, e in zip(actual, expected, strict=True)]
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=() if name == cpu.list_instruction_sets()[-1] else pytest.mark.slow)
-        for name in cpu.list_instruction_sets()
-    ]
-)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each set that this machine has, the best one in the fast suite."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each set that this machine has, the best one in the fast suite; not asked before the library is known."""
+    if "each_instruction_set" in metafunc.fixturenames:
+        names = cpu.list_instruction_sets()
+        params = [pytest.param(name, marks=() if name == names[-1] else pytest.mark.slow) for name in names]
+        metafunc.parametrize("each_instruction_set", params, indirect=True)
+
+
+@pytest.fixture
+def each_instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test runs with one instruction set of the library."""
     with cpu.use_instruction_set(request.param):
         yield

@@ -38,7 +38,7 @@ SIZES = [(9, 8), (1, 9), (2, 20), (17, 5)]
 
 @pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS.keys())
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS.values(), ids=NEIGHBORHOODS.keys())
-@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.usefixtures("each_instruction_set")
 def test_output_and_gradients_equal_the_reference(neighborhood: dict[str, Any], levels: dict[str, Any]) -> None:
     config = AttentionConfig(**{"parameterization": TERMS, **neighborhood, **levels})
     operator = make_operator(config)
@@ -109,7 +109,7 @@ def test_filters_in_windows_are_compiled(normalization: Any) -> None:
 
 @pytest.mark.parametrize("windows", [1, 8, 70])
 @pytest.mark.parametrize("head_dim", [1, 8, 19])
-@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.usefixtures("each_instruction_set")
 def test_products_in_windows_equal_the_reference(head_dim: int, windows: int) -> None:
     """Fewer windows than a vector has lanes, and more than an item takes; each image has its own filter."""
     geometry = Geometry("window", (3, 2))

@@ -41,7 +41,7 @@ def gather_logits(operands: list[Tensor], geometry: Geometry) -> Tensor:
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.usefixtures("each_instruction_set")
 def test_logits_and_gradients_equal_the_reference(geometry: Geometry, dtype: torch.dtype) -> None:
     for size in SIZES:
         operands = draw_operands(geometry, size, dtype)
