@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.build import StageInfo, build_model, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
+from harness.costs import measure_cost
 from harness.errors import SpecError
-from harness.execution.prepared import measure_cost
 from harness.plan import PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec

@@ -12,8 +12,8 @@ from harness.build import StageInfo, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.commands.progress import describe_preparation
+from harness.costs import measure_cost
 from harness.execution.ledger import Entry, list_missing
-from harness.execution.prepared import measure_cost
 from harness.execution.rehearsals import forecast
 from harness.initial import FromFile, FromRun
 from harness.plan import Plan, PlannedRow

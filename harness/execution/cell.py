@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from harness.checkpoint import Checkpoint
+from harness.costs import measure_cost
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
@@ -18,7 +19,7 @@ from harness.evaluate import peak_memory_gb
 from harness.execution.checkpoints import Checkpoints
 from harness.execution.context import RunContext
 from harness.execution.open_run import Measured, Opened, OpenRun, Raised, Resumed, RunMessage, Traced, classify_signal
-from harness.execution.prepared import Prepared, measure_cost, prepare
+from harness.execution.prepared import Prepared, prepare
 from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder, write_arrays
 from harness.names import to_printable

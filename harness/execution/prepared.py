@@ -11,7 +11,6 @@ from harness.build import build_model, describe_kernels
 from harness.cell import Cell
 from harness.data import Data, load_data
 from harness.errors import DataError
-from harness.evaluate import count_multiply_adds, count_parameters
 from harness.execution.context import RunContext
 from harness.execution.source import InitialWeights, find_initial_weights
 from harness.files import temporary_folder
@@ -118,13 +117,6 @@ def prepare(run: PlannedRun, context: RunContext) -> Prepared:
     if rehearsal is not None and rehearsal.environment == find_place(provenance):
         provenance |= rehearsal.to_provenance()
     return Prepared(run, context, device, weights, provenance)
-
-
-def measure_cost(cell: Cell) -> dict[str, float]:
-    """Parameters and multiply-adds an image, without memory for either."""
-    model = build_model(cell, replicate=None, device="meta")
-    shape = (cell.data.channels, cell.data.image_size, cell.data.image_size)
-    return {"params": float(count_parameters(model)), "macs": float(count_multiply_adds(model, shape))}
 
 
 def choose_device(limits: LimitsSpec) -> torch.device:

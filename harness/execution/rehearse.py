@@ -4,11 +4,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from harness.costs import measure_cost
 from harness.errors import Diverged
 from harness.evaluate import peak_memory_gb
 from harness.execution.cell import attempt
 from harness.execution.context import RunContext
-from harness.execution.prepared import Prepared, measure_cost, prepare
+from harness.execution.prepared import Prepared, prepare
 from harness.plan import PlannedRun
 from harness.rehearsal import Trace, VisitedData, forecast_seconds, plan_visit
 from harness.trace import Rehearsal

@@ -6,8 +6,8 @@ import pytest
 
 from harness.cli import main
 from harness.commands.describe import describe_row, find_described, measure_stages
+from harness.costs import measure_cost
 from harness.errors import SpecError
-from harness.execution.prepared import measure_cost
 from harness.plan import Plan
 from paradigms.presets import PRESETS
 

@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from harness.build import build_model, describe_kernels
+from harness.costs import measure_cost
 from harness.data import fashion_mnist
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
 from harness.execution.cell import Ended, classify, run_cell
 from harness.execution.context import RunContext, execute_cell
 from harness.execution.open_run import Opened, Raised, RunMessage
-from harness.execution.prepared import measure_cost
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
