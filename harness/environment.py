@@ -3,15 +3,20 @@
 Which kernels computed a run is part of its provenance, but not of what two rows must share: it follows from the row.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 ENVIRONMENT = ("torch", "torchvision", "timm", "numpy", "device", "instructions", "threads")
 """Of a run's provenance; precision is part of its cell."""
 
 
+def list_changes(first: Mapping[str, str], second: Mapping[str, str], names: Sequence[str] = ENVIRONMENT) -> list[str]:
+    """The names under which two provenances state different values."""
+    return [name for name in names if name in first and name in second and first[name] != second[name]]
+
+
 def is_same_environment(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether two runs were made in one environment, as far as both of their provenances state it."""
-    return all(first[name] == second[name] for name in ENVIRONMENT if name in first and name in second)
+    return not list_changes(first, second)
 
 
 def is_mixed(provenances: Iterable[Mapping[str, str]]) -> bool:

@@ -1,8 +1,7 @@
 """`harness repro`: replays a run that diverged or failed, and finds where its numbers stopped being finite."""
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +10,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from harness.cell import Cell
-from harness.checkpoint import Checkpoint, locate_checkpoints
+from harness.checkpoint import locate_checkpoints
+from harness.commands.show import find_run
 from harness.data import load_data
+from harness.environment import list_changes
 from harness.errors import StoreError
 from harness.execution.cell import attempt
+from harness.execution.ledger import find_checkpoint
 from harness.execution.prepared import choose_device, describe_process, make_training
 from harness.execution.source import find_initial_weights
 from harness.plan import PlannedRow, PlannedRun
@@ -88,49 +90,41 @@ def replay_run(run_id: str, tracker: Tracker, *, data_dir: Path | None = None) -
         data_dir: of datasets that do not ship with the package.
 
     Raises:
-        StoreError: there is not one such run, or it ended otherwise.
+        SpecError: there is none, or more than one.
+        StoreError: it ended otherwise, or its configuration cannot be read.
         DataError: its images are missing or damaged.
     """
-    record, cell = _find_run(run_id, tracker)
+    record, cell = _read_run(run_id, tracker)
     run, device = PlannedRun(PlannedRow(record.row, cell), record.seed), choose_device(LimitsSpec())
     torch.set_num_threads(int(record.provenance.get("threads", torch.get_num_threads())))
     data = load_data(cell.data, cell.training, replicate=record.seed, data_dir=data_dir, device=device)
     training = make_training(run, data, find_initial_weights(run, tracker), tracker, device)
     here = {**collect(threads=torch.get_num_threads()), **describe_process(device), "code_digest": code_digest(cell)}
-    checkpoint = _find_checkpoint(record, cell, tracker, here)
+    checkpoint = find_checkpoint(tracker.checkpoints, cell.id, record.seed, (here["code_digest"], data.digest))
     start = "its beginning"
-    if checkpoint is not None:
+    if (
+        checkpoint is not None
+        and checkpoint.run_id == record.run_id
+        and not list_changes(checkpoint.origin, here, PLACE)
+    ):
         folder = locate_checkpoints(tracker.checkpoints, cell.id, record.seed)
         training.load_state_dict(folder.read_state(checkpoint))
         start = f"its checkpoint {checkpoint.place}"
-    changes = _list_changes(record.provenance, here)
+    changes = list_changes(record.provenance, here, ("code_digest", *PLACE))
     return _follow(training, record, f"{start}, with another {', '.join(changes)}" if changes else start)
 
 
-def _find_run(run_id: str, tracker: Tracker) -> tuple[Record, Cell]:
-    found = [run for run in tracker.find_runs(run_id) if run.run_id.startswith(run_id)]
-    if len(found) != 1:
-        raise StoreError(f"{len(found) or 'no'} runs have an id that begins with {run_id!r}")
-    record = found[0].record
+def _read_run(prefix: str, tracker: Tracker) -> tuple[Record, Cell]:
+    """The record and the cell of a run; of a light copy, those of the run that it shows."""
+    found = find_run(tracker, prefix)
+    run_id, record = found.reused_from or found.run_id, found.record
     if record is None or record.status not in REPLAYED:
         ended = "has not ended" if record is None else f"ended as {record.status}"
-        raise StoreError(f"run {run_id} {ended}: only runs that diverged or failed are replayed")
+        raise StoreError(f"run {prefix} {ended}: only runs that diverged or failed are replayed")
     try:
-        return record, Cell.from_dict(tracker.read_details(found[0].run_id).config)
+        return replace(record, run_id=run_id), Cell.from_dict(tracker.read_details(run_id).config)
     except ValueError as error:
-        raise StoreError(f"the configuration of run {run_id} cannot be read here: {error}") from None
-
-
-def _find_checkpoint(record: Record, cell: Cell, tracker: Tracker, here: Mapping[str, str]) -> Checkpoint | None:
-    """The run's own, made by today's code in this environment; None: the replay starts from the beginning."""
-    found = locate_checkpoints(tracker.checkpoints, cell.id, record.seed).find()
-    is_same = found is not None and found.run_id == record.run_id and not _list_changes(found.origin, here)
-    return found if is_same else None
-
-
-def _list_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """What of code and environment differs."""
-    return [name for name in ("code_digest", *PLACE) if name in made and made[name] != here.get(name)]
+        raise StoreError(f"the configuration of run {prefix} cannot be read here: {error}") from None
 
 
 def _follow(training: Training, record: Record, start: str) -> Replay:

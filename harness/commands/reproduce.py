@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from harness.commands.records import export_runs
-from harness.environment import ENVIRONMENT
+from harness.environment import list_changes
 from harness.errors import StoreError
 from harness.files import temporary_folder
 from harness.measure import Measure
@@ -152,12 +152,7 @@ def describe(reproduced: Sequence[Reproduced]) -> str:
 
 def _describe_environments(reproduced: Sequence[Reproduced]) -> str:
     pairs = [(item.committed.record.provenance, item.again.record.provenance) for item in reproduced if item.again]
-    changes = {
-        f"{name} {old[name]} then, {new[name]} now"
-        for old, new in pairs
-        for name in ENVIRONMENT
-        if name in old and name in new and old[name] != new[name]
-    }
+    changes = {f"{name} {old[name]} then, {new[name]} now" for old, new in pairs for name in list_changes(old, new)}
     return f"other environment: {'; '.join(sorted(changes))}" if changes else "in the same environment"
 
 

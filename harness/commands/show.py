@@ -122,6 +122,21 @@ class Shown:
         }
 
 
+def find_run(tracker: Tracker, prefix: str) -> StoredRun:
+    """The run whose id begins with `prefix`.
+
+    Raises:
+        SpecError: there is none, or more than one; the message lists them.
+        StoreError: the store cannot be used.
+    """
+    runs = {run.run_id: run for run in _find_stored(tracker, prefix) if run.run_id.startswith(prefix)}
+    if len(runs) > 1:
+        raise SpecError(_format_ambiguous_ids(prefix, runs, {}))
+    if not runs:
+        raise SpecError(f"no run in the store has an id that begins with {prefix!r}")
+    return next(iter(runs.values()))
+
+
 def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -> Shown:
     """The run or the cell whose id begins with `prefix`: of the store, else a cell of a shipped experiment.
 
@@ -129,12 +144,7 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
         SpecError: there is none, or more than one; the message lists them.
         StoreError: the store cannot be used.
     """
-    if not _ID.fullmatch(prefix):
-        raise SpecError(
-            "an id, or at least its first three characters, must consist of digits and the letters a to f, got "
-            f"{prefix!r}; `harness plan` prints ids of cells, `harness status --json` and MLflow ids of runs"
-        )
-    found = tracker.find_runs(prefix)
+    found = _find_stored(tracker, prefix)
     runs = {run.run_id: run for run in found if run.run_id.startswith(prefix)}
     cells = {run.cell_id: run for run in found if run.cell_id.startswith(prefix)}
     if len(runs) + len(cells) > 1:
@@ -148,6 +158,16 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
             newest.setdefault(run.seed, run)
         return _gather(tracker, next(iter(cells)), [newest[seed] for seed in sorted(newest)], found, data_dir)
     return _find_planned(prefix)
+
+
+def _find_stored(tracker: Tracker, prefix: str) -> list[StoredRun]:
+    """Every run whose id, or whose cell's id, begins so; newest first."""
+    if not _ID.fullmatch(prefix):
+        raise SpecError(
+            "an id, or at least its first three characters, must consist of digits and the letters a to f, got "
+            f"{prefix!r}; `harness plan` prints ids of cells, `harness status --json` and MLflow ids of runs"
+        )
+    return tracker.find_runs(prefix)
 
 
 def _format_ambiguous_ids(prefix: str, runs: Mapping[str, StoredRun], cells: Mapping[str, StoredRun]) -> str:

@@ -126,7 +126,8 @@ def test_a_run_that_diverged_is_replayed_to_its_step(
     Path("one.yaml").write_text(EXPERIMENT)
     plugin = ("--plugin", "decaying.py")
     main(["run", "one.yaml", *plugin, "--set", "floor_width=null"])
-    runs = {run.row: run for run in MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}").find_runs()}
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = {run.row: run for run in tracker.find_runs()}
     record = runs["Decaying"].record
     assert record is not None
     assert (record.status, record.step) == (RunStatus.DIVERGED, 12)
@@ -135,5 +136,10 @@ def test_a_run_that_diverged_is_replayed_to_its_step(
     text = capsys.readouterr().out
     assert "replayed from its beginning: trained to step 12, diverged: the training loss is nan" in text
     assert "first: step 12: the output of layers.0.blocks.0.attn.normalization is not finite" in text
+    Path("copy.yaml").write_text(EXPERIMENT)
+    main(["run", "copy.yaml", *plugin, "--set", "floor_width=null"])
+    (copy,) = [run for run in tracker.find_runs() if run.reused_from and run.row == "Decaying"]
+    assert main(["repro", copy.run_id, *plugin]) == 0
+    capsys.readouterr()
     assert main(["repro", runs["Swin"].run_id, *plugin]) == 2
     assert "ended as ok: only runs that diverged or failed are replayed" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 
 from harness.commands import show
 from harness.commands.portrait import describe_shown
-from harness.commands.show import find_shown
+from harness.commands.show import find_run, find_shown
 from harness.errors import SpecError
 from harness.plan import Plan, make_plan
 from harness.reading import list_experiments, load_spec
@@ -126,4 +126,14 @@ def test_an_id_that_may_be_several_lists_them(desk: Desk, monkeypatch: pytest.Mo
     monkeypatch.setattr(MlflowTracker, "find_runs", lambda _self, _prefix: alike)
     with pytest.raises(SpecError, match=r"2 ids begin with 'abc': run abc0 \(Swin-T seed 0 of small\), run abc1"):
         find_shown(desk.tracker, "abc")
+    with pytest.raises(SpecError, match=r"2 ids begin with 'abc': run abc0"):
+        find_run(desk.tracker, "abc")
     assert len(runs) == 2
+
+
+def test_a_run_alone_is_found_by_the_beginning_of_its_id(desk: Desk) -> None:
+    run_id = desk.execute("Net1", 0)
+    assert find_run(desk.tracker, run_id[:6]).run_id == run_id
+    for prefix, expected in (("it's", "digits and the letters a to f"), (desk.cell_id("Net1"), "no run in the store")):
+        with pytest.raises(SpecError, match=expected):
+            find_run(desk.tracker, prefix)
