@@ -20,6 +20,8 @@ MAX_DIGITS = 9
 """The maximal number of digits of a count on the command line."""
 
 if TYPE_CHECKING:
+    from harness.engines.engine import Engine
+    from harness.spec import RecipeSpec
     from harness.tracking import Tracker
 
 
@@ -132,6 +134,14 @@ def find_store(options: argparse.Namespace) -> str:
     from harness.tracking import default_tracking_uri
 
     return options.tracking_uri or default_tracking_uri()
+
+
+def make_engine(options: argparse.Namespace, recipe: "RecipeSpec") -> "Engine":
+    """What executes runs here, as many at once as `--workers` or the recipe says."""
+    from harness.engines import ENGINES
+    from harness.execution import PRELOAD
+
+    return ENGINES["local"](workers=options.workers or recipe.workers, preload=PRELOAD)
 
 
 def find_results(options: argparse.Namespace) -> Path:

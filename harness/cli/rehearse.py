@@ -13,6 +13,7 @@ from harness.cli.options import (
     find_results,
     find_store,
     load_plan,
+    make_engine,
     print_json,
 )
 from harness.cli.verb import FAILED, INTERRUPTED, echo
@@ -36,14 +37,13 @@ def execute(options: argparse.Namespace) -> int:
     plan = load_plan(options)
     from harness.commands.progress import open_progress
     from harness.commands.rehearse import RehearsalReport
-    from harness.engines import ENGINES
-    from harness.execution import PRELOAD, rehearse_plan
+    from harness.execution import rehearse_plan
     from harness.tasks import find_measure
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
         echo(step, file=sys.stderr, flush=True)
-    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    engine = make_engine(options, plan.spec.recipe)
     tracker, report = MlflowTracker(find_store(options)), RehearsalReport(plan)
     rehearsed = rehearse_plan(
         plan,

@@ -15,6 +15,7 @@ from harness.cli.options import (
     find_store,
     list_files,
     load_plan,
+    make_engine,
     warn_of_stale_sources,
 )
 from harness.cli.verb import FAILED, INTERRUPTED, drop_output, echo, interrupt_on_sigterm
@@ -73,18 +74,17 @@ def execute(options: argparse.Namespace) -> int:
     interrupt_on_sigterm()
     options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
-    if options.reproduce:
-        return _reproduce(select_rows(plan, options.rows), options)
     rows = [row.name for row in select_rows(plan, options.rows).rows] if options.rows else None
-    from harness.engines import ENGINES
-    from harness.execution import PRELOAD, RunOptions, run_plan
+    from harness.execution import RunOptions, run_plan
     from harness.tracking import MlflowTracker
 
     for step in fetch_data(plan.spec.recipe.data, options.data):
         echo(step, flush=True)
+    if options.reproduce:
+        return _reproduce(select_rows(plan, options.rows), options)
     tracker = MlflowTracker(find_store(options), system_metrics=options.system_metrics)
     warn_of_stale_sources(plan, tracker, options)
-    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    engine = make_engine(options, plan.spec.recipe)
     settings = RunOptions(
         find_results(options),
         options.data,
@@ -99,18 +99,15 @@ def execute(options: argparse.Namespace) -> int:
 
 def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
     """Train one committed run of every row again; 1 where one differs."""
-    if options.until is not None or options.seeds is not None:
-        raise SpecError("--reproduce chooses the seeds itself: leave out --until and --seeds")
     from harness.commands.reproduce import STORE, Match, choose_runs, compare_runs, describe, read_committed
-    from harness.engines import ENGINES
-    from harness.execution import PRELOAD, RunOptions, run_plan
+    from harness.execution import RunOptions, run_plan
     from harness.files import temporary_folder
     from harness.tracking import MlflowTracker
 
     committed = read_committed(plan, find_results(options))
     chosen = choose_runs(plan, committed)
     tracker = MlflowTracker(options.tracking_uri or f"sqlite:///{find_root() / STORE}")
-    engine = ENGINES["local"](workers=options.workers or plan.spec.recipe.workers, preload=PRELOAD)
+    engine = make_engine(options, plan.spec.recipe)
     with temporary_folder() as scratch:
         settings = RunOptions(scratch, options.data, command=options.command)
         events = run_plan(chosen, tracker=tracker, engine=engine, options=settings)
@@ -124,6 +121,8 @@ def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
 
 def _list_rule(options: argparse.Namespace) -> list[str]:
     """Seeds until resolved as values of the experiment, so that the results state them and are kept apart."""
+    if options.reproduce and (options.until is not None or options.seeds is not None):
+        raise SpecError("--reproduce chooses the seeds itself: leave out --until and --seeds")
     if options.until is None:
         if options.max_seeds is not None or options.margin is not None:
             raise SpecError("--max-seeds and --margin need --until resolved")

@@ -13,6 +13,7 @@ from harness.cli.options import (
     find_results,
     find_store,
     list_files,
+    make_engine,
     warn_of_stale_sources,
 )
 from harness.cli.run import show_events, take_last, to_exit_code
@@ -60,8 +61,6 @@ def execute(options: argparse.Namespace) -> int:
 def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> int:
     """Run the trials that are missing; with the last of them the winner goes to the test set."""
     from harness.commands.search import Count
-    from harness.engines import ENGINES
-    from harness.execution import PRELOAD
     from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
     from harness.tasks import find_measure
     from harness.tracking import MlflowTracker
@@ -70,7 +69,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
         echo(step, flush=True)
     tracker = MlflowTracker(find_store(options))
     warn_of_stale_sources(make_plan(spec.to_experiment()), tracker, options)
-    engine = ENGINES["local"](workers=options.workers or spec.recipe.workers, preload=PRELOAD)
+    engine = make_engine(options, spec.recipe)
     settings = SearchOptions(storage, find_results(options), options.data, options.timeout, options.command)
     count = Count(measure=find_measure(spec))
     try:
