@@ -139,9 +139,11 @@ class Invocation:
         context = self._make_context(run)
         self._open[name] = OpenRun(run, self.spec.recipe.limits, context.provenance)
         job = self.setup.make_job(name, execute_cell, run, context)
+        if job.time_limit_seconds is None:
+            return job  # a checkpoint is read as a whole to be known
         cell_id = run.row.cell.id
         checkpoint = find_checkpoint(self.tracker.checkpoints, cell_id, run.seed, self.setup.digests[cell_id])
-        if checkpoint is None or job.time_limit_seconds is None:
+        if checkpoint is None:
             return job
         return replace(job, time_limit_seconds=max(0.0, job.time_limit_seconds - checkpoint.seconds))
 
