@@ -47,7 +47,7 @@ MARKS = {
     "at the ceiling": "{ceiling_rule}; differences cannot show here.",
     OWN_VARIANCE: "its runs, or the baseline's, spread unlike those of the other rows; it is judged by its own spread.",
     DISPUTED: "the paired t-test of its runs and the baseline's alone, after Holm's correction, decides otherwise.",
-    THESE_IMAGES: "the verdict is about these test images: with the noise of drawing others it would be another one.",
+    THESE_IMAGES: "the verdict holds for these test images; counting the noise of their choice too would change it.",
     PLACEBO: "the baseline again, with other seeds: a control of the table, no hypothesis.",
     PLACEBO_DIFFERS: "the baseline's model is judged better or worse than itself.",
     "quoted": "the paper's number alone; no row of this experiment.",
