@@ -1,6 +1,8 @@
 # make table1   the study: Table 1 on real images; its runs are part of the repository
 # make test     the fast tests
 # make bench    times and memory of every operator against others' and the goals: 10 minutes on an idle machine
+# make bench-loader   images per second that loading processes decode and augment: 10 minutes on an idle machine
+# make bench-store    what the harness costs around its runs, and beside 10,000 others: 5 minutes on an idle machine
 # make sanitize the C++ kernels' tests under the sanitizers of GCC or Clang; part of test-slow
 # make test-browser   the pages of `harness ui`, in Chromium
 # make rehearsals     what every cell computes under smoke here, into results/rehearsals/smoke.json; test-slow compares it
@@ -19,7 +21,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 INSTALLED := pyproject.toml constraints.txt setup.py $(wildcard paradigms/kernels/native/*)
 
-.PHONY: setup setup-dev table1 bench docs check test test-slow sanitize test-browser rehearsals clean
+.PHONY: setup setup-dev table1 bench bench-loader bench-store docs check test test-slow sanitize test-browser rehearsals clean
 
 setup: $(READY)
 
@@ -45,6 +47,12 @@ table1: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+bench-loader: $(READY)
+	$(BIN)/python -m benchmarks.loader
+
+bench-store: $(READY)
+	$(BIN)/python -m benchmarks.store
 
 rehearsals: $(READY_DEV)
 	$(BIN)/python -m tests.smoke_rehearsals

@@ -4,10 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from benchmarks.display import open_display
-from benchmarks.report import to_text, write_report
+from benchmarks.report import add_folders, to_text, write_report
 from benchmarks.session import BenchOptions, Finished, run_bench
 from harness.cli.options import at_least_one, find_results, list_files
 from harness.cli.verb import FAILED, INTERRUPTED, PIPE_CLOSED, drop_output, echo
@@ -36,8 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-load", action="store_true", help="measure on a busy machine too; what comes out is marked as no result"
     )
-    parser.add_argument("--results", type=Path, metavar="DIR", help="where results go, in bench/ (default: results/)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead, whatever was measured")
+    add_folders(parser)
     return parser
 
 

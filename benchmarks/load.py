@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from harness.errors import LoadError
+
 MAX_FOREIGN_CORES = 0.1
 """How much of a core others may use while something is timed."""
 
@@ -46,6 +48,18 @@ def measure_load(read: ReadMachine, *, seconds: float = FIRST_LOOK_SECONDS) -> f
     before = read()
     time.sleep(seconds)
     return foreign_cores(before, read())
+
+
+def require_idle(read: ReadMachine, *, allow_load: bool, seconds: float = FIRST_LOOK_SECONDS) -> float:
+    """Cores that others use now.
+
+    Raises:
+        LoadError: it is too much, and `allow_load` is not set.
+    """
+    foreign = measure_load(read, seconds=seconds)
+    if foreign > MAX_FOREIGN_CORES and not allow_load:
+        raise LoadError(f"the machine is busy, {describe_load(foreign)}; wait, or --allow-load for a mere look")
+    return foreign
 
 
 def describe_load(foreign: float) -> str:

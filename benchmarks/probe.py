@@ -13,8 +13,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.case import Case, Setting, Workload
 from benchmarks.result import Probe
-from harness.engines import ENGINES
 from harness.engines.engine import Died, Job, Returned, TimedOut
+from harness.engines.local import LocalEngine
 
 PRELOAD = ("benchmarks.catalogue", "torch.utils.benchmark")
 TIME_LIMIT_SECONDS = 120.0
@@ -27,7 +27,7 @@ _RESET_PEAK = "5"
 
 def probe_cases(cases: Iterable[Case], setting: Setting) -> Generator[tuple[str, Probe | str], None, None]:
     """Each case's id with what was found, or with the reason why it does not run."""
-    engine = ENGINES["local"](workers=1, preload=PRELOAD)
+    engine = LocalEngine(workers=1, preload=PRELOAD)
     jobs = (Job(case.id, probe_case, (case, setting), TIME_LIMIT_SECONDS) for case in cases)
     with closing(engine.execute(jobs)) as events:
         for event in events:

@@ -1,5 +1,6 @@
 """Writes the files of a benchmark: csv, Markdown and a plot."""
 
+import argparse
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,21 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     markdown.write_text(to_markdown(report, frame, plot.name), encoding="utf-8")
     draw_roofline(frame, report, plot)
     return csv, markdown, plot
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add where a benchmark writes."""
+    parser.add_argument("--results", type=Path, metavar="DIR", help="where results go, in bench/ (default: results/)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead, whatever was measured")
+
+
+def write_pair(folder: Path, stem: str, frame: pd.DataFrame, markdown: str) -> tuple[Path, Path]:
+    """Write `<stem>.csv` and `.md`; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / f"{stem}.csv", folder / f"{stem}.md"
+    for path, text in zip(paths, (to_csv(frame), markdown), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
 
 
 def to_slug(name: str) -> str:

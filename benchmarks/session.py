@@ -1,7 +1,7 @@
 """One benchmark from the check of the machine to the judged results, as a stream of events."""
 
 import platform
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +16,16 @@ from benchmarks.ceiling import Ceiling, measure_ceiling
 from benchmarks.goals import Judgement, judge_all
 from benchmarks.load import (
     FIRST_LOOK_SECONDS,
-    MAX_FOREIGN_CORES,
     ReadMachine,
-    describe_load,
-    measure_load,
     read_machine,
+    require_idle,
 )
 from benchmarks.probe import REFUSALS, probe_cases, run_forward, to_reason
 from benchmarks.result import Probe, Result
 from benchmarks.table1 import read_training_minutes
 from benchmarks.timing import Rounds, Turn, time_rounds
 from harness import provenance
-from harness.errors import LoadError, SpecError
+from harness.errors import SpecError
 
 REPEATS, QUICK_REPEATS = 7, 3
 
@@ -143,9 +141,7 @@ def run_bench(options: BenchOptions, *, read: ReadMachine = read_machine) -> Gen
         SpecError: an unknown case, or a device that is not there.
     """
     setting, cases = options.make_setting(), options.list_cases()
-    foreign = measure_load(read, seconds=options.look_seconds)
-    if foreign > MAX_FOREIGN_CORES and not options.allow_load:
-        raise LoadError(f"the machine is busy, {describe_load(foreign)}; wait, or --allow-load for a mere look")
+    foreign = require_idle(read, allow_load=options.allow_load, seconds=options.look_seconds)
     yield Chosen(cases)
     results = {case.id: Result(case) for case in cases}
     with closing(probe_cases(cases, setting)) as findings:
@@ -167,7 +163,7 @@ def _make_report(options: BenchOptions, setting: Setting, results: tuple[Result,
         results=results,
         judgements=tuple(judged),
         ceiling=measure_ceiling(setting),
-        machine=_describe_machine(setting, max(rounds.foreign), rounds.repeated),
+        machine=describe_machine(setting, max(rounds.foreign), rounds.repeated),
         repeats=rounds.repeats,
         is_whole=options.is_whole,
         loaded=rounds.was_loaded,
@@ -198,7 +194,10 @@ def _build_all(results: Iterable[Result], setting: Setting) -> tuple[list[Result
     return ready, workloads
 
 
-def _describe_machine(setting: Setting, foreign: float, repeated: int) -> Machine:
+def describe_machine(
+    setting: Setting, foreign: float, repeated: int, *, folders: Sequence[str] = ("paradigms", "benchmarks")
+) -> Machine:
+    """This machine as it was while others used `foreign` cores, and the digest of the code in `folders`."""
     capability = torch.backends.cpu.get_cpu_capability()
     gpu = torch.cuda.get_device_name() if setting.device == "cuda" else None
     facts = provenance.collect(device=gpu, threads=1)
@@ -206,7 +205,7 @@ def _describe_machine(setting: Setting, foreign: float, repeated: int) -> Machin
     name = facts["device"] if gpu else f"{facts['device']} {cores} cores {capability}"
     described = {
         **facts,
-        "code_digest": provenance.tree_digest("paradigms", "benchmarks"),
+        "code_digest": provenance.tree_digest(*folders),
         "cores": str(cores),
         "isa": capability,
         "dtype": str(setting.dtype).removeprefix("torch."),

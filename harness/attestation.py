@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
+from harness.environment import STEP
 from harness.record import Record
 from harness.trace import FORMAT, PLACE, TRACE, TRACED_SEED, Rehearsal, find_place
 
@@ -123,6 +124,7 @@ def _is_of(rehearsal: Rehearsal, record: Record, today: Digests) -> bool:
 
 def _describe_environment(made: Mapping[str, str], today: Mapping[str, str]) -> str:
     """The entries of a record's environment that differ from today's."""
+    made, today = {**STEP, **made}, {**STEP, **today}
     return "made with " + ", ".join(
         f"{name} {made.get(name, 'unknown')}" for name in PLACE if made.get(name) != today.get(name)
     )

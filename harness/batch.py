@@ -1,7 +1,9 @@
 """Types of a batch: images and targets."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,3 +35,12 @@ Targets = Int[Tensor, "batch"] | Float[Tensor, "batch classes"] | TokenTargets
 """What images are trained on: their classes, weights of classes where they are mixed, or token labels."""
 
 Batch = tuple[Images, Targets]
+
+
+def take_images(batch: Batch, positions: Sequence[int]) -> Batch:
+    """Some images of a batch with their targets."""
+    images, targets = batch
+    index = torch.tensor(positions, device=images.device)
+    if isinstance(targets, TokenTargets):
+        return images[index], TokenTargets(targets.image[index], targets.tokens[index], targets.box)
+    return images[index], targets[index]

@@ -1,6 +1,5 @@
 """Builds torch modules from cells. The only module that builds operators of `paradigms` for training."""
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,35 +10,15 @@ from harness.cell import Cell
 from harness.floors import FLOORS
 from harness.seeding import seed_for
 from harness.spec import BackboneSpec
+from harness.stages import StageInfo
 from harness.tasks import TASKS
 from paradigms import kernels
 from paradigms.backbones import BACKBONES, OperatorStages
+from paradigms.batch_norm import BatchNorm, SynchronizedBatchNorm
 from paradigms.functional import make_neighbors
 
 TORCH_RULE = "reset"
 """timm's name for torch's own initialization, which the floors have."""
-
-
-@dataclass(frozen=True)
-class StageInfo:
-    """How the operator of one stage meets its map; sizes in pixels of the feature map, (rows, columns).
-
-    Attributes:
-        stage: 1-based.
-        neighborhood: the level.
-        size: of the window or of the sliding kernel.
-        shifts: by how much the windows move, one entry for each different block.
-        inside: the part of the taps that are counted and lie inside the map, one entry for each of `shifts`.
-        is_global: every query sees the whole map, so that nothing about the neighborhood is local.
-    """
-
-    stage: int
-    map_size: tuple[int, int]
-    neighborhood: str
-    size: tuple[int, int]
-    shifts: tuple[tuple[int, int], ...]
-    inside: tuple[float, ...]
-    is_global: bool
 
 
 def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str = "cpu") -> nn.Module:
@@ -103,6 +82,15 @@ def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:
                 drawn[name] = parameter.clone()
             for name, values in drawn.items():
                 parameters[name].copy_(values)
+
+
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """The model with batch norm over the images of all ranks; parameters, buffers and their names stay as they are."""
+    ours = [name for name, module in model.named_modules() if isinstance(module, BatchNorm)]
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for name in ours:
+        model.get_submodule(name).__class__ = SynchronizedBatchNorm
+    return model
 
 
 def describe_kernels(device: torch.device) -> str:

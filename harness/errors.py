@@ -3,6 +3,7 @@
 HarnessError                a user's mistake or a bad outcome: one message, no traceback
 ├── SpecError               an experiment, a recipe or an option: file, line, key path
 ├── DataError               a dataset that is missing or damaged
+│   └── ImageError          one image that cannot be decoded
 ├── StoreError              the tracking store cannot be used
 ├── PluginError             a custom level or dataset that cannot be used
 ├── LoadError               the machine is too busy to time anything
@@ -51,6 +52,10 @@ class SpecError(HarnessError):
 
 class DataError(HarnessError):
     """A dataset is missing, damaged, or does not fit the recipe."""
+
+
+class ImageError(DataError):
+    """An image cannot be read or decoded."""
 
 
 class StoreError(HarnessError):

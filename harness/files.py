@@ -1,9 +1,11 @@
 """Temporary folders, and files that are written at once or not at all."""
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,18 @@ def temporary_folder(prefix: str = "harness-") -> Iterator[Path]:
 def find_cache() -> Path:
     """The project's folder in the user's cache, which need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elsa-ablation"
+
+
+def locate_cached(folder: str, content: object) -> Path:
+    """The JSON file in the user's cache of what follows from `content`, plain values that name the file."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return find_cache() / folder / f"{digest}.json"
+
+
+def write_cached(path: Path, content: str | bytes) -> None:
+    """Keep a file in the user's cache; where that cannot be written, the content is found again."""
+    with suppress(OSError):
+        write_atomically(path, content)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

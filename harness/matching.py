@@ -1,9 +1,7 @@
 """Solves a size of a backbone, so that a row costs as much as another one. Imports torch only to solve."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from harness.cell import Cell
 from harness.document import join_errors
 from harness.errors import SpecError
-from harness.files import find_cache, write_atomically
+from harness.files import locate_cached, write_cached
 from harness.provenance import code_digest
 from harness.resolve import error_in_row, resolve_row
 from harness.rows import list_ablations
@@ -208,7 +206,7 @@ def _solve(spec: ExperimentSpec, name: str, rows: Mapping[str, RowSpec], target:
         except ValueError as error:
             raise ValueError(f"the {NOUNS[match.measure]} do not grow with {match.by}: {error}") from None
         value = _to_value(steps, step)
-        _write(path, [value, cost, wanted])
+        write_cached(path, json.dumps([value, cost, wanted]))
     solution = Solution(match.by, value, match.measure, match.row, cost, wanted)
     if abs(solution.difference) > MAX_DIFFERENCE:
         nearest = f"the nearest is {value:g} with {cost:,}, {100 * solution.difference:+.2f} %"
@@ -291,17 +289,10 @@ def _find_cache(cell: Cell, target: Cell, match: MatchSpec) -> Path:
         "versions": [version(package) for package in ("torch", "timm")],
         "match": [match.measure, match.by, STEP],
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return find_cache() / "matched" / f"{digest}.json"
+    return locate_cached("matched", content)
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
     """What the size of a cell's model depends on."""
     shapes = {"image_size", "channels", "num_classes", "task"}
     return {**cell.to_canonical(), "training": {}, "data": cell.data.model_dump(mode="json", include=shapes)}
-
-
-def _write(path: Path, solution: list[float]) -> None:
-    """Keep a solution; where the cache cannot be written, it is solved again."""
-    with suppress(OSError):
-        write_atomically(path, json.dumps(solution))

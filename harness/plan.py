@@ -263,6 +263,26 @@ def select_rows(plan: Plan, names: Sequence[str]) -> Plan:
     )
 
 
+def select_seeds(plan: Plan, seeds: tuple[int, int] | None) -> Plan:
+    """The plan of some replicates alone; of all where None is given.
+
+    Args:
+        plan: of the whole experiment, or of some rows.
+        seeds: the first and the last replicate.
+
+    Raises:
+        SpecError: the plan has no such replicates.
+    """
+    if seeds is None:
+        return plan
+    first, last = seeds
+    count = 1 + max((run.replicate for run in plan.runs), default=-1)
+    if not first <= last < count:
+        message = f"the plan has the seeds 0 to {count - 1}; `--set seeds={last + 1}` adds more"
+        raise SpecError(message, key=f"--seeds {first}-{last}")
+    return replace(plan, runs=tuple(run for run in plan.runs if first <= run.replicate <= last))
+
+
 def _split_names(text: str, known: Sequence[str]) -> Iterator[str]:
     """Names between commas, at each place the longest that is known."""
     while text:

@@ -27,12 +27,15 @@ TRAINING_MODULES = (
     "harness.build",
     "harness.checkpoint",
     "harness.data",
+    "harness.data.part",
+    "harness.division",
     "harness.evaluate",
     "harness.floors",
     "harness.optim",
     "harness.execution.cell",
     "harness.execution.checkpoints",
     "harness.execution.prepared",
+    "harness.ranks",
     "harness.seeding",
     "harness.spec.data",
     "harness.spec.training",
@@ -58,11 +61,15 @@ def collect(*, device: str | None = None, threads: int | None = None) -> dict[st
     """
     return {
         **_describe_checkout(ROOT),
-        "python": platform.python_version(),
-        **{package: _version_of(package) for package in PACKAGES},
-        "device": device or _name_cpu(),
+        **collect_versions(),
+        "device": device or name_cpu(),
         "threads": str(threads or os.environ.get("OMP_NUM_THREADS") or os.cpu_count()),
     }
+
+
+def collect_versions() -> dict[str, str]:
+    """The versions of Python and of `PACKAGES`."""
+    return {"python": platform.python_version(), **{package: _version_of(package) for package in PACKAGES}}
 
 
 def code_digest(cell: Cell, *, root: Path = ROOT) -> str:
@@ -282,7 +289,7 @@ def _version_of(package: str) -> str:
         return "none"
 
 
-def _name_cpu() -> str:
+def name_cpu() -> str:
     """The model's name where Linux tells it, the architecture elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,11 +1,12 @@
 """Rehearses a cell: a short run through the code of a whole one, with a trace of all that it computes.
 
 A rehearsal visits at most 16 epochs that span the schedule, two optimizer steps each, and validates and tests on some
-images. A run that is no longer itself (`harness.trace.is_short`) is its own rehearsal.
+images. A run that is no longer itself (`harness.trace.is_short`) is its own rehearsal. A run of several processes is
+rehearsed by as many; the trace is that of rank 0, with the digests of its part of each batch.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from harness.batch import Batch, LabelledBatch
 from harness.cell import Cell
 from harness.data import Data
+from harness.data.family import UNREADABLE
 from harness.errors import Diverged
 from harness.optim import Schedule, build_optimizer, build_scheduler, make_schedule
 from harness.record import EpochMetrics
@@ -32,8 +34,8 @@ STEPS_PER_EPOCH = 2
 VAL_IMAGES, TEST_IMAGES = 128, 256
 """Of each validation, and of the test."""
 
-NOT_COMPUTED = ("train/seconds", "train/images_per_second", "val/seconds")
-"""Metrics of an epoch that are measured, not computed."""
+NOT_COMPUTED = ("train/seconds", "train/images_per_second", "val/seconds", UNREADABLE)
+"""Metrics of an epoch that are measured, not computed: loading processes find unreadable images ahead of the visit."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class VisitedData:
         self.batches: dict[int, list[str]] = {}
         self.evaluated: dict[str, str] = {}
         self.seconds: dict[int, list[float]] = {}
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Those of the data."""
+        return self._data.metrics
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The first batches of an epoch, from number `first` on."""

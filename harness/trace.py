@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.cell import Cell
-from harness.environment import ENVIRONMENT
+from harness.environment import ENVIRONMENT, STEP
 from harness.record import RunStatus
 
 FORMAT = 1
@@ -20,7 +20,7 @@ MAX_STEPS = 32
 MAX_IMAGES = 2_000
 """A run of no more optimizer steps, and no more evaluated images over all epochs, is as short as its rehearsal."""
 
-PLACE = (*ENVIRONMENT, "kernels")
+PLACE = (*ENVIRONMENT, *STEP, "kernels")
 """Where a rehearsal was made, as far as it decides rounding: an environment and its kernels."""
 
 TRACE, TRACED_SEED = "trace", "traced_seed"

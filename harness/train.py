@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from harness.batch import Targets
+from harness.batch import Batch, Targets, take_images
 from harness.data import Data
+from harness.division import list_positions
 from harness.errors import Cause, Diverged
 from harness.optim import build_optimizer, build_scheduler, make_schedule
+from harness.ranks import Ranks
 from harness.record import EpochMetrics
 from harness.seeding import seed_for
 from harness.spec import TrainingSpec
@@ -51,7 +55,14 @@ class Training:
 
     Every gradient, loss and, at an epoch's end, weight is checked to be finite.
 
+    Several ranks train one model, each on its part of every batch. A gradient is the mean over the whole batch, and
+    what follows from it (clipping, steps, moving average) is equal on all ranks, as are losses, scores and divergences.
+    Two things depend on their number: rounding, and random streams in the model (drop path, dropout), of which each
+    rank has its own. Batch norm uses the statistics of a micro-batch, on GPUs of those of all ranks; its running
+    statistics are those of rank 0.
+
     Args:
+        data: of one of several ranks: its part.
         epochs: those that are trained, each as if all before it had been; None: all.
 
     Between two steps, and where an epoch has ended, `state_dict` has all that decides what follows. A training of the
@@ -73,12 +84,14 @@ class Training:
         *,
         task: Task,
         replicate: int,
-        device: torch.device,
+        ranks: Ranks,
         epochs: Sequence[int] | None = None,
     ) -> None:
-        self.data, self.spec, self.task, self.replicate, self.device = data, training, task, replicate, device
-        self.model = model.to(device)
-        self.objective = task.build_objective(self.model, training, device)
+        self.data, self.spec, self.task, self.replicate = data, training, task, replicate
+        self.ranks, self.device = ranks, ranks.device
+        self.model = model.to(self.device)
+        self.objective = task.build_objective(self.model, training, self.device)
+        self._distributed = _distribute(self.objective) if ranks.world_size > 1 else None
         if training.ema_decay is not None:
             self.objective.setup_ema(
                 decay=training.ema_decay, use_warmup=training.ema_decay < 1, warmup_gamma=EMA_SHARE, warmup_power=1.0
@@ -87,7 +100,7 @@ class Training:
         self.epochs = range(1, self.schedule.epochs + 1) if epochs is None else epochs
         self.optimizer = build_optimizer(self.model, training)
         self.scheduler = build_scheduler(self.optimizer, self.schedule)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "float16")
         self.step = 0
         self.num_validated = 0
         self.after_step: Callable[[], None] = lambda: None
@@ -106,17 +119,19 @@ class Training:
                 self._restore_random_state()
             else:
                 self._seek_epoch(epoch)
-                torch.manual_seed(seed_for("drop_path", self.replicate, epoch))
+                torch.manual_seed(seed_for("drop_path", self.replicate, epoch, *self.ranks.identity))
                 self._trained = _TrainedEpoch()
             trained = self._train_epoch(epoch)
             self._check_weights()
+            self.ranks.copy_from_first([*self.model.buffers(), *self.evaluated_model.buffers()])
             start = perf_counter()
-            validated = self.task.evaluate(self.evaluated_model, self.data.val_batches(), self.device)
+            validated = self.task.evaluate(self.evaluated_model, self.data.val_batches(), self.ranks)
             seconds = perf_counter() - start
             self._check_validation(validated)
             self.num_validated = validated.num_images
             metrics = {
                 **trained,
+                **self.data.metrics,
                 "train/lr": self.optimizer.param_groups[0]["lr"],
                 **{f"val/{name}": score for name, score in validated.scores.items()},
                 "val/seconds": seconds,
@@ -125,7 +140,10 @@ class Training:
             yield EpochMetrics(epoch, self.step, metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, moving average, optimizer, scaler, random state and position; tensors are not copied."""
+        """Weights, moving average, optimizer, scaler, random state of every rank and position; tensors are not copied.
+
+        Every rank must call it; the state of rank 0 is that of all.
+        """
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         return {
             "model": self.model.state_dict(),
@@ -137,7 +155,7 @@ class Training:
             "losses": self._trained.losses,
             "num_images": self._trained.num_images,
             "seconds": perf_counter() - self._trained.start,
-            "random": [torch.get_rng_state(), *cuda],
+            "random": self.ranks.gather([torch.get_rng_state(), *cuda]),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -153,7 +171,7 @@ class Training:
         self.epochs = [epoch for epoch in self.epochs if epoch > ended]
         if trained:
             self._trained = _TrainedEpoch(trained, state["num_images"], perf_counter() - state["seconds"])
-            self._random = state["random"]
+            self._random = state["random"][self.ranks.rank]
 
     def _restore_random_state(self) -> None:
         """Where an epoch goes on: not earlier, since whatever happens before may draw from the same generators."""
@@ -174,19 +192,16 @@ class Training:
         trained = self._trained
         for images, targets in self.data.train_batches(epoch, len(trained.losses)):
             trained.losses.append(self._train_step(images, targets))
-            trained.num_images += len(images)
+            trained.num_images += int(self.ranks.sum(len(images)))
             self.after_step()
         return trained.to_metrics()
 
     def _train_step(self, images: Tensor, targets: Targets) -> float:
-        precision = self.spec.precision
-        with torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
-            loss = self.objective(images, targets)["loss"]
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+        loss = self._compute_gradients((images, targets))
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None], foreach=True)
-        value = self._check_step(loss.detach(), norm)
+        value = self._check_step(loss, norm)
         if self.spec.clip_grad is not None:
             clip_grads_with_norm_(self.model.parameters(), self.spec.clip_grad, norm, foreach=True)
         self.scaler.step(self.optimizer)
@@ -196,9 +211,28 @@ class Training:
         self.objective.update_ema(self.step)
         return value
 
+    def _compute_gradients(self, batch: Batch) -> Tensor:
+        """Compute the gradients of the whole batch's mean loss; return what this rank's images contribute to it."""
+        num_images, precision = self.ranks.sum(len(batch[0])), self.spec.precision
+        forward, loss = self._distributed or self.objective, torch.zeros((), device=self.device)
+        micro_batches = _split(batch, self.ranks.accumulation)
+        for number, (images, targets) in enumerate(micro_batches, start=1):
+            share = len(images) / num_images
+            with self._exchanging_gradients(number == len(micro_batches)):
+                with torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
+                    part = forward(images, targets)["loss"] * share
+                self.scaler.scale(part * self.ranks.world_size).backward()  # DistributedDataParallel takes the mean
+            loss = loss + part.detach().float()
+        return loss
+
+    def _exchanging_gradients(self, is_last: bool) -> AbstractContextManager[None]:
+        """Of several ranks, inside of the last backward pass of a step alone."""
+        return nullcontext() if self._distributed is None or is_last else self._distributed.no_sync()
+
     def _check_step(self, loss: Tensor, norm: Tensor) -> float:
         """The loss as a number, once it and the gradients are known to be finite; one transfer from the device."""
-        value, norm_value = map(float, torch.stack((loss.float(), norm.float())).tolist())
+        own, norm_value = map(float, torch.stack((loss, norm.float())).tolist())
+        value = self.ranks.sum(own)
         if not math.isfinite(value):
             raise Diverged(f"the training loss is {value}", step=self.step, cause=Cause.LOSS)
         if not math.isfinite(norm_value) and not self._scale_overflowed():
@@ -221,6 +255,23 @@ class Training:
         for name, score in validated.scores.items():
             if not math.isfinite(score):
                 raise Diverged(f"the validation {name} is {score}", step=self.step - 1, cause=Cause.VALIDATION)
+
+
+def _distribute(objective: nn.Module) -> DistributedDataParallel:
+    """Looks for unused parameters in every step, since a model may have some, such as heads that no loss uses.
+
+    Then the buckets of gradients are never rebuilt. Their layout decides in which order gradients are added, so that a
+    run that continues, which would begin with new ones, rounds as the undisturbed one does.
+    """
+    return DistributedDataParallel(objective, find_unused_parameters=True, gradient_as_bucket_view=True)
+
+
+def _split(batch: Batch, num_parts: int) -> list[Batch]:
+    """Micro-batches of a rank's part of a batch."""
+    if num_parts == 1:
+        return [batch]
+    parts = (list_positions(len(batch[0]), part=part, num_parts=num_parts) for part in range(num_parts))
+    return [take_images(batch, positions) for positions in parts]
 
 
 def find_module(tensors: Mapping[str, Tensor]) -> str | None:

@@ -1,6 +1,6 @@
 """Depthwise convolution, dynamic filters and local self-attention as one operator: Eq. 4 of arXiv:2112.12786.
 
-The names below are loaded when they are first used, so that `import paradigms` costs nothing.
+The names below are loaded on first use, so that `import paradigms` does not import torch.
 """
 
 from importlib import import_module

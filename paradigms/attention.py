@@ -23,9 +23,9 @@ from paradigms.requirements import require_width
 class LocalAttention(nn.Module):
     """f_i = Σ_{j∈Φ} Norm_j(logits_ij) v_j, between a value projection and an output projection.
 
-    Takes its parts as objects: `parameterization` makes the logits, `normalization` turns them into weights,
-    `neighborhood` says which keys a query sees, `aggregation` how weights meet values; `projections` make the values
-    and the output.
+    Its parts are objects: `parameterization` computes the logits, `normalization` turns them into weights,
+    `neighborhood` defines which keys a query sees, and `aggregation` combines weights and values. `projections` has the
+    layers for values and output.
 
     Shape:
         (batch, height, width, dim) to the same.
@@ -80,7 +80,7 @@ class LocalAttention(nn.Module):
         return self.proj_drop(self.proj(self.aggregation.join_heads(y)))  # type: ignore[no-any-return]
 
     def __prepare_scriptable__(self) -> "LocalAttention":
-        """Called by `torch.jit.script`, which cannot compile the choice between kernels."""
+        """Refuse `torch.jit.script`, which cannot compile the choice between kernels."""
         raise RuntimeError("torch.jit.script does not support LocalAttention; use torch.export or torch.jit.trace")
 
     @property
@@ -90,11 +90,11 @@ class LocalAttention(nn.Module):
 
     @property
     def _value_bias(self) -> Float[Tensor, "dim"] | None:
-        """What a zero input is projected to; None for zero."""
+        """The value of a pixel whose input is zero; None if it is zero."""
         return getattr(self.v, "bias", None)
 
     def _outside(self) -> Outside:
-        """What taps outside the map carry: the projections of a zero input where the border says so."""
+        """Keys and values outside the map: under the border `project` the projections of a zero input, else zeros."""
         if self.neighborhood.geometry.border != "project":
             return Outside(None, None)
         bias = self._value_bias
@@ -104,9 +104,9 @@ class LocalAttention(nn.Module):
     def invariances(self, height: int, width: int) -> dict[str, Bool[Tensor, "..."]]:
         """Entries of parameters that cannot change the output on a map of this size: their gradient is zero.
 
-        Under a normalization that ignores a constant, that is the key bias where every counted tap carries a key and no
-        offset weighs it; where weights sum to zero, the value bias; and in the tables the offsets that the map cannot
-        show, or shows where there is nothing to be weighed.
+        These are the key bias, if the normalization ignores constants, every counted tap has a key and no table is
+        multiplied with keys; the value bias, if the weights sum to zero; and table entries of offsets that do not occur
+        on the map, or occur only where the other factor is zero.
         """
         geometry = self.neighborhood.geometry
         index, valid, offset = make_neighbors(geometry, height, width)
@@ -144,8 +144,8 @@ def build_attention(
         config: a point of Eq. 4's space or a name of `paradigms.PRESETS`.
         dim: channels.
         num_heads: heads; divides `dim`.
-        window_size: replaces the config's, where a backbone has fitted it to the map.
-        shift_size: replaces the config's, where a backbone alternates it.
+        window_size: replaces that of the config, if a backbone has fitted it to the map.
+        shift_size: replaces that of the config, if a backbone alternates shifts.
         qkv_bias: whether the query, key and value projections have a bias.
         attn_drop: probability of dropping a weight.
         proj_drop: probability of dropping an output channel.

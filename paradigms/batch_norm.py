@@ -14,3 +14,15 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, input: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
         """Normalize every channel over batch and map."""
         return super().forward(input.flatten(0, -2)).view_as(input)
+
+
+class SynchronizedBatchNorm(nn.SyncBatchNorm):
+    """The same over the images of all processes of a group, on GPUs.
+
+    Shape:
+        (..., dim) to the same.
+    """
+
+    def forward(self, input: Float[Tensor, "*map dim"]) -> Float[Tensor, "*map dim"]:
+        """Normalize every channel over batch and map."""
+        return super().forward(input.flatten(0, -2)).view_as(input)

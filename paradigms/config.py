@@ -12,7 +12,7 @@ from paradigms import facts
 from paradigms.facts import FIELDS, Facts, NeighborhoodFacts, require_name, to_pair
 
 TERMS = ("query_key", "query_position", "position_key", "position_bias")
-"""They add up; of the other parameterizations one stands alone."""
+"""Terms can be added up; every other parameterization is used alone."""
 
 PROJECTIONS = ("linear", "none", "batch_norm")
 BACKENDS = ("auto", "reference", "dense", "torch", "cpu", "triton")
@@ -26,11 +26,11 @@ class KernelSupport(NamedTuple):
     """Combinations that a backend supports, in the names of `paradigms.kernels`.
 
     Attributes:
-        neighborhood: its name.
-        borders: of these.
-        normalizations: of these.
+        neighborhood: name of the neighborhood.
+        borders: names of borders.
+        normalizations: names of normalizations.
         aggregations: kinds of `paradigms.functional.Aggregation`.
-        scores: what parameterizations make; see `paradigms.functional.Scores`.
+        scores: kinds of `paradigms.functional.Scores`.
     """
 
     neighborhood: str
@@ -40,7 +40,7 @@ class KernelSupport(NamedTuple):
     scores: frozenset[str] = frozenset({"terms"})
 
     def includes(self, neighborhood: str, levels: tuple[str, str, str, str]) -> bool:
-        """Whether a neighborhood's border, normalization, kind of aggregation and scores are among these."""
+        """Whether a neighborhood is supported with this border, normalization, kind of aggregation and of scores."""
         return neighborhood == self.neighborhood and all(map(contains, self[1:], levels))
 
 
@@ -72,10 +72,10 @@ KERNEL_SUPPORT = {
     ),
     "triton": (_COMPOSED, _CLAMPED),
 }
-"""What a backend, forced by its name, can compute. Others: everything."""
+"""The combinations that a backend supports when it is selected by name. Other backends support everything."""
 
 BORDERS_WITHOUT_BIAS = {"batch_norm": frozenset({"zero", "mask", "shift"})}
-"""Projections that turn a zero input into what no parameter says, and the borders that do not ask for it."""
+"""Projections whose output for a zero input depends on the batch, and the borders that do not need that output."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -124,7 +124,7 @@ class AttentionConfig:
         backend: str = "auto",
         **fields: Any,
     ) -> None:
-        fields = {**dict(fields.pop("values", ())), **fields}  # `dataclasses.replace` gives both
+        fields = {**dict(fields.pop("values", ())), **fields}  # `dataclasses.replace` passes both
         for name in fields:
             require_name("field", name, (*CORE, *FIELDS))
         read = {name: FIELDS[name].read(name, value) for name, value in fields.items()}
@@ -150,7 +150,7 @@ class AttentionConfig:
         return dict(self.values).get(name, declared.default)
 
     def __repr__(self) -> str:
-        """Without what is at its default."""
+        """The class with the fields that differ from their defaults."""
         stated = {name: getattr(self, name) for name in CORE if getattr(self, name) != _DEFAULTS[name]}
         values = ", ".join(f"{name}={value!r}" for name, value in (*stated.items(), *self.values))
         return f"AttentionConfig({values})"
@@ -205,7 +205,7 @@ class AttentionConfig:
 
     @property
     def parameterization_facts(self) -> Facts:
-        """The facts of the parameterization; terms that add up share theirs."""
+        """The facts of the parameterization; all sums of terms share theirs."""
         return facts.PARAMETERIZATIONS[self.parameterization[0]]
 
     @property
@@ -219,7 +219,7 @@ class AttentionConfig:
         return facts.AGGREGATIONS[self.aggregation]
 
     def _list_facts(self) -> tuple[Facts, ...]:
-        """The facts of all levels but the neighborhood's."""
+        """The facts of all levels except the neighborhood."""
         terms = tuple(facts.PARAMETERIZATIONS[name] for name in self.parameterization)
         return (*terms, self.normalization_facts, self.aggregation_facts)
 
@@ -230,12 +230,12 @@ class AttentionConfig:
 
     @property
     def aggregation_kind(self) -> str:
-        """Which formula weights and values meet by, as kernels know it."""
+        """The kind of aggregation, by which kernels are selected."""
         return self.aggregation_facts.get_kind(self)
 
     @property
     def starts_as_released(self) -> bool:
-        """Whether projections start as the convolutions that they are in the released code of arXiv:2112.12786."""
+        """Whether projections are initialized as convolutions, as in the released code of arXiv:2112.12786."""
         return "initialization" in self.read_fields() and self.initialization == "released"
 
     def replace(self, **changes: Any) -> "AttentionConfig":
@@ -251,7 +251,7 @@ class AttentionConfig:
         return {name: getattr(self, name) for name in (*CORE, *FIELDS)}
 
     def to_canonical(self) -> dict[str, Any]:
-        """What distinguishes this operator from the default one: fields at their default or without effect left out."""
+        """The fields that differ from their defaults and have an effect; the cell id is computed from them."""
         ignored = self.explain_unread()
         canonical = {name: getattr(self, name) for name in CORE if getattr(self, name) != _DEFAULTS[name]}
         if self.outside_rule == self.neighborhood_facts.borders[0]:
@@ -282,13 +282,13 @@ class AttentionConfig:
         return unread
 
     def levels(self) -> frozenset[str]:
-        """Every level that this operator names or runs; code of other levels cannot change its numbers."""
+        """Every level whose code this operator runs; code of other levels cannot change its numbers."""
         neighborhoods = self.neighborhood, *self.neighborhood_facts.runs
         return frozenset({*self.parameterization, self.normalization, *neighborhoods, self.aggregation})
 
 
 CORE = tuple(field.name for field in fields(AttentionConfig) if field.name != "values")
-"""The values that every config has, whatever its levels."""
+"""Names of the fields that every config has."""
 
 
 def _sort_terms(parameterization: tuple[str, ...]) -> tuple[str, ...]:
@@ -305,7 +305,7 @@ def _sort_terms(parameterization: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _to_list(value: Any) -> Any:
-    """Rows and columns of a size that is given as one number or two; another value as it is."""
+    """A size, given as one number or a pair, as [rows, columns]; any other value unchanged."""
     is_size = isinstance(value, int | tuple) and not isinstance(value, bool)
     return list(to_pair(value)) if is_size else value
 
@@ -318,11 +318,11 @@ def _find_readers(field: str) -> tuple[list[str], bool]:
 
 
 LEVELS = frozenset(BACKBONES).union(*facts.ROOMS.values())
-"""Those of this package, from whatever room: modules that are called like them hold their code alone."""
+"""The levels of this package, of all rooms. A module with the name of a level contains the code of this level only."""
 
 
 def make_config(values: Mapping[str, Any], *, base: AttentionConfig | None = None) -> AttentionConfig:
-    """Replace values of `base` (Swin's attention when None) by plain ones, lists included.
+    """Replace values of `base` (None: Swin's attention) by plain values, such as lists from YAML.
 
     Raises:
         ValueError: a field is unknown or its value impossible.

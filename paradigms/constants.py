@@ -1,7 +1,7 @@
 """Cached tensors that depend on a geometry and sizes alone, such as the index of every tap.
 
-They are made in NumPy, which torch's modes do not see: what is kept is never a fake tensor, nor one of a transform or
-of inference mode. While such a mode is active, it gets tensors of its own, made of the arrays, which are not kept.
+They are computed in NumPy, which torch's modes do not affect. Fake tensors, and tensors of a transform or of inference
+mode, are therefore never cached: under such a mode, tensors are made from the cached arrays and not stored.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Geometry = Any
 """A `functional.Geometry`; that module imports this one."""
 
 Make = Callable[..., tuple[Any, ...]]
-"""From a geometry and sizes to arrays, and to plain values, which stay what they are."""
+"""A function of a geometry and sizes that returns arrays or plain values."""
 
 
 def load_constants(make: Make, geometry: Geometry, *sizes: int, device: torch.device) -> tuple[Any, ...]:
-    """What `make(geometry, *sizes)` returns, its arrays as tensors on a device.
+    """The cached result of `make(geometry, *sizes)`; arrays become tensors on a device.
 
-    Sizes that are symbols of a compiler become the numbers that they stand for.
+    Symbolic sizes of a compiler are replaced by their numbers.
     """
     if torch.compiler.is_compiling():
         from torch.fx.experimental.symbolic_shapes import guard_scalar
@@ -36,7 +36,7 @@ def load_constants(make: Make, geometry: Geometry, *sizes: int, device: torch.de
 def _load_in_graph(
     make: Make, build: type[Geometry], fields: tuple[Any, ...], sizes: tuple[int, ...], device: torch.device
 ) -> tuple[Any, ...]:
-    """Not traced by torch.compile, which keeps the result; it knows no object that it has built, but its fields."""
+    """The same for torch.compile, which stores the result as a constant; it needs the fields of the geometry."""
     return _load(make, build(*fields), sizes, device)
 
 

@@ -14,16 +14,16 @@ from typing import Any, Literal
 Size = int | tuple[int, int]
 
 MAX_SHOWN = 200
-"""Characters of a wrong value that a message shows."""
+"""Maximal number of characters of a wrong value in an error message."""
 
 
 def shorten(text: str) -> str:
-    """A value in a message: its beginning where it is very long."""
+    """Shorten a very long value for an error message."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
-    """The message for a name that is not known: the nearest one, then all of them."""
+    """The message for an unknown name, with the nearest known name and all others."""
     nearest = get_close_matches(str(name)[:MAX_SHOWN], known, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown {kind} {shorten(repr(name))}{hint} (known: {', '.join(known)})"
@@ -51,7 +51,7 @@ class Field:
         minimum: the least value.
         above: values are larger than this.
         maximum: the largest value.
-        names: the names that a `name` may be, or that an `int` may be instead of a number.
+        names: the allowed names of a `name`; an `int` may be one of them instead of a number.
         is_odd: whether a `size` must be odd along both axes.
         needs: a field of the same level. If that field is 0, this one has no effect.
     """
@@ -67,10 +67,10 @@ class Field:
     needs: str | None = None
 
     def read(self, name: str, value: Any) -> Any:
-        """The value of the field `name`, a float where it takes floats, a tuple for a list.
+        """Check a value of the field `name` and convert it: numbers to float if the field is one, lists to tuples.
 
         Raises:
-            ValueError: the field cannot have this value; the message says what it can have.
+            ValueError: the field cannot have this value; the message says which values are allowed.
         """
         if value is None and self.default is None:
             return None
@@ -109,7 +109,7 @@ class Field:
 
     @property
     def expected(self) -> str:
-        """What a number must be, in words."""
+        """The allowed numbers in words."""
         noun = "a whole number" if self.kind == "int" else "a finite number"
         bounds = [
             f"{word} {bound}"
@@ -120,20 +120,20 @@ class Field:
 
 
 Check = Callable[[Any], None]
-"""Of an `AttentionConfig`."""
+"""A check of an `AttentionConfig`; it raises ValueError."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a level without torch.
+    """What a level declares, available without torch.
 
     Attributes:
-        fields: its own, by name.
-        minimum_taps: how many taps a query must count.
+        fields: its own fields, by name.
+        minimum_taps: the number of taps that a query must count.
         centred_borders: the borders that the level supports, if it needs the taps around each query of a sliding
             window. None: it supports every neighborhood.
-        scores: of a parameterization: what it gives to kernels; see `paradigms.functional.Scores`.
-        get_kind: of an aggregation: the kind of `paradigms.functional.Aggregation` that it gives.
+        scores: for parameterizations: the kind of `paradigms.functional.Scores` that it returns.
+        get_kind: for aggregations: the kind of `paradigms.functional.Aggregation` that it returns.
         check: raises ValueError if values of several fields cannot be combined.
     """
 
@@ -147,17 +147,17 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class NeighborhoodFacts:
-    """What is known of a neighborhood without torch.
+    """What a neighborhood declares, available without torch.
 
     Attributes:
-        symbol: the paper's (arXiv:2112.12786).
-        borders: the outside rules that it knows, its default first.
-        size: the field that says how large it is.
-        span: how many such sizes a query sees along each axis.
-        fields: the fields that it reads, `size` among them, by name. A field that another neighborhood has already may
-            be left out of a plug-in's.
-        runs: other neighborhoods whose kernels it may be computed by.
-        check: as of `Facts`.
+        symbol: its symbol in arXiv:2112.12786.
+        borders: the borders that it supports, its default first.
+        size: the name of the field with its size.
+        span: the number of such sizes that a query sees along each axis.
+        fields: the fields that it reads, including `size`, by name. A plug-in may leave out fields that another
+            neighborhood declares.
+        runs: other neighborhoods whose kernels may compute it.
+        check: as in `Facts`.
     """
 
     symbol: str
@@ -358,7 +358,7 @@ ROOMS: Mapping[str, dict[str, Any]] = {
 
 
 BORDERS = tuple(dict.fromkeys(border for level in NEIGHBORHOODS.values() for border in level.borders))
-"""What a tap outside the map may count for; a neighborhood knows some of them."""
+"""All rules for taps outside the map; a neighborhood supports some of them."""
 
 FIELDS: dict[str, Field] = {
     name: field for room in ROOMS.values() for level in room.values() for name, field in level.fields.items()
@@ -367,10 +367,10 @@ FIELDS: dict[str, Field] = {
 
 
 def add_facts(room: str, name: str, facts: Facts | NeighborhoodFacts) -> None:
-    """Make a level from a plug-in known to every check of a config.
+    """Register the facts of a level from a plug-in.
 
     Raises:
-        ValueError: a field has an impossible name or default, or another level declares it otherwise.
+        ValueError: a field has an impossible name or default, or another level declares it differently.
     """
     for key, field in facts.fields.items():
         if not isinstance(field, Field):

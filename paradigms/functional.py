@@ -20,7 +20,7 @@ Array = np.ndarray
 
 
 class Terms(NamedTuple):
-    """What Eq. 4's logits are made of; a term whose tensors are None is absent.
+    """The operands of Eq. 4's logits; a term whose tensors are None is absent.
 
     logits[i, j] = scale * q_i·k_j + q_i·rk_{j-i} + rq_{j-i}·k_j + rb_{j-i}, and `scale` None means no q·k.
     """
@@ -34,12 +34,12 @@ class Terms(NamedTuple):
 
 
 Scores = Terms | Float[Tensor, "#batch #height #width #heads taps"]
-"""What a parameterization makes, a module of these `scores`: the parts of Eq. 4's logits (`terms`; `shared_terms` where
-queries and keys are one head as wide as all channels), or `logits` as they are."""
+"""The result of a parameterization. Its kind, `scores`, is one of three: `terms`, the operands of Eq. 4's logits;
+`shared_terms`, the same with one head of queries and keys that has all channels; `logits`, the logits themselves."""
 
 
 class Outside(NamedTuple):
-    """What a tap outside the map carries; zeros are given as None."""
+    """The key and the value of taps outside the map; None for zeros."""
 
     k: Float[Tensor, "heads head_dim"] | None
     v: Float[Tensor, "heads head_dim"] | None
@@ -47,7 +47,7 @@ class Outside(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which keys a query sees, as kernels need it; sizes are (rows, columns) in pixels.
+    """The keys that a query sees, as an argument of kernels; sizes are (rows, columns) in pixels.
 
     Attributes:
         kind: `window` (a partition of the map), `sliding` (an area centred on the query) or `chunk` (three chunks of a
@@ -55,7 +55,7 @@ class Geometry:
         kernel_size: of the window, of the sliding kernel, or of the three chunks.
         dilation: distance between two taps of a sliding kernel.
         border: the rule for taps outside the map: `mask`, `zero`, `project` or `shift`.
-        shift: by how much the partition is moved; (0, 0) for none.
+        shift: by how much the partition is moved; (0, 0) for no shift.
     """
 
     kind: str
@@ -66,18 +66,18 @@ class Geometry:
 
     @property
     def num_taps(self) -> int:
-        """K: keys that one query sees, outside ones included."""
+        """K: the number of keys that one query sees, including those outside the map."""
         return self.kernel_size[0] * self.kernel_size[1]
 
     @property
     def offset_span(self) -> tuple[int, int]:
-        """Different offsets along each axis."""
+        """Number of different offsets along each axis."""
         count = get_axis_rule(self).count_offsets
         return count(self.kernel_size[0]), count(self.kernel_size[1])
 
     @property
     def num_offsets(self) -> int:
-        """Rows of a position table."""
+        """Number of rows of a position table."""
         return self.offset_span[0] * self.offset_span[1]
 
 
@@ -97,9 +97,9 @@ class Neighbors(NamedTuple):
 
 @runtime_checkable
 class Normalization(Protocol):
-    """Logits to weights over the last axis; taps that are not `valid` (None: all are) get weight zero.
+    """Converts logits to weights over the last axis; taps that are not `valid` (None: all are) get weight zero.
 
-    The axes before the last broadcast: logits may be shared by a batch or by windows.
+    The other axes broadcast: logits may be shared by a batch or by windows.
     """
 
     kind: str
@@ -112,13 +112,13 @@ class Normalization(Protocol):
 
 
 class Aggregation(NamedTuple):
-    """How weights meet values: f_i = Σ_j (mul ⊙ w_ij + add) v_j, a filter for each of `ghosts` groups of channels.
+    """How weights and values are combined: f_i = Σ_j (mul ⊙ w_ij + add) v_j, with a filter for each of `ghosts` groups.
 
-    Ghosts follow the heads in order, and their channels those of their head: ghost g has head g // (ghosts / heads).
+    A ghost is a group of adjacent channels of a head: ghost g belongs to head g // (ghosts / heads).
 
     Attributes:
-        mul: what a weight is multiplied with; None: one.
-        add: what is then added at every counted tap; None: nothing.
+        mul: the factor of a weight; None: one.
+        add: the number that is added to it at every counted tap; None: zero.
     """
 
     mul: Float[Tensor, "#batch ghosts offsets"] | None = None
@@ -126,14 +126,14 @@ class Aggregation(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Which formula it is, for the kernels' support mapping."""
+        """The kind of formula, by which kernels are selected."""
         if self.mul is not None:
             return "filtered"
         return "weighted_sum" if self.add is None else "added"
 
     @property
     def products(self) -> int:
-        """Multiply-adds for each value and tap."""
+        """Number of multiply-adds per value and tap."""
         return 1 + (self.mul is not None) + (self.add is not None)
 
 
@@ -146,17 +146,18 @@ class Axis(NamedTuple):
 
 
 class CutAxis(NamedTuple):
-    """An axis that is moved, filled up at its end to a multiple of the window and cut."""
+    """An axis that is shifted, padded at its end to a multiple of the window, and cut into windows."""
 
-    position: Int[Array, "padded"]  # what stands at each place, -1 outside the map
-    region: Int[Array, "padded"]  # places of one window see each other within a region alone
+    position: Int[Array, "padded"]  # the pixel at each place, -1 outside the map
+    region: Int[Array, "padded"]  # within a window, places see only places of the same region
 
 
 def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
-    """Move an axis by the shift of a partition.
+    """Shift an axis cyclically, pad it and cut it into windows.
 
-    The pixels that the move wraps around must not see the others. As in timm (and unlike the padded-then-moved form of
-    the Swin paper's code) the regions are counted on the padded axis, which matters only where the map does not fit.
+    Pixels that the shift wraps around must not see the others; they form a region of their own. As in timm, regions are
+    counted on the padded axis. The code of the Swin paper pads before it shifts. The two differ only if the map is not
+    a multiple of the window.
     """
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     padded = -(-length // size) * size
@@ -167,7 +168,7 @@ def cut_axis(geometry: Geometry, dim: int, length: int) -> CutAxis:
 
 
 def _window_axis(geometry: Geometry, dim: int, length: int) -> Axis:
-    """A query's window of the cut axis."""
+    """Taps: the window of the query."""
     size, shift = geometry.kernel_size[dim], geometry.shift[dim] % length
     cut = cut_axis(geometry, dim, length)
     place = (np.arange(length)[:, None] - shift) % length
@@ -176,7 +177,7 @@ def _window_axis(geometry: Geometry, dim: int, length: int) -> Axis:
 
 
 def _centred_axis(geometry: Geometry, dim: int, length: int) -> Axis:
-    """Taps around every position, some of them outside."""
+    """Taps: the positions around the query, some of them outside the map."""
     size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
     position = np.arange(length)[:, None] + dilation * (np.arange(size) - size // 2)
     inside = (position >= 0) & (position < length)
@@ -185,9 +186,9 @@ def _centred_axis(geometry: Geometry, dim: int, length: int) -> Axis:
 
 
 def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
-    """Taps moved inside the axis (NATTEN's rule, arXiv:2204.07143), separately for each phase of the dilation.
+    """Taps: the positions around the query, moved inside the axis in each phase of the dilation (arXiv:2204.07143).
 
-    Where a phase has fewer positions than the kernel has taps, a query sees all of them; the taps left over are not
+    If a phase has fewer positions than the kernel has taps, a query sees all of them and the remaining taps are not
     connected.
     """
     size, dilation = geometry.kernel_size[dim], geometry.dilation[dim]
@@ -201,7 +202,7 @@ def _clamped_axis(geometry: Geometry, dim: int, length: int) -> Axis:
 
 
 def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
-    """The chunk of every position and the two beside it, some of them outside."""
+    """Taps: the chunk of the query and the two chunks beside it, which may lie outside the map."""
     size = geometry.kernel_size[dim] // 3
     query = np.arange(length)[:, None]
     position = (query // size - 1) * size + np.arange(3 * size)
@@ -210,12 +211,12 @@ def _chunk_axis(geometry: Geometry, dim: int, length: int) -> Axis:
 
 
 class AxisRule(NamedTuple):
-    """What a kind of geometry means along one axis.
+    """The rule of a kind of geometry along one axis.
 
     Attributes:
-        list_taps: from a geometry, the dimension (0 rows, 1 columns) and the map's length along it to its taps.
-        count_offsets: from the size k along an axis to its different offsets: k where taps move with the query, more
-            where a tap's offset depends on where the query stands.
+        list_taps: from a geometry, the dimension (0 rows, 1 columns) and the length of the map to the taps.
+        count_offsets: from the size k along an axis to the number of offsets: k if taps move with the query, more if
+            the offset of a tap depends on the position of the query.
     """
 
     list_taps: Callable[[Geometry, int, int], Axis]
@@ -228,21 +229,21 @@ AXIS_RULES = {
     "chunk": AxisRule(_chunk_axis, lambda size: 4 * size // 3 - 1),
     "clamped": AxisRule(_clamped_axis, lambda size: 2 * size - 1),
 }
-"""By the kind of a geometry; `clamped` is `sliding` under the border that moves taps."""
+"""Rules by the kind of a geometry; `clamped` is `sliding` with the border `shift`."""
 
 
 def get_axis_rule(geometry: Geometry) -> AxisRule:
-    """What a geometry means along one axis."""
+    """The rule of a geometry along one axis."""
     return AXIS_RULES["clamped" if geometry.border == "shift" else geometry.kind]
 
 
 def list_axis_taps(geometry: Geometry, dim: int, length: int) -> Axis:
-    """The taps of every query of one axis: of rows (`dim` 0) or columns (1), of which the map has `length`."""
+    """The taps of every query along one axis of this length: rows (`dim` 0) or columns (1)."""
     return get_axis_rule(geometry).list_taps(geometry, dim, length)
 
 
 class NeighborArrays(NamedTuple):
-    """`Neighbors` as arrays: what depends on them is made of these, and tensors last."""
+    """`Neighbors` as arrays; derived values are computed from arrays and converted to tensors last."""
 
     index: Int[Array, "queries taps"]  # type: ignore[assignment]  # hides tuple.index
     valid: Bool[Array, "queries taps"]
@@ -276,14 +277,14 @@ def gather_taps(
     outside: Float[Tensor, "heads head_dim"] | None,
     index: Int[Tensor, "queries taps"],
 ) -> Float[Tensor, "batch queries taps heads head_dim"]:
-    """Every query's K neighbours of `x`; a tap outside the map takes `outside` (None: zeros)."""
+    """Gather the K neighbors of every query in `x`; taps outside the map get `outside` (None: zeros)."""
     pixels = x.flatten(1, 2)
     filler = pixels.new_zeros(x.shape[-2:]) if outside is None else outside.to(x.dtype)
     return take_rows(torch.cat([pixels, filler.expand(len(x), 1, -1, -1)], dim=1), index)
 
 
 def take_rows(x: Float[Tensor, "first rows *rest"], index: Int[Tensor, "queries taps"]) -> Float[Tensor, "..."]:
-    """What `x[:, index]` is; but its gradient sums in one order, however many threads there are."""
+    """`x[:, index]`, with a gradient whose order of sums does not depend on the number of threads."""
     return x.index_select(1, index.flatten()).unflatten(1, index.shape)  # type: ignore[no-any-return]
 
 
@@ -306,17 +307,17 @@ def make_logits(
         parts.append(torch.einsum("hnkd,bnkhd->bhnk", take_rows(terms.rq, offset), keys))
     if terms.rb is not None:
         parts.append(take_rows(terms.rb, offset)[None])
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
+    assert len(parts) > 0  # torch.compile cannot trace bool(list)
     return sum(parts[1:], start=parts[0])
 
 
 def standardize(
     filters: Float[Tensor, "... taps"], valid: Bool[Tensor, "... taps"] | None, *, gain: float = 1.0
 ) -> Float[Tensor, "... taps"]:
-    """Mean zero and standard deviation `gain` over the counted taps (None: all), zero at others: arXiv:2104.14107.
+    """Standardize filters to mean 0 and standard deviation `gain` over the counted taps (arXiv:2104.14107).
 
-    The standard deviation is the unbiased one plus 1e-10. Numbers that are equal but for rounding give zeros, and
-    gradients of zero.
+    Other taps become zero; `valid` None counts all. The standard deviation is the unbiased one plus 1e-10. If all
+    numbers are equal up to rounding, the result and the gradients are zero.
     """
     counted = torch.ones_like(filters, dtype=torch.bool) if valid is None else valid
     count = counted.sum(dim=-1, keepdim=True)
@@ -324,7 +325,7 @@ def standardize(
     mean = shown.sum(dim=-1, keepdim=True) / count
     centred = torch.where(counted, filters - mean, 0)
     variance = centred.square().sum(dim=-1, keepdim=True) / (count - 1)
-    # equal numbers, as on a black background, differ by rounding alone, which must not be blown up to the gain
+    # equal numbers, as on a black background, differ by rounding errors, which must not be scaled up to the gain
     rounding = 4 * torch.finfo(filters.dtype).eps * shown.detach().abs().amax(dim=-1, keepdim=True)
     flat = variance <= rounding.square()
     deviation = torch.where(flat, 1, variance).sqrt()
@@ -353,17 +354,17 @@ def apply_weights(
 def _take_offsets(
     filters: Float[Tensor, "batch ghosts offsets"], offset: Int[Tensor, "queries taps"]
 ) -> Float[Tensor, "batch ghosts queries taps"]:
-    """As `take_rows`, along the last axis."""
+    """`take_rows` along the last axis."""
     return filters.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)  # type: ignore[no-any-return]
 
 
 def count_multiply_adds(
     scores: Scores, v: Float[Tensor, "batch height width heads head_dim"], geometry: Geometry, aggregation: Aggregation
 ) -> int:
-    """Multiply-adds between projections: one head_dim per query and counted slot for each product.
+    """Multiply-adds between the projections: head_dim per query, tap and product.
 
-    Products are q·k, q·rk and rq·k where present, and the aggregation's. Taps outside the map count; rb, the
-    normalization, the scale and logits that are given do not.
+    Products are q·k, q·rk and rq·k if present, and those of the aggregation. Taps outside the map count. rb, the
+    normalization, the scale and given logits do not count.
     """
     slots = v.shape[:3].numel() * geometry.num_taps
     found = slots * v.shape[3:].numel() * aggregation.products
@@ -375,7 +376,7 @@ def count_multiply_adds(
 
 @torch.library.custom_op("paradigms::counted", mutates_args=())
 def _counted(v: Tensor, multiply_adds: int) -> Tensor:  # noqa: ARG001 - read by the flop formula
-    """A result without numbers, and its cost."""
+    """An empty result with a declared cost."""
     return torch.empty_like(v)
 
 
@@ -390,11 +391,11 @@ def _counted_flops(_v: object, multiply_adds: int, **_: object) -> int:
 
 
 def declare_cost(x: Tensor, multiply_adds: int) -> Tensor:
-    """On the meta device: tell `torch.utils.flop_counter` what making `x` costs, where it does not know."""
+    """Report the cost of computing `x` to `torch.utils.flop_counter`, on the meta device."""
     return torch.ops.paradigms.counted(x, multiply_adds)  # type: ignore[no-any-return]
 
 
 def multiply(q: Float[Tensor, "*shape"], k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """q⊙k, one multiply-add an entry: the second order of Hadamard attention (Eq. 7 of arXiv:2112.12786)."""
+    """q⊙k of Hadamard attention (Eq. 7 of arXiv:2112.12786), counted as one multiply-add per entry."""
     product = q * k
     return declare_cost(product, product.numel()) if product.is_meta else product

@@ -69,14 +69,14 @@ SIZES: dict[str, Size] = {
 }
 
 _GLOBAL = AttentionConfig(parameterization=("query_key",), window_size=1 << 16)
-"""A DeiT's own attention: a window larger than any map is fitted to it."""
+"""DeiT's own attention: a window larger than any map, which is limited to the map."""
 
 
 _RELEASED_ELSA = get_preset("elsa").config.replace(initialization="released")
 
 
 def _elsa(group_width: int, aggregation: str = "ghost_head") -> tuple[AttentionConfig | str, ...]:
-    """ELSA in three stages as released with arXiv:2112.12786; the last, a single window, stays Swin's."""
+    """ELSA in three stages, as released with arXiv:2112.12786; the last stage keeps Swin's attention."""
     operator = _RELEASED_ELSA.replace(group_width=group_width, aggregation=aggregation)
     return (*[operator] * 3, "swin")
 
@@ -88,11 +88,11 @@ ELSA_IN_VOLO: dict[str, dict[str, int]] = {
     "volo_d4": {"kernel_size": 9, "hadamard_size": 5, "group_width": 32},
     "volo_d5": {"kernel_size": 9, "hadamard_size": 5, "group_width": 32},
 }
-"""What differs from the preset `elsa`: our choice, since arXiv:2112.12786 prints no setting of ELSA in VOLO.
+"""Fields that differ from the preset `elsa`: our choice, since arXiv:2112.12786 prints no setting of ELSA in VOLO.
 
-D1, D3 and D5 have what Table 6 prints: the parameters, without the head over all tokens, and the multiply-adds that are
-added to VOLO's. Other settings have it too: `docs/unknowns.md` lists them. D2 and D4 are printed nowhere; they have the
-settings of the model that is as wide."""
+D1, D3 and D5 match Table 6 in parameters, without the head over all tokens, and in the multiply-adds that ELSA adds to
+VOLO. Other settings match too: `docs/unknowns.md` lists them. D2 and D4 are printed nowhere; they have the settings of
+the model of the same width."""
 
 
 def _elsa_volo(size: str) -> tuple[AttentionConfig | None, ...]:
@@ -125,7 +125,7 @@ _INPUT: dict[str, dict[str, Any]] = {
     "volo": {"first_conv": "patch_embed.conv.0", "classifier": ("head", "aux_head"), "crop_pct": 0.96},
     "deit": {"first_conv": "patch_embed.proj", "classifier": "head", "crop_pct": 0.9},
 }
-"""What timm wants to know of each backbone, for images of 224x224 as the paper evaluates them."""
+"""timm's pretrained config of each backbone, for images of 224x224 as in the paper's evaluation."""
 
 
 def _describe(backbone: str) -> dict[str, Any]:
@@ -134,14 +134,14 @@ def _describe(backbone: str) -> dict[str, Any]:
 
 
 Operator = str | Mapping[str, Any] | AttentionConfig | None
-"""A preset's name, the fields of a config, a config; None for timm's own attention."""
+"""The name of a preset, the fields of a config, or a config; None for timm's own attention."""
 
 
 def build_size(size: Size, attention: Sequence[Operator], **changes: Any) -> nn.Module:
     """Build a backbone of a published size; `changes` replace its arguments.
 
     Raises:
-        ValueError: not one operator a stage, or one that is impossible.
+        ValueError: the number of operators is not that of the stages, or an operator is impossible.
     """
     configs = [None if operator is None else _to_config(operator) for operator in attention]
     return BACKBONES[size.backbone](attention=configs, **{**size.arguments, **changes})
@@ -174,7 +174,7 @@ for _name, _model in MODELS.items():
 
 
 def add_backbone(name: str) -> None:
-    """Register a backbone of one's own as `attention_<name>`: all its sizes, and `attention`, are arguments."""
+    """Register a custom backbone as `attention_<name>`; its arguments are all of its sizes and `attention`."""
     model = f"attention_{name}"
     SIZES[name], MODELS[model] = Size(name, {}), Model(name, ())
     default_cfgs.update(generate_default_cfgs({model: _describe(name)}))

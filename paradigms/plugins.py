@@ -1,7 +1,7 @@
 """Adds custom levels to the rooms and checks what they must have.
 
-A level from outside is what a level in a room's own mapping is: a class that keeps the room's protocol. Nothing happens
-when this module is imported.
+A custom level is a class that implements the protocol of its room, like the levels of this package. Importing this
+module has no effects.
 """
 
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from paradigms.parameterization.level import Parameterization
 
 @dataclass(frozen=True)
 class Room:
-    """Where levels of one kind live.
+    """A room and the requirements on its levels.
 
     Attributes:
-        mapping: the room's own.
-        needs: what a level must have.
+        mapping: the mapping of the room.
+        needs: names that a level must define.
     """
 
     mapping: dict[str, Any]
@@ -32,7 +32,7 @@ class Room:
 
 
 def list_needs(protocol: type) -> tuple[str, ...]:
-    """What the class of a level must have of a protocol; properties may be attributes of its instances."""
+    """The names of a protocol that the class of a level must define; properties may be attributes of its instances."""
     stated = {**protocol.__annotations__, **vars(protocol)}
     return tuple(name for name, value in stated.items() if name[0] != "_" and not isinstance(value, property))
 
@@ -47,7 +47,7 @@ ROOMS: dict[str, Room] = {
 
 
 OF_SUBCLASSES = ("num_stages", "list_blocks", "get_map_size")
-"""What a backbone has to state itself."""
+"""Names that a backbone has to define itself."""
 
 
 def add_level(room: str, name: str, level: Any) -> None:
@@ -89,7 +89,7 @@ def add_level(room: str, name: str, level: Any) -> None:
 
 
 def check_needs(title: str, level: object, needs: tuple[str, ...]) -> None:
-    """Raise ValueError with all that a level lacks."""
+    """Raise ValueError with all names that a level lacks."""
     missing = [need for need in needs if not hasattr(level, need)]
     missing += [name for name in OF_SUBCLASSES if getattr(level, name, None) is getattr(OperatorStages, name)]
     if missing:
@@ -102,9 +102,9 @@ def _check_callable(title: str, level: object) -> None:
 
 
 def _make_facts(room: str, level: Any) -> Facts:
-    """What the class of a parameterization, normalization or aggregation declares, by the names of `Facts`."""
+    """The facts that the class of a parameterization, normalization or aggregation declares."""
     names = ("fields", "minimum_taps", "centred_borders", *(["scores"] if room == "parameterization" else []))
     facts = Facts(**{name: getattr(level, name) for name in names if hasattr(level, name)})
-    if room == "aggregation" and isinstance(level.kind, str):  # a property where it depends on the config
+    if room == "aggregation" and isinstance(level.kind, str):  # it is a property if it depends on the config
         return replace(facts, get_kind=lambda _config: level.kind)
     return facts

@@ -13,12 +13,13 @@ from paradigms.config import AttentionConfig
 
 
 class PointwiseConv(nn.Module):
-    """A 1x1 convolution of maps whose channels come last: the parameters of a linear layer, the start of a convolution.
+    """A 1x1 convolution of channels-last maps: a linear layer that is initialized like a convolution.
 
-    The rules of timm draw linear layers by a deviation of their own and leave convolutions as torch draws them.
+    timm's rules initialize linear layers with their own standard deviation and keep torch's initialization of
+    convolutions.
 
     Attributes:
-        parameter_kinds: by this an optimizer for matrices knows what it may train.
+        parameter_kinds: the kind of each parameter, for optimizers of matrices.
 
     Shape:
         (..., in_features) to (..., out_features).
@@ -33,7 +34,7 @@ class PointwiseConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters as torch does those of a convolution: uniform within 1/√in_features."""
+        """Initialize all parameters like torch's convolutions: uniform within ±1/√in_features."""
         bound = 1 / math.sqrt(self.weight.shape[1])
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -44,9 +45,9 @@ class PointwiseConv(nn.Module):
 
 
 Linear = type[nn.Linear] | type[PointwiseConv]
-"""A layer that projects every pixel: from the channels before and after, and whether it has a bias."""
+"""The class of a layer that projects every pixel; its arguments are the channels in and out, and the bias."""
 
 
 def choose_linear(config: AttentionConfig) -> Linear:
-    """What projects to queries, keys, values and logits, by how it starts."""
+    """The class of the layers that project to queries, keys, values and logits."""
     return PointwiseConv if config.starts_as_released else nn.Linear

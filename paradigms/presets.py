@@ -9,7 +9,7 @@ from paradigms.facts import unknown_name
 
 @dataclass(frozen=True)
 class Preset:
-    """A published operator: what it is, where it is printed, its logits as an equation."""
+    """A published operator: its config, its source and its equation."""
 
     config: AttentionConfig
     source: str
@@ -26,7 +26,7 @@ _PAPER = "arXiv:2112.12786"
 
 
 def write_equation(config: AttentionConfig) -> str:
-    """Eq. 4 with the parts of a config; what is not a term of it stands there by its level's name."""
+    """Eq. 4 with the parts of a config; levels that are not terms are written by their names."""
     logits = " + ".join(_SYMBOLS.get(name, name) for name in config.parameterization)
     weights = f"{config.normalization}_j({logits})"
     filtered = weights if config.aggregation == "weighted_sum" else f"{config.aggregation}({weights})"
@@ -105,7 +105,7 @@ _GENERATED = {
 
 
 def _eq4(normalization: str, *, values: str = "v_j", **fields: Any) -> Preset:
-    """A dynamic filter as Eq. 4 has it: made by one 1x1 convolution with bias from the query's pixel."""
+    """A dynamic filter in the form of Eq. 4: generated from the query's pixel by one 1x1 convolution with bias."""
     config = AttentionConfig(
         parameterization=("query_position", "position_bias"),
         normalization=normalization,
@@ -121,8 +121,8 @@ _AS_EQ4 = {
     "ddf_spatial_eq4": _eq4("filter_norm"),
     "outlooker_eq4": _eq4("softmax", kernel_size=3),
 }
-"""What is left of each: of involution without bottleneck, batch norm and ReLU, of DDF without channel filters, of the
-Outlooker what a pixel makes for itself, without what it makes for its neighbors."""
+"""Published filters reduced to Eq. 4: involution without bottleneck, batch norm and ReLU; DDF without channel filters;
+the Outlooker with only the weights that a pixel generates for itself, not those for its neighbors."""
 
 PRESETS: dict[str, Preset] = {
     **_WINDOWED,
@@ -143,7 +143,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def to_config(operator: AttentionConfig | str) -> AttentionConfig:
-    """A config, or that of a preset by its name.
+    """The config of an operator that is given as a config or as the name of a preset.
 
     Raises:
         ValueError: no preset has this name; the message lists those that exist.

@@ -13,12 +13,12 @@ from paradigms.pointwise import Linear
 
 
 class Projections(NamedTuple):
-    """Three maps of every pixel, each (batch, height, width, dim) to the same.
+    """Three layers that map every pixel, each (batch, height, width, dim) to the same.
 
     Attributes:
-        input: to what parameterization, values and aggregation are made of.
-        value: of that, to values.
-        output: of aggregated values.
+        input: the layer before parameterization, values and aggregation.
+        value: the layer from its result to values.
+        output: the layer after the aggregation.
     """
 
     input: nn.Module
@@ -27,7 +27,7 @@ class Projections(NamedTuple):
 
 
 class NormalizedInput(nn.Module):
-    """What comes first in a block of arXiv:2106.04263: linear without bias, batch norm, ReLU.
+    """The first layers of a block of arXiv:2106.04263: linear without bias, batch norm, ReLU.
 
     Shape:
         (..., dim) to the same.
@@ -44,9 +44,9 @@ class NormalizedInput(nn.Module):
 
 
 class NormalizedOutput(nn.Module):
-    """What comes last in a block of arXiv:2106.04263: bias, batch norm, ReLU, linear without bias, batch norm.
+    """The last layers of a block of arXiv:2106.04263: bias, batch norm, ReLU, linear without bias, batch norm.
 
-    The bias is that of the depthwise convolution before it.
+    The bias is that of the preceding depthwise convolution.
 
     Shape:
         (..., dim) to the same.
@@ -85,4 +85,4 @@ PROJECTIONS: dict[str, Callable[[int, bool, Linear], Projections]] = {
     "none": _build_none,
     "batch_norm": _build_batch_norm,
 }
-"""From the channels, whether query, key and value projections have a bias, and what projects to values."""
+"""Functions of the channels, the bias of query, key and value projections, and the class of the layers."""

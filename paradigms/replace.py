@@ -15,7 +15,7 @@ REPLACEABLE: dict[type[nn.Module], type[OperatorStages]] = {
     volo.VOLO: VOLO,
     vision_transformer.VisionTransformer: DeiT,
 }
-"""timm's classes, and what a model becomes whose attention is replaced: the same with `operators()`."""
+"""timm's classes, and our classes of models whose attention was replaced; these have `operators()`."""
 
 
 def replace_attention(
@@ -30,7 +30,7 @@ def replace_attention(
     Args:
         model: an instance of a class in `REPLACEABLE`, or a model that this function has returned.
         operator: a point of Eq. 4's space (arXiv:2112.12786) or a name of `paradigms.PRESETS`.
-        stages: which stages, from 1; None means all that can have an operator.
+        stages: numbers of the stages, from 1; None means all that can have an operator.
 
     Returns:
         The model itself.
@@ -45,7 +45,7 @@ def replace_attention(
     if not issubclass(after, OperatorStages):
         known = ", ".join(f"{known.__module__}.{known.__name__}" for known in REPLACEABLE)
         raise ValueError(f"{before.__name__} has no attention that can be replaced; models that have: {known}")
-    replaced: Any = model  # a type checker holds a class for fixed
+    replaced: Any = model  # type checkers do not allow a change of class
     replaced.__class__ = after
     try:
         replaced.set_operators(_spread(replaced, config, stages))
@@ -58,7 +58,7 @@ def replace_attention(
 def _spread(
     model: OperatorStages, config: AttentionConfig, stages: Iterable[int] | None
 ) -> list[AttentionConfig | None]:
-    """The config at every stage that is asked for, None at the others."""
+    """The config for each of `stages`, None for the others."""
     chosen = set(model.operator_stages if stages is None else stages)
     unknown = sorted(chosen - set(range(1, model.num_stages + 1)))
     if unknown or not chosen:

@@ -1,7 +1,7 @@
 """What an operator requires of width, heads, map and batch. Imports no torch.
 
-`AttentionConfig` refuses what is impossible everywhere, this module what is impossible in one place. So a plan can
-refuse it before anything is built.
+`AttentionConfig` checks what holds everywhere; this module checks an operator at one place of a backbone. A plan can
+therefore report errors before it builds a model.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from paradigms.facts import to_pair
 MapSize = tuple[int, int]
 
 HADAMARD_CONV_WIDTH = 3
-"""Two thirds of fewer channels, rounded down, are none."""
+"""With fewer channels, two thirds of them are rounded down to zero."""
 
 NORMALIZES_PIXELS = {"involution", "batch_norm"}
 """Parameterizations and projections with batch norm over all pixels of a batch."""
 
 NORMALIZES_IMAGES = {"dynamic_conv"}
-"""Those with batch norm over the images of a batch."""
+"""Parameterizations with batch norm over the images of a batch."""
 
 
 def count_ghosts(config: AttentionConfig, *, dim: int, num_heads: int) -> int:
-    """How many heads `ghost_heads` means on this width.
+    """The number of ghost heads that `ghost_heads` means on this width.
 
     Raises:
-        ValueError: no multiple of the heads, or no divisor of the width.
+        ValueError: the number is not a multiple of the heads, or does not divide the width.
     """
     stated = config.ghost_heads
     ghosts = stated if isinstance(stated, int) else {"C": dim, "2x": 2 * num_heads}[stated]
@@ -39,10 +39,10 @@ def count_ghosts(config: AttentionConfig, *, dim: int, num_heads: int) -> int:
 
 
 def require_width(config: AttentionConfig, *, dim: int, num_heads: int) -> None:
-    """Refuse an operator that channels and heads have no room for.
+    """Check that an operator fits the number of channels and heads.
 
     Raises:
-        ValueError: the message says what is possible.
+        ValueError: it does not fit; the message says what is possible.
     """
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads must divide dim, got {dim=}, {num_heads=}")
@@ -53,24 +53,24 @@ def require_width(config: AttentionConfig, *, dim: int, num_heads: int) -> None:
 
 
 def fit_window(map_size: MapSize, window: MapSize, shift: MapSize) -> tuple[MapSize, MapSize]:
-    """No window is larger than its map, and along an axis that one window covers nothing is shifted (timm's rule)."""
+    """Limit the window to the map; there is no shift along an axis that one window covers (timm's rule)."""
     fitted = [min(size, side) for size, side in zip(window, map_size, strict=True)]
     moved = [0 if side <= size else by for side, size, by in zip(map_size, window, shift, strict=True)]
     return (fitted[0], fitted[1]), (moved[0], moved[1])
 
 
 def choose_shift(config: AttentionConfig, window: MapSize, depth: int) -> MapSize:
-    """By how much a block, the `depth`-th of its stage, moves its windows: half of one in every second block (Swin)."""
+    """The shift of the windows in the `depth`-th block of a stage: half a window in every second block, as in Swin."""
     if config.shift_size is not None:
         return to_pair(config.shift_size)
     return (window[0] // 2, window[1] // 2) if depth % 2 else (0, 0)
 
 
 def require_map(config: AttentionConfig, map_size: MapSize, *, num_blocks: int) -> None:
-    """Refuse a normalization that a query of this map has too few counted taps for, in any block of a stage.
+    """Check that every query of this map counts enough taps for the levels, in all blocks of a stage.
 
     Raises:
-        ValueError: the message says how many there are.
+        ValueError: a query counts too few taps; the message gives their number.
     """
     needed = config.normalization_facts.minimum_taps
     fewest = min(count_fewest_taps(config, map_size, depth) for depth in range(min(num_blocks, 2)))
@@ -82,7 +82,7 @@ def require_map(config: AttentionConfig, map_size: MapSize, *, num_blocks: int) 
 
 
 def require_batch(config: AttentionConfig, map_size: MapSize, *, batch_size: int) -> None:
-    """Refuse batch norm over a single number for each channel, of which there is no variance.
+    """Check that batch norm has more than one number per channel, since one number has no variance.
 
     Raises:
         ValueError: the batch is too small to train.
@@ -97,16 +97,16 @@ def require_batch(config: AttentionConfig, map_size: MapSize, *, batch_size: int
 
 
 def count_fewest_taps(config: AttentionConfig, map_size: MapSize, depth: int) -> int:
-    """How many taps the query counts that counts fewest, in the `depth`-th block of a stage; windows are fitted.
+    """The fewest taps that a query counts in the `depth`-th block of a stage; windows are limited to the map.
 
-    A neighborhood from a plug-in has no rule here: of it all taps are assumed to be counted.
+    Neighborhoods of plug-ins have no rule here; all of their taps are assumed to be counted.
     """
     rule = _FEWEST.get(config.neighborhood)
     return prod(rule(config, map_size, depth)) if rule is not None else config.normalization_facts.minimum_taps
 
 
 def _count_in_windows(config: AttentionConfig, map_size: MapSize, depth: int) -> list[int]:
-    """Of the window at the end of each axis, whose pixels a shift separates, and which may reach over the map."""
+    """The fewest taps in the last window of each axis: a shift separates its pixels, and it may exceed the map."""
     window = to_pair(config.window_size)
     sizes, shifts = fit_window(map_size, window, choose_shift(config, window, depth))
     counts = []
@@ -118,7 +118,7 @@ def _count_in_windows(config: AttentionConfig, map_size: MapSize, depth: int) ->
 
 
 def _count_around(length: int, size: int, dilation: int, border: str) -> int:
-    """Of a sliding window along one axis; all positions that matter lie within one step of the dilation."""
+    """The fewest taps of a sliding window along one axis; they occur at one of the first `dilation` positions."""
     if border == "shift":
         return min(size, max(1, length // dilation))
     if border != "mask":
@@ -152,4 +152,4 @@ _FEWEST: dict[str, Callable[[AttentionConfig, MapSize, int], list[int]]] = {
     "sliding_window": _count_in_area,
     "sliding_chunk": _count_in_chunks,
 }
-"""By the neighborhood: along each axis, the fewest taps that a query counts; a test compares with every query's."""
+"""The fewest taps that a query counts, by neighborhood; a test compares them with the taps of every query."""

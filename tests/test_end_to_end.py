@@ -1,4 +1,4 @@
-"""The real command in processes of its own, from the YAML to the table, through kills and interruptions."""
+"""The real command, from the YAML to the table, through kills and interruptions."""
 
 import json
 import os
@@ -10,8 +10,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from harness.tracking.translation import to_process
+from harness.cli import main
+from harness.tracking.translation import to_worker
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yaml") if not path.stem.endswith("_search"))
@@ -111,12 +113,17 @@ class Desk:
             start_new_session=True,
         )
 
-    def harness(self, *arguments: str, timeout: float = 120) -> str:
-        """What the command prints; it must succeed."""
-        process = self.start(*arguments)
-        output, errors = process.communicate(timeout=timeout)
-        assert process.returncode == 0, f"{output}\n{errors}"
-        return output
+    def harness(self, *arguments: str) -> str:
+        """What the command prints; it must succeed. It runs in this process, which has imported torch and MLflow."""
+        output, errors = StringIO(), StringIO()
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+            patch.chdir(self.folder)
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            code = main(arguments)
+        signal.signal(signal.SIGTERM, before)
+        assert code == 0, f"{output.getvalue()}\n{errors.getvalue()}"
+        return output.getvalue()
 
     def runs(self, *overrides: str) -> dict[str, Run]:
         """What the store has under these overrides, by name."""
@@ -347,7 +354,7 @@ model = timm.create_model("local-dir:model", pretrained=True).eval()
 assert "harness" not in sys.modules
 from harness.data import load_data
 from harness.reading import load_recipe
-from harness.tracking.translation import to_process
+from harness.tracking.translation import to_worker
 
 recipe = load_recipe("smoke")
 data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=torch.device("cpu"))
@@ -429,11 +436,16 @@ def test_the_commands_of_the_readme_and_of_the_guide_run(fresh_desk: Desk) -> No
             fresh_desk.harness("records", "export", "experiments/table1.yaml", "--recipe", "smoke")
         if "RUN" in command:
             command = command.replace("RUN", fresh_desk.runs()["Swin-T seed 0"].info.run_id)  # noqa: PLW2901
-        if command.startswith("repro "):
-            process = fresh_desk.start(*command.split())
-            assert "ended as ok: only runs that diverged or failed are replayed" in process.communicate(timeout=60)[1]
+        small += ["--set", "seeds=5"] if "--seeds 3-4" in command else []
+        refusals = {
+            "repro ": "ended as ok: only runs that diverged or failed are replayed",
+            "run experiments/table1.yaml --engine slurm": "there is no Slurm on this machine",
+        }
+        refusal = next((message for start, message in refusals.items() if command.startswith(start)), None)
+        if refusal is not None:
+            assert refusal in fresh_desk.start(*command.split(), *small).communicate(timeout=60)[1]
             continue
-        fresh_desk.harness(*command.split(), *small, timeout=300)
+        fresh_desk.harness(*command.split(), *small)
 
 
 def look_and_leave(desk: Desk) -> None:
@@ -470,7 +482,7 @@ def test_a_killed_run_is_interrupted_alone(desk: Desk) -> None:
     overrides = ("floor_width=null", "data.train_images=160", "training.epochs=12")
     process = desk.start("run", "two.yaml", *to_options(overrides))
     read_until(process, "Net4 seed 0: epoch 1/12")
-    os.kill(to_process(desk.runs(*overrides)["Net4 seed 0"]).pid, signal.SIGKILL)
+    os.kill(to_worker(desk.runs(*overrides)["Net4 seed 0"]).pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: Net4 seed 0, killed by signal 9 (SIGKILL); the same command trains it again" in output
@@ -493,6 +505,43 @@ def test_a_call_that_was_killed_is_closed_and_done_again(desk: Desk) -> None:
     assert trained(output) == {"Swin-T seed 0", "Net4 seed 0"}
 
 
+@pytest.mark.slow
+def test_two_calls_on_one_store_train_each_run_once(fresh_desk: Desk) -> None:
+    calls = [fresh_desk.start("run", "two.yaml", "--seeds", "2", "--workers", "1") for _ in range(2)]
+    outputs = [call.communicate(timeout=240) for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], outputs
+    own = [trained(output) for output, _ in outputs]
+    assert all(own)
+    assert not own[0] & own[1]
+    assert len(own[0] | own[1]) == 8
+    assert_each_run_once(fresh_desk, 8)
+
+
+@pytest.mark.slow
+def test_a_call_takes_over_what_a_killed_one_has_left(desk: Desk, fresh_desk: Desk) -> None:
+    killed = fresh_desk.start("run", "two.yaml", "--workers", "1")
+    read_until(killed, "epoch 1/")
+    other = fresh_desk.start("run", "two.yaml", "--workers", "1")
+    time.sleep(2)
+    os.killpg(killed.pid, signal.SIGKILL)
+    output, errors = other.communicate(timeout=240)
+    killed.communicate()
+    assert other.returncode == 0, errors
+    assert "[4/4]" in output
+    assert_each_run_once(fresh_desk, 4)
+    pd.testing.assert_frame_equal(fresh_desk.table()[MEASURED], desk.table()[MEASURED])
+
+
+def assert_each_run_once(desk: Desk, count: int) -> None:
+    """No run was started twice, and no claim is left."""
+    client = MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}")
+    ids = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+    runs = client.search_runs([ids["two"]], "tags.kind = 'run'")
+    assert len({run.info.run_name for run in runs}) == len(runs) == count
+    assert {run.data.tags["status"] for run in runs} == {"ok"}
+    assert not client.search_runs([ids["claims"]], "attributes.status = 'RUNNING'")
+
+
 def wait_for_checkpoint(desk: Desk, process: subprocess.Popen[str]) -> None:
     """Until a run of this call has written one."""
     start = time.time()
@@ -507,7 +556,7 @@ def wait_for_checkpoint(desk: Desk, process: subprocess.Popen[str]) -> None:
 def kill_workers(desk: Desk, _process: subprocess.Popen[str], *overrides: str) -> None:
     for run in desk.runs(*overrides).values():
         if run.info.status == "RUNNING":
-            os.kill(to_process(run).pid, signal.SIGKILL)
+            os.kill(to_worker(run).pid, signal.SIGKILL)
 
 
 def kill_driver(_desk: Desk, process: subprocess.Popen[str], *_overrides: str) -> None:
@@ -562,6 +611,16 @@ def read_weights(desk: Desk, run_id: str) -> dict[str, torch.Tensor]:
     client = MlflowClient(f"sqlite:///{desk.folder / 'mlflow.db'}")
     weights: dict[str, torch.Tensor] = torch.load(client.download_artifacts(run_id, "weights.pt"), weights_only=True)
     return weights
+
+
+def require_same_weights(found: Desk, expected: Desk, overrides: Sequence[str]) -> None:
+    """The same runs, with the same weights bit for bit."""
+    ours, theirs = found.runs(*overrides), expected.runs(*overrides)
+    assert ours.keys() == theirs.keys()
+    for name, run in ours.items():
+        weights, wanted = read_weights(found, run.info.run_id), read_weights(expected, theirs[name].info.run_id)
+        assert weights.keys() == wanted.keys()
+        assert all(torch.equal(tensor, wanted[key]) for key, tensor in weights.items()), name
 
 
 def write_token_labels(folder: Path) -> None:
@@ -687,7 +746,7 @@ def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_shipped_experiment_runs_under_smoke(experiment: Path, smoke_folder: Path) -> None:
     desk = Desk(smoke_folder)
-    desk.harness("run", str(experiment), "--recipe", "smoke", "--seeds", "1", timeout=1200)
+    desk.harness("run", str(experiment), "--recipe", "smoke", "--seeds", "1")
     table = pd.read_csv(smoke_folder / "results" / "smoke+seeds=1" / f"{experiment.stem}.csv")
     ran = table[table["cell_id"].notna()]  # others are skipped under smoke, or quoted
     assert not ran.empty

@@ -107,9 +107,10 @@ def test_what_the_paper_shows_as_a_figure_is_drawn(name: str, plot: str) -> None
 
 @every_experiment
 def test_every_row_of_an_experiment_is_another_cell(experiment: Path) -> None:
+    """But for a placebo, which is the baseline's."""
     for recipe in ("laptop", "imagenet"):
-        cells = find_cells(str(experiment), recipe)
-        assert len(set(cells.values())) == len(cells)
+        rows = [row for row in make_plan(load_spec(experiment, recipe=recipe)).rows if not row.is_placebo]
+        assert len({row.cell.id for row in rows}) == len(rows)
 
 
 @every_recipe_from_scratch
@@ -149,6 +150,14 @@ def test_matched_rows_are_as_near_to_the_baseline_as_those_solved_by_hand(recipe
         stated = replace(row.cell, sizes=row.cell.sizes.model_copy(update={"mlp_ratio": ratio}))
         cost = count_cost(stated, solution.measure)
         assert abs(solution.cost - solution.target) <= abs(cost - solution.target), row.name
+
+
+def test_net7_is_judged_with_controls_of_the_size_of_the_baseline() -> None:
+    spec = load_spec(Path("table1_matched"))
+    assert [claim.text for claim in spec.claims] == ["Net7 better than Swin-T"] * 2
+    controls = [spec.rows[claim.matched["Net7"]].match for claim in spec.claims]
+    assert [control.measure for control in controls if control is not None] == ["params", "macs"]
+    assert spec.rows["Net7"].match is None
 
 
 def test_the_factorial_has_all_subsets_of_terms() -> None:

@@ -32,14 +32,15 @@ class Brightness(Task):
     def build_objective(self, model, training, device):
         return Regression(model, device)
 
-    def evaluate(self, model, batches, device):
+    def evaluate(self, model, batches, ranks):
         model.eval()
-        predicted, true = [], []
+        measured = []
         with torch.inference_mode():
             for images, _ in batches:
-                predicted.append(model(images)[:, 0].float().cpu())
-                true.append(images.mean(dim=(1, 2, 3)).cpu())
-        predictions, brightness = torch.cat(predicted), torch.cat(true)
+                measured.append((model(images)[:, 0].float(), images.mean(dim=(1, 2, 3))))
+        predictions, brightness = (
+            torch.cat(parts).cpu() for parts in zip(*ranks.gather_batches(measured), strict=True)
+        )
         return Evaluation(
             scores={"error": (predictions - brightness).abs().mean().item()},
             per_image={"predictions": predictions.numpy(), "brightness": brightness.numpy()},

@@ -62,13 +62,13 @@ VERBS: dict[str, Verb] = {
     "doctor": doctor,
     "completion": completion,
 }
-"""The modules, by what a user types; in the order of `harness --help`."""
+"""The modules by the name of the verb, in the order of `harness --help`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Execute one command line and return its exit code.
 
-    0: done. 1: some run failed. 2: a mistake of the user, told in one message. 130: interrupted.
+    0: done. 1: some run failed. 2: a mistake of the user, reported in one message. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments)
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read has seen enough: `harness list | head`
+    except BrokenPipeError:  # the reader has closed the pipe: `harness list | head`
         drop_output()
         return PIPE_CLOSED
     except OSError as error:
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that names what is nearest to a wrong verb, choice or option."""
+    """A parser whose errors suggest the nearest verb, choice or option."""
 
     def _check_value(self, action: argparse.Action, value: str) -> None:
         if action.choices is not None and value not in action.choices:

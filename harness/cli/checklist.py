@@ -1,4 +1,4 @@
-"""`harness checklist`: what venues ask about statistical significance and compute, from the runs of a table."""
+"""`harness checklist`: prints paragraphs on statistical significance and compute, from the runs of a table."""
 
 import argparse
 
@@ -12,21 +12,20 @@ EXAMPLE = "harness checklist experiments/table1.yaml --format latex"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment, where its runs are, and the format."""
+    """Add an experiment, the places of its runs, and the format."""
     add_experiment(parser)
     add_results(parser)
     parser.add_argument("--format", choices=("markdown", "latex"), default="markdown", help="default: markdown")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the paragraphs alone, so that the output can be a file."""
+    """Print only the paragraphs, so that the output can be redirected to a file."""
     spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
     plan = make_plan(spec)
-    from harness.commands.checklist import FORMATS, list_paragraphs
-    from harness.execution import read_results
+    from harness.commands.checklist import FORMATS, read_paragraphs
     from harness.tracking import MlflowTracker
 
     tracker = MlflowTracker(find_store(options))
-    results = read_results(plan, tracker, find_digests(plan, options), find_results(options))
-    echo(FORMATS[options.format](list_paragraphs(results)))
+    paragraphs = read_paragraphs(plan, tracker, find_digests(plan, options), find_results(options))
+    echo(FORMATS[options.format](paragraphs))
     return 0

@@ -20,7 +20,7 @@ EXAMPLE = "harness claims experiments/table1.yaml --recipe laptop"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Experiments, a recipe, and where their runs are."""
+    """Add experiments, a recipe, and the places of their runs."""
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="experiments' files or names (default: all shipped)"
     )
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print a line a claim."""
+    """Print one line per claim."""
     from harness.commands.claims import describe_claims, list_claims, to_page
     from harness.tracking import MlflowTracker
 

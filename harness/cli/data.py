@@ -14,7 +14,7 @@ EXAMPLE = "harness data fashion_mnist"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment or a dataset."""
+    """Add an experiment or a dataset."""
     parser.add_argument("target", nargs="?", metavar="PATH|NAME", help="an experiment or a dataset (default: all)")
     parser.add_argument("--recipe", metavar="NAME", help="instead of the experiment's own")
     add_data(parser)
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what is there; raise where an experiment's data is missing."""
+    """Print the datasets; raise an error if the data of an experiment are missing."""
     from harness.commands.inventory import describe_inventory
 
     if options.target is None or options.target in DATASETS:

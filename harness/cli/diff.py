@@ -11,7 +11,7 @@ EXAMPLE = "harness diff old.jsonl results/laptop/runs/table1.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to compare."""
+    """Add the tables to compare."""
     for name in ("old", "new"):
         parser.add_argument(name, type=Path, metavar=name.upper(), help="a record file, or a folder with record files")
     add_json(parser)
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the differences; 1 where nothing explains one."""
+    """Print the differences; 1 if one has no explanation."""
     from harness.commands.diff import diff
 
     found = diff(options.old, options.new)

@@ -10,14 +10,14 @@ EXAMPLE = "harness doctor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A store, and where images are."""
+    """Add a store and the folder of images."""
     add_data(parser)
     add_store(parser)
     add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print a line for everything that was looked at; 1 where there is a problem."""
+    """Print one line per check; 1 if there is a problem."""
     from harness.commands.doctor import describe_findings, examine
 
     findings = list(examine(find_store(options), data_dir=options.data))

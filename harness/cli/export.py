@@ -12,7 +12,7 @@ EXAMPLE = "harness export 580307b18085499abd079f25bb7319b7 --output my-model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A run and where its model goes."""
+    """Add a run and the folder of the model."""
     parser.add_argument("run", metavar="RUN", help="the id of an MLflow run")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: a folder of the run's id")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Write the files and name them."""
+    """Write the files and print their paths."""
     from harness.commands.export import export_run
     from harness.tracking import MlflowTracker
 

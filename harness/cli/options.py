@@ -7,9 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.cli.verb import echo
+from harness.engines import DEFAULT, ENGINES
 from harness.errors import DataError
 from harness.plan import Plan, make_plan
 from harness.project import find_root
@@ -25,16 +26,37 @@ if TYPE_CHECKING:
     from harness.tracking import Tracker
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """Add an experiment, its seeds and its store."""
+def add_experiment(parser: argparse.ArgumentParser, *, takes_part: bool = False) -> None:
+    """Add an experiment, its seeds and its store; a verb that takes a part of the plan takes a range of seeds, too."""
     add_spec(parser)
-    parser.add_argument("--seeds", type=at_least_one, metavar="N", help="replicates of each row")
+    number = "replicates of each row"
+    if takes_part:
+        more = "or the first and last to train of those that the plan has"
+        parser.add_argument("--seeds", type=_count_or_range, metavar="N|A-B", help=f"{number}, {more}")
+    else:
+        parser.add_argument("--seeds", type=at_least_one, metavar="N", help=number)
     add_store(parser)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the store."""
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow's store (default: mlflow.db in the checkout)")
+
+
+def add_engine(parser: argparse.ArgumentParser, *, unit: str) -> None:
+    """Add the engine, its options, and how many of some `unit` it executes at once."""
+    parser.add_argument(
+        "--workers",
+        type=_count_or_auto,
+        metavar="N|auto",
+        help=f"{unit} at once, or as many as fit (default: the recipe's; on a cluster auto)",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT, help=f"where {unit} execute (default: this machine)"
+    )
+    parser.add_argument(
+        "--engine-options", type=Path, metavar="FILE", help="options of the engine, a YAML file (docs/scaling.md)"
+    )
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +85,13 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     """Add an experiment, its recipe and its data."""
     parser.add_argument("path", type=Path, metavar="PATH", help="an experiment's file, or a shipped one's name: table1")
     parser.add_argument("--recipe", metavar="NAME", help="data, sizes and schedule, instead of the file's own recipe")
+    add_set(parser)
+    add_data(parser)
+    add_plugin(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add overrides of values of the experiment or its recipe."""
     parser.add_argument(
         "--set",
         nargs="+",
@@ -71,8 +100,6 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="replace values of the experiment or recipe",
     )
-    add_data(parser)
-    add_plugin(parser)
 
 
 def add_plugin(parser: argparse.ArgumentParser) -> None:
@@ -100,9 +127,29 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def _count_or_auto(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else at_least_one(text)
+
+
+def _count_or_range(text: str) -> int | tuple[int, int]:
+    """Parse a count, or the first and the last of some numbers that start at 0."""
+    first, dash, last = text.partition("-")
+    if not dash:
+        return at_least_one(text)
+    if not all(part.isdecimal() and len(part) <= MAX_DIGITS for part in (first, last)) or int(first) > int(last):
+        raise argparse.ArgumentTypeError(f"must be a number, or two such as 3-5, got {shorten(repr(text))}")
+    return int(first), int(last)
+
+
+def get_seed_range(options: argparse.Namespace) -> tuple[int, int] | None:
+    """The first and the last replicate, where only some are asked for."""
+    return options.seeds if isinstance(options.seeds, tuple) else None
+
+
 def load_plan(options: argparse.Namespace) -> Plan:
     """Read the experiment, and print its title before the slow imports."""
-    spec = load_spec(options.path, recipe=options.recipe, seeds=options.seeds, overrides=options.set)
+    seeds = None if isinstance(options.seeds, tuple) else options.seeds
+    spec = load_spec(options.path, recipe=options.recipe, seeds=seeds, overrides=options.set)
     plan = make_plan(spec)
     overrides = f" with {', '.join(spec.overrides)}" if spec.overrides else ""
     head = f"{spec.name}: {spec.title}\nrecipe {spec.recipe.name}{overrides}: {spec.recipe.summary}\n"
@@ -137,11 +184,19 @@ def find_store(options: argparse.Namespace) -> str:
 
 
 def make_engine(options: argparse.Namespace, recipe: "RecipeSpec") -> "Engine":
-    """What executes runs here, as many at once as `--workers` or the recipe says."""
-    from harness.engines import ENGINES
+    """What executes runs: the chosen engine, with its file of options."""
+    from harness import engines
     from harness.execution import PRELOAD
+    from harness.tracking.store import Store
 
-    return ENGINES["local"](workers=options.workers or recipe.workers, preload=PRELOAD)
+    return engines.make_engine(
+        options.engine,
+        options.engine_options,
+        workers=options.workers,
+        recipe_workers=recipe.workers,
+        preload=PRELOAD,
+        folder=Store(find_store(options)).checkpoints.parent,
+    )
 
 
 def find_results(options: argparse.Namespace) -> Path:

@@ -5,11 +5,11 @@ import sys
 from contextlib import closing
 
 from harness.cli.options import (
+    add_engine,
     add_experiment,
     add_json,
     add_results,
     add_rows,
-    at_least_one,
     find_results,
     find_store,
     load_plan,
@@ -24,16 +24,16 @@ EXAMPLE = "harness rehearse experiments/table1.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment, and the folder of its tables and committed runs."""
+    """Add an experiment, and the folder of its tables and committed runs."""
     add_experiment(parser)
     add_results(parser)
     add_rows(parser)
     add_json(parser)
-    parser.add_argument("--workers", type=at_least_one, metavar="N", help="rehearsals at once (default: the recipe's)")
+    add_engine(parser, unit="rehearsals")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Rehearse and print; 1 where a rehearsal failed."""
+    """Rehearse and print the report; 1 if a rehearsal failed."""
     plan = load_plan(options)
     from harness.commands.progress import open_progress
     from harness.commands.rehearse import RehearsalReport

@@ -5,12 +5,12 @@ import argparse
 from harness.cli.options import add_data, add_plugin, add_store, find_store
 from harness.cli.verb import FAILED, echo
 
-HELP = "replay a run that diverged or failed, and find where its numbers stopped being finite"
+HELP = "replay a run that diverged or failed, up to that step; to check committed runs: harness run --reproduce"
 EXAMPLE = "harness repro 580307b1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A run, and where it is stored."""
+    """Add a run and its store."""
     parser.add_argument("run", metavar="RUN", help="the beginning of the id of an MLflow run")
     add_store(parser)
     add_data(parser)
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what came of it; 1 where the run did not end as before."""
+    """Print the result of the replay; 1 if the run did not end as before."""
     from harness.commands.repro import replay_run
     from harness.tracking import MlflowTracker
 

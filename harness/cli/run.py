@@ -7,12 +7,13 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from harness.cli.options import (
+    add_engine,
     add_experiment,
     add_results,
     add_rows,
-    at_least_one,
     find_results,
     find_store,
+    get_seed_range,
     list_files,
     load_plan,
     make_engine,
@@ -36,8 +37,8 @@ EXAMPLE = "harness run experiments/table1.yaml --recipe smoke"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment and how to run it."""
-    add_experiment(parser)
+    """Add an experiment and the options of its execution."""
+    add_experiment(parser, takes_part=True)
     add_results(parser)
     add_rows(parser)
     parser.add_argument(
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin", metavar="X", help="with --until: differences within ±X are equivalent (default: the file's margin)"
     )
-    parser.add_argument("--workers", type=at_least_one, metavar="N", help="runs at once (default: the recipe's)")
+    add_engine(parser, unit="runs")
     parser.add_argument(
         "--keep-stale", action="store_true", help="do not train again what older code or data has trained"
     )
@@ -62,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reproduce",
         action="store_true",
-        help="train one seed of every row again, in a store of its own, and compare it with the committed runs",
+        help="train one seed of every row again, in a store of its own, and compare it with the committed runs "
+        "(to replay a run that diverged: harness repro)",
     )
     parser.add_argument(
         "--system-metrics", action="store_true", help="log the usage of processor, memory and GPU to each run"
@@ -70,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Train and print; see `to_exit_code`."""
+    """Train and print the table; see `to_exit_code`."""
     interrupt_on_sigterm()
     options.set = [*options.set, *_list_rule(options)]
     plan = load_plan(options)
@@ -93,12 +95,13 @@ def execute(options: argparse.Namespace) -> int:
         tuple(options.rows),
         retrain=options.retrain,
         retry_failed=options.retry_failed,
+        seeds=get_seed_range(options),
     )
     return show_events(plan, run_plan(plan, tracker=tracker, engine=engine, options=settings), rows=rows)
 
 
 def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
-    """Train one committed run of every row again; 1 where one differs."""
+    """Train one committed run of every row again; 1 if one differs."""
     from harness.commands.reproduce import STORE, Match, choose_runs, compare_runs, describe, read_committed
     from harness.execution import RunOptions, run_plan
     from harness.files import temporary_folder
@@ -120,7 +123,7 @@ def _reproduce(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _list_rule(options: argparse.Namespace) -> list[str]:
-    """Seeds until resolved as values of the experiment, so that the results state them and are kept apart."""
+    """`--until` and its options as overrides, so that the results state them and have their own folder."""
     if options.reproduce and (options.until is not None or options.seeds is not None):
         raise SpecError("--reproduce chooses the seeds itself: leave out --until and --seeds")
     if options.until is None:
@@ -140,7 +143,7 @@ def show_events(
     rows: Collection[str] | None = None,
     shows_table: bool = True,
 ) -> int:
-    """Show the events of a plan as they come, then its table, or some rows of it, if any; the exit code."""
+    """Show the events of a plan, then its table or some of its rows; returns the exit code."""
     from harness.commands.progress import Tally, open_progress
     from harness.execution import TableWritten
     from harness.report.terminal import to_text
@@ -175,7 +178,7 @@ def show_events(
 
 
 def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
-    """A terminal or pipe that is closed, or a disk that is full, ends no training: it goes on in silence."""
+    """Show an event; training continues without output if the terminal or pipe is closed, or the disk is full."""
     try:
         show(event)
         sys.stdout.flush()
@@ -185,12 +188,12 @@ def _try_to_show(show: "Callable[[Event], object]", event: "Event") -> None:
 
 
 def take_last(events: "Generator[T, None, None]") -> "Iterator[T]":
-    """What a stream of events has still to say when Ctrl-C has come between two of them."""
+    """The remaining events of a stream after Ctrl-C has interrupted it."""
     with suppress(KeyboardInterrupt, StopIteration):
         yield events.throw(KeyboardInterrupt)
         yield from events
 
 
 def to_exit_code(failed: object, interrupted: object) -> int:
-    """1 where a run failed by a bug, 130 where somebody has killed one, 0 otherwise."""
+    """1 if a run failed by a bug, 130 if a run was interrupted, 0 otherwise."""
     return FAILED if failed else INTERRUPTED if interrupted else 0

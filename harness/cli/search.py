@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from harness.cli.options import (
+    add_engine,
     add_experiment,
     add_results,
     at_least_one,
@@ -30,11 +31,11 @@ EXAMPLE = "harness search experiments/ghost_head_search.yaml --trials 40"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A search and how to run it."""
+    """Add a search and the options of its execution."""
     add_experiment(parser)
     add_results(parser)
     parser.add_argument("--trials", type=at_least_one, metavar="N", help="of the whole study (default: the file's)")
-    parser.add_argument("--workers", type=at_least_one, metavar="N", help="trials at once (default: the recipe's)")
+    add_engine(parser, unit="trials")
     parser.add_argument("--timeout", type=_above_zero, metavar="MIN", help="minutes after which no trial is started")
     parser.add_argument("--storage", metavar="URL", help="Optuna's (default: optuna.journal beside MLflow's store)")
     parser.add_argument(
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Search, compare, print; 1 where a run failed by a bug."""
+    """Search, compare and print; 1 if a run failed by a bug."""
     interrupt_on_sigterm()
     from harness.search import find_storage, load_search
 
@@ -59,7 +60,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> int:
-    """Run the trials that are missing; with the last of them the winner goes to the test set."""
+    """Run the missing trials; after the last one, the winner is measured on the test set."""
     from harness.commands.search import Count
     from harness.search.run import SearchOptions, plan_comparison, run_comparison, run_search
     from harness.tasks import find_measure
@@ -95,7 +96,7 @@ def _search(spec: "SearchSpec", storage: str, options: argparse.Namespace) -> in
 
 
 def _show_search_events(events: "Generator[SearchEvent, None, None]", count: "Count") -> "SearchEnded":
-    """Show the events of a search as they come; the last one."""
+    """Show the events of a search; returns the last one."""
     from harness.commands.search import open_search
     from harness.search import SearchEnded
 
@@ -113,7 +114,7 @@ def _show_search_events(events: "Generator[SearchEvent, None, None]", count: "Co
 
 
 def _above_zero(text: str) -> float:
-    """A number of minutes; argparse tells what is wrong with anything else."""
+    """Parse a number of minutes above zero."""
     try:
         minutes = float(text)
     except ValueError:

@@ -10,7 +10,7 @@ EXAMPLE = "harness show 0b61aa"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An id and a store."""
+    """Add an id and a store."""
     parser.add_argument("id", metavar="RUN|CELL", help="the id of an MLflow run or of a cell, or its first characters")
     add_data(parser)
     add_store(parser)
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the run or the cell."""
     from harness.commands.portrait import describe_shown
     from harness.commands.show import find_shown
     from harness.tracking import MlflowTracker

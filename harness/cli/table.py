@@ -23,7 +23,7 @@ EXAMPLE = "harness table experiments/table1.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An experiment and where its table goes."""
+    """Add an experiment and the folder of its table."""
     add_experiment(parser)
     add_results(parser)
     add_rows(parser)

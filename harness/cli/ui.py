@@ -13,7 +13,7 @@ EXAMPLE = "harness ui --port 5001"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to show, and where."""
+    """Add what to show, and the port."""
     parser.add_argument("experiment", nargs="?", help="whose runs are shown first; default: the one that was used last")
     parser.add_argument(
         "--search",
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Open the browser where there is a desktop, and serve until Ctrl-C."""
+    """Open the browser if there is a desktop, and serve until Ctrl-C."""
     from harness.commands.ui import find_mlflow_page, find_search_page, serve
     from harness.tracking.store import Store
 

@@ -19,7 +19,7 @@ def drop_output() -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """Treat SIGTERM as Ctrl-C from here on: runs write a checkpoint before they end."""
+    """Treat SIGTERM like Ctrl-C, so that runs write a checkpoint before they end."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -11,20 +11,20 @@ EXAMPLE = "harness verify results/laptop"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to verify."""
+    """Add the tables to verify."""
     parser.add_argument(
         "paths",
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="folders of tables, record files, or LaTeX documents with such tables (default: all results)",
+        help="folders or files of tables, record files, or LaTeX documents with such tables (default: all results)",
     )
     add_results(parser)
     add_plugin(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what was found of each table; 1 where a number differs."""
+    """Print the result for each table; 1 if a number differs."""
     from harness.commands.verify import verify
 
     results, failed = find_results(options), False

@@ -1,4 +1,4 @@
-"""What differs between two tables: values, and their text for a terminal."""
+"""The differences between two tables: values, and their text for a terminal."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Cause:
-    """One thing that differs between two runs of a seed.
+    """A difference between two runs of a seed.
 
     Attributes:
-        name: of the field, the library, ...
+        name: name of the field, the library, ...
         before: its old value.
         after: its new value.
-        note: what else a reader has to know.
-        is_effective: whether it can change a number; code that rehearses the same, bit for bit, cannot.
+        note: further explanation.
+        is_effective: whether it can change a number; code with the same rehearsal, bit for bit, cannot.
     """
 
     reason: Reason
@@ -52,7 +52,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a row: the mean over the seeds that have been measured; None without any."""
+    """A number of a row: the mean over the measured seeds; None if there are none."""
 
     name: str
     before: float | None
@@ -76,8 +76,8 @@ class RowChange:
     """A row whose numbers differ.
 
     Attributes:
-        numbers: those that differ.
-        causes: by seed.
+        numbers: the numbers that differ.
+        causes: the causes by seed.
     """
 
     row: str
@@ -85,7 +85,7 @@ class RowChange:
     causes: Mapping[int, tuple[Cause, ...]]
 
     def describe(self) -> str:
-        """The numbers on a line, and a line for all seeds with the same causes."""
+        """The numbers on one line, and one line for all seeds with the same causes."""
         seeds = defaultdict[str, list[int]](list)
         for seed, causes in self.causes.items():
             seeds["; ".join(cause.describe() for cause in causes)].append(seed)
@@ -102,11 +102,11 @@ class TableChange:
     """Two versions of a table.
 
     Attributes:
-        runs: how many count, before and after.
-        num_rows: rows that both have.
-        rows: those of them that differ.
-        removed: rows of the old version alone.
-        added: rows of the new version alone.
+        runs: number of runs before and after.
+        num_rows: number of rows that both versions have.
+        rows: the rows of these that differ.
+        removed: rows that only the old version has.
+        added: rows that only the new version has.
     """
 
     name: str
@@ -117,7 +117,7 @@ class TableChange:
     added: tuple[str, ...]
 
     def describe(self) -> str:
-        """A line where both are equal."""
+        """The changes as text; one line if both versions are equal."""
         lines = [row.describe() for row in self.rows]
         lines += [f"{row}: only in the old table" for row in self.removed]
         lines += [f"{row}: only in the new table" for row in self.added]
@@ -132,9 +132,9 @@ class Difference:
     """Two sets of tables.
 
     Attributes:
-        tables: those that both have.
-        removed: names of tables of the old set alone.
-        added: names of tables of the new set alone.
+        tables: the tables that both sets have.
+        removed: names of tables that only the old set has.
+        added: names of tables that only the new set has.
     """
 
     tables: tuple[TableChange, ...]
@@ -143,12 +143,12 @@ class Difference:
 
     @property
     def has_unexplained(self) -> bool:
-        """Whether nothing explains a number that differs."""
+        """Whether some number differs without an explanation."""
         causes = (cause for table in self.tables for row in table.rows for own in row.causes.values() for cause in own)
         return any(cause.reason == Reason.UNEXPLAINED for cause in causes)
 
     def describe(self) -> str:
-        """As text for a terminal."""
+        """The differences as text for a terminal."""
         lines = [table.describe() for table in self.tables]
         lines += [f"{name}: only in the old folder" for name in self.removed]
         lines += [f"{name}: only in the new folder" for name in self.added]

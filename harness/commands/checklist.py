@@ -1,13 +1,19 @@
-"""`harness checklist`: what venues ask about statistical significance and compute, from the runs of a table.
+"""`harness checklist`: the paragraphs on statistical significance and compute that venues ask for.
 
 The paragraphs answer the items of the NeurIPS checklist on error bars and on compute resources.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
+from harness.attestation import Digests
+from harness.errors import StoreError
+from harness.execution.adoption import gather_records
+from harness.execution.plan import judge_records
 from harness.initial import FromFile
+from harness.plan import Plan
 from harness.record import Record, RunStatus
 from harness.spec import AugmentationSpec, BackboneSpec
 from harness.statistics import ALPHA
@@ -15,6 +21,7 @@ from harness.table.columns.scores import describe_placebo
 from harness.table.results import Results
 from harness.tasks import find_margin
 from harness.text import count_noun, escape_latex, escape_markdown
+from harness.tracking import Tracker
 
 Paragraphs = Mapping[str, Sequence[str]]
 """Sentences by the title of their paragraph, as plain text."""
@@ -22,7 +29,20 @@ Paragraphs = Mapping[str, Sequence[str]]
 VERSIONS = ("python", "torch", "timm")
 
 SHORT = 12
-"""Characters of a commit that are shown."""
+"""Number of characters of a commit that are shown."""
+
+
+def read_paragraphs(plan: Plan, tracker: Tracker, digests: Mapping[str, Digests], results: Path) -> Paragraphs:
+    """The paragraphs on the runs in the store and in the record file; stores nothing and reads no predictions.
+
+    Raises:
+        StoreError: there is no run of this plan, the record file is damaged, or the store cannot be used.
+    """
+    made = judge_records(plan, tracker, gather_records(plan, tracker, results), digests)
+    if not _list_records(made):
+        name, recipe = plan.spec.name, plan.spec.recipe.name
+        raise StoreError(f"no run of {name} under recipe {recipe} is stored; `harness run` makes them")
+    return list_paragraphs(made)
 
 
 def list_paragraphs(results: Results) -> Paragraphs:
@@ -39,12 +59,12 @@ def list_paragraphs(results: Results) -> Paragraphs:
 
 
 def to_markdown(paragraphs: Paragraphs) -> str:
-    """A paragraph for each title."""
+    """The paragraphs in Markdown."""
     return "\n\n".join(f"**{title}.** {escape_markdown(' '.join(text))}" for title, text in paragraphs.items())
 
 
 def to_latex(paragraphs: Paragraphs) -> str:
-    r"""A `\paragraph` for each title."""
+    r"""The paragraphs in LaTeX, with `\paragraph`."""
     return "\n\n".join(rf"\paragraph{{{title}.}} {escape_latex(' '.join(text))}" for title, text in paragraphs.items())
 
 
@@ -56,7 +76,7 @@ def _list_records(results: Results) -> list[Record]:
 
 
 def _describe_replicates(results: Results) -> Iterator[str]:
-    """How often each row was trained, what a seed varies and what the spread is."""
+    """The number of seeds, what a seed varies, and what ± means."""
     rows = results.replicates.values()
     floors = sum(row.row.is_floor for row in rows)
     counts = {len(row.ok) for row in rows}
@@ -118,7 +138,7 @@ def _describe_tests(results: Results) -> Iterator[str]:
 
 
 def _describe_evaluation(results: Results) -> Iterator[str]:
-    """Which images are measured, when and with which weights."""
+    """The images and the weights that are evaluated."""
     spec, records = results.plan.spec, _list_records(results)
     images = _list_distinct(
         f"{record.metrics['test/images']:,.0f}" for record in records if "test/images" in record.metrics
@@ -137,7 +157,7 @@ def _describe_evaluation(results: Results) -> Iterator[str]:
 
 
 def _describe_outcomes(results: Results) -> Iterator[str]:
-    """How many runs have no measurement, and why."""
+    """The number of runs without a measurement, and why."""
     records, planned = _list_records(results), len(results.plan.runs)
     others = Counter(record.status for record in records if record.status != RunStatus.OK)
     missing = planned - len(records)

@@ -1,4 +1,4 @@
-"""`harness claims`: the paper's claims in checkable form, and what the runs say of them."""
+"""`harness claims`: the paper's claims in checkable form, with the verdicts of the runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from harness.text import NOTHING, count_noun, to_line
 from harness.tracking import Tracker
 
 _WIDTHS = {"experiment": None, "claim": 34, "source": 16, "verdict": 11, "evidence": 40}
-"""Of the columns, in characters; longer texts are broken into lines, but names of experiments are not."""
+"""Widths of the columns in characters; longer texts are broken into lines, except names of experiments."""
 
 
 WITHOUT = "without verdict"
@@ -41,12 +41,12 @@ refute a claim at its own size, but not on ImageNet. Claims of experiments that 
 
 @dataclass(frozen=True)
 class ListedClaim:
-    """A claim with what the runs of its experiment say.
+    """A claim with the verdict of the runs of its experiment.
 
     Attributes:
-        verdict: one of `ClaimVerdict`; empty where runs of a single seed allow none.
-        evidence: what the verdict rests on, or why there is none.
-        is_older: whether runs of the experiment are of older code or data.
+        verdict: one of `ClaimVerdict`; empty if there is only one seed.
+        evidence: the numbers behind the verdict, or why there is no verdict.
+        is_older: whether runs of the experiment used older code or data.
     """
 
     experiment: str
@@ -69,11 +69,12 @@ def list_claims(
     """The claims of experiments, judged by the store and by the record files beside the tables; stores nothing.
 
     Args:
-        tracker: of the store.
-        paths: files, or names of experiments; without any, all that are shipped.
+        tracker: the store of runs.
+        paths: files or names of experiments; if empty, all shipped experiments.
         results: the folder of the tables.
-        recipe: instead of each experiment's own.
-        data_dir: of datasets that do not ship with the package. If they are missing, stale runs cannot be identified.
+        recipe: replaces the recipe of each experiment.
+        data_dir: the folder of datasets that do not ship with the package. If they are missing, stale runs cannot be
+            identified.
 
     Raises:
         SpecError: a mistake in an experiment.
@@ -106,16 +107,16 @@ def _judge_claims(plan: Plan, tracker: Tracker, results: Path, digester: Digeste
 
 
 def _find_digests(plan: Plan, records: Iterable[Record], digester: Digester) -> dict[str, Digests]:
-    """Of the cells that have runs: only those can be stale."""
+    """The digests of the cells that have runs: only these can be stale."""
     trained = {record.cell_id for record in records}
     try:
-        return {row.cell.id: digester.digest(row.cell) for row in plan.rows if row.cell.id in trained}
+        return digester.digest_all(row.cell for row in plan.rows if row.cell.id in trained)
     except DataError:
         return {}
 
 
 def describe_claims(claims: Sequence[ListedClaim]) -> str:
-    """One table for a terminal, the number of claims by verdict, and what rests on older code or data."""
+    """A table for a terminal, the number of claims by verdict, and the experiments with older code or data."""
     if not claims:
         return "no claim is stated in these experiments"
     cells = [[to_line(cell) for cell in line] for line in _list_lines(claims)]
@@ -126,14 +127,14 @@ def describe_claims(claims: Sequence[ListedClaim]) -> str:
 
 
 def to_page(claims: Sequence[ListedClaim]) -> str:
-    """The same as a page in Markdown, which does not depend on today's code."""
+    """The same as a page in Markdown, which does not depend on the present code."""
     recipes = ", ".join(dict.fromkeys(claim.recipe for claim in claims))
     lines = [[Text(cell) for cell in line] for line in _list_lines(claims)]
     return PAGE.format(counted=_count(claims), recipes=recipes, table=to_markdown_table(list(_WIDTHS), lines))
 
 
 def _list_lines(claims: Sequence[ListedClaim]) -> list[list[str]]:
-    """The cells of a table; the name of an experiment stands at its first claim."""
+    """The cells of a table; only the first claim of an experiment has its name."""
     lines, shown = [], set[str]()
     for claim in claims:
         name = "" if claim.experiment in shown else claim.experiment

@@ -9,10 +9,10 @@ from harness.reading import list_experiments, list_recipes
 from paradigms.presets import PRESETS
 
 NAMES = {"path": "experiments", "paths": "experiments", "target": "experiments", "name": "presets", "recipe": "recipes"}
-"""Which names fit an argument, by its destination."""
+"""The kind of names that complete an argument, by its destination."""
 
 FILES = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE, "PATH|URL": shtab.FILE}
-"""Which files fit, by what `--help` calls the argument."""
+"""The kind of files that complete an argument, by its name in `--help`."""
 
 _FUNCTIONS = {
     "bash": '_harness_{kind}() {{ compgen -W "{words}" -- "$1"; {files}; }}',
@@ -22,7 +22,7 @@ _FILES = {"bash": 'compgen -f -- "$1"', "zsh": "_files"}
 
 
 def write_completion(parser: argparse.ArgumentParser, shell: str) -> str:
-    """A script for `bash` or `zsh`: verbs, options, shipped experiments and files, recipes, presets, folders."""
+    """The script for `bash` or `zsh`; it completes verbs, options, experiments, recipes, presets, files and folders."""
     for action in _list_actions(parser):
         if action.dest in NAMES:
             _complete(action, dict.fromkeys(_FUNCTIONS, f"_harness_{NAMES[action.dest]}"))
@@ -32,12 +32,12 @@ def write_completion(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _complete(action: argparse.Action, how: Mapping[str, object]) -> None:
-    """Where shtab looks."""
+    """Set the completion of an argument, in the attribute that shtab reads."""
     action.complete = how  # type: ignore[attr-defined]
 
 
 def _list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Of the parser and of every verb's."""
+    """The arguments of the parser and of all verbs."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
@@ -46,7 +46,7 @@ def _list_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _write_functions(shell: str) -> str:
-    """One for each kind of name, in the shell's language; an experiment may be a file's path too."""
+    """Shell functions for each kind of name; an experiment may also be a path."""
     words: dict[str, Iterable[str]] = {"experiments": list_experiments(), "presets": PRESETS, "recipes": list_recipes()}
     return "\n".join(
         _FUNCTIONS[shell].format(kind=kind, words=" ".join(names), files=":" if kind == "recipes" else _FILES[shell])

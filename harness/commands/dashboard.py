@@ -1,7 +1,7 @@
 """The server of `harness ui --search`: optuna-dashboard, restricted to requests from its own pages.
 
-optuna-dashboard answers requests for any host. A web page whose domain name is made to point to this machine (DNS
-rebinding) could read studies and delete them.
+optuna-dashboard answers requests for any host. Without this restriction, a web page whose domain name resolves to this
+machine (DNS rebinding) could read and delete studies.
 """
 
 import argparse
@@ -23,7 +23,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 def refuse_foreign(application: Application) -> Application:
-    """Answer 403 to requests for another host than this machine, and to those that pages of another origin send."""
+    """Answer 403 to requests for another host than this machine, and to requests from pages of another origin."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if is_own(environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")):
@@ -35,7 +35,7 @@ def refuse_foreign(application: Application) -> Application:
 
 
 def is_own(host: str, origin: str | None) -> bool:
-    """Whether `Host` names this machine, and `Origin`, where a browser sends one, is the same address."""
+    """Whether `Host` is this machine, and `Origin`, if the browser sends one, is the same address."""
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:

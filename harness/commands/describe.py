@@ -11,7 +11,7 @@ from tabulate import tabulate
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.build import StageInfo, build_model, describe_stages
+from harness.build import build_model, describe_stages
 from harness.cell import Cell
 from harness.commands.forecast import GPU, can_forecast, forecast_memory, name_kernels
 from harness.costs import measure_cost
@@ -19,21 +19,22 @@ from harness.errors import SpecError
 from harness.plan import PlannedRow, find_row, make_plan
 from harness.reading import load_recipe, load_spec
 from harness.spec import BackboneSpec, ExperimentSpec, RecipeSpec, RowSpec
+from harness.stages import StageInfo
 from harness.text import count_noun, write_size
 from paradigms.config import CORE, AttentionConfig
 from paradigms.facts import FIELDS, NEIGHBORHOODS, ROOMS, unknown_name
 from paradigms.presets import PRESETS, write_equation
 
 PRESET_RECIPE = "imagenet"
-"""Where a preset is described unless another recipe is asked for: at the sizes of the paper."""
+"""The recipe whose sizes are used to describe a preset by default: those of the paper."""
 
 _NO_LEVELS = frozenset(
     {"window_size", "shift_size", "kernel_size", "dilation", "chunk_size", "hadamard_size", "initialization", "backend"}
 )
-"""Fields that may differ between a preset and a row that is said to be one."""
+"""Fields in which a row may differ from a preset and still count as this preset."""
 
 _COLUMNS = 82
-"""Of the text beside a part's name, so that a line has at most 100."""
+"""Width of the text beside the name of a part, so that a line has at most 100 columns."""
 
 _LEGEND = """\
 multiply-adds: of one image; attention: those of the operator with its projections
@@ -42,7 +43,7 @@ stages: their blocks alone; rest: the modules before, between and after them"""
 
 @dataclass(frozen=True)
 class StageCost:
-    """What the blocks of one stage cost; multiply-adds of one image."""
+    """The cost of the blocks of one stage; multiply-adds are per image."""
 
     blocks: int = 0
     params: int = 0
@@ -51,10 +52,10 @@ class StageCost:
 
 
 def find_described(name: str, row: str | None, *, recipe: str | None) -> tuple[PlannedRow, RecipeSpec]:
-    """A row of the experiment `name`, or, where no row is named, a model whose operator is the preset `name`.
+    """The row of the experiment `name`, or, if `row` is None, a model with the preset `name` as operator.
 
     Raises:
-        SpecError: there is no such preset, experiment or row; the message says which there are.
+        SpecError: there is no such preset, experiment or row; the message lists the known names.
     """
     if row is None and name in PRESETS:
         spec = _make_experiment(name, recipe or PRESET_RECIPE)
@@ -85,7 +86,7 @@ def _make_experiment(preset: str, recipe: str) -> ExperimentSpec:
 
 
 def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
-    """What the row is and costs, as text for a terminal."""
+    """The operators and the cost of a row, as text for a terminal."""
     cell = row.cell
     parts = [
         f"{row.name}: {cell.backbone} under recipe {recipe.name} ({recipe.summary})",
@@ -98,7 +99,7 @@ def describe_row(row: PlannedRow, recipe: RecipeSpec) -> str:
 
 
 def _describe_operators(row: PlannedRow) -> Iterator[str]:
-    """One paragraph for stages that follow each other and have the same operator."""
+    """One paragraph for consecutive stages with the same operator."""
     numbered = enumerate(row.cell.attention, start=1)
     groups = [
         (config, [stage for stage, _ in group]) for config, group in groupby(numbered, key=lambda entry: entry[1])
@@ -115,7 +116,7 @@ def _describe_operators(row: PlannedRow) -> Iterator[str]:
 
 
 def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
-    """The equation, where it is printed, and every level and field that has an effect."""
+    """The equation, its source, and every level and field that has an effect."""
     preset = _find_preset(config, name)
     yield ["equation", write_equation(config) if preset is None else PRESETS[preset].equation]
     yield ["source", "no preset" if preset is None else f"{PRESETS[preset].source} (preset {preset})"]
@@ -129,7 +130,7 @@ def _list_parts(config: AttentionConfig, name: str) -> Iterator[list[str]]:
 
 
 def _find_preset(config: AttentionConfig, name: str) -> str | None:
-    """The preset that this is, but for sizes and how it starts; the one of this name where several are."""
+    """The preset that equals this operator except for sizes and initialization; of several, the one of this name."""
     found = [preset for preset, known in PRESETS.items() if _to_operator(known.config) == _to_operator(config)]
     return name if name in found else next(iter(found), None)
 
@@ -139,7 +140,7 @@ def _to_operator(config: AttentionConfig) -> dict[str, Any]:
 
 
 def _list_fields(config: AttentionConfig, names: Container[str]) -> list[str]:
-    """`name value` of those that are set, in the order of their declaration."""
+    """`name value` of the fields that are set, in the order of their declaration."""
     values = {name: getattr(config, name) for name in FIELDS if name in names}
     return [f"{name} {_to_text(value)}" for name, value in values.items() if value is not None]
 
@@ -149,7 +150,7 @@ def _to_text(value: object) -> str:
 
 
 def _list_stages(cell: Cell) -> str:
-    """The blocks of each stage that has operators; the rest of the model; all of it."""
+    """The cost of each stage that has operators, of the rest of the model, and of all of it."""
     costs, total = measure_stages(cell), measure_cost(cell)
     rows = [_to_line(cell, info, costs[info.stage]) for info in describe_stages(cell)]
     rest = [total[key] - sum(getattr(cost, key) for cost in costs.values()) for key in ("params", "macs")]
@@ -174,7 +175,7 @@ def _to_line(cell: Cell, info: StageInfo, cost: StageCost) -> list[str]:
 
 
 def measure_stages(cell: Cell) -> dict[int, StageCost]:
-    """The cost of the blocks of every stage (1-based) that has operators; nothing for a floor."""
+    """The cost of the blocks of every stage (from 1) that has operators; empty for a floor."""
     if not cell.attention:
         return {}
     model = build_model(cell, replicate=None, device="meta").eval()

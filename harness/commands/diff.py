@@ -20,14 +20,14 @@ Runs = Mapping[int, PortableRun]
 """The runs of a row, by seed."""
 
 SHORT = 12
-"""Characters of a digest of data that are shown."""
+"""Number of characters of a data digest that are shown."""
 
 
 def diff(old: Path, new: Path) -> Difference:
     """Explain each number that differs between two record files, or between files of the same name in two folders.
 
-    The numbers are the scores on test and validation images, parameters and multiply-adds. A row has the runs of the
-    cell that it ended with: of each seed the newest result.
+    The numbers are scores on test and validation images, parameters and multiply-adds. The runs of a row are those of
+    the cell that it had last: the newest result of each seed.
 
     Raises:
         StoreError: a file is missing, damaged or empty, a folder is compared with a file, or two folders have no table
@@ -69,7 +69,7 @@ def _diff_files(name: str, old: Path, new: Path) -> TableChange:
 
 
 def _read_rows(path: Path) -> dict[str, Runs]:
-    """Each row's runs by seed, all of one cell: a result before a bug, the newer before the older."""
+    """The runs of each row by seed, all of one cell; results have priority over bugs, newer runs over older ones."""
     runs = read_scores(path)
     if not runs:
         raise StoreError(f"{path} has no run")
@@ -86,7 +86,7 @@ def _read_rows(path: Path) -> dict[str, Runs]:
 
 
 def _diff_rows(row: str, before: Runs, after: Runs) -> RowChange | None:
-    """None where every seed has the same numbers."""
+    """The change of a row; None if every seed has the same numbers."""
     causes: dict[int, tuple[Cause, ...]] = {}
     for seed in sorted({*before, *after}):
         if seed not in before or seed not in after:
@@ -100,7 +100,7 @@ def _diff_rows(row: str, before: Runs, after: Runs) -> RowChange | None:
 
 
 def _compare_numbers(before: Sequence[Record], after: Sequence[Record]) -> Iterator[Number]:
-    """Each metric whose values differ; times and memory do in every run, and are left out."""
+    """The metrics whose values differ; times and memory differ in every run and are left out."""
     measures = TASKS[(after or before)[0].task].measures
     metrics = {
         **{measure.test: (measure.title, measure.format) for measure in measures},
@@ -119,7 +119,7 @@ def _compare_numbers(before: Sequence[Record], after: Sequence[Record]) -> Itera
 
 
 def _explain_seed(before: PortableRun | None, after: PortableRun | None) -> Cause:
-    """Why a seed that only one table has is new or missing."""
+    """The cause for a seed that only one table has."""
     if after is None:
         assert before is not None
         return Cause(Reason.SEEDS, "seed", before.record.seed, None, "removed")
@@ -129,7 +129,7 @@ def _explain_seed(before: PortableRun | None, after: PortableRun | None) -> Caus
 
 
 def _explain_run(before: PortableRun, after: PortableRun) -> tuple[Cause, ...]:
-    """Why two runs of a seed differ; empty where they have the same numbers and status."""
+    """The causes for a difference between two runs of a seed; empty if numbers and status are the same."""
     old, new = before.record, after.record
     numbers = list(_compare_numbers([old], [new]))
     if not numbers and old.status == new.status:
@@ -148,7 +148,7 @@ def _compare_status(old: Record, new: Record) -> Iterator[Cause]:
 
 
 def _compare_configurations(before: PortableRun, after: PortableRun) -> Iterator[Cause]:
-    """Each field of the resolved configuration that differs."""
+    """The fields of the resolved config that differ."""
     if before.record.cell_id == after.record.cell_id:
         return
     old, new = _flatten(_find_content(before.config)), _flatten(_find_content(after.config))
@@ -160,7 +160,7 @@ def _compare_configurations(before: PortableRun, after: PortableRun) -> Iterator
 
 
 def _compare_provenance(old: Record, new: Record) -> Iterator[Cause]:
-    """What differs of code, data and environment, as far as both runs state it."""
+    """The differences in code, data and environment, as far as both runs state them."""
     first, second = old.provenance, new.provenance
 
     def differs(name: str) -> bool:
@@ -184,7 +184,7 @@ def _compare_provenance(old: Record, new: Record) -> Iterator[Cause]:
 
 
 def _compare_traces(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, bool]:
-    """What rehearsals tell of two versions of the code, and whether these can give different numbers."""
+    """What the rehearsals of two versions of the code show, and whether the versions can give different numbers."""
     if TRACE not in first or TRACE not in second or first.get(TRACED_SEED) != second.get(TRACED_SEED):
         return "no rehearsals to compare", True
     if first[TRACE] == second[TRACE]:
@@ -193,7 +193,7 @@ def _compare_traces(first: Mapping[str, str], second: Mapping[str, str]) -> tupl
 
 
 def _find_content(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The content of a cell, with the default of what an older version did not write."""
+    """The content of a cell; fields that an older version did not write have their defaults."""
     try:
         return Cell.from_dict(config).to_dict()
     except ValueError:  # a level of a plug-in that is not loaded
@@ -201,7 +201,7 @@ def _find_content(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _flatten(value: object, path: str = "") -> dict[str, Any]:
-    """The fields of fields by their path: `training.lr`; stages have one value where they agree."""
+    """Nested fields by their path, such as `training.lr`; equal stages have one value."""
     if isinstance(value, Mapping):
         start = f"{path}." if path else ""
         return {name: leaf for key, part in value.items() for name, leaf in _flatten(part, f"{start}{key}").items()}

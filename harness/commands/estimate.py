@@ -9,19 +9,20 @@ from harness.cell import Cell
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one run; `is_measured` where the same cell was trained before, not merely one like it."""
+    """Seconds of one run; `is_measured` if the same cell was trained before, not only a similar one."""
 
     seconds: float
     is_measured: bool
 
 
 class Estimator:
-    """Knows how long cells took.
+    """Estimates the duration of cells.
 
-    A cell that was never trained takes as long as those of the same data and training that share most factors with it.
+    For a cell that was never trained, the estimate is that of the cells with the same data and training that share most
+    factors with it.
 
     Args:
-        cells: all that may be asked about, and those that may be compared with.
+        cells: all cells that may be estimated or used for estimates.
         measured: seconds of finished runs, by cell id.
     """
 
@@ -30,7 +31,7 @@ class Estimator:
         self._seconds = {cell_id: median(measured[cell_id]) for cell_id in self._cells}
 
     def estimate(self, cell: Cell) -> Estimate | None:
-        """None where nothing like it was ever trained."""
+        """The estimate for a cell; None if no similar cell was trained."""
         if cell.id in self._seconds:
             return Estimate(self._seconds[cell.id], is_measured=True)
         comparable = [c for c in self._cells.values() if (c.data, c.training) == (cell.data, cell.training)]
@@ -48,7 +49,7 @@ def _count_shared(cell: Cell, other: Cell) -> int:
 
 
 def to_duration(seconds: float) -> str:
-    """As rough as an estimate is: `40 s`, `12 min`, `3.5 h`, `2.1 d`."""
+    """Format a rough duration: `40 s`, `12 min`, `3.5 h`, `2.1 d`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 90 * 60:

@@ -12,19 +12,20 @@ from harness.data.loading import watching_loaders
 from harness.errors import SpecError, WeightsError
 from harness.execution.prepared import choose_device
 from harness.plan import Plan, find_row, make_plan
+from harness.ranks import Ranks
 from harness.reading import list_recipes, load_spec
 from harness.tasks import TASKS
 from harness.weights import find_misfit, load_weights, read
 
 
 def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> str:
-    """Measure the test images of the recipe, as at the end of a run, and say what came out.
+    """Measure the test images of the recipe, as at the end of a run, and return the scores as text.
 
     Raises:
         SpecError: the experiment has no such row.
-        WeightsError: the weights do not fit it; the message says which rows they fit.
+        WeightsError: the weights do not fit the row; the message lists the rows that they fit.
         DataError: the images are missing or damaged.
-        LoaderKilled: somebody has killed a process that loads them.
+        LoaderKilled: a process that loads images was killed.
     """
     cell = find_row(plan, row).cell
     task = TASKS[cell.data.task]
@@ -37,14 +38,14 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     training = cell.training.model_copy(update={"token_labels": None})  # nothing is trained: no label map is needed
     with watching_loaders():
         data = load_data(cell.data, training, replicate=0, data_dir=data_dir, device=device)
-        found = task.evaluate(model, data.test_batches(), device)
+        found = task.evaluate(model, data.test_batches(), Ranks(device))
     scores = ", ".join(f"{measure.title} {measure.show(found.scores[measure.name])}" for measure in task.measures)
     text = f"{row}: {scores} of {found.num_images:,} test images"
     return text + (f"\nleft out of {weights}: {left_out}" if left_out else "")
 
 
 def _name_fitting(plan: Plan, row: str, path: Path) -> str:
-    """The rows whose weights these may be; empty where nothing is known, or the row itself is one of them."""
+    """The rows that the weights fit; empty if there are none, or if the row itself is one of them."""
     try:
         weights = read(path)
     except WeightsError:
@@ -59,7 +60,7 @@ def _name_fitting(plan: Plan, row: str, path: Path) -> str:
 
 
 def _list_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    """This one, then the same experiment under every other recipe that it can have."""
+    """This plan, then the plans of the same experiment under all other recipes that it supports."""
     yield plan.spec.recipe.name, plan
     assert plan.spec.path is not None
     for name in list_recipes(plan.spec.path.parent / "recipes"):
@@ -72,5 +73,5 @@ def _list_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 def _fits(weights: Mapping[str, Tensor], cell: Cell) -> bool:
     if count_outputs(cell) not in {len(tensor) for tensor in weights.values() if tensor.ndim == 1}:
-        return False  # the bias of the head: most models need not be built
+        return False  # the bias of the head differs: most models need not be built
     return find_misfit(weights, build_model(cell, replicate=None, device="meta"), resize=False) is None

@@ -63,10 +63,10 @@ harness.load_plugins({modules})  # levels that are no part of elsa-ablation
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The written files.
 
     Attributes:
-        warnings: what is to be known of the model.
+        warnings: warnings about the model.
     """
 
     files: tuple[Path, ...]
@@ -74,15 +74,15 @@ class Exported:
 
 
 def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | None) -> Exported:
-    """Write the weights, the config, a README that says how to load them, and the code of plug-ins that they need.
+    """Write the weights, the config, a README that explains how to load them, and the code of required plug-ins.
 
-    No image is read, but of a dataset from outside that does not state its statistics.
+    Images are read only for a dataset of a plug-in that does not state its statistics.
 
     Raises:
-        StoreError: there is no such run, it has no weights, it is no model of timm's, or the files cannot be written.
-        PluginError: the run's backbone, or a level of its operators, is not known here.
-        WeightsError: the weights do not fit the model as it is built today.
-        DataError: the images, whose statistics belong to the model and are stated nowhere, are missing.
+        StoreError: there is no such run, it has no weights, it is not a model of timm, or the files cannot be written.
+        PluginError: the backbone of the run, or a level of its operators, is unknown.
+        WeightsError: the weights do not fit the model as the present code builds it.
+        DataError: the images are missing, but needed for the statistics of the model's input.
     """
     with temporary_folder() as place:
         weights = tracker.fetch_file(run_id, "weights.pt", place)
@@ -102,11 +102,11 @@ def export_run(tracker: Tracker, run_id: str, folder: Path, data_dir: Path | Non
 
 
 def _read_cell(config: Mapping[str, Any]) -> Cell:
-    """The cell of a run that has a model of timm's.
+    """The cell of a run with a model of timm.
 
     Raises:
-        StoreError: the run is of a floor.
-        PluginError: a level of it is not known here.
+        StoreError: the run is that of a floor.
+        PluginError: one of its levels is unknown.
     """
     if config["backbone"] in FLOORS:
         raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, which is not a model of timm")
@@ -117,12 +117,12 @@ def _read_cell(config: Mapping[str, Any]) -> Cell:
 
 
 def to_timm(cell: Cell) -> tuple[str, dict[str, Any]]:
-    """Name and arguments for `timm.create_model` of a cell's model; operators are plain dicts, as files have them."""
+    """Name and arguments of a cell's model for `timm.create_model`; operators are plain dicts."""
     return f"attention_{cell.backbone}", {**to_arguments(cell), "attention": cell.to_dict()["attention"]}
 
 
 def to_data_config(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, Any]:
-    """How images become the model's input, by timm's names."""
+    """The preprocessing of images, by timm's names."""
     spec = cell.data
     found = _find_statistics(cell, seed, data_dir)
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
@@ -139,7 +139,7 @@ def to_data_config(cell: Cell, seed: int, data_dir: Path | None) -> dict[str, An
 
 
 def _find_statistics(cell: Cell, seed: int, data_dir: Path | None) -> Statistics:
-    """Those that the dataset states; of one from outside that states none they are found out by loading it."""
+    """The statistics that the dataset states; a dataset of a plug-in that states none is loaded to compute them."""
     family = DATASETS[cell.data.name]
     if hasattr(family, "statistics"):
         stated: Statistics = family.statistics
@@ -149,7 +149,7 @@ def _find_statistics(cell: Cell, seed: int, data_dir: Path | None) -> Statistics
 
 
 def _find_plugins(cell: Cell) -> tuple[str, ...]:
-    """The plug-ins, in the order in which they were loaded, that list the backbone or levels of the operators."""
+    """The plug-ins of the backbone and of levels of the operators, in the order in which they were loaded."""
     levels = {cell.backbone}.union(*(config.levels() for config in cell.operators()))
     used = {module for level in levels for module in FOREIGN.get(level, ())}
     return tuple(name for name in list_plugins() if name in used)
@@ -168,12 +168,12 @@ def _describe(
 def _write(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any], folder: Path, readme: str) -> list[Path]:
     save_for_hf(model, str(folder), model_args=arguments, safe_serialization=True, data_config=data)
     (folder / README).write_text(readme, encoding="utf-8")
-    (folder / WEIGHTS).chmod((folder / README).stat().st_mode)  # safetensors makes it the owner's alone
+    (folder / WEIGHTS).chmod((folder / README).stat().st_mode)  # safetensors makes it readable for the owner only
     return [folder / name for name in (WEIGHTS, CONFIG, README)]
 
 
 def _copy_code(cell: Cell, plugins: Sequence[str], folder: Path) -> list[Path]:
-    """The files of plug-ins that are not installed, as they lie beside each other."""
+    """Copy the files of plug-ins that are not installed, with their relative paths."""
     copied = []
     for home in {_find_home(name) for name in plugins}:
         if any(home.glob("*.dist-info")):
@@ -188,7 +188,7 @@ def _copy_code(cell: Cell, plugins: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _find_home(module: str) -> Path:
-    """The folder that a module, or the package that it is of, is imported from."""
+    """The folder from which a module, or its package, is imported."""
     top = sys.modules[module.partition(".")[0]]
     assert top.__file__ is not None
     folder = Path(top.__file__).parent
@@ -196,7 +196,7 @@ def _find_home(module: str) -> Path:
 
 
 def _list_warnings(tracker: Tracker, run_id: str, cell: Cell) -> tuple[str, ...]:
-    """That the run is of older code, where it is: the model that is built today may compute something else."""
+    """A warning if the run used older code: the model that the present code builds may compute something else."""
     found = next((run for run in tracker.find_runs(run_id) if run.run_id == run_id), None)
     if found is None or found.record is None or found.record.provenance.get("code_digest") == code_digest(cell):
         return ()

@@ -29,20 +29,20 @@ from harness.cell import Cell
 from harness.optim import build_optimizer
 
 GPU = "cuda"
-"""The device that a forecast is for unless another is asked for; it need not be there."""
+"""The default device of a forecast; it need not be present."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes that one training step holds on one device.
+    """Memory of one training step on one device, in bytes.
 
     Attributes:
-        parameters: with buffers, and with their moving average where the recipe has one.
-        gradients: of the parameters.
-        optimizer: its states.
+        parameters: parameters and buffers, and their moving average if the recipe has one.
+        gradients: gradients of the parameters.
+        optimizer: states of the optimizer.
         images: the batch.
-        saved: what the forward pass keeps for the backward pass, the batch and the parameters left out.
-        transient: what the backward pass holds beyond that at its peak.
+        saved: tensors that the forward pass saves for the backward pass, without the batch and the parameters.
+        transient: additional memory of the backward pass at its peak.
     """
 
     parameters: int
@@ -60,7 +60,7 @@ class Forecast:
 
 
 def name_kernels(device: str) -> str:
-    """The backend that a forecast for this device speaks of, where a cell leaves the choice to `auto`."""
+    """The backend in a forecast for this device, if a cell has the backend `auto`."""
     return describe_kernels(torch.device(device))
 
 
@@ -76,12 +76,12 @@ def can_forecast(device: str = GPU) -> bool:
 
 
 def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Forecast:
-    """What training `cell` holds on a `device` of this type (`cuda`, `cpu`), which need not be there (`can_forecast`).
+    """Forecast the memory of training `cell` on a `device` (`cuda`, `cpu`), which need not exist (see `can_forecast`).
 
-    Kernels are those that the cell's backend chooses for that device on this machine; `num_images` is the batch on it.
+    Kernels are those that the backend of the cell selects for this device; `num_images` is the batch on it.
 
     Raises:
-        ValueError: a backend that the cell names does not run on such a device here.
+        ValueError: a backend that the cell names does not run on this device.
     """
     model = build_model(cell, replicate=None, device="meta").train()
     shape = (num_images, cell.data.channels, cell.data.image_size, cell.data.image_size)
@@ -105,11 +105,11 @@ def forecast_memory(cell: Cell, *, num_images: int, device: str = GPU) -> Foreca
 
 
 class _KeptTensors(TorchDispatchMode):
-    """Counts the bytes that autograd keeps, and their sum with the gradients of each operator on the way.
+    """Counts the bytes that autograd saves, and their sum with the gradients of each operator.
 
     Attributes:
-        saved: bytes kept so far; those of `given` do not count.
-        peak: the largest sum of what was kept up to an operator and the gradients that it holds in the backward pass.
+        saved: bytes saved so far; tensors of `given` do not count.
+        peak: the largest sum of bytes saved up to an operator and of its gradients in the backward pass.
     """
 
     def __init__(self, given: list[Tensor]) -> None:
@@ -121,7 +121,7 @@ class _KeptTensors(TorchDispatchMode):
         """The hook of a saved tensor."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._storages:
-            self._storages[storage._cdata] = storage  # held, so that no other storage gets its address
+            self._storages[storage._cdata] = storage  # a reference, so that no other storage gets its address
             self.saved += storage.nbytes()
         self._compare()
         return tensor
@@ -143,7 +143,7 @@ class _KeptTensors(TorchDispatchMode):
         return found
 
     def _compare(self) -> None:
-        """An operator's tensors are kept after it has run: so this is asked again with each of them."""
+        """Update the peak; called for each saved tensor, since an operator saves its tensors after it has run."""
         self.peak = max(self.peak, self.saved + self._gradients)
 
 
@@ -157,7 +157,7 @@ def _make_empty(tensor: Tensor, device: str) -> Tensor:
 
 
 def _count_states(model: nn.Module, cell: Cell) -> int:
-    """The optimizer's, after one step, on the CPU: not every one steps on a GPU that is not there."""
+    """Bytes of the states of the optimizer, after one step on the CPU, since the device may be absent."""
     model.to_empty(device="cpu")
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter)
@@ -173,7 +173,7 @@ def _count_bytes(tensors: Any) -> int:
 
 @contextmanager
 def _autocast(device: str, precision: str) -> Iterator[None]:
-    """As `torch.autocast` in `harness.train`, which refuses a device that is not there."""
+    """The same as `torch.autocast` in `harness.train`, which raises an error if the device does not exist."""
     before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     with ExitStack() as stack:
         stack.callback(torch.set_autocast_enabled, device, before[0])

@@ -8,9 +8,9 @@ from harness.reading import get_shipped_dir
 
 
 def copy_experiments(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Copy them to `experiments/` in a folder that may not exist yet; what exists there stays as it is.
+    """Copy them to `experiments/` in a folder, which is created if necessary; existing files are not changed.
 
-    Yields every file's path, and whether it was written.
+    Yields the path of every file, and whether it was written.
 
     Raises:
         StoreError: the folder cannot be written to.

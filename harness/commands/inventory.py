@@ -7,7 +7,7 @@ from harness.names import to_printable
 
 
 def describe_inventory(descriptions: Iterable[Description]) -> str:
-    """One paragraph a dataset, as text for a terminal."""
+    """One paragraph per dataset, as text for a terminal."""
     return to_printable("\n\n".join(_to_paragraph(description) for description in descriptions))
 
 

@@ -18,7 +18,7 @@ from paradigms.presets import PRESETS
 Entries = list[dict[str, Any]]
 
 _WIDTH = 82
-"""Of the text beside a name, so that a line has at most 100 columns."""
+"""Width of the text beside a name, so that a line has at most 100 columns."""
 
 _ROOMS = {
     "parameterization": ("how logits are made; the first four are terms that add up", PARAMETERIZATIONS),
@@ -37,7 +37,7 @@ def _list_experiments(_data_dir: Path | None) -> Entries:
 
 
 def _to_experiment(name: str, path: Path) -> dict[str, Any]:
-    """One that cannot be read is listed with what is wrong with it."""
+    """The entry of an experiment; if it cannot be read, its error is listed."""
     try:
         spec = load_spec(path)
     except SpecError as error:
@@ -101,11 +101,11 @@ _FORMATTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "operators": lambda entry: f"{', '.join(entry['levels'])}\n{entry['is']}",
     "data": lambda entry: entry["state"] + (f"\n{entry['where']}" if entry["usable"] else ""),
 }
-"""What stands beside a name in sections that are no table."""
+"""The text beside a name in sections that are not tables."""
 
 
 def make_listing(sections: Iterable[str], *, data_dir: Path | None) -> dict[str, Entries]:
-    """What there is of each section, as plain values."""
+    """The entries of each section, as plain values."""
     return {section: SECTIONS[section](data_dir) for section in sections}
 
 

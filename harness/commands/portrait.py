@@ -26,16 +26,16 @@ STANDINGS = {
 }
 
 NUM_EPOCHS = 12
-"""Epochs that are shown; of longer curves evenly spaced ones, the last among them."""
+"""Number of epochs that are shown; longer curves show evenly spaced epochs, including the last."""
 
 NUM_EARLIER = 5
 BAR_WIDTH = 30
 WIDTH = 84
-"""Of the text beside a name, so that a line has at most 100 columns."""
+"""Width of the text beside a name, so that a line has at most 100 columns."""
 
 
 def describe_shown(shown: Shown, *, store: str) -> str:
-    """All of it; of a cell a column, or a line, for each seed."""
+    """Everything about a run or a cell; a cell has one column or line per seed."""
     sections = {
         "": _describe_runs(shown),
         "metrics": _list_metrics(shown.runs),
@@ -133,13 +133,13 @@ def _to_columns(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def _find_metric(config: Mapping[str, Any]) -> str:
-    """The validation metric of the first measure of a cell's task; the config may be without its defaults."""
+    """The validation metric of the first measure of a cell's task; defaults may be missing in the config."""
     task = TASKS.get(config.get("data", {}).get("task", DEFAULT_TASK))
     return (DEFAULT_MEASURE if task is None else task.measures[0]).val
 
 
 def _draw_curve(runs: Sequence[ShownRun], metric: str) -> str:
-    """Of one run three metrics, of several the validation score; a bar for the latter, or its mean."""
+    """Three metrics of one run, or the validation score of several; bars show this score or its mean."""
     scores = [_get_curve(run, metric) for run in runs]
     columns = dict(zip(_name_seeds(runs), scores, strict=True))
     if len(runs) == 1:
@@ -163,7 +163,7 @@ def _get_curve(run: ShownRun, metric: str) -> dict[int, float]:
 
 
 def _draw_bars(values: Sequence[float]) -> list[str]:
-    """From the smallest value, one block, to the largest."""
+    """Bars from one block for the smallest value to the longest for the largest."""
     low, high = _find_range(values)
     blocks = (BAR_WIDTH - 1) / ((high - low) or 1.0)
     return ["█" * (1 + round(blocks * (value - low))) if math.isfinite(value) else "" for value in values]
@@ -175,7 +175,7 @@ def _find_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _to_text(value: object) -> str:
-    """Without brackets where there are no stages to tell apart."""
+    """Format a value; mappings have no brackets, and stages get one line each."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_to_value(part)}" for name, part in value.items())
     if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
@@ -197,7 +197,7 @@ def _to_lines(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _list_provenance(runs: Sequence[ShownRun]) -> str:
-    """Once where all seeds agree."""
+    """The provenance; once if all seeds agree."""
     records = [run.run.record for run in runs if run.run.record is not None]
     names = dict.fromkeys(name for record in records for name in record.provenance)
     values = {name: dict.fromkeys(record.provenance.get(name, NOTHING) for record in records) for name in names}

@@ -25,6 +25,7 @@ from harness.execution import (
     RunResumed,
     RunStarted,
     TableWritten,
+    TrainedElsewhere,
 )
 from harness.execution.ledger import Entry
 from harness.measure import Measure
@@ -38,20 +39,20 @@ Show = Callable[[Event], None]
 
 
 def open_progress(stream: TextIO, measure: Measure = DEFAULT_MEASURE) -> AbstractContextManager[Show]:
-    """See `open_view`; `measure` is what is shown of every epoch and run."""
+    """See `open_view`; `measure` is shown for every epoch and run."""
     plain = _PlainProgress(measure)
     return open_view(stream, describe=plain.describe, live=lambda console: _LiveProgress(console, measure))
 
 
 @dataclass
 class Tally:
-    """How far a plan has come.
+    """The progress of a plan.
 
     Attributes:
-        total: runs of the plan.
-        done: those that need not be trained, and those that ended with a result.
-        failed: those that ended with a bug.
-        interrupted: those that somebody has ended.
+        total: number of runs of the plan.
+        done: number of runs that need not be trained or ended with a result.
+        failed: number of runs that ended with a bug.
+        interrupted: number of runs that were interrupted.
     """
 
     total: int = 0
@@ -80,7 +81,7 @@ def list_left(event: Planned) -> list[Entry]:
 
 
 def describe_start(event: Planned) -> list[str]:
-    """What was found and what follows."""
+    """The state of the plan, and the runs that will be trained."""
     stale = [entry.run for entry in event.entries if entry.standing in (Standing.STALE, Standing.UNDECIDED)]
     attested = [entry for entry in event.entries if entry.standing == Standing.ATTESTED]
     unattested = [entry for entry in event.entries if entry.standing == Standing.UNATTESTED]
@@ -108,7 +109,7 @@ def describe_start(event: Planned) -> list[str]:
 
 
 def describe_preparation(event: Adopted | Rehearsing | RehearsalEnded | Forecast) -> list[str]:
-    """What is imported or rehearsed and why, a rehearsal that did not end well, what all runs will take."""
+    """Describe imports, rehearsals and their reason, failed rehearsals, and the forecast of time and memory."""
     match event:
         case Adopted():
             return [f"{count_noun(event.runs, 'run')} imported from {event.path}"]
@@ -126,7 +127,7 @@ def describe_preparation(event: Adopted | Rehearsing | RehearsalEnded | Forecast
 
 
 def describe_look(event: Looked) -> list[str]:
-    """What a look has decided, and which rows get more seeds."""
+    """The decisions of a look, and the rows that get more seeds."""
     course, look = event.course, event.course.last
     if look is None:
         return []
@@ -137,14 +138,14 @@ def describe_look(event: Looked) -> list[str]:
 
 
 class Punctuality:
-    """Compares what training takes with what was forecast."""
+    """Compares the duration of the training with its forecast."""
 
     def __init__(self) -> None:
         self._expected: Forecast | None = None
         self._start = 0.0
 
     def add(self, event: Event) -> list[str]:
-        """A line once the table is written, where there was a forecast."""
+        """Return a line when the table is written, if there was a forecast."""
         match event:
             case Forecast():
                 self._expected, self._start = event, time.monotonic()
@@ -155,9 +156,19 @@ class Punctuality:
         return []
 
 
-def describe_end(record: Record, measure: Measure) -> str:
-    """A run's outcome in one line."""
+def describe_wait(event: TrainedElsewhere) -> str:
+    """What this call waits for, in one line."""
+    names = [_name(run.row.name, run.seed) for run in event.runs]
+    what = names[0] if len(names) == 1 else f"{names[0]} and {count_noun(len(names) - 1, 'other run')}"
+    return f"waiting for other commands on this store, which train {what}"
+
+
+def describe_end(event: RunEnded, measure: Measure) -> str:
+    """The outcome of a run in one line."""
+    record = event.record
     name, seconds = _name(record.row, record.seed), record.metrics.get("seconds", 0.0)
+    if event.is_elsewhere:
+        name += ", trained by another command"
     if record.status != RunStatus.OK:
         return f"{name}: {describe_outcome(record)}, after {to_clock(seconds)}"
     score = f"test {measure.title} {measure.show(record.metrics[measure.test])}"
@@ -166,13 +177,13 @@ def describe_end(record: Record, measure: Measure) -> str:
 
 
 def describe_resumption(event: RunResumed) -> str:
-    """Where a run continues in one line."""
+    """The place where a run continues, in one line."""
     name, resumed = _name(event.run.row.name, event.run.seed), event.resumed
     return f"{name}: continues {resumed.checkpoint.place}, attempt {resumed.attempts}"
 
 
 def describe_epoch(epoch: EpochMetrics, measure: Measure) -> str:
-    """What an epoch measured in one line."""
+    """The measurements of an epoch in one line."""
     metrics = epoch.metrics
     score = measure.show(metrics[measure.val], width=5)
     return f"val {measure.title} {score}, train loss {metrics['train/loss']:.3f}"
@@ -209,15 +220,17 @@ class _PlainProgress:
                 return describe_preparation(event)
             case Looked():
                 return describe_look(event)
-            case RunResumed() | EpochEnded():
+            case RunResumed() | EpochEnded() | TrainedElsewhere():
                 return [self._describe_step(event)]
             case RunEnded():
                 count = f"[{self._tally.done + len(self._tally.failed)}/{self._tally.total}]"
-                return [f"{count} {describe_end(event.record, self._measure)}"]
+                return [f"{count} {describe_end(event, self._measure)}"]
             case _:
                 return self._punctuality.add(event)
 
-    def _describe_step(self, event: RunResumed | EpochEnded) -> str:
+    def _describe_step(self, event: RunResumed | EpochEnded | TrainedElsewhere) -> str:
+        if isinstance(event, TrainedElsewhere):
+            return describe_wait(event)
         if isinstance(event, RunResumed):
             return describe_resumption(event)
         name, total = _name(event.run.row.name, event.run.seed), _count_epochs(event.run)
@@ -225,10 +238,10 @@ class _PlainProgress:
 
 
 class TimeLeft(ProgressColumn):
-    """From the pace until the last step, counted down between steps."""
+    """The time left by the pace up to the last step, counted down between steps."""
 
     def render(self, task: Task) -> Text:
-        """The pace is the steps done by the task's own `seconds`."""
+        """Compute the pace from the steps done and the `seconds` of the task."""
         if not task.completed or task.total is None:
             return Text("")
         pace = task.fields["seconds"] / task.completed
@@ -236,7 +249,7 @@ class TimeLeft(ProgressColumn):
 
 
 class Bars:
-    """Bars on a terminal, one a task, each with a count, the time left and a text; lines scroll by above them."""
+    """Progress bars on a terminal, one per task, with a count, the time left and a text; lines are printed above."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -250,11 +263,11 @@ class Bars:
         )
 
     def add(self, description: str, epochs: int, count: str) -> TaskID:
-        """Open a bar of so many epochs."""
+        """Open a bar with this number of epochs."""
         return self.progress.add_task(escape_terminal(description), total=epochs, count=count, metrics="", seconds=0.0)
 
     def advance(self, line: TaskID, epochs: int) -> None:
-        """Move a bar; the time of its last move gives the pace."""
+        """Advance a bar; the time of its last step gives the pace."""
         task = next(task for task in self.progress.tasks if task.id == line)
         self.progress.update(line, advance=epochs, seconds=task.elapsed or 0.0)
 
@@ -265,7 +278,7 @@ class Bars:
 
 
 class _LiveProgress:
-    """A bar for the plan, below it a line for each running cell; runs that ended scroll by above."""
+    """A bar for the plan and one for each running cell below it; runs that ended are printed above."""
 
     def __init__(self, console: Console, measure: Measure = DEFAULT_MEASURE) -> None:
         self._bars, self._measure = Bars(console), measure
@@ -297,6 +310,8 @@ class _LiveProgress:
                 self._bars.print(*describe_look(event))
             case RunStarted():
                 key, total = (event.run.row.name, event.run.seed), _count_epochs(event.run)
+                if key in self._lines:  # again, on another host
+                    self._progress.remove_task(self._lines[key])
                 self._lines[key] = self._bars.add(_name(*key), total, f"epoch 0/{total}")
             case RunResumed():
                 self._show_resumption(event)
@@ -304,6 +319,8 @@ class _LiveProgress:
                 self._show_epoch(event)
             case RunEnded():
                 self._show_end(event)
+            case TrainedElsewhere():
+                self._bars.print(describe_wait(event))
 
     def _show_resumption(self, event: RunResumed) -> None:
         line, done = self._lines[event.run.row.name, event.run.seed], event.resumed.checkpoint.epoch
@@ -320,8 +337,10 @@ class _LiveProgress:
         self._bars.advance(self._overall, 1)
 
     def _show_end(self, event: RunEnded) -> None:
-        self._progress.remove_task(self._lines.pop((event.run.row.name, event.run.seed)))
-        self._bars.print(describe_end(event.record, self._measure))
+        line = self._lines.pop((event.run.row.name, event.run.seed), None)
+        if line is not None:
+            self._progress.remove_task(line)
+        self._bars.print(describe_end(event, self._measure))
         self._progress.update(self._overall, count=self._count_ended())
         self._bars.advance(self._overall, _count_epochs(event.run) - len(event.record.curve))
 

@@ -1,4 +1,4 @@
-"""`harness rehearse`: what the rehearsals of a plan found."""
+"""`harness rehearse`: the report on the rehearsals of a plan."""
 
 from collections import Counter
 from typing import Any
@@ -18,7 +18,7 @@ class RehearsalReport:
     """Collects the events of `harness.execution.rehearse_plan`.
 
     Attributes:
-        failed: rehearsals that ended by a bug.
+        failed: rehearsals that failed by a bug.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -28,7 +28,7 @@ class RehearsalReport:
         self._forecast: Forecast | None = None
 
     def add(self, event: Event) -> None:
-        """Take one event."""
+        """Add an event."""
         match event:
             case RehearsalEnded():
                 self._made[event.rehearsal.cell_id] = event.rehearsal
@@ -44,7 +44,7 @@ class RehearsalReport:
         return [made for made in self._made.values() if made.status == RunStatus.FAILED]
 
     def describe(self) -> str:
-        """A line for each row, as text for a terminal."""
+        """One line per row, as text for a terminal."""
         lines = [self._to_line(line) for line in self._list_rows()]
         aligned = ("left", "left", "right", "right", "left")
         return tabulate(lines, ["row", "rehearsal", "one run", "GB", "runs"], colalign=aligned, disable_numparse=True)

@@ -17,12 +17,14 @@ from harness.environment import list_changes
 from harness.errors import StoreError
 from harness.execution.cell import attempt
 from harness.execution.ledger import find_checkpoint
-from harness.execution.prepared import choose_device, describe_process, make_training
+from harness.execution.prepared import choose_device, describe_process, make_model
 from harness.execution.source import find_initial_weights
 from harness.plan import PlannedRow, PlannedRun
 from harness.provenance import code_digest, collect
+from harness.ranks import Ranks
 from harness.record import Record, RunStatus
 from harness.spec import LimitsSpec
+from harness.tasks import TASKS
 from harness.trace import PLACE
 from harness.tracking import Tracker
 from harness.train import Training
@@ -36,8 +38,8 @@ class NotFinite:
 
     Attributes:
         step: the optimizer step, from 0.
-        module: its path in the model; empty for the model itself.
-        tensor: what of the module it is.
+        module: path of its module; empty for the model itself.
+        tensor: its role: an output, a gradient or a parameter of the module.
     """
 
     step: int
@@ -45,20 +47,20 @@ class NotFinite:
     tensor: str
 
     def describe(self) -> str:
-        """In words."""
+        """The tensor in words."""
         return f"step {self.step}: the {self.tensor} of {self.module or 'the model'} is not finite"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of a replay.
+    """The result of a replay.
 
     Attributes:
-        record: of the run that was replayed.
+        record: the record of the replayed run.
         start: where the replay began, in words.
         ending: how it ended, in words.
-        is_same: whether it ended as the run did, at the same step.
-        first: where the numbers stopped being finite; None where they were finite to the end.
+        is_same: whether it ended like the run, at the same step.
+        first: where the numbers stopped being finite; None if they were finite to the end.
         output: the traceback of a failure.
     """
 
@@ -70,7 +72,7 @@ class Replay:
     output: str = ""
 
     def describe(self) -> str:
-        """For a terminal."""
+        """The result as text for a terminal."""
         record = self.record
         stored = f"{record.row} seed {record.seed}: {record.status} {record.status_detail}".rstrip()
         lines = [stored, f"replayed from {self.start}: {self.ending}"]
@@ -82,25 +84,29 @@ class Replay:
 def replay_run(run_id: str, tracker: Tracker, *, data_dir: Path | None = None) -> Replay:
     """Train a run again from its last checkpoint, or from its beginning, until it fails; nothing is stored.
 
-    Every output of a module, its gradient, and every parameter is watched, which changes no number.
+    All outputs of modules, their gradients and all parameters are checked, which changes no number. The replay has one
+    process, and computes each step at once; a run that had several, or accumulated gradients, rounds otherwise.
 
     Args:
         run_id: the beginning of the id of a run that diverged or failed.
-        tracker: of the store that has it.
-        data_dir: of datasets that do not ship with the package.
+        tracker: the store of the run.
+        data_dir: the folder of datasets that do not ship with the package.
 
     Raises:
-        SpecError: there is none, or more than one.
-        StoreError: it ended otherwise, or its configuration cannot be read.
+        SpecError: there is no such run, or more than one.
+        StoreError: the run had another outcome, or its config cannot be read.
         DataError: its images are missing or damaged.
     """
     record, cell = _read_run(run_id, tracker)
     run, device = PlannedRun(PlannedRow(record.row, cell), record.seed), choose_device(LimitsSpec())
     torch.set_num_threads(int(record.provenance.get("threads", torch.get_num_threads())))
     data = load_data(cell.data, cell.training, replicate=record.seed, data_dir=data_dir, device=device)
-    training = make_training(run, data, find_initial_weights(run, tracker), tracker, device)
+    model = make_model(run, find_initial_weights(run, tracker), tracker, device)
+    task, ranks = TASKS[cell.data.task], Ranks(device)
+    training = Training(model, data, cell.training, task=task, replicate=record.seed, ranks=ranks)
     here = {**collect(threads=torch.get_num_threads()), **describe_process(device), "code_digest": code_digest(cell)}
-    checkpoint = find_checkpoint(tracker.checkpoints, cell.id, record.seed, (here["code_digest"], data.digest))
+    today = here["code_digest"], data.digest
+    checkpoint = find_checkpoint(tracker.checkpoints, cell.id, record.seed, today, is_verified=True)
     start = "its beginning"
     if (
         checkpoint is not None
@@ -115,7 +121,7 @@ def replay_run(run_id: str, tracker: Tracker, *, data_dir: Path | None = None) -
 
 
 def _read_run(prefix: str, tracker: Tracker) -> tuple[Record, Cell]:
-    """The record and the cell of a run; of a light copy, those of the run that it shows."""
+    """The record and the cell of a run; for a light copy, those of the original run."""
     found = find_run(tracker, prefix)
     run_id, record = found.reused_from or found.run_id, found.record
     if record is None or record.status not in REPLAYED:
@@ -144,7 +150,7 @@ def _follow(training: Training, record: Record, start: str) -> Replay:
 
 
 class _Watch:
-    """Notes, for each step, the first tensor that is not finite; changes no number."""
+    """Records the first tensor of each step that is not finite; changes no number."""
 
     def __init__(self, training: Training) -> None:
         self._training, self._found = training, dict[int, NotFinite]()
@@ -154,7 +160,7 @@ class _Watch:
             module.register_forward_hook(partial(self._look_at_output, name))
 
     def find_first(self, step: int) -> NotFinite | None:
-        """Where the run of steps began whose last one is `step`, all with a tensor that is not finite."""
+        """The first of the consecutive steps up to `step` that all have a tensor that is not finite."""
         first = None
         while step in self._found:
             first, step = self._found[step], step - 1
@@ -168,7 +174,7 @@ class _Watch:
                     tensor.register_hook(partial(self._note, self._training.step, name, "gradient at the output"))
 
     def _look_at_parameters(self) -> None:
-        """After a step, whose number has been counted already."""
+        """Check the parameters after a step; its number has already been incremented."""
         for name, parameter in self._parameters.items():
             module, _, own = name.rpartition(".")
             self._note(self._training.step - 1, module, f"parameter {own}", parameter)

@@ -1,4 +1,4 @@
-"""`harness run --reproduce`: trains one seed of every row again, and compares it with the run that is committed."""
+"""`harness run --reproduce`: trains one seed of every row again, and compares it with the committed run."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,17 +25,17 @@ from harness.tracking import Tracker
 from harness.tracking.record_files import PortableRun, read_runs
 
 STORE = "reproduced.db"
-"""The store of these runs, beside the default one: a store that has the committed runs would train nothing."""
+"""The store of these runs, beside the default one; with the committed runs in the store, nothing would be trained."""
 
 COSTS = ("seconds", "images_per_second", "memory_gb")
-"""Ends of metrics that no two runs share."""
+"""Endings of metrics that differ in every run."""
 
 CommittedRuns = Mapping[str, Sequence[PortableRun]]
 """The results of each row, by seed."""
 
 
 class Match(StrEnum):
-    """How a run compares with the committed one of its row and seed."""
+    """The result of comparing a run with the committed one of its row and seed."""
 
     EQUAL = "equal bit for bit"
     WITHIN = "within the spread"
@@ -49,8 +49,8 @@ class Reproduced:
 
     Attributes:
         committed: the run of the record file.
-        again: the new one; None where it has no result.
-        interval: where one more run of the row is expected; None: a single committed run has no spread.
+        again: the new run; None if it has no result.
+        interval: the interval in which one more run of the row is expected; None if there is only one committed run.
     """
 
     row: str
@@ -61,7 +61,7 @@ class Reproduced:
 
     @property
     def match(self) -> Match:
-        """Equal, within the spread of the committed runs, or different."""
+        """Whether the new run is equal, within the spread of the committed runs, or different."""
         if self.again is None:
             return Match.DIFFERENT
         if _to_result(self.again) == _to_result(self.committed) and _has_equal_images(self.again, self.committed):
@@ -74,7 +74,7 @@ class Reproduced:
         return Match.WITHIN if self.interval[0] <= score <= self.interval[1] else Match.DIFFERENT
 
     def to_cells(self) -> list[str]:
-        """The row of a table for people."""
+        """The cells of its row in the printed table."""
         low, high = self.interval or (None, None)
         expected = NOTHING if low is None else f"{low:{self.measure.format}} to {high:{self.measure.format}}"
         new = NOTHING if self.again is None else self._show(self.again.record)
@@ -116,7 +116,7 @@ def choose_runs(plan: Plan, committed: CommittedRuns) -> Plan:
 def compare_runs(
     plan: Plan, committed: CommittedRuns, tracker: Tracker, *, data_dir: Path | None = None
 ) -> list[Reproduced]:
-    """Compare what was trained again with the committed runs of the same rows and seeds; `plan` is `choose_runs`'.
+    """Compare new runs with the committed runs of the same rows and seeds; `plan` is the result of `choose_runs`.
 
     Raises:
         StoreError: the store has the committed runs themselves.
@@ -141,7 +141,7 @@ def compare_runs(
 
 
 def describe(reproduced: Sequence[Reproduced]) -> str:
-    """A line for each row, then how many match, and in what the environments differ."""
+    """One line per row, then the number of matches, and the differences of the environments."""
     measure = reproduced[0].measure
     headers = ["row", "seed", f"committed {measure.label}", "again", "expected", "result"]
     table = tabulate([item.to_cells() for item in reproduced], headers, tablefmt="simple", disable_numparse=True)
@@ -162,7 +162,7 @@ def _list_scores(runs: Sequence[PortableRun], measure: Measure) -> dict[Hashable
 
 
 def _to_result(run: PortableRun) -> Any:
-    """All that a run has computed: outcome, scores and curve."""
+    """The results of a run: outcome, scores and curve."""
     record = run.record
     curve = [(epoch.epoch, epoch.step, _select_results(epoch.metrics)) for epoch in record.curve]
     return record.status, record.step, _select_results(record.metrics), curve

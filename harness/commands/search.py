@@ -35,22 +35,22 @@ Show = Callable[[SearchEvent], None]
 
 
 def open_search(stream: TextIO, measure: Measure = DEFAULT_MEASURE) -> AbstractContextManager[Show]:
-    """See `open_view`; `measure` is what is shown of every epoch and trial."""
+    """See `open_view`; `measure` is shown for every epoch and trial."""
     plain = _PlainSearch(measure)
     return open_view(stream, describe=plain.describe, live=lambda console: _LiveSearch(console, measure))
 
 
 @dataclass
 class Count:
-    """How far a search has come.
+    """The progress of a search.
 
     Attributes:
-        total: trials that the study shall have.
-        ended: trials that have an result.
-        failed: those of this call that ended with a bug.
-        interrupted: those of this call that were interrupted.
-        best: the best of those that were measured.
-        measure: what they are compared by.
+        total: number of trials of the study.
+        ended: number of trials that have a result.
+        failed: number of trials of this call that ended with a bug.
+        interrupted: number of trials of this call that were interrupted.
+        best: the best measured trial.
+        measure: the measure by which trials are compared.
     """
 
     total: int = 0
@@ -91,7 +91,7 @@ class Count:
 
 
 def describe_opening(event: StudyOpened) -> list[str]:
-    """What was found and what follows."""
+    """The state of the study, and the trials that follow."""
     left = max(0, event.num_trials - len(event.ended))
     lines = [f"study {event.name!r} in {event.storage}", f"{count_noun(len(event.ended), 'trial')} ended, {left} to go"]
     if event.closed:
@@ -100,13 +100,13 @@ def describe_opening(event: StudyOpened) -> list[str]:
 
 
 def describe_start(event: TrialStarted) -> str:
-    """A trial's point in one line."""
+    """The point of a trial in one line."""
     again = " again" if event.is_resumed else ""
     return f"trial {event.number}{again}: {describe_values(event.values)}"
 
 
 def describe_result(result: TrialResult, measure: Measure) -> str:
-    """A trial's result in one line."""
+    """The result of a trial in one line."""
     stored = " (stored)" if result.is_reused else ""
     if result.state != TrialState.COMPLETE:
         return f"trial {result.number}: {result.reason}{stored}"
@@ -121,10 +121,10 @@ def describe_interruption(event: TrialInterrupted) -> str:
 
 
 def write_preset(spec: SearchSpec, storage: str) -> str:
-    """The best trial so far as a row of an experiment, in YAML; what is the recipe's follows as options.
+    """The best trial so far as a row of an experiment, in YAML; values of the recipe follow as options.
 
     Raises:
-        StoreError: the study has no trial that was measured.
+        StoreError: the study has no measured trial.
     """
     space = make_space(spec)
     best = Study(space, storage).find_best()
@@ -176,7 +176,7 @@ class _PlainSearch:
 
 
 class _LiveSearch:
-    """A bar for the study, below it one for each trial that trains; those that ended scroll by above."""
+    """A bar for the study and one for each running trial below it; trials that ended are printed above."""
 
     def __init__(self, console: Console, measure: Measure = DEFAULT_MEASURE) -> None:
         self._bars, self._count = Bars(console), Count(measure=measure)

@@ -1,4 +1,4 @@
-"""`harness show`: finds one run, or one cell with all its seeds, and all that is known about it."""
+"""`harness show`: finds one run, or one cell with all its seeds, and everything that is known about it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _MAX_LISTED = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands in a table."""
+    """The place of a cell in a table."""
 
     experiment: str
     recipe: str
@@ -37,12 +37,13 @@ class Place:
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run with its details; those of the original where it is a copy.
+    """A run with its details; for a copy, those of the original.
 
     Attributes:
-        standing: under today's code and data; None where it has no result, or its cell or data are not known here.
-        standing_reason: why nothing can attest it.
-        checkpoint: where it continues; None where it has ended with a result, or has none.
+        standing: its standing under the present code and data; None if it has no result, or if its cell or data are
+            unknown.
+        standing_reason: why it cannot be attested.
+        checkpoint: the checkpoint from which it continues; None if it has ended with a result, or has no checkpoint.
     """
 
     run: StoredRun
@@ -53,7 +54,7 @@ class ShownRun:
 
     @property
     def status(self) -> str:
-        """How it ended, or that it goes on, or was left open."""
+        """Its status: how it ended, that it is running, or that it was left open."""
         if self.run.record is not None:
             return self.run.record.status.value
         return "running" if self.run.is_live else "left open"
@@ -93,14 +94,14 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown.
+    """The runs of a cell, and everything that is shown about them.
 
     Attributes:
-        places: every table that the cell stands in, as far as the store knows.
-        runs: the run that was asked for; of a cell the newest of every seed, by seed; empty where none is stored.
-        levels: of each factor, as people read them.
+        places: every table in the store that has the cell.
+        runs: the requested run, or the newest run of every seed of a cell, by seed; empty if none is stored.
+        levels: the level of each factor, as text.
         earlier: further attempts at the same cell and seeds, newest first.
-        config: the resolved config less what is at its default.
+        config: the resolved config without fields at their defaults.
     """
 
     cell_id: str
@@ -138,7 +139,7 @@ def find_run(tracker: Tracker, prefix: str) -> StoredRun:
 
 
 def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -> Shown:
-    """The run or the cell whose id begins with `prefix`: of the store, else a cell of a shipped experiment.
+    """The run or the cell whose id begins with `prefix`, in the store or else in a shipped experiment.
 
     Raises:
         SpecError: there is none, or more than one; the message lists them.
@@ -161,7 +162,7 @@ def find_shown(tracker: Tracker, prefix: str, *, data_dir: Path | None = None) -
 
 
 def _find_stored(tracker: Tracker, prefix: str) -> list[StoredRun]:
-    """Every run whose id, or whose cell's id, begins so; newest first."""
+    """Every run whose id, or whose cell id, begins with `prefix`; newest first."""
     if not _ID.fullmatch(prefix):
         raise SpecError(
             "an id, or at least its first three characters, must consist of digits and the letters a to f, got "
@@ -198,7 +199,7 @@ def _gather(
 def _judge(
     runs: Sequence[ShownRun], config: Mapping[str, Any], tracker: Tracker, data_dir: Path | None
 ) -> Iterator[ShownRun]:
-    """The runs with their standing under today's code and data, as far as it is known here."""
+    """The runs with their standing under the present code and data, as far as known."""
     records = [run.run.record for run in runs if run.run.record is not None]
     try:
         today = Digester(data_dir).digest(Cell.from_dict(config)) if config else None
@@ -221,7 +222,7 @@ def _judge(
 
 
 def _find_planned(prefix: str) -> Shown:
-    """A cell that nobody has trained, of a shipped experiment under a shipped recipe."""
+    """A cell without runs, of a shipped experiment under a shipped recipe."""
     found = [(plan, row) for plan in _make_plans() for row in plan.rows if row.cell.id.startswith(prefix)]
     ids = dict.fromkeys(row.cell.id for _, row in found)
     if not ids:
@@ -244,12 +245,12 @@ def _make_plans() -> Iterator[Plan]:
 
 
 def reduce_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the artifact `config.json` says of a cell, less what is at its default or has no effect; alike stages once.
+    """The content of the artifact `config.json` without defaults and fields without effect; equal stages once.
 
-    A cell that is not known here, as without the plug-in of a level, is shown as it was written.
+    A cell that cannot be read, for example because a plug-in is missing, is returned as it was written.
     """
     limits = LimitsSpec.model_validate(config["limits"], strict=False).model_dump(mode="json", exclude_defaults=True)
-    initial = {"init_from": config["init_from"]} if config.get("init_from") else {}  # older runs do not say it
+    initial = {"init_from": config["init_from"]} if config.get("init_from") else {}  # older runs do not have it
     try:
         content = Cell.from_dict(config).to_canonical()
     except ValueError:

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tabulate import tabulate
 from harness.attestation import Digests, Standing
 from harness.commands.estimate import Estimator, to_duration
 from harness.errors import DataError, SpecError
+from harness.execution.adoption import list_unadopted
 from harness.execution.ledger import Digester, Entry, enter, find_rehearsals
 from harness.plan import Plan, make_plan
 from harness.project import find_root
@@ -31,6 +32,9 @@ yet tried, interrupted, or beyond a limit that is wider now. time left: an estim
 not done, from the seconds that the same cells took (*: some from the cells most like them, on the
 same data and schedule), spread over the recipe's workers; —: nothing like it was ever trained"""
 
+MAX_UNCOUNTED = 5
+"""Experiments that are named at most."""
+
 Key = tuple[str, int]
 """Cell id and seed."""
 
@@ -43,14 +47,14 @@ class RunState:
         state: one of `STATES`.
         standing: whether the result is valid under today's code and data; empty if unknown.
         standing_reason: why the result cannot be attested.
-        run_id: the id of the stored run; empty if there is none.
+        run_id: the id of the stored run; empty if there is none, or if only the record file has the run.
         status: the status of the stored run; `running` until it ends.
         outcome: the status in words, such as `diverged at step 412` or, for a score at chance, `at chance`.
         reason: why there is no measurement, or why the measurement is doubtful.
-        cause: which numbers were not finite, or `chance`; see `harness.errors.Cause`.
-        step: of a divergence.
-        module: the first with such a gradient or weight.
-        epoch: how many epochs of a resumable run have ended.
+        cause: the numbers that were not finite, or `chance`; see `harness.errors.Cause`.
+        step: the step of a divergence.
+        module: the first module with a gradient or weight that is not finite.
+        epoch: the number of epochs of a resumable run that have ended.
     """
 
     row: str
@@ -71,13 +75,13 @@ class RunState:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """How far an experiment has come under a recipe.
+    """The progress of an experiment under a recipe.
 
     Attributes:
         is_planned: whether its file is known; otherwise the runs are those that the store has.
-        seconds_left: until all runs are done, on the recipe's workers; None where nothing tells it.
-        is_measured: whether that rests on the same cells alone, not on others like them.
-        problem: why it cannot be planned, or what is not known of it.
+        seconds_left: time until all runs are done, with the workers of the recipe; None if unknown.
+        is_measured: whether this time was measured on the same cells, not on similar ones.
+        problem: why it cannot be planned, or why stale runs cannot be identified.
     """
 
     experiment: str
@@ -91,7 +95,7 @@ class ExperimentStatus:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many runs are in each state."""
+        """The number of runs in each state."""
         counted = Counter(run.state for run in self.runs)
         return {state: counted[state] for state in STATES}
 
@@ -104,46 +108,67 @@ def read_status(
     tracker: Tracker,
     paths: Sequence[Path] = (),
     *,
+    results: Path,
     recipe: str | None = None,
     data_dir: Path | None = None,
     shipped: bool = False,
+    everything: bool = False,
 ) -> list[ExperimentStatus]:
-    """The experiments at `paths`; without any, those of the project and all others that the store has runs of.
+    """The experiments at `paths`; without any, those of the project and the shipped ones that the store has runs of.
+
+    Runs of an experiment's record file count as if they were in the store; nothing is stored.
 
     Args:
-        tracker: of the store.
-        paths: files, or names of shipped experiments.
-        recipe: instead of each experiment's own. Without it an experiment has a line for each recipe that it was run
-            under.
-        data_dir: of datasets that do not ship with the package.
-        shipped: lists shipped experiments that were never run, too.
+        tracker: the store of runs.
+        paths: files or names of shipped experiments.
+        results: the folder of the tables, whose record files are read.
+        recipe: replaces the recipe of each experiment. By default, an experiment has one line for each recipe with
+            runs.
+        data_dir: the folder of datasets that do not ship with the package.
+        shipped: whether shipped experiments without runs are listed.
+        everything: whether all other experiments of the store are listed too, which takes as long as to read all runs.
 
     Raises:
         SpecError: a mistake in one of `paths`.
-        StoreError: the store cannot be used.
+        StoreError: the store cannot be used, or a record file is damaged.
     """
-    stored = tracker.find_runs()
-    plans, broken = [make_plan(load_spec(path, recipe=recipe)) for path in paths], list[ExperimentStatus]()
-    if not paths:
-        plans, broken = _make_plans(stored, recipe, shipped=shipped)
-    survey = _Survey(stored, plans, tracker, data_dir)
+    stored, plans, broken = list[StoredRun](), list[Plan](), list[ExperimentStatus]()
+    if paths:
+        plans = [make_plan(load_spec(path, recipe=recipe)) for path in paths]
+    else:
+        listed, known = _find_files(tracker.list_experiments(), shipped=shipped)
+        stored = tracker.find_runs(experiments=None if everything else known)
+        plans, broken = _make_plans(stored, listed, known, recipe)
+    of_cells = tracker.find_runs_of(row.cell.id for plan in plans for row in plan.rows)
+    stored = list({run.run_id: run for run in (*stored, *of_cells)}.values())
+    stored.sort(key=lambda run: run.started, reverse=True)
+    survey = _Survey(stored, plans, tracker, results, data_dir)
     statuses = [*(survey.judge(plan) for plan in plans), *broken]
     return statuses if paths else [*statuses, *_group_others(stored, statuses, recipe)]
 
 
-def _make_plans(
-    stored: Sequence[StoredRun], recipe: str | None, *, shipped: bool
-) -> tuple[list[Plan], list[ExperimentStatus]]:
-    """The experiments at hand under their own recipe and those that they were run under; what cannot be planned."""
-    root, known = find_root(), list_experiments()
-    mine = find_experiments(root / "experiments")
-    names = dict.fromkeys(run.experiment for run in stored)
+def list_uncounted(tracker: Tracker, statuses: Iterable[ExperimentStatus]) -> list[str]:
+    """The other experiments of the store."""
+    return sorted(set(tracker.list_experiments()) - {status.experiment for status in statuses})
+
+
+def _find_files(names: Collection[str], *, shipped: bool) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The experiments that are listed run or not, and all that have a file; `names` are those of the store."""
+    root, ours = find_root(), list_experiments()
     files = {name: root / f"{name}.yaml" for name in names}
     beside = {name: path for name, path in files.items() if path.is_file() and not is_search(path)}
-    listed = {**(known if shipped else {}), **beside, **mine}
+    listed = {**(ours if shipped else {}), **beside, **find_experiments(root / "experiments")}
+    return listed, {**ours, **listed}
+
+
+def _make_plans(
+    stored: Sequence[StoredRun], listed: Collection[str], known: Mapping[str, Path], recipe: str | None
+) -> tuple[list[Plan], list[ExperimentStatus]]:
+    """The plans of known experiments under their own recipes and those with runs; experiments with errors."""
+    names = {run.experiment for run in stored}
     plans: dict[tuple[str, str], Plan] = {}
     broken = []
-    for name, path in {**known, **listed}.items():
+    for name, path in known.items():
         used = [] if recipe else [run.recipe for run in stored if run.experiment == name and not run.overrides]
         choices = [recipe, *used] if name in listed or (recipe and name in names) else used
         for choice in dict.fromkeys(choices):
@@ -157,24 +182,25 @@ def _make_plans(
 
 
 class _Survey:
-    """Everything that the store has, held against one plan after the other."""
+    """Compares all runs of the store, and those of each plan's record file, with one plan after the other."""
 
     def __init__(
-        self, stored: Iterable[StoredRun], plans: Iterable[Plan], tracker: Tracker, data_dir: Path | None
+        self, stored: Iterable[StoredRun], plans: Sequence[Plan], tracker: Tracker, results: Path, data_dir: Path | None
     ) -> None:
         self._tracker = tracker
         self._digester = Digester(data_dir)
-        self._runs: dict[str, list[StoredRun]] = {}
-        for run in stored:
-            if not run.reused_from:
-                self._runs.setdefault(run.cell_id, []).append(run)
+        self._runs = [run for run in stored if not run.reused_from]
+        known = {run.origin for run in self._runs if run.record is not None}
+        self._adopted = {_identify(plan): list_unadopted(plan, known, results) for plan in plans}
         self._estimator = Estimator((row.cell for plan in plans for row in plan.rows), self._list_seconds())
 
     def judge(self, plan: Plan) -> ExperimentStatus:
-        ids = dict.fromkeys(row.cell.id for row in plan.rows)
-        mine = [run for cell_id in ids for run in self._runs.get(cell_id, ())]
-        digests, problem = self._find_digests(plan)
-        records = sorted((run.record for run in mine if run.record), key=lambda record: -record.end_time)
+        ids = {row.cell.id for row in plan.rows}
+        mine = [run for run in self._runs if run.cell_id in ids]
+        found = [*(run.record for run in mine), *(run.record for run in self._adopted[_identify(plan)])]
+        records = sorted((record for record in found if record is not None), key=lambda record: -record.end_time)
+        tried = {run.cell_id for run in mine} | {record.cell_id for record in records}
+        digests, problem = self._find_digests(plan, tried)
         live = {(run.cell_id, run.seed): run for run in mine if run.is_live}
         rehearsals = find_rehearsals(records, digests, self._tracker)
         entries = enter(plan, records, digests, rehearsals, checkpoints=self._tracker.checkpoints)
@@ -184,26 +210,26 @@ class _Survey:
         return ExperimentStatus(name, recipe, overrides, True, runs, seconds, is_measured, problem)
 
     def _list_seconds(self) -> dict[str, list[float]]:
-        """Of all runs that ended well, by cell."""
+        """The durations of all runs that ended well, by cell."""
+        adopted = {run.origin: run.record for runs in self._adopted.values() for run in runs}
         measured: dict[str, list[float]] = {}
-        for cell_id, runs in self._runs.items():
-            for record in (run.record for run in runs if run.record):
-                if record.status == RunStatus.OK and "seconds" in record.metrics:
-                    measured.setdefault(cell_id, []).append(record.metrics["seconds"])
+        for record in (*(run.record for run in self._runs), *adopted.values()):
+            if record is not None and record.status == RunStatus.OK and "seconds" in record.metrics:
+                measured.setdefault(record.cell_id, []).append(record.metrics["seconds"])
         return measured
 
-    def _find_digests(self, plan: Plan) -> tuple[dict[str, Digests], str]:
-        """Of the cells that have runs: only those can be stale."""
-        cells = {row.cell.id: row.cell for row in plan.rows if row.cell.id in self._runs}
+    def _find_digests(self, plan: Plan, tried: Collection[str]) -> tuple[dict[str, Digests], str]:
+        """The digests of the cells that have runs: only these can be stale."""
+        cells = {row.cell.id: row.cell for row in plan.rows if row.cell.id in tried}
         try:
-            return {cell_id: self._digester.digest(cell) for cell_id, cell in cells.items()}, ""
+            return self._digester.digest_all(cells.values()), ""
         except DataError as error:
             return {}, f"stale runs cannot be identified: {error}"
 
     def _estimate(
         self, plan: Plan, runs: Iterable[RunState], live: Mapping[Key, StoredRun]
     ) -> tuple[float | None, bool]:
-        """Seconds until all is done, and whether they rest on the same cells alone."""
+        """The seconds until all runs are done, and whether they were measured on the same cells."""
         cells = {row.cell.id: row.cell for row in plan.rows}
         missing = {(run.cell_id, run.seed) for run in runs if run.state != "done"}
         estimates = {key: self._estimator.estimate(cells[key[0]]) for key in missing}
@@ -215,6 +241,10 @@ class _Survey:
         seconds = sum(max(0.0, estimate.seconds - passed.get(key, 0.0)) for key, estimate in known.items())
         workers = max(1, min(plan.spec.recipe.workers, len(missing)))
         return seconds / workers, all(estimate.is_measured for estimate in known.values())
+
+
+def _identify(plan: Plan) -> tuple[str, str]:
+    return plan.spec.name, plan.spec.recipe.name
 
 
 def _to_state(entry: Entry, live: Mapping[Key, StoredRun]) -> RunState:
@@ -255,7 +285,7 @@ def _to_ended(state: RunState, record: Record) -> RunState:
 def _group_others(
     stored: Iterable[StoredRun], known: Iterable[ExperimentStatus], recipe: str | None
 ) -> Iterator[ExperimentStatus]:
-    """What was run from files that are not at hand, or with `--set`: all that is known are the store's runs."""
+    """The experiments whose files are unknown, and those with `--set`, from the runs in the store only."""
     planned = {(status.experiment, status.recipe, status.overrides) for status in known}
     groups: dict[tuple[str, str, tuple[str, ...]], dict[Key, RunState]] = {}
     results: dict[Key, StoredRun] = {}
@@ -280,16 +310,16 @@ def _to_stored_state(run: StoredRun) -> RunState:
     return _to_ended(RunState(run.row, run.seed, run.cell_id, state, run.run_id), record)
 
 
-def describe_status(statuses: Sequence[ExperimentStatus]) -> str:
-    """A line an experiment, then what runs and what failed, as text for a terminal."""
-    if not statuses:
+def describe_status(statuses: Sequence[ExperimentStatus], uncounted: Sequence[str] = ()) -> str:
+    """One line per experiment, then the runs that are running or failed, as text for a terminal."""
+    if not statuses and not uncounted:
         return "no experiment here and no run in the store; --shipped lists the shipped experiments"
     headers = ["experiment", "recipe", "runs", *STATES, "time left"]
     aligned = ("left", "left", *["right"] * (len(headers) - 2))
     shown = [status for status in statuses if status.runs]
     table = tabulate([_to_line(status) for status in shown], headers, colalign=aligned, disable_numparse=True)
     notes = "\n".join([*_list_unplanned(shown), *(line for status in statuses for line in _to_notes(status))])
-    return "\n\n".join(part for part in (table, notes, _LEGEND) if part)
+    return "\n\n".join(part for part in (table, notes, *_list_uncounted(uncounted), _LEGEND) if part)
 
 
 def _to_line(status: ExperimentStatus) -> list[str]:
@@ -308,6 +338,15 @@ def _to_time_left(status: ExperimentStatus) -> str:
 
 def _to_name(status: ExperimentStatus) -> str:
     return " ".join(part for part in (status.experiment, status.recipe, shlex.join(status.overrides)) if part)
+
+
+def _list_uncounted(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        first, rest = ", ".join(names[:MAX_UNCOUNTED]), len(names) - MAX_UNCOUNTED
+        yield (
+            f"other experiments in the store: {first}{f' and {rest} more' if rest > 0 else ''}; "
+            "`harness status --all` counts their runs"
+        )
 
 
 def _list_unplanned(statuses: Iterable[ExperimentStatus]) -> Iterator[str]:
@@ -336,4 +375,5 @@ def _to_notes(status: ExperimentStatus) -> Iterator[str]:
         is_good = run.state == "done" and run.status == RunStatus.OK and not run.reason
         if run.state in ("running", "resumable", "failed") or (run.state == "done" and not is_good):
             outcome = ": ".join(part for part in (run.outcome or run.state, run.reason) if part)
-            yield f"{name}: {run.row} seed {run.seed} {outcome} (harness show {run.run_id[:8]})"
+            hint = f" (harness show {run.run_id[:8]})" if run.run_id else ""
+            yield f"{name}: {run.row} seed {run.seed} {outcome}{hint}"

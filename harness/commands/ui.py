@@ -30,10 +30,10 @@ MAX_PORT = 65535
 START_SECONDS = 120
 GRACE_SECONDS = 5
 PATIENCE = 0.2
-"""Seconds between two looks at a server."""
+"""Seconds between two checks of a server."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, `kill`, and a terminal that is closed: each ends the server, which is no error."""
+"""Signals of Ctrl-C, `kill`, and a closed terminal: each ends the server, which is not an error."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Page:
     """A server to start.
 
     Attributes:
-        command: less the port.
-        port: the server's usual one: taken where it is free.
-        shows: what one will see.
-        health: the path that answers when it is ready.
-        environment: what it needs beside this process's own.
-        path: where to look first.
+        command: the command without the port.
+        port: the default port of the server, used if it is free.
+        shows: the content of the page, in words.
+        health: the path that answers when the server is ready.
+        environment: additional environment variables.
+        path: the path of the first page.
     """
 
     command: tuple[str, ...]
@@ -58,11 +58,11 @@ class Page:
 
 
 def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
-    """MLflow's own on a store of ours, opened at an experiment's runs: two processes instead of fifteen, nobody told.
+    """MLflow's page of a store, opened at the runs of an experiment; with two processes and without telemetry.
 
     Raises:
-        StoreError: there is no store yet, it cannot be used, it has no such experiment, or it is a server, which has a
-            page itself.
+        StoreError: there is no store yet, it cannot be used, it has no such experiment, or it is a server, which has
+            its own page.
     """
     if store.is_new:
         raise StoreError(f"there is no store yet at {store.shown}; `harness run` creates it")
@@ -70,7 +70,7 @@ def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
     if store.uri.startswith(("http:", "https:", "databricks")):
         address = f"{store.shown.rstrip('/')}/{MlflowTracker(store.uri).find_page(experiment)}"
         raise StoreError(f"the tracking store is a server with a page of its own: open {address}")
-    with suppress(sqlite3.Error):  # a store that cannot be written is shown as it is
+    with suppress(sqlite3.Error):  # a read-only store is shown without changes
         store.relocate()
     return Page(
         (sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK),
@@ -78,7 +78,7 @@ def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
         f"MLflow shows {store.shown}",
         "health",
         {
-            "MLFLOW_BACKEND_STORE_URI": store.uri,  # it may hold a password: command lines are everybody's to read
+            "MLFLOW_BACKEND_STORE_URI": store.uri,  # it may contain a password; everyone can read command lines
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
@@ -87,7 +87,7 @@ def find_mlflow_page(store: Store, experiment: str | None = None) -> Page:
 
 
 def find_search_page(storage: str | None, store: Store) -> Page:
-    """optuna-dashboard on a journal file, that of the store's searches unless another one or a URL is given.
+    """optuna-dashboard on a journal file or URL; by default the journal of the searches of the store.
 
     Raises:
         StoreError: there is no such file, or it is damaged.
@@ -105,7 +105,7 @@ def find_search_page(storage: str | None, store: Store) -> Page:
 
 
 def _to_absolute(storage: str) -> str:
-    """The same file or SQLite database from any working directory; addresses of servers as they are."""
+    """Make the path of a file or SQLite database absolute; addresses of servers are not changed."""
     prefix = "sqlite:///"
     if "://" in storage and not storage.startswith(prefix):
         return storage
@@ -114,12 +114,12 @@ def _to_absolute(storage: str) -> str:
 
 
 def serve(page: Page, *, port: int | None, announce: Callable[[str], None]) -> None:
-    """Start the server, call `announce` with its address once it answers, return when a signal has ended it.
+    """Start the server, call `announce` with its address when it answers, and return when a signal has ended it.
 
-    The server has a process group of its own, which is ended as a whole: nothing is left behind.
+    The server has its own process group, which is ended as a whole.
 
     Raises:
-        ServerError: the port is taken, or the server does not start, or ends by itself.
+        ServerError: the port is taken, the server does not start, or it ends by itself.
     """
     chosen = _choose_port(page.port, port)
     address = f"http://{LOOPBACK}:{chosen}"
@@ -167,9 +167,9 @@ def _is_free(port: int) -> bool:
 
 @contextmanager
 def _collect_signals() -> Iterator[list[int]]:
-    """Those that would end this process, as they come: no instant is left in which the server is nobody's.
+    """Collect the signals that would end this process, so that the server is always ended first.
 
-    A list, and no `threading.Event`: an event's lock may be held by the very code that a signal interrupts.
+    They are collected in a list, not a `threading.Event`: the code that a signal interrupts may hold the event's lock.
     """
     signals: list[int] = []
     before = {number: signal.signal(number, lambda number, _frame: signals.append(number)) for number in ENDING}
@@ -181,7 +181,7 @@ def _collect_signals() -> Iterator[list[int]]:
 
 
 def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Sequence[int]) -> bool:
-    """Whether it answers; not where it ends before, or is ended."""
+    """Wait until the server answers; returns False if it ends before."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline and not signals:
@@ -193,7 +193,7 @@ def _wait_for_answer(address: str, process: subprocess.Popen[bytes], signals: Se
 
 
 def _is_listening(process: subprocess.Popen[bytes], port: int | None) -> bool:
-    """Whether it is this server that answers, not another that took the port at the same time."""
+    """Whether this server answers, not another one that took the port at the same time."""
     with suppress(psutil.NoSuchProcess):
         leader = psutil.Process(process.pid)
         sockets = [found for member in (leader, *leader.children(recursive=True)) for found in member.net_connections()]
@@ -208,7 +208,7 @@ def _read_last_line(output: IO[bytes]) -> str:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask, wait, then kill: the server and whatever it has started."""
+    """End the server and its children: terminate, wait, then kill."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         while _is_there(process) and time.monotonic() < deadline:
@@ -218,7 +218,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_there(process: subprocess.Popen[bytes]) -> bool:
-    """Whether anyone of the group is left; a leader that has ended is reaped, so that it does not count."""
+    """Whether any process of the group is left; a leader that has ended is reaped first."""
     process.poll()
     try:
         os.killpg(process.pid, 0)

@@ -1,4 +1,4 @@
-"""`harness verify`: makes every number of committed tables again from the runs beside them, and compares."""
+"""`harness verify`: computes every number of committed tables again from the runs beside them, and compares."""
 
 import csv
 import math
@@ -22,33 +22,37 @@ from harness.tracking import MlflowTracker
 from harness.tracking.record_files import PortableRun, list_record_files, read_runs
 
 MAX_SHOWN = 20
-"""Differences of one table that are listed."""
+"""Maximal number of listed differences per table."""
 
 ROUNDING = 1e-6
-"""Relative difference of two means of one run's images that were summed in different types; one image is more."""
+"""Relative difference between means over the same images in different dtypes; a change of one image is larger."""
 
 COMPARED = {".csv", ".md", ".tex", ".html", ".svg"}
-"""Files that are text; a PNG shows what its SVG does."""
+"""Endings of compared files, which are text; a PNG has the same content as its SVG."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification of one table found.
+    """The verification of one table.
 
     Attributes:
         name: the experiment and its folder.
-        runs: how many runs were read.
-        files: the files that were compared.
-        differences: one line each; empty: every number follows from the runs.
+        runs: number of runs that were read.
+        files: the compared files.
+        differences: one line per difference; empty if every number follows from the runs.
+        has_runs: whether there is anything to compare the table with.
     """
 
     name: str
     runs: int
     files: tuple[Path, ...]
     differences: tuple[str, ...]
+    has_runs: bool = True
 
     def describe(self) -> str:
-        """A line, and one for each difference."""
+        """One line, and one for each difference."""
+        if not self.has_runs:
+            return f"{self.name}: not verified, its runs are not beside it"
         counted = f"{count_noun(self.runs, 'run')}, {count_noun(len(self.files), 'file')}"
         if not self.differences:
             return f"{self.name}: {counted}: every number follows from the runs"
@@ -60,27 +64,48 @@ class Verification:
 
 
 def verify(paths: Iterable[Path], results: Path) -> Iterator[Verification]:
-    """Verify tables: those of folders and record files, and those that stand in LaTeX documents.
+    """Verify the tables of folders and record files, and tables in LaTeX documents.
 
     Args:
-        paths: folders that are searched for record files, record files, or `.tex` files.
-        results: the folder of all tables, where the runs of a LaTeX document's tables are.
+        paths: folders of tables, files of tables, record files, or `.tex` files.
+        results: the folder of all tables, with the runs of tables in LaTeX documents.
 
     Raises:
-        StoreError: there is no such file, no record file in a folder, or no table of ours in a document.
+        StoreError: a file does not exist, a folder has no record file, or a document has no table of the harness.
         SpecError: an experiment cannot be read.
     """
     for path in paths:
         if path.suffix == ".tex":
             yield from _verify_document(path, results)
-            continue
-        for file in list_record_files(path) if path.is_dir() else [path]:
-            yield _verify_table(file)
+        elif path.is_dir():
+            yield from map(_verify_table, list_record_files(path))
+            for table in _list_tables_without_runs(path):
+                yield Verification(_name(_find_runs(table)), 0, (table,), (), has_runs=False)
+        else:
+            yield _verify_table(path if path.suffix == ".jsonl" else _find_runs(path))
+
+
+def _find_runs(table: Path) -> Path:
+    """The record file of a table."""
+    return table.parent / "runs" / f"{table.stem}.jsonl"
+
+
+def _name(records: Path) -> str:
+    """The experiment of a record file and the folder of its tables."""
+    return f"{records.stem} in {records.parents[1].name}"
+
+
+def _list_tables_without_runs(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.glob("**/*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            row = next(csv.DictReader(file), {})
+        if row.get("experiment") == path.stem and not _find_runs(path).exists():
+            yield path
 
 
 def _verify_table(path: Path) -> Verification:
-    """The files beside the folder of a record file: its csv files, and what else of the table is there."""
-    folder, name = path.parents[1], f"{path.stem} in {path.parents[1].name}"
+    """Verify the files beside the folder of a record file: its csv files, and other files of the table if present."""
+    folder, name = path.parents[1], _name(path)
     try:
         runs = _read_runs(path)
     except StoreError as error:
@@ -97,7 +122,7 @@ def _verify_table(path: Path) -> Verification:
 
 
 def _verify_document(path: Path, results: Path) -> Iterator[Verification]:
-    """Every table of ours that stands in a LaTeX document, whatever is around it."""
+    """Verify every table of the harness in a LaTeX document."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -135,7 +160,7 @@ def _load_plan(name: str, folder: str, runs: Iterable[PortableRun]) -> Plan:
 
 
 def _check_runs(runs: Iterable[PortableRun]) -> Iterator[str]:
-    """What of a run contradicts its own configuration or predictions."""
+    """The contradictions between a run and its own config or predictions."""
     seen: dict[tuple[str, int], str] = {}
     for run in runs:
         record = run.record
@@ -153,7 +178,7 @@ def _check_runs(runs: Iterable[PortableRun]) -> Iterator[str]:
 
 
 def _find_cell_id(run: PortableRun) -> str | None:
-    """Of the run's configuration; None where it is not that of any cell that this installation knows."""
+    """The cell id of the config of a run; None if this installation cannot read the config."""
     try:
         return Cell.from_dict(run.config).id
     except ValueError:
@@ -161,12 +186,12 @@ def _find_cell_id(run: PortableRun) -> str | None:
 
 
 def _make_files(plan: Plan, runs: Iterable[PortableRun], scratch: Path) -> tuple[Path, ...]:
-    """The files of the table from these runs alone, by a store that has nothing else."""
+    """Make the files of the table from these runs, with a store that has no other runs."""
     tracker = MlflowTracker(f"sqlite:///{scratch / 'mlflow.db'}")
     tracker.prepare(plan.spec.name)
     for run in runs:
         tracker.import_run(run)
-    versions = {run.record.cell_id: find_version(run.record) for run in runs}  # what it said when they were exported
+    versions = {run.record.cell_id: find_version(run.record) for run in runs}  # the versions when they were exported
     return write_results(plan, tracker, versions, scratch / "results").files
 
 
@@ -180,7 +205,7 @@ def _compare_files(stored: Path, made: Path) -> Iterator[str]:
 
 
 def _compare_cells(name: str, stored: list[dict[str, str]], made: list[dict[str, str]]) -> Iterator[str]:
-    """Cell by cell; rows are told by their first column."""
+    """Compare csv files cell by cell; rows are identified by their first column."""
     nothing: Mapping[str, str] = {}
     for number, (first, second) in enumerate(zip_longest(stored, made, fillvalue=nothing), start=1):
         label = next(iter({**second, **first}.values()), str(number))

@@ -18,12 +18,12 @@ def open_view(
     describe: Callable[[Event], Iterable[str]],
     live: Callable[[Console], AbstractContextManager[Callable[[Event], None]]],
 ) -> Iterator[Callable[[Event], None]]:
-    """Give the function that shows an event in the way that fits `stream`.
+    """Open a display for events on `stream`, and yield the function that shows an event.
 
     Args:
-        stream: where to.
+        stream: a terminal, a file or a pipe.
         describe: the lines of an event, for files and pipes.
-        live: opens a display on a terminal and gives the function that shows an event there.
+        live: opens a display on a terminal and yields the function that shows an event.
     """
     if stream.isatty():
         with live(Console(file=stream)) as show:

@@ -1,7 +1,7 @@
 """Random augmentation of whole batches in memory, and its random streams."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -73,6 +73,29 @@ def build_erasing(
     return (
         RandomErasing(spec.reprob, mode="pixel", device=device) if spec.reprob > 0 and spec.erasing == place else None
     )
+
+
+class ErasingOfPart:
+    """Random erasing of a part of each batch, with the numbers that it would draw for the whole batch.
+
+    Args:
+        erase: draws an image's patch without looking at its pixels.
+        positions: of the part's images in the whole batch.
+        num_images: of the whole batch.
+    """
+
+    def __init__(self, erase: "Erasing", positions: Sequence[int], num_images: int) -> None:
+        self.erase, self.positions, self.num_images = erase, positions, num_images
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Erase in place, as timm does."""
+        own, scratch = dict(zip(self.positions, images, strict=True)), torch.empty_like(images[0])
+        for position in range(self.num_images):
+            self.erase(own.get(position, scratch))
+        return images
+
+
+Erasing = RandomErasing | ErasingOfPart
 
 
 def normalize(images: UInt8[Tensor, "*shape"], *, mean: float, std: float) -> Float[Tensor, "*shape"]:

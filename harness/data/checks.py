@@ -1,5 +1,8 @@
 """Checks of a recipe's data fields that every dataset family shares. Imports no torch."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from harness.errors import DataError
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
@@ -9,6 +12,13 @@ def check_shape(spec: DataSpec, **expected: int) -> None:
     for field, value in expected.items():
         if getattr(spec, field) != value:
             raise DataError(f"data.{field}: {spec.name} has {value}, the recipe says {getattr(spec, field)}")
+
+
+def check_classes(train: Iterable[str], test: Iterable[str], data_dir: Path | None) -> None:
+    """The two folders must have the same classes."""
+    odd = sorted({*train} ^ {*test})
+    if odd:
+        raise DataError(f"train/ and val/ of {data_dir} must have the same classes; only in one of them: {odd[0]}")
 
 
 def check_counts(spec: DataSpec, training: TrainingSpec, *, num_train: int, num_test: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
-from harness.errors import DataError
+from harness.errors import ImageError
 
 DECODE_ERRORS = (
     ArithmeticError,
@@ -48,14 +48,14 @@ WHITE_IS_ZERO = 0
 
 @contextmanager
 def naming_image(find_name: Callable[[], str]) -> Iterator[None]:
-    """Errors of a decoder become a DataError with the image's name."""
+    """Errors of a decoder become an `ImageError` with the image's name."""
     try:
         yield
     except DECODE_ERRORS as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{find_name()} cannot be decoded: {reason or type(error).__name__}") from error
+        raise ImageError(f"{find_name()} cannot be decoded: {reason or type(error).__name__}") from error
 
 
 def open_image(source: Path | str | IO[bytes]) -> Image.Image:

@@ -1,6 +1,6 @@
 """The dataset families, by name."""
 
-from harness.data import fashion_mnist, image_folder, timm
+from harness.data import fashion_mnist, image_folder, image_shards, timm
 from harness.data.cifar10 import CIFAR10
 from harness.data.cifar100 import CIFAR100
 from harness.data.family import Family
@@ -10,5 +10,6 @@ DATASETS: dict[str, Family] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "image_folder": image_folder,
+    "image_shards": image_shards,
     "timm": timm,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
     from harness.batch import Batch, LabelledBatch
+
+
+UNREADABLE = "train/unreadable"
+"""The metric of how many training images were found to be unreadable."""
 
 
 class Data(Protocol):
@@ -33,6 +37,11 @@ class Data(Protocol):
     num_val: int
     num_test: int
     steps_per_epoch: int
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What is known of the images after an epoch, as `train/NAME`; usually nothing."""
+        ...
 
     def train_batches(self, epoch: int, first: int = 0, /) -> Iterator[Batch]:
         """Augmented batches in the order of (replicate, epoch), without those before number `first` (0-based).

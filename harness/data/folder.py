@@ -11,25 +11,30 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from harness.data.index import Watch
 from harness.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 Files = list[tuple[str, int]]
 """Path below a folder, with slashes, and size in bytes."""
 
 
-def list_classes(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted.
+def list_classes(folder: Path, watch: Watch) -> list[str]:
+    """The names of the folders in a folder, sorted; an index that `watch` is of depends on it.
 
     Raises:
         DataError: by the rule of this module.
     """
-    return sorted(entry.name for entry in _scan(folder) if _is_folder(entry))
+    entries, _ = _scan(folder, watch)
+    return sorted(entry.name for entry in entries if _is_folder(entry))
 
 
-def list_files(folder: Path, suffixes: Collection[str]) -> Files:
+def list_files(folder: Path, suffixes: Collection[str], watch: Watch) -> Files:
     """All files below a folder with one of some suffixes, which are in lower case.
 
-    They are sorted by folder and then by name, as torchvision lists a class's images.
+    They are sorted by folder and then by name, as torchvision lists a class's images. An index that `watch` is of
+    depends on all the folders.
 
     Raises:
         DataError: by the rule of this module.
@@ -38,7 +43,7 @@ def list_files(folder: Path, suffixes: Collection[str]) -> Files:
     waiting = [("", frozenset[tuple[int, int]]())]
     while waiting:
         place, above = waiting.pop()
-        entries, status = _scan(folder / place), (folder / place).stat()
+        entries, status = _scan(folder / place, watch)
         identity = status.st_dev, status.st_ino
         if identity in above:
             raise DataError(f"{folder / place} links to a folder that contains it; remove the link")
@@ -58,10 +63,12 @@ def digest_names(files: Iterable[tuple[str, int]]) -> str:
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _scan(folder: Path, watch: Watch) -> tuple[list[os.DirEntry[str]], os.stat_result]:
+    """What is in a folder, and its status from before it was read."""
     try:
+        status = watch.add(folder)
         with os.scandir(folder) as entries:
-            return list(entries)
+            return list(entries), status
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from None
 

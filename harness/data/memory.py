@@ -1,6 +1,6 @@
 """Small images kept in memory and augmented as whole batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,6 +78,7 @@ class MemoryData:
         device: torch.device,
     ) -> None:
         self.digest, self.splits, self.replicate, self.device = digest, splits, replicate, device
+        self.metrics: Mapping[str, float] = {}
         self.num_classes = spec.num_classes
         self.num_train, self.num_val, self.num_test = (
             len(split.labels) for split in (splits.train, splits.val, splits.test)

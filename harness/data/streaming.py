@@ -1,11 +1,13 @@
 """Image files decoded and augmented one by one, by timm's loaders."""
 
+import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, Protocol, cast
+from itertools import islice
+from typing import Any, NoReturn, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -13,20 +15,31 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data import ImageDataset, create_loader
 from timm.data.loader import PrefetchLoader, fast_collate
-from torch.utils.data import Dataset, default_collate
+from timm.data.random_erasing import RandomErasing
+from torch.utils.data import BatchSampler, Dataset, default_collate
 
 from harness.batch import Batch, LabelledBatch
-from harness.data.augmentation import build_erasing, build_mixup, order_generator, seeded
+from harness.data.augmentation import Erasing, ErasingOfPart, build_erasing, build_mixup, order_generator, seeded
 from harness.data.decoding import naming_image, to_rgb
+from harness.data.family import UNREADABLE
 from harness.data.loading import LoadingContext
 from harness.data.split import sample_test, split_training
 from harness.data.token_labels import FollowedMap, LabelMaps, TokenLabeling
-from harness.errors import DataError
+from harness.division import list_positions
+from harness.errors import DataError, ImageError
 from harness.processes import end_with_parent
 from harness.seeding import seed_for
 from harness.spec import DataSpec, TrainingSpec
 
+logger = logging.getLogger(__name__)
+
 Pixels = NDArray[np.uint8]
+
+MOST_REPLACEMENTS = 8
+"""How many images are tried in the place of one: more in a row are unreadable only where nearly all are."""
+
+MOST_NAMED = 3
+"""How many unreadable images a message names."""
 
 
 class IndexedImages(Protocol):
@@ -62,6 +75,8 @@ class SampledImages(Dataset[Sample]):
     """Some of a split's images, in RGB; each is augmented under a seed of its own, whoever decodes it and when.
 
     Attributes:
+        unreadable: by position, whether an image was found to be unreadable by any loading process; None: no image is
+            replaced.
         transform: set by `create_loader`.
         epoch: chooses the seeds; set it before the loader is iterated.
     """
@@ -69,28 +84,55 @@ class SampledImages(Dataset[Sample]):
     transform: Callable[[Image.Image], Pixels]
 
     def __init__(
-        self, images: IndexedImages, indices: Sequence[int], *, replicate: int, maps: LabelMaps | None = None
+        self,
+        images: IndexedImages,
+        indices: Sequence[int],
+        *,
+        replicate: int,
+        maps: LabelMaps | None = None,
+        replaces: bool = False,
     ) -> None:
         self.images, self.indices, self.replicate, self.maps = images, indices, replicate, maps
+        self.unreadable = torch.zeros(len(indices), dtype=torch.bool).share_memory_() if replaces else None
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Sample:
-        """Decode and augment one image.
+        """Decode and augment one image, or the one that takes its place.
 
         Raises:
             DataError: the file, or that of its label map, cannot be decoded.
         """
+        shown, image, label = self._open_readable(position)
+        with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", self.indices[position])):
+            if self.maps is not None:
+                return self.maps.follow(self.transform, image, self.indices[shown])
+            return self.transform(image), int(label)
+
+    def _open_readable(self, position: int) -> tuple[int, Image.Image, int]:
+        """An image with its position and label; an unreadable one gives way to others of the sample, in random order.
+
+        The order follows replicate, epoch and image alone, so that all rows and every loading process agree.
+        """
+        if self.unreadable is None:
+            return position, *self._open(position)
+        seed = seed_for("replacement", self.replicate, self.epoch, self.indices[position])
+        others = np.random.default_rng(seed).integers(len(self), size=MOST_REPLACEMENTS).tolist()
+        for candidate in (position, *others):
+            try:
+                return candidate, *self._open(candidate)
+            except ImageError as error:
+                self.unreadable[candidate] = True
+                last = error
+        raise last
+
+    def _open(self, position: int) -> tuple[Image.Image, int]:
         index = self.indices[position]
         with naming_image(lambda: self.images.find_name(index)):
             image, label = self.images[index]
-            image = to_rgb(image)
-        with seeded(seed_for("augmentation", self.replicate, self.epoch, "image", index)):
-            if self.maps is not None:
-                return self.maps.follow(self.transform, image, index)
-            return self.transform(image), int(label)
+            return to_rgb(image), label
 
     def __getitems__(self, positions: Sequence[int]) -> "list[Sample] | DataError":
         """A batch for torch's loader, or why there is none: an exception would arrive as its process's traceback."""
@@ -151,14 +193,45 @@ class StreamedData:
         self.num_classes, self.batch_size = spec.num_classes, training.batch_size
         self.steps_per_epoch = self.num_train // self.batch_size
         self.mix = build_mixup(spec, training) if training.token_labels is None else TokenLabeling(spec, training)
-        self.erase = build_erasing(training.augmentation, "after_mixing", device=device)
-        self.train_images = SampledImages(train.images, trained, replicate=replicate, maps=train.maps)
+        self.positions = list(range(self.batch_size))
+        self.erase: Erasing | None = build_erasing(training.augmentation, "after_mixing", device=device)
+        self.unreadable_share, self.has_warned = spec.unreadable_share, False
+        replaces = spec.unreadable_share > 0
+        self.train_images = SampledImages(
+            train.images, trained, replicate=replicate, maps=train.maps, replaces=replaces
+        )
         self.train_loader = _build_loader(self.train_images, spec, training, device, is_training=True)
         test_images = SampledImages(test.images, tested, replicate=replicate)
         val_images = SampledImages(train.images, held_out, replicate=replicate) if spec.val_images else test_images
         self.num_val, self.num_test = len(val_images), len(test_images)
         self.test_loader = _build_loader(test_images, spec, training, device, is_training=False)
         self.val_loader = _build_loader(val_images, spec, training, device, is_training=False)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """How many training images this process has found to be unreadable, where the recipe lets some be replaced."""
+        flags = self.train_images.unreadable
+        return {} if flags is None else {UNREADABLE: float(flags.sum())}
+
+    def take_part(self, rank: int, world_size: int) -> Self:
+        """Decode from now on only the rank's part of each training batch, and every evaluation batch whose turn it is.
+
+        The parts consist of pairs of images that are mixed with each other, and random erasing draws for the whole
+        batch: so every image is the same for any number of ranks.
+        """
+        self.positions = list_positions(self.batch_size, part=rank, num_parts=world_size)
+        self.train_loader.batch_sampler.batch_size = len(self.positions)
+        self.erase = self._cut(self.erase)
+        self.train_loader.random_erasing = cast("RandomErasing", self._cut(self.train_loader.random_erasing))
+        for loader in (self.val_loader, self.test_loader):
+            batches = BatchSampler(range(len(loader.dataset)), self.batch_size, drop_last=False)
+            loader.batch_sampler.sampler = [
+                image for batch in islice(batches, rank, None, world_size) for image in batch
+            ]
+        return self
+
+    def _cut(self, erase: Erasing | None) -> Erasing | None:
+        return None if erase is None else ErasingOfPart(erase, self.positions, self.batch_size)
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented batches from number `first` on; an incomplete last one is left out.
@@ -169,7 +242,8 @@ class StreamedData:
         start = max(0, first - 2)
         self.train_images.epoch = epoch
         order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
-        self.train_loader.batch_sampler.sampler = order[start * self.batch_size :].tolist()
+        steps = order[start * self.batch_size : self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
+        self.train_loader.batch_sampler.sampler = steps[:, self.positions].flatten().tolist()
         batches = iter(self.train_loader)
         for step in range(start, self.steps_per_epoch):
             with seeded(seed_for("augmentation", self.replicate, epoch, step), device=self.device):
@@ -178,8 +252,26 @@ class StreamedData:
                     images, targets = self.mix(images, targets)
                 if self.erase is not None:
                     images = self.erase(images)
+            self._check_unreadable()
             if step >= first:
                 yield images, targets
+        if self.metrics.get(UNREADABLE) and not self.has_warned:
+            self.has_warned = True
+            logger.warning("%s; others are trained on in their place", self._describe_unreadable())
+
+    def _check_unreadable(self) -> None:
+        """Raise a DataError where more training images are unreadable than the recipe allows."""
+        if self.metrics.get(UNREADABLE, 0) > self.unreadable_share * self.num_train:
+            allowed = f"data.unreadable_share allows {self.unreadable_share:g} of them"
+            raise DataError(f"{self._describe_unreadable()}; {allowed}: restore or remove these files")
+
+    def _describe_unreadable(self) -> str:
+        images = self.train_images
+        assert images.unreadable is not None
+        found = images.unreadable.nonzero().flatten().tolist()
+        names = [images.images.find_name(images.indices[position]) for position in found[:MOST_NAMED]]
+        listed = ", ".join(names) + (", ..." if len(found) > MOST_NAMED else "")
+        return f"{len(found):,} of {self.num_train:,} training images cannot be decoded: {listed}"
 
     def val_batches(self) -> Iterator[LabelledBatch]:
         """The validation images in the order of the files."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from harness.data.checks import check_augmentation, check_counts, check_shape
 from harness.data.family import Data, Description, Statistics
 from harness.data.folder import list_files
+from harness.data.index import Watch
 from harness.errors import DataError
 from harness.spec import DataSpec, TrainingSpec
 
@@ -171,7 +172,7 @@ def _open(spec: DataSpec, split: str, data_dir: Path | None) -> Any:
 def _check_links(source: str, data_dir: Path | None) -> None:
     """A folder of image files must not lead back to itself: timm would list it until the system stops it."""
     if data_dir is not None and data_dir.is_dir() and ("/" not in source or source.lower() in FOLDERS):
-        list_files(data_dir, ())
+        list_files(data_dir, (), Watch())
 
 
 def read_labels(images: Any) -> _Labels:

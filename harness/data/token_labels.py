@@ -37,6 +37,7 @@ from torchvision.ops import roi_align
 from torchvision.transforms import RandomHorizontalFlip
 
 from harness.batch import Box, TokenTargets
+from harness.data.label_maps import LabelMapFiles
 from harness.errors import DataError
 from harness.spec import DataSpec, TokenLabelsSpec, TrainingSpec
 
@@ -98,7 +99,7 @@ class _View:
 class LabelMaps:
     """The label maps of a training set, by the number of the image."""
 
-    def __init__(self, paths: Sequence[Path], data: DataSpec, labels: TokenLabelsSpec) -> None:
+    def __init__(self, paths: LabelMapFiles | Sequence[Path], data: DataSpec, labels: TokenLabelsSpec) -> None:
         self.paths, self.num_classes, self.grid = paths, data.num_classes, labels.grid
         self.shape = read_label_map(paths[0], self.num_classes).shape
 

@@ -3,11 +3,53 @@
 An engine pulls a job when it has room for one, starts jobs in their order, and ends every started job with exactly one
 `JobResult`, unless the caller closes the iterator first. Nothing that a job does (raise, crash, hang, exhaust memory)
 stops the others. All processes that a job has started end with it.
+
+An engine of several hosts may start a job again whose host was lost or whose place was taken by others. `Started` then
+comes again, and the messages after it replace those before it.
 """
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+THREADS = 1
+"""CPU threads of each process, whatever cores it has: threads decide rounding."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job needs, all of it on one host.
+
+    Attributes:
+        processes: the number of processes that train together; the job's own process starts the others.
+        takes_fewer: whether fewer processes do as well: as many as there are GPUs, or one.
+        cpus: cores of each process; None: those of the engine's options, as for the next two.
+        gpus: GPUs of each process; less than 1: the share of one.
+        memory_gb: memory of each process.
+        minutes: the expected duration; None: not known.
+    """
+
+    processes: int = 1
+    takes_fewer: bool = False
+    cpus: int | None = None
+    gpus: float | None = None
+    memory_gb: float | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job executes; its process gets it from `harness.engines.worker.get_place`.
+
+    Attributes:
+        host: the name of the machine.
+        cpus: cores for all processes of the job.
+        devices: its GPUs, in the order in which its process sees them; empty: the engine has given it none.
+    """
+
+    host: str
+    cpus: int = 1
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -19,6 +61,9 @@ class Job:
         time_limit_seconds: the job is killed after this time; None: no limit.
         memory_limit_gb: memory that the job may allocate beyond that of an idle worker; a larger allocation fails in
             the job. None: no limit.
+        resources: what the engine reserves for it.
+        key: identifies what is computed, for all callers and at all times, as a file name: an engine whose jobs
+            outlive their caller continues with the job that has it. Empty: nobody asks for the job again.
     """
 
     name: str
@@ -26,11 +71,13 @@ class Job:
     args: tuple[Any, ...] = ()
     time_limit_seconds: float | None = None
     memory_limit_gb: float | None = None
+    resources: Resources = Resources()
+    key: str = ""
 
 
 @dataclass(frozen=True)
 class Started:
-    """The process of the job has started."""
+    """The process of the job has started, for the first time or again."""
 
     name: str
     pid: int
@@ -92,14 +139,18 @@ class Engine(Protocol):
 
     Attributes:
         workers: number of jobs that execute at the same time.
-        threads: number of CPU threads per job.
+        threads: number of CPU threads per process.
     """
 
     workers: int
     threads: int
 
     def execute(self, jobs: Iterable[Job]) -> Generator[Event, None, None]:
-        """Yield events as they happen; closing the iterator kills what still runs."""
+        """Yield events as they happen; closing the iterator kills what still runs.
+
+        Raises:
+            EngineError: a job can never fit, jobs cannot be started, or they would execute other code.
+        """
         ...
 
     def take_rest(self) -> list[Event]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 
 from harness.errors import EngineError
-from harness.provenance import PACKAGES, fingerprint_code
+from harness.provenance import PACKAGES, collect_versions, fingerprint_code
 
 MODULES = ("harness", "paradigms", "PIL", *PACKAGES)
 """What decides the numbers of a run."""
@@ -17,31 +18,44 @@ MODULES = ("harness", "paradigms", "PIL", *PACKAGES)
 
 @dataclass(frozen=True)
 class Imports:
-    """Where a process finds each of `MODULES`, and a fingerprint of our own sources."""
+    """Where a process finds each of `MODULES`, the versions of the packages, and a fingerprint of our own sources."""
 
+    host: str
     places: dict[str, str]
+    versions: dict[str, str]
     sources: str
 
     @classmethod
     def here(cls) -> "Imports":
         """Those of this process at this moment."""
-        return cls({name: _locate(name) for name in MODULES}, fingerprint_code())
+        places = {name: _locate(name) for name in MODULES}
+        return cls(socket.gethostname(), places, collect_versions(), fingerprint_code())
 
     def check(self) -> None:
-        """Compare with those of the process that has digested the code.
+        """Compare with those of the process that has digested the code; places on the same host alone.
 
         Raises:
             EngineError: this process would execute other code.
         """
         here = Imports.here()
-        for name, place in self.places.items():
+        for name, place in self.places.items() if here.host == self.host else ():
             if here.places[name] != place:
                 raise EngineError(
                     f"workers would import {name} from {here.places[name]}, but this command imported it from {place}: "
                     "start it from another folder, without PYTHONPATH"
                 )
+        for name, version in self.versions.items():
+            if here.versions[name] != version:
+                raise EngineError(
+                    f"{here.host} has {name} {here.versions[name]}, but this command has {version}: "
+                    "install the same versions there"
+                )
         if here.sources != self.sources:
-            raise EngineError("harness or paradigms were edited while the workers started: start the command again")
+            raise EngineError(
+                "harness or paradigms were edited while the workers started: start the command again"
+                if here.host == self.host
+                else f"{here.host} has another version of harness or paradigms than this command: install it there"
+            )
 
 
 def list_import_path() -> list[str]:

@@ -4,6 +4,8 @@ The server ends when the process that started it has ended, even by SIGKILL. The
 what they have started. A worker that holds the interpreter's lock cannot do so either: the server ends their groups.
 
 It ignores SIGTERM, which may be sent to every process at once: workers need their server until their last checkpoint.
+It and its workers ignore SIGUSR2, which Slurm sends to every process of a job whose time ends: the engine `slurm` then
+asks the worker itself.
 """
 
 import atexit
@@ -24,3 +26,4 @@ def _end_jobs(server: int) -> None:
 
 atexit.register(_end_jobs, os.getpid())
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)

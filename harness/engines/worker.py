@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import threading
 from enum import Enum, auto
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
-from harness.engines.engine import Job
+from harness.engines.engine import Job, Place
 from harness.engines.imports import Imports
 from harness.errors import EngineError
 from harness.processes import create_group, end_with_parent, signal_group
@@ -29,8 +30,21 @@ class Part(Enum):
     """The function has returned or raised; what is left of the process may be killed."""
 
 
+def get_place() -> Place:
+    """The place of the job that this process executes; in any other process this host, with one core and no GPUs."""
+    return _places[-1] if _places else Place(socket.gethostname())
+
+
+_places: list[Place] = []
+
+
 def work(
-    sender: connection.Connection, job: Job, output: Path, imports: Imports, checked_servers: frozenset[int]
+    sender: connection.Connection,
+    job: Job,
+    place: Place,
+    output: Path,
+    imports: Imports,
+    checked_servers: frozenset[int],
 ) -> None:
     """Call the function; an exception ends the process by itself, with its traceback in `output`.
 
@@ -50,6 +64,9 @@ def work(
             sender.send((Part.REFUSED, error))
             return
         sender.send((Part.CHECKED, server))
+    _places.append(place)
+    if place.devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(place.devices)  # nothing in this process has used CUDA yet
     if job.memory_limit_gb is not None:
         _limit_memory(job.memory_limit_gb)
     try:

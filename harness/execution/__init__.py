@@ -14,6 +14,7 @@ from harness.execution.events import (
     RunResumed,
     RunStarted,
     TableWritten,
+    TrainedElsewhere,
 )
 from harness.execution.plan import PRELOAD, RunOptions, read_results, rehearse_plan, run_plan, write_results
 
@@ -33,6 +34,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "TableWritten",
+    "TrainedElsewhere",
     "read_results",
     "rehearse_plan",
     "run_plan",

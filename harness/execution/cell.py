@@ -1,24 +1,34 @@
-"""Executes one run in its own process."""
+"""Executes one run in its own process, or in several."""
 
 import errno
 import gc
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
-from torch import nn
 
-from harness.checkpoint import Checkpoint
 from harness.costs import measure_cost
 from harness.data.loading import watching_loaders
 from harness.engines.memory import OutOfMemoryKills
-from harness.errors import Cause, Diverged, LoaderKilled, StoreError
+from harness.errors import Diverged, LoaderKilled, StoreError
 from harness.evaluate import peak_memory_gb
 from harness.execution.checkpoints import Checkpoints
-from harness.execution.context import RunContext
-from harness.execution.open_run import Measured, Opened, OpenRun, Raised, Resumed, RunMessage, Traced, classify_signal
+from harness.execution.context import RunContext, load_code
+from harness.execution.launch import Send, launch
+from harness.execution.open_run import (
+    Kept,
+    Measured,
+    Opened,
+    OpenRun,
+    Raised,
+    Resumed,
+    RunMessage,
+    Traced,
+    classify_signal,
+)
+from harness.execution.outcome import Ended, Failure, Outcome
 from harness.execution.prepared import Prepared, prepare
 from harness.execution.source import WEIGHTS
 from harness.files import temporary_folder, write_arrays
@@ -26,83 +36,41 @@ from harness.names import to_printable
 from harness.plan import PlannedRun
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.rehearsal import Trace, Visit, VisitedData
-from harness.tasks import Evaluation
 from harness.trace import is_short
-from harness.tracking import PREDICTIONS, Tracker
-
-
-class Ended(NamedTuple):
-    """The fields of a record that say how a run ended."""
-
-    status: RunStatus
-    detail: str = ""
-    step: int | None = None
-    cause: Cause | None = None
-    module: str = ""
-
-
-class Failure(NamedTuple):
-    """What is known of an exception besides its outcome: its traceback, and its origin as in `Raised`."""
-
-    output: str
-    origin: str
-
+from harness.tracking import PREDICTIONS
 
 ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def run_cell(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> Record:
-    """Train and test one replicate of one cell, written to the store as it goes.
+    """Train and test one replicate of one cell; whatever it finds is reported as it goes.
 
     Raises:
-        StoreError: the store cannot be used. Everything else becomes the record's status.
+        StoreError: the store cannot be read. Everything else becomes the record's status.
     """
     prepared = prepare(run, context)
-    open_run = OpenRun(run, context.spec.recipe.limits, prepared.provenance)
+    open_run = OpenRun(run, context.spec.recipe.limits, prepared.provenance, context.run_id)
     is_rehearsal = is_short(run.row.cell) and context.tests
     checkpoints = None if is_rehearsal else Checkpoints(prepared, open_run)
-    run_id, logged = _open(prepared, None if checkpoints is None else checkpoints.found)
 
     def send(message: RunMessage) -> None:
         open_run.add(message)
-        if isinstance(message, EpochMetrics) and message.epoch not in logged:
-            context.tracker.log_epoch(run_id, message)
         report(message)
 
-    def execute() -> None:
-        for message in _execute(prepared, run_id, checkpoints):
-            send(message)
-
-    send(Opened(run_id, prepared.provenance))
-    ended, failure = attempt(execute)
+    send(Opened(prepared.provenance, continues=checkpoints is not None and checkpoints.found is not None))
+    with temporary_folder() as folder:
+        if prepared.ranks.world_size == 1:
+            outcome = _train(send, prepared, checkpoints, folder)
+        else:
+            args = (run, context, open_run, checkpoints, folder)
+            outcome = launch(_train_rank, args, processes=prepared.ranks.world_size, report=send)
+        for file in sorted(folder.iterdir()):
+            report(Kept(file.name, file.read_bytes()))
+    ended, failure = outcome.ended, outcome.failure
     if failure is not None:
-        context.tracker.log_text(run_id, failure.output, "error.txt")
-        if ended.status == RunStatus.FAILED:
-            send(Raised(failure.origin))
-    send(Measured({"peak_memory_gb": peak_memory_gb(prepared.device)}))
-    record = open_run.to_record(*ended)
-    context.tracker.finish_run(run_id, record)
-    if checkpoints is not None and record.status == RunStatus.OK:
-        checkpoints.remove()
-    return record
-
-
-def _open(prepared: Prepared, found: Checkpoint | None) -> tuple[str, frozenset[int]]:
-    """The id of the run in the store, and the epochs that it has there; a new run where none can go on."""
-    context, tracker = prepared.context, prepared.context.tracker
-    if found is None:
-        logged = None
-    else:
-        run_id, logged = found.run_id, tracker.resume_run(found.run_id, spec=context.spec, parent_id=context.parent_id)
-    if logged is None:
-        run_id = tracker.start_run(
-            prepared.run, spec=context.spec, parent_id=context.parent_id, provenance=prepared.provenance
-        )
-        logged = frozenset()
-    for epoch in () if found is None else found.curve:
-        if epoch.epoch not in logged:
-            tracker.log_epoch(run_id, epoch)
-    return run_id, logged
+        send(Raised(failure.origin if ended.status == RunStatus.FAILED else "", failure.output))
+    send(Measured(outcome.metrics))
+    return open_run.to_record(*ended)
 
 
 def attempt(execute: Callable[[], None]) -> tuple[Ended, Failure | None]:
@@ -126,10 +94,39 @@ def attempt(execute: Callable[[], None]) -> tuple[Ended, Failure | None]:
     return ended, failure
 
 
+def _train(send: Send, prepared: Prepared, checkpoints: Checkpoints | None, folder: Path) -> Outcome:
+    def execute() -> None:
+        with prepared.ranks.joined():
+            for message in _execute(prepared, checkpoints, folder):
+                send(message)
+
+    return Outcome(*attempt(execute), {"peak_memory_gb": peak_memory_gb(prepared.ranks.device)})
+
+
+def _train_rank(
+    send: Send,
+    rank: int,
+    run: PlannedRun,
+    context: RunContext,
+    open_run: OpenRun,
+    checkpoints: Checkpoints | None,
+    folder: Path,
+) -> Outcome:
+    """As `run_cell` for one of several ranks, with what the leader has opened and found."""
+    load_code(send, run, context)
+
+    def note(message: RunMessage) -> None:
+        open_run.add(message)
+        send(message)
+
+    return _train(note, prepare(run, context, rank), checkpoints, folder)
+
+
 def _execute(
-    prepared: Prepared, run_id: str, checkpoints: Checkpoints | None
+    prepared: Prepared, checkpoints: Checkpoints | None, folder: Path
 ) -> Iterator[Resumed | EpochMetrics | Measured | Traced]:
-    cell, task, tracker = prepared.cell, prepared.task, prepared.context.tracker
+    """Train and test; predictions and weights of a run that ends well are written to `folder`."""
+    cell, task, ranks = prepared.cell, prepared.task, prepared.ranks
     yield Measured(measure_cost(cell))
     data = VisitedData(prepared.load_data(), Visit()) if checkpoints is None else prepared.load_data()
     training = prepared.make_training(data)
@@ -148,27 +145,16 @@ def _execute(
         known = {} if chance is None else {"val/chance": chance}
         yield Measured({"val/images": float(training.num_validated), **known})
     if prepared.context.tests:
-        tested = task.evaluate(training.evaluated_model, data.test_batches(), prepared.device)
+        tested = task.evaluate(training.evaluated_model, data.test_batches(), ranks)
         yield Measured({f"test/{name}": score for name, score in tested.scores.items()})
         yield Measured({"test/images": float(tested.num_images)})
         if trace is not None:
             yield Traced(prepared.to_rehearsal(RunStatus.OK, trace=trace.to_content(tested)))
-        _log_predictions(tracker, run_id, tested)
-    _log_weights(tracker, run_id, training.evaluated_model)
-
-
-def _log_weights(tracker: Tracker, run_id: str, model: nn.Module) -> None:
-    """Those that are evaluated become an artifact."""
-    with temporary_folder() as folder:
-        weights = folder / WEIGHTS
-        torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
-        tracker.log_file(run_id, weights)
-
-
-def _log_predictions(tracker: Tracker, run_id: str, tested: Evaluation) -> None:
-    """What was predicted for each test image becomes an artifact."""
-    with temporary_folder() as folder:
-        tracker.log_file(run_id, write_arrays(folder / PREDICTIONS, tested.per_image))
+        if ranks.is_first:
+            write_arrays(folder / PREDICTIONS, tested.per_image)
+    if ranks.is_first:
+        weights = training.evaluated_model.state_dict()
+        torch.save({name: tensor.cpu() for name, tensor in weights.items()}, folder / WEIGHTS)
 
 
 def classify(error: Exception, kills: OutOfMemoryKills) -> Ended:

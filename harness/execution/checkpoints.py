@@ -51,6 +51,9 @@ class Checkpoints:
 
     They follow the run's `keep_checkpoint` and `checkpoint_minutes`. A disk that takes no checkpoint ends no run.
 
+    Of several ranks each continues from the same checkpoint, and rank 0 writes the next ones. At every step all agree
+    whether one is due and whether the run is to end: rank 0 decides the former, a signal to any of them the latter.
+
     Attributes:
         found: the one that the run continues from; None: from its beginning.
     """
@@ -65,12 +68,14 @@ class Checkpoints:
         self._born = time.time()
         self._clock_path = self._folder.path / "attempts.json"
         self._clock = self._read_clock()
+        self._ranks = prepared.ranks
         self._written, self._cost = time.monotonic(), 0.0
         self._is_ending, self._has_warned = False, False
         self.found = self._find()
 
     def follow(self, training: Training) -> Iterator[Resumed | EpochMetrics]:
         """The epochs as they are trained, each with its checkpoint before; those of the checkpoint in one message."""
+        self._ranks = training.ranks
         resumed = self._resume(training)
         if resumed is not None:
             yield resumed
@@ -79,18 +84,10 @@ class Checkpoints:
         with self._watching_sigterm():
             for epoch in training:
                 curve = (*self._open_run.curve, epoch)
-                if self._is_ending or self._is_due(minutes=0.0):
+                if self._agree(self._is_due(minutes=0.0)):
                     self._write(training, curve)
                 yield epoch
                 self._end_if_asked()
-
-    def remove(self) -> None:
-        """Remove them; where the recipe keeps them, they get the id of their run, so that no other continues them."""
-        if not self._recipe.keep_checkpoint:
-            self._folder.remove()
-        elif self._open_run.run_id is not None:
-            with self._tolerating_disk():
-                self._folder.path.rename(self._folder.path.with_name(self._open_run.run_id))
 
     def _find(self) -> Checkpoint | None:
         found = self._folder.find()
@@ -118,8 +115,10 @@ class Checkpoints:
             resumed = Resumed(self.found, self._clock.attempts, self._clock.seconds_lost)
         else:
             self._clock = _Clock(1)
-        with self._tolerating_disk():
-            self._folder.keep(self.found if resumed else None)
+        self._ranks.wait()  # until all have read it
+        if self._ranks.is_first:
+            with self._tolerating_disk():
+                self._folder.keep(self.found if resumed else None)
         self._clock = replace(self._clock, started=time.time())
         self._sign()
         return resumed
@@ -132,7 +131,7 @@ class Checkpoints:
             return None
 
     def _after_step(self, training: Training) -> None:
-        if self._is_ending or self._is_due(self._recipe.checkpoint_minutes):
+        if self._agree(self._is_due(self._recipe.checkpoint_minutes)):
             self._write(training, tuple(self._open_run.curve))
             self._end_if_asked()
         elif time.time() - self._clock.seen > SECONDS_BETWEEN_SIGNS:
@@ -142,22 +141,30 @@ class Checkpoints:
         passed = time.monotonic() - self._written
         return passed >= 60 * minutes and self._cost <= SHARE * passed
 
+    def _agree(self, is_due: bool) -> bool:
+        """Whether all ranks write a checkpoint now, which they also do where one of them is asked to end."""
+        return self._ranks.any(self._is_ending or (is_due and self._ranks.is_first))
+
     def _write(self, training: Training, curve: tuple[EpochMetrics, ...]) -> None:
         start, now = time.monotonic(), time.time()
         assert self._open_run.run_id is not None
         seconds = now - self._open_run.started
         checkpoint = Checkpoint(self._origin, self._open_run.run_id, training.step, seconds, now, curve)
-        with self._tolerating_disk():
-            self._folder.write(checkpoint, training.state_dict())
+        state = training.state_dict()
+        if self._ranks.is_first:
+            with self._tolerating_disk():
+                self._folder.write(checkpoint, state)
         self._sign()
+        self._ranks.wait()  # the others must not end before it is written
         self._written = time.monotonic()
         self._cost = self._written - start
 
     def _sign(self) -> None:
         """Note that the run goes on; a loss of power may undo it."""
         self._clock = replace(self._clock, seen=time.time())
-        with self._tolerating_disk():
-            write_atomically(self._clock_path, json.dumps(asdict(self._clock)))
+        if self._ranks.is_first:
+            with self._tolerating_disk():
+                write_atomically(self._clock_path, json.dumps(asdict(self._clock)))
 
     def _read_clock(self) -> _Clock:
         try:
@@ -192,6 +199,6 @@ class Checkpoints:
 
     def _end_if_asked(self) -> None:
         """By the same signal: so the process that waits for this one learns why."""
-        if self._is_ending:
+        if self._ranks.any(self._is_ending):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)

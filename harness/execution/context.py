@@ -1,8 +1,9 @@
 """The settings that a run's process gets from its parent. Imports no torch."""
 
 import logging
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import PluginError
@@ -21,23 +22,26 @@ class RunContext:
     """What a run needs besides its cell and its seed; it may be pickled.
 
     Attributes:
-        parent_id: the invocation that it belongs to.
+        tracker: read only; whoever started the process writes what it reports.
+        run_id: of the run in the store; empty of a rehearsal.
         provenance: of the invocation, and the digests of the cell.
         threads: CPU threads.
         plugins: modules with levels that the cell may name.
         tests: whether the trained model is measured on the test set.
+        host: where the command runs, of whose processor the provenance speaks.
         rehearsal: of the run's cell; None where the run is its own, or has none.
     """
 
     tracker: Tracker
     spec: ExperimentSpec
-    parent_id: str
+    run_id: str
     provenance: Mapping[str, str]
     data_dir: Path | None
     threads: int
     plugins: tuple[str, ...] = ()
     tests: bool = True
     rehearsal: Rehearsal | None = None
+    host: str = field(default_factory=socket.gethostname)
 
 
 class _Reporter(logging.Handler):
@@ -58,7 +62,7 @@ def execute_cell(report: Callable[[RunMessage], None], run: PlannedRun, context:
     Raises:
         PluginError: a level's code from outside cannot be loaded any more, or is not what the plan has seen.
     """
-    _load(report, run, context)
+    load_code(report, run, context)
     from harness.execution.cell import run_cell
 
     return run_cell(report, run, context)
@@ -66,14 +70,18 @@ def execute_cell(report: Callable[[RunMessage], None], run: PlannedRun, context:
 
 def execute_rehearsal(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> Rehearsal:
     """As `execute_cell`, for a rehearsal."""
-    _load(report, run, context)
+    load_code(report, run, context)
     from harness.execution.rehearse import rehearse_cell
 
-    return rehearse_cell(run, context)
+    return rehearse_cell(report, run, context)
 
 
-def _load(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> None:
-    """The code from outside that a run names."""
+def load_code(report: Callable[[RunMessage], None], run: PlannedRun, context: RunContext) -> None:
+    """Load the code from outside that a run names; from now on `report` gets warnings too.
+
+    Raises:
+        PluginError: it cannot be loaded any more, or is not what the plan has seen.
+    """
     logging.getLogger("harness").addHandler(_Reporter(report))
     load_plugins(*context.plugins)
     cell = run.row.cell

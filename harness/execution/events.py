@@ -107,6 +107,13 @@ class RunResumed:
 
 
 @dataclass(frozen=True)
+class TrainedElsewhere:
+    """All that is left to do is trained by other calls at this moment; this one waits for it."""
+
+    runs: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """A run has trained and validated one more epoch."""
 
@@ -116,10 +123,15 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run has its record, whatever the outcome."""
+    """A run has its record, whatever the outcome.
+
+    Attributes:
+        is_elsewhere: another call has trained it meanwhile.
+    """
 
     run: PlannedRun
     record: Record
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,7 @@ Event = (
     | Rehearsed
     | RunStarted
     | RunResumed
+    | TrainedElsewhere
     | EpochEnded
     | RunEnded
     | Looked

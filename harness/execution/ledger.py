@@ -44,8 +44,8 @@ class Digester:
         self._sources = fingerprint_code()
         self._data: dict[tuple[DataSpec, bool], str] = {}
 
-    def digest(self, cell: Cell) -> Digests:
-        """Code and data of a cell as they are now.
+    def digest_all(self, cells: Iterable[Cell]) -> dict[str, Digests]:
+        """Code and data of cells as they are now, by cell id.
 
         Raises:
             SpecError: there is no such dataset.
@@ -56,11 +56,18 @@ class Digester:
             raise HarnessError(
                 "harness or paradigms were edited while this command ran; run it again to continue with the new code"
             )
+        return {cell.id: (code_digest(cell), self._digest_data(cell)) for cell in cells}
+
+    def digest(self, cell: Cell) -> Digests:
+        """The same of one cell."""
+        return self.digest_all([cell])[cell.id]
+
+    def _digest_data(self, cell: Cell) -> str:
         files = cell.data.model_copy(update={"image_size": None})  # they are the same, whatever they are resized to
         key = files, cell.training.token_labels is not None
         if key not in self._data:
             self._data[key] = data_digest(cell.data, cell.training, data_dir=self._data_dir)
-        return code_digest(cell), self._data[key]
+        return self._data[key]
 
 
 def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
@@ -70,8 +77,7 @@ def find_digests(plan: Plan, *, data_dir: Path | None) -> dict[str, Digests]:
         SpecError: there is no such dataset.
         DataError: the dataset is missing.
     """
-    digester = Digester(data_dir)
-    return {row.cell.id: digester.digest(row.cell) for row in plan.rows}
+    return Digester(data_dir).digest_all(row.cell for row in plan.rows)
 
 
 def check_plan(plan: Plan, *, data_dir: Path | None) -> None:
@@ -98,9 +104,15 @@ def read_ledger(
     return enter(plan, records, digests, rehearsals, tests=tests, checkpoints=tracker.checkpoints)
 
 
-def find_checkpoint(root: Path, cell_id: str, seed: int, today: Digests) -> Checkpoint | None:
-    """The newest checkpoint of a run by today's code on today's data, below the folder of all checkpoints."""
-    found = locate_checkpoints(root, cell_id, seed).find()
+def find_checkpoint(
+    root: Path, cell_id: str, seed: int, today: Digests, *, is_verified: bool = False
+) -> Checkpoint | None:
+    """The newest checkpoint of a run by today's code on today's data, below the folder of all checkpoints.
+
+    Its state is read only if it is to be verified.
+    """
+    folder = locate_checkpoints(root, cell_id, seed)
+    found = folder.find() if is_verified else folder.peek()
     if found is None or (found.origin.get("code_digest"), found.origin.get("data_digest")) != today:
         return None
     return found

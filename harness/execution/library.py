@@ -5,12 +5,13 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from harness.attestation import attest
 from harness.data import fetch_data
-from harness.engines import ENGINES
+from harness.engines import DEFAULT, make_engine
 from harness.errors import DataError, HarnessError
 from harness.execution.events import Event, TableWritten
 from harness.execution.ledger import find_digests, find_rehearsals
@@ -35,7 +36,9 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
     tracking_uri: str | None = None,
     results: Path | str | None = None,
     data_dir: Path | str | None = None,
-    workers: int | None = None,
+    workers: int | Literal["auto"] | None = None,
+    engine: str = DEFAULT,
+    engine_options: Path | str | None = None,
     keep_stale: bool = False,
     retrain: bool = False,
     retry_failed: bool = False,
@@ -50,7 +53,9 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
         tracking_uri: URI of MLflow's store. Default: the store that the commands use.
         results: folder of the table's files. Default: the folder that the commands use.
         data_dir: folder of a dataset that is not included in the package.
-        workers: number of parallel runs. Default: the recipe's.
+        workers: number of parallel runs, or "auto" for as many as fit. Default: the recipe's.
+        engine: where the runs execute: "local", "slurm" or "ray".
+        engine_options: YAML file with options of the engine.
         keep_stale: whether to keep results of older code or data instead of training them again.
         retrain: whether to train again the results of older code from another environment.
         retry_failed: whether to train again the runs that failed or diverged.
@@ -81,8 +86,15 @@ def run(  # noqa: PLR0913 - the options of the command `harness run`
     tracker = MlflowTracker(tracking_uri or default_tracking_uri())
     for line in list_stale(plan, tracker, data_dir=images):
         warnings.warn(line, stacklevel=2)
-    engine = ENGINES["local"](workers=workers or plan.spec.recipe.workers, preload=PRELOAD)
-    with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
+    executing = make_engine(
+        engine,
+        _to_path(engine_options),
+        workers=workers,
+        recipe_workers=plan.spec.recipe.workers,
+        preload=PRELOAD,
+        folder=tracker.checkpoints.parent,
+    )
+    with closing(run_plan(plan, tracker=tracker, engine=executing, options=options)) as events:
         for event in events:
             show(event)
     assert isinstance(event, TableWritten)

@@ -12,14 +12,22 @@ from harness.processes import is_crash
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import LimitsSpec
 from harness.trace import Rehearsal
+from harness.tracking.process import ProcessIdentity
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The run exists in the store."""
+    """The run has its process.
 
-    run_id: str
+    Attributes:
+        provenance: with what this process alone knows.
+        continues: whether it goes on from a checkpoint.
+        process: this one.
+    """
+
     provenance: Mapping[str, str]
+    continues: bool
+    process: ProcessIdentity = field(default_factory=ProcessIdentity.current)
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,23 @@ class Raised:
 
     Attributes:
         origin: the type of the exception, and the line that raised it: the same for every run that has this bug.
+        output: its traceback.
     """
 
     origin: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that the run leaves behind, such as its weights.
+
+    Attributes:
+        name: of the file.
+    """
+
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,7 @@ class Traced:
     rehearsal: Rehearsal
 
 
-RunMessage = Opened | Resumed | Measured | EpochMetrics | Raised | Warned | Traced
+RunMessage = Opened | Resumed | Measured | EpochMetrics | Kept | Raised | Warned | Traced
 
 
 def classify_signal(number: int, *, is_out_of_memory: bool) -> RunStatus:
@@ -91,11 +113,15 @@ class OpenRun:
     started: float = field(default_factory=time.time)
     origin: str = ""
 
+    def restart(self) -> None:
+        """Its process starts, perhaps on another host after the loss of the first: what was reported is void."""
+        self.metrics, self.curve, self.started, self.origin = {}, [], time.time(), ""
+
     def add(self, message: RunMessage) -> None:
         """Add a message of the run's process."""
         match message:
             case Opened():
-                self.run_id, self.provenance = message.run_id, message.provenance
+                self.provenance = message.provenance
             case Resumed():
                 self.curve, self.started = list(message.checkpoint.curve), time.time() - message.checkpoint.seconds
                 self.metrics |= {"attempts": float(message.attempts), "seconds_lost": message.seconds_lost}

@@ -32,10 +32,11 @@ from harness.execution.rehearsals import (
     list_failed,
     list_undecided,
     list_unrehearsed,
+    order_runs,
 )
 from harness.execution.setup import Setup
 from harness.execution.source import check_fit, check_sources
-from harness.plan import Plan, PlannedRun, select_rows
+from harness.plan import Plan, PlannedRun, select_rows, select_seeds
 from harness.provenance import collect
 from harness.record import Record, RunStatus
 from harness.report.description import to_description
@@ -48,7 +49,6 @@ from harness.table.results import Results, make_results
 from harness.table.selection import select_replicates
 from harness.tasks import find_measure
 from harness.trace import is_short
-from harness.tracking import PRELOAD as TRACKING_PRELOAD
 from harness.tracking import LiveRun, Tracker
 from harness.tracking.record_files import Arrays
 
@@ -57,7 +57,6 @@ PRELOAD = (
     "harness.data.memory",
     "harness.data.streaming",
     "torch._dynamo",
-    *TRACKING_PRELOAD,
 )
 """All code that a worker executes, so that an edit while runs go on changes none of them; torch imports `_dynamo` when
 the first optimizer is built."""
@@ -83,6 +82,7 @@ class RunOptions:
         retry_failed: trains again what has failed or diverged under today's code.
         command: what the user typed.
         rows: the rows that are trained; empty: all. The table has all of them.
+        seeds: the replicates that are trained, first and last; None: all. The table has all of them.
     """
 
     results: Path
@@ -92,6 +92,7 @@ class RunOptions:
     rows: tuple[str, ...] = ()
     retrain: bool = False
     retry_failed: bool = False
+    seeds: tuple[int, int] | None = None
 
 
 def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOptions) -> Generator[Event, None, None]:
@@ -100,19 +101,19 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
         SpecError: weights that a row starts from do not fit it, a row differs from the baseline in more than it
-            states, or `rows` are selected of a table whose rows get seeds until they are resolved.
+            states, or a part is selected of a table whose rows get seeds until they are resolved.
         WeightsError: a file of such weights cannot be read.
         StoreError: the store, or the folder of the tables, cannot be used, or has no run that a row starts from.
     """
     spec, data_dir = plan.spec, options.data_dir
-    if spec.until_resolved is not None and options.rows:
-        raise SpecError("seeds until resolved are a rule for all rows of a table: leave out the selection of rows")
+    if spec.until_resolved is not None and (options.rows or options.seeds):
+        raise SpecError("seeds until resolved are a rule for a whole table: leave out the selection of rows and seeds")
     digests = _find_checked_digests(plan, data_dir)
     check_results(find_folder(spec, options.results), spec.name)
     tracker.prepare(spec.name, measure=find_measure(spec))
     closed = tracker.close_dead_runs()
     yield from _adopt(plan, tracker, options.results)
-    chosen = select_rows(plan, options.rows)
+    chosen = select_seeds(select_rows(plan, options.rows), options.seeds)
     entries = read_ledger(chosen, tracker, digests)
     elsewhere = tuple(run for run in tracker.running_elsewhere() if run.cell_id in digests)
     if _select_to_do(entries, options):
@@ -121,8 +122,8 @@ def run_plan(plan: Plan, *, tracker: Tracker, engine: Engine, options: RunOption
         check_files(spec.recipe.data, data_dir)
     provenance = {**collect(threads=engine.threads), PROTOCOL: to_protocol(spec)}
     setup = Setup(spec, tracker, engine, provenance, digests, data_dir)
-    rehearser = Rehearser(setup)
-    with closing(Invocation(setup, options.command, rehearser)) as invocation:
+    rehearser, is_to_do = Rehearser(setup), partial(_is_to_do, options=options)
+    with closing(Invocation(setup, options.command, rehearser, is_to_do=is_to_do)) as invocation:
         if not options.keep_stale:
             entries = yield from _decide(rehearser, chosen, entries)
         yield from _train(plan, entries, invocation, options, found=(len(closed), elsewhere))
@@ -166,7 +167,9 @@ def _train(
     invocation.copy(entry for entry in entries if not _is_to_do(entry, options))
     yield from _rehearse(rehearser, plan, [run for run in to_do if not is_short(run.row.cell)])
     failed = list_failed(to_do, rehearser.known)
-    able = [run for run in to_do if run not in failed]
+    able = order_runs(
+        [run for run in to_do if run not in failed], rehearser.known, entries, baseline=plan.spec.baseline
+    )
     yield from forecast(able, rehearser.known, entries, workers=setup.engine.workers)
     yield from invocation.refuse(failed)
     yield from invocation.train(able)

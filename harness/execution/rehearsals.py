@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from harness.attestation import Digests, Standing
+from harness.cell import Cell
+from harness.division import divide_batch
 from harness.engines.engine import Returned
-from harness.environment import ENVIRONMENT
+from harness.environment import ENVIRONMENT, STEP, describe_step
 from harness.execution.context import execute_rehearsal
 from harness.execution.events import Event, Forecast, RehearsalEnded
 from harness.execution.ledger import Entry
 from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRun
 from harness.record import RunStatus
+from harness.spec import RecipeSpec
 from harness.trace import TRACED_SEED, Rehearsal, is_short
 from harness.tracking import Tracker
 
@@ -75,14 +78,27 @@ def list_stored(
     a run compares the rest before it takes the trace.
     """
     chosen: dict[str, Rehearsal] = {}
-    for made in tracker.read_rehearsals(row.cell.id for row in plan.rows):  # newest first
+    recipe, cells = plan.spec.recipe, {row.cell.id: row.cell for row in plan.rows}
+    for made in tracker.read_rehearsals(cells):  # newest first
         is_current = (made.code_digest, made.data_digest) == digests.get(made.cell_id)
-        is_near = all(made.environment.get(name) == provenance.get(name) for name in KNOWN)
+        step = _find_step(cells[made.cell_id], recipe)
+        expected, names = {**provenance, **(step or {})}, KNOWN if step is None else (*KNOWN, *STEP)
+        is_near = all(made.environment.get(name) == expected.get(name) for name in names)
         if made.digest and is_current and is_near:
             known = chosen.get(made.cell_id)
             if known is None or made.seed < known.seed:
                 chosen[made.cell_id] = made
     return chosen
+
+
+def _find_step(cell: Cell, recipe: RecipeSpec) -> dict[str, str] | None:
+    """How a step will be computed; None where that depends on the number of GPUs."""
+    if recipe.processes is None and recipe.device_batch_size is not None:
+        return None
+    division = divide_batch(
+        cell.training.batch_size, device_batch_size=recipe.device_batch_size, processes=recipe.processes
+    )
+    return describe_step(division, recipe)
 
 
 def find_stored(
@@ -107,29 +123,49 @@ def list_failed(runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal]) -> t
     return tuple(run for run in runs if run.row.cell.id in known and known[run.row.cell.id].status == RunStatus.FAILED)
 
 
+def order_runs(
+    runs: Iterable[PlannedRun], known: Mapping[str, Rehearsal], entries: Iterable[Entry], *, baseline: str
+) -> list[PlannedRun]:
+    """The runs replicate by replicate, in each the baseline first and then the longest first.
+
+    So stopping early leaves a balanced table, and at the end no worker has a long run alone. Runs of which nothing is
+    known keep their order, after the others.
+    """
+    expected = _expect_seconds(known, entries)
+
+    def get_key(run: PlannedRun) -> tuple[int, bool, float]:
+        return run.replicate, run.row.name != baseline, -expected.get(run.row.cell.id, 0.0)
+
+    return sorted(runs, key=get_key)
+
+
 def forecast(
     runs: Sequence[PlannedRun], known: Mapping[str, Rehearsal], entries: Iterable[Entry], *, workers: int
 ) -> Iterator[Forecast]:
-    """What the runs take on so many workers, short ones left out; nothing where a cell has no rehearsal.
-
-    A cell of which the plan has results takes as long as these did, any other as long as its rehearsal expects.
-    """
+    """What the runs take on so many workers, short ones left out; nothing where a cell has no rehearsal."""
     cell_ids = [run.row.cell.id for run in runs if not is_short(run.row.cell)]
-    rehearsals = [known.get(cell_id) for cell_id in cell_ids]
-    metrics = [made.metrics for made in rehearsals if made is not None and "seconds" in made.metrics]
-    if len(metrics) < len(cell_ids) or not metrics:
-        return
+    expected = _expect_seconds(known, entries)
+    if cell_ids and all(cell_id in expected for cell_id in cell_ids):
+        seconds = _schedule((expected[cell_id] for cell_id in cell_ids), workers)
+        yield Forecast(seconds, max(known[cell_id].metrics["peak_memory_gb"] for cell_id in cell_ids))
+
+
+def _expect_seconds(known: Mapping[str, Rehearsal], entries: Iterable[Entry]) -> dict[str, float]:
+    """By rehearsed cell: as long as its results took, or else as its rehearsal expects."""
     measured = _list_measured(entries)
-    forecasts = [each["seconds"] for each in metrics]
-    expected = [median(measured.get(cell_id, [one])) for cell_id, one in zip(cell_ids, forecasts, strict=True)]
-    yield Forecast(_schedule(expected, workers), max(each["peak_memory_gb"] for each in metrics))
+    return {
+        cell_id: median(measured.get(cell_id, [made.metrics["seconds"]]))
+        for cell_id, made in known.items()
+        if "seconds" in made.metrics
+    }
 
 
 def _list_measured(entries: Iterable[Entry]) -> dict[str, list[float]]:
     """The seconds of the runs that stand and were measured, by cell."""
     measured: dict[str, list[float]] = {}
     for entry in entries:
-        if entry.record is not None and entry.standing.has_result and entry.record.status == RunStatus.OK:
+        is_valid = entry.record is not None and entry.standing.has_result and entry.record.status == RunStatus.OK
+        if entry.record is not None and is_valid and "seconds" in entry.record.metrics:
             measured.setdefault(entry.record.cell_id, []).append(entry.record.metrics["seconds"])
     return measured
 

@@ -9,11 +9,11 @@ from harness.table.results import Results
 from harness.text import count_noun, escape_code, escape_markdown
 
 MAX_LENGTH = 8000
-"""Characters of a tag in MLflow."""
+"""Maximal length of a tag in MLflow, in characters."""
 
 
 def to_description(results: Results, *, max_length: int = MAX_LENGTH) -> str:
-    """Title, summary and table in Markdown; of a long table as many rows as there is room for, and how many follow."""
+    """Title, summary and table in Markdown; a long table is cut after as many rows as fit."""
     grid, spec = results.grid, results.plan.spec
     head = [
         f"**{escape_markdown(spec.title)}**\n\n{to_summary(results)}\n",

@@ -12,7 +12,7 @@ from harness.table.results import Results
 
 
 def to_plain(results: Results, files: Sequence[Path]) -> dict[str, Any]:
-    """The columns of the csv files under their names; lists stay lists, and what is missing is None."""
+    """The columns of the csv files by name; lists stay lists, and missing values are None."""
     spec, findings = results.plan.spec, results.findings
     return {
         "experiment": spec.name,
@@ -32,7 +32,7 @@ def _to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _to_value(value: Any) -> Any:
-    """Of Python's own types, so that any JSON writer takes them."""
+    """Convert a value to Python's built-in types for JSON."""
     if isinstance(value, list | tuple):
         return [_to_value(part) for part in value]
     if isinstance(value, Mapping):

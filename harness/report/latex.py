@@ -17,7 +17,7 @@ from harness.table.results import FLOORS_TITLE, Results
 from harness.text import count_noun, escape_latex
 
 MANY_COLUMNS = 11
-"""More are set smaller: a page of A4 or letter with margins of an inch has room for so many."""
+"""A table with more columns uses a smaller font: this many fit on A4 or letter with margins of one inch."""
 
 NORMAL, SMALL = (
     [size, rf"\setlength{{\tabcolsep}}{{{gap}}}"] for size, gap in ((r"\footnotesize", "3pt"), (r"\scriptsize", "2pt"))
@@ -25,9 +25,9 @@ NORMAL, SMALL = (
 
 
 def to_latex(results: Results) -> str:
-    r"""A `table` with its caption, to be read with `\input` where the package booktabs is loaded.
+    r"""A `table` with its caption, for `\input` in a document that loads the package booktabs.
 
-    Cells may be split where they are aligned, such as before ±, which no writer of tabulate or pandas can do.
+    Cells can be split at an alignment, such as before ±, which tabulate and pandas do not support.
     """
     frame, spec = results.frame, results.plan.spec
     shown = select_shown(results.columns, frame, list_shown(spec))
@@ -56,7 +56,7 @@ def to_latex(results: Results) -> str:
 
 
 def to_marker(spec: ExperimentSpec) -> str:
-    """The comment before a table by which `find_markers` knows it in any document."""
+    """The comment before a table, by which `find_markers` finds it in a document."""
     return f"% harness: table of {spec.name} in {name_folder(spec)}"
 
 
@@ -66,7 +66,7 @@ def find_markers(text: str) -> list[re.Match[str]]:
 
 
 class _Part:
-    """A column in LaTeX, whose long texts are broken where it says so."""
+    """A column in LaTeX; long texts are broken if the column states a width."""
 
     def __init__(self, column: Column[Any], latex: Latex, results: Results) -> None:
         self.column = column
@@ -88,35 +88,35 @@ def _to_caption(results: Results) -> str:
     course, counted = results.course, f"n = {spec.seeds}" if is_complete(frame) else f"n of {spec.seeds}"
     if course is not None:
         counted = f"n = {course.looks[0].seeds} to {course.looks[-1].seeds}"
-    told = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
+    sentences = [f"{results.measure.heading} on the test set is the mean ± standard deviation over {counted} seeds"]
     tests = results.num_tests
     if "delta" in spec.columns and tests:
         if frame["is_best"].any():
-            told.append("bold means are the best and those that Dunnett's test cannot separate from it at 5 %")
-        told.append(
+            sentences.append("bold means are the best and those that Dunnett's test cannot separate from it at 5 %")
+        sentences.append(
             f"Δ is the difference to {spec.baseline} over equal seeds with its simultaneous 95 % interval; bold "
             f"verdicts are proven at 5 % by Dunnett's step-down test over {count_noun(tests, 'comparison')}"
             f"{_to_rule(results)}"
         )
     elif "delta" in spec.columns:
-        told.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
+        sentences.append(f"Δ is the mean difference to {spec.baseline}, too few seeds for an interval or a test")
     placebo = [] if results.plan.placebo is None else [describe_placebo(results)]
-    return escape_latex(" ".join([*parts, f"{'; '.join(told)}.", *placebo]))
+    return escape_latex(" ".join([*parts, f"{'; '.join(sentences)}.", *placebo]))
 
 
 def _to_rule(results: Results) -> str:
-    """How many looks share the error rate."""
+    """The sentence on the looks that share the error rate."""
     if results.course is None:
         return ""
     return f" and {count_noun(len(results.course.looks), 'look')}, seeds being added until a row is resolved"
 
 
 def _list_footnotes(results: Results, letters: Mapping[str, str]) -> list[str]:
-    """What every mark of a row means, under the letter that stands at the row's name."""
+    """The explanation of every mark, by the letter at the names of its rows."""
     if not letters:
         return []
-    told = [rf"$^{{{letters[mark]}}}$~{escape_latex(explain_mark(mark, results))}" for mark in letters]
-    return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize {' '.join(told)}}}"]
+    sentences = [rf"$^{{{letters[mark]}}}$~{escape_latex(explain_mark(mark, results))}" for mark in letters]
+    return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize {' '.join(sentences)}}}"]
 
 
 def _to_line(row: Row, parts: Iterable[_Part], letters: Mapping[str, str]) -> str:
@@ -129,4 +129,4 @@ def _to_line(row: Row, parts: Iterable[_Part], letters: Mapping[str, str]) -> st
 
 def _join(cells: Iterable[str]) -> str:
     line = " & ".join(cells) + r" \\"
-    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # else an option of the end of the line before
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # else it would be an argument of the preceding \\

@@ -22,7 +22,7 @@ EMPHASIS = {Emphasis.NONE: "{}", Emphasis.PROVEN: "**{}**", Emphasis.TITLE: "*{}
 
 
 def to_markdown(results: Results) -> str:
-    """Title, what is compared, the table, its plots, claims, effects, how to read it, where it comes from."""
+    """Title, summary, table, plots, claims, effects, notes and origin."""
     spec = results.plan.spec
     plots = (f"![{name_figure(spec, plot)}]({quote(name_plot(spec, plot))}.png)" for plot in spec.plots)
     table, *findings = list_tables(results)
@@ -38,7 +38,7 @@ def to_markdown(results: Results) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: text in Markdown, in which whatever comes from outside is escaped, and figures below it."""
+    """A part of a report: text in Markdown, with external texts escaped, and figures below it."""
 
     title: str
     markdown: str = ""
@@ -52,7 +52,7 @@ def list_tables(results: Results) -> Iterator[Section]:
 
 
 def list_explanations(results: Results) -> Iterator[Section]:
-    """How to read the tables, and where they come from."""
+    """The notes on the tables, and their origin."""
     yield Section("How to read it", "\n".join(f"* {note}" for note in to_notes(results)))
     yield Section("Where it comes from", to_markdown_facts(to_origin(results)))
 
@@ -63,7 +63,7 @@ def to_markdown_grid(grid: Grid) -> str:
 
 
 def to_markdown_table(titles: Sequence[str], lines: Iterable[Iterable[Text]]) -> str:
-    """The same of its titles and its cells."""
+    """A table in Markdown from its titles and cells."""
     cells = [[to_markdown_cell(cell) for cell in line] for line in lines]
     headers = [to_markdown_cell(Text(title)) for title in titles]
     return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
@@ -75,6 +75,6 @@ def to_markdown_cell(cell: Text) -> str:
 
 
 def to_markdown_facts(facts: Mapping[str, str]) -> str:
-    """A table without titles; the facts are Markdown."""
+    """A table of two columns without titles; the facts are Markdown."""
     rows = [(name, escape_cell(fact)) for name, fact in facts.items()]
     return tabulate(rows, headers=["", ""], tablefmt="github", disable_numparse=True)

@@ -27,7 +27,7 @@ footer { color: #555; font-size: 0.85rem; }
 
 
 MAX_CELL_LENGTH = 24
-"""Characters; a column with a longer text is broken into lines."""
+"""A column with a text of more characters is broken into lines."""
 
 
 def to_page(title: str, sections: Sequence[Section], *, footer: str = "") -> str:
@@ -46,7 +46,7 @@ def _to_section(section: Section) -> str:
 
 
 def render(markdown: str) -> str:
-    """Markdown as HTML, in which HTML is text; a table can be scrolled, and its columns of long texts are broken."""
+    """Convert Markdown to HTML; HTML in it is escaped, tables can be scrolled, and columns of long texts are broken."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("table_open", lambda *_: '<div class="grid"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -56,7 +56,7 @@ def render(markdown: str) -> str:
 
 
 def _mark_long_columns(tokens: Sequence[Token]) -> None:
-    """Gives all cells of such a column the class `text`."""
+    """Set the class `text` for all cells of columns with long texts."""
     columns: list[list[tuple[Token, int]]] = []
     number = 0
     for token, content in pairwise(tokens):

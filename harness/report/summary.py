@@ -1,4 +1,4 @@
-"""What every report says around its tables: title, summary, notes, where the numbers come from; in Markdown."""
+"""The texts around the tables of every report, in Markdown: title, summary, notes, origin of the numbers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -28,12 +28,12 @@ VERSIONS = ("python", "torch", "torchvision", "timm", "mlflow", "numpy")
 
 
 def to_title(spec: ExperimentSpec) -> str:
-    """What is asked, and where the paper asks it."""
+    """The title of the experiment, and its place in the paper."""
     return spec.title if spec.source is None else f"{spec.title} ({to_source(spec)})"
 
 
 def name_recipe(spec: ExperimentSpec) -> str:
-    """Its name with what `--set` changed of the experiment: `imagenet with training.epochs=1`."""
+    """The name of the recipe with the overrides of `--set`: `imagenet with training.epochs=1`."""
     return " ".join([spec.recipe.name, *(["with", ", ".join(spec.overrides)] if spec.overrides else [])])
 
 
@@ -44,7 +44,7 @@ def name_figure(spec: ExperimentSpec, plot: Plot) -> str:
 
 
 def to_summary(results: Results) -> str:
-    """How many runs, on what, under which recipe, with models of which size."""
+    """The number of runs, the data, the recipe and the sizes of the models."""
     plan = results.plan
     recipe, rows = plan.spec.recipe, [row for row in plan.rows if not row.is_floor]
     return (
@@ -62,7 +62,7 @@ def _count_seeds(results: Results) -> str:
 
 
 def _to_sizes(results: Results) -> str:
-    """Names of rows are the paper's, whatever the recipe: of each backbone the size of its first row is stated."""
+    """The size of the first row of each backbone, since names of rows are the paper's under every recipe."""
     params = dict(zip(results.frame["row"], results.frame["params"], strict=True))
     first: dict[str, PlannedRow] = {}
     for row in results.plan.rows:
@@ -88,7 +88,7 @@ def _to_test_set(data: DataSpec) -> str:
 
 
 def to_notes(results: Results) -> Iterator[str]:
-    """What a reader has to know of whatever stands there, a sentence or two each."""
+    """The notes that explain the columns and marks of the table."""
     asked = {"", *list_shown(results.plan.spec)}
     noted = [column.note for column in results.columns if column.note is not None and column.key in asked]
     for note in sorted(noted, key=lambda note: note.place):
@@ -126,7 +126,7 @@ def _to_finding_notes(findings: Findings, *, has_looks: bool) -> Iterator[str]:
 
 
 def to_origin(results: Results) -> dict[str, str]:
-    """Where the numbers come from."""
+    """The origin of the numbers: experiment, seeds, commits, digests, versions and devices."""
     spec, frame = results.plan.spec, results.frame
     last_run, replicates = frame["last_run"].max(), max(len(row.planned) for row in results.replicates.values())
     return {
@@ -144,7 +144,7 @@ def to_origin(results: Results) -> dict[str, str]:
 
 
 def _to_commits(frame: pd.DataFrame) -> str:
-    """Every commit that runs were made at; uncommitted changes are said."""
+    """Every commit of the runs, and whether there were uncommitted changes."""
     marks = {"false": "", "true": " (+ uncommitted changes)"}
     shown = [
         f"{escape_markdown(commit)}{mark}"
@@ -163,7 +163,7 @@ def _distinct(cells: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _list_by_row(frame: pd.DataFrame, column: str) -> str:
-    """One value for all, or each with its rows."""
+    """One value if all rows share it, else each value with its rows."""
     values = _distinct(frame[column])
     if len(values) < 2:
         return escape_code(values[0]) if values else NOTHING

@@ -18,7 +18,7 @@ from harness.text import to_csv
 def write_table(results: Results, folder: Path) -> tuple[Path, ...]:
     """Write `<experiment>.csv`, `.md` and `.tex` below `folder`; returns the paths.
 
-    Claims and effects, where there are any, go to `<experiment>_claims.csv` and `<experiment>_effects.csv`.
+    Claims and effects, if there are any, are written to `<experiment>_claims.csv` and `<experiment>_effects.csv`.
     """
     spec = results.plan.spec
     stem = find_folder(spec, folder) / spec.name
@@ -35,5 +35,5 @@ def write_table(results: Results, folder: Path) -> tuple[Path, ...]:
 
 
 def to_table_csv(columns: Iterable[Column[Any]], frame: pd.DataFrame) -> str:
-    """A typed frame as csv: lists and dates become text."""
+    """Format a typed frame as csv; lists and dates become text."""
     return to_csv(write_cells(columns, frame))

@@ -8,7 +8,7 @@ from harness.text import to_line
 
 
 def to_text(results: Results) -> str:
-    """All tables, narrow enough for a terminal; what is left out stands in the files."""
+    """All tables, narrow enough for a terminal; the files have all columns."""
     grids = [results.grid, *(table.grid for table in results.findings.tables)]
     return "\n\n".join(map(_to_narrow, grids))
 

@@ -8,7 +8,7 @@ from harness.spec import TrainingSpec
 
 
 def to_training_notes(plan: Plan) -> Iterator[str]:
-    """A sentence for each training that is not the recipe's `training`, with its rows and every field that differs."""
+    """A sentence for each training that differs from the recipe's `training`, with its rows and these fields."""
     shared = plan.spec.recipe.training
     for training in plan.trainings:
         if training != shared:
@@ -25,7 +25,7 @@ def _list_changes(shared: TrainingSpec, own: TrainingSpec) -> Iterator[str]:
 
 
 def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields of fields by their path: `augmentation.mixup`."""
+    """Nested fields by their path, such as `augmentation.mixup`."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

@@ -40,7 +40,7 @@ def write_report(results: Results, folder: Path) -> tuple[Path, ...]:
 
 
 def to_html(results: Results) -> str:
-    """What stands in Markdown, and the figures of every table beside those that the experiment asks for."""
+    """The content of the Markdown file, with the figures of every table and of the experiment."""
     spec = results.plan.spec
     plots = dict.fromkeys((*spec.plots, *ON_EVERY_PAGE))
     figures = (Section(name_figure(spec, plot), figures=(PLOTS[plot](results),)) for plot in plots)

@@ -17,7 +17,7 @@ from harness.table.selection import Replicates, is_comparable, is_thinned
 
 
 def plan_controls(space: Space, values: Mapping[str, Any]) -> Iterator[PlannedRow | SkippedRow]:
-    """The controls of a winner with these values: a row each, or why it is impossible."""
+    """The controls of a winner with these values: the row of each, or why it is impossible."""
     for name, changes in space.spec.controls.items():
         named = {
             field: values.get(value, value) if isinstance(value, str) else value for field, value in changes.items()
@@ -29,17 +29,17 @@ def plan_controls(space: Space, values: Mapping[str, Any]) -> Iterator[PlannedRo
 
 
 def make_control_columns(measure: Measure) -> tuple[Column[Compared], ...]:
-    """In the order of the csv."""
+    """The columns in the order of the csv."""
     compared = make_comparison_columns(measure)
     del compared["sign_flip_p"]
     return Column("control", lambda control: control.name), *compared.values()
 
 
 def judge_controls(space: Space, replicates: Mapping[str, Replicates]) -> pd.DataFrame:
-    """The winner less each control, with simultaneous 95 % intervals and verdicts as in a table.
+    """Compare the winner with each control, with simultaneous 95 % intervals and verdicts as in a table.
 
-    As in a table, rows of different images or code are not compared, and what a bad outcome has thinned out is
-    unresolved.
+    As in a table, rows of different images or code are not compared, and comparisons that lost runs by a bad outcome
+    are unresolved.
     """
     winner, measure = replicates[WINNER], replicates[WINNER].measure
     named = [replicates[name] for name in space.spec.controls if name in replicates]

@@ -14,11 +14,11 @@ class StudyOpened:
     """Before the first trial.
 
     Attributes:
-        name: of the study in its storage.
+        name: name of the study in its storage.
         storage: a path or URL, without a password.
-        num_trials: how many it shall have.
-        ended: trials that earlier calls brought to an end.
-        closed: how many runs of earlier calls were found dead and closed as interrupted.
+        num_trials: number of trials of the study.
+        ended: trials that ended in earlier calls.
+        closed: number of runs of earlier calls whose process had died, and which were closed as interrupted.
     """
 
     name: str
@@ -30,7 +30,7 @@ class StudyOpened:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial has its point; `is_resumed` where an earlier call left it behind."""
+    """A trial has its point; `is_resumed` if an earlier call started it."""
 
     number: int
     values: Mapping[str, Any]
@@ -56,7 +56,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class TrialInterrupted:
-    """The run of a trial was interrupted; the trial stays open, and the next call takes it up again."""
+    """The run of a trial was interrupted; the trial stays open, and the next call continues it."""
 
     number: int
     reason: str
@@ -67,9 +67,9 @@ class SearchEnded:
     """No more trials are started, and the report is written.
 
     Attributes:
-        is_complete: whether the study has all its trials, none of them open.
-        best: the trial with the best validation score, on the Pareto front where there are two objectives; None
-            without any that was measured.
+        is_complete: whether the study has all its trials, and none is open.
+        best: the trial with the best validation score, on the Pareto front if there are two objectives; None if no
+            trial was measured.
     """
 
     is_complete: bool

@@ -1,7 +1,7 @@
 """Repairs the incomplete end of Optuna's journal file after a crash; reports other damage.
 
-Each line of a journal is one operation. Optuna skips an incomplete last line while it reads, and appends to that very
-line while it writes; from then on it cannot read the file.
+Each line of a journal is one operation. Optuna ignores an incomplete last line when it reads, but appends to this line
+when it writes; afterwards it cannot read the file.
 """
 
 import json
@@ -15,13 +15,13 @@ OPERATION_KEYS = frozenset({"op_code", "worker_id"})
 
 
 def repair_journal(path: Path) -> int:
-    """Remove an incomplete last line, under the lock that Optuna's writers hold; returns the number of removed bytes.
+    """Remove an incomplete last line, under the lock of Optuna's writers; return the number of removed bytes.
 
-    Nothing is lost that was complete: a crash leaves a part of one operation, whose trial the next call takes up again.
-    A file that does not exist is left alone.
+    No complete operation is lost: a crash leaves a part of one operation, and the next call continues its trial. If the
+    file does not exist, nothing happens.
 
     Raises:
-        StoreError: a line before the last one is damaged; the file is left as it is.
+        StoreError: a line before the last one is damaged; the file is not changed.
     """
     from optuna.storages.journal import JournalFileSymlinkLock
     from optuna.storages.journal._file import get_lock_file
@@ -39,7 +39,7 @@ def repair_journal(path: Path) -> int:
 
 
 def find_incomplete_end(path: Path) -> int | None:
-    """The position at which an incomplete last line begins; None where every line is complete.
+    """The position at which an incomplete last line begins; None if every line is complete.
 
     Raises:
         StoreError: a line before the last one is damaged.

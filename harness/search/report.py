@@ -42,17 +42,17 @@ LABELS: dict[Objective, str] = {
 PAGE = "report.html"
 
 MIN_MEASURED = 4
-"""Fewer trials have no importances."""
+"""The minimal number of trials for importances."""
 
 
 @dataclass(frozen=True)
 class WinnerTables:
-    """What the test set says.
+    """The results on the test set.
 
     Attributes:
-        table: the winner and its controls beside the stated rows, as people read it.
-        controls: of `judge_controls`.
-        skipped: controls that the winner makes impossible.
+        table: the winner, its controls and the stated rows, as texts.
+        controls: the frame of `judge_controls`.
+        skipped: controls that are impossible for this winner.
     """
 
     table: Grid
@@ -71,8 +71,8 @@ class StudyFigure:
 def write_report(study: Study, results: Path, *, winner: WinnerTables | None = None) -> tuple[Path, ...]:
     """Write `<results>/<recipe>/<search>/`: `trials.csv`, each figure as PNG and SVG, and `report.html`.
 
-    With the tables of the winner the page shows them, and `controls.csv` has the winner less its controls. Returns the
-    paths, the page first.
+    If the tables of the winner are given, the page shows them, and `controls.csv` has the comparisons with its
+    controls. Returns the paths, the page first.
     """
     spec = study.spec
     folder = results / name_folder(spec) / spec.name
@@ -90,7 +90,7 @@ def write_report(study: Study, results: Path, *, winner: WinnerTables | None = N
 
 
 def label_choices(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """A table for csv in which null and lists among the fields' values are JSON; an empty cell has no value."""
+    """Format a table for csv: values null and lists become JSON; an empty cell has no value."""
     written = table.copy()
     for parameter in study.space.parameters:
         if parameter.dimension.choices is not None and parameter.name in written:
@@ -100,16 +100,16 @@ def label_choices(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_description(study: Study) -> str:
-    """Title and best trial in Markdown, for a store that shows it beside the runs."""
+    """Title and best trial in Markdown, shown in the store beside the runs."""
     title, best = escape_markdown(study.spec.title), escape_markdown(_describe_best(study))
     return f"**{title}**\n\n{best}\n\nFigures and all trials: artifact `{PAGE}`."
 
 
 def to_frame(study: Study) -> pd.DataFrame:
-    """A line for each ended trial: state, objectives, the fields' values, why there is no measurement, its run.
+    """One line per ended trial: state, objectives, values of the fields, reason for no measurement, run.
 
-    `value` is the first objective, `is_best` marks the trials that no other one surpasses in every objective. The
-    fields' columns hold Python objects, since pandas would turn 1 beside 2.5 into 1.0, and None into NaN.
+    `value` is the first objective; `is_best` marks the trials of the Pareto front. The columns of fields have Python
+    objects, since pandas would convert 1 beside 2.5 to 1.0, and None to NaN.
     """
     names, objectives = [parameter.name for parameter in study.space.parameters], study.spec.study.objectives
     with study.guarded():
@@ -140,12 +140,12 @@ def _to_line(result: TrialResult, is_best: bool) -> dict[str, Any]:
 
 
 def name_first_objective(measure: Measure) -> str:
-    """Of the first objective, which is measured on the validation images."""
+    """The name of the first objective, which is measured on the validation images."""
     return f"validation {measure.label}"
 
 
 def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, StudyFigure]:
-    """Every figure that the trials so far can give, by the stem of its files."""
+    """Draw every figure for which there are enough trials, by the stem of its files."""
     measured = frame[frame["value"].notna()]
     measure = study.measure
     label = name_first_objective(measure)
@@ -172,7 +172,7 @@ def draw_figures(study: Study, frame: pd.DataFrame) -> dict[str, StudyFigure]:
 def find_importances(study: Study) -> Mapping[str, float]:
     """The share of each parameter in the validation score by PED-ANOVA (arXiv:2304.10255).
 
-    Empty where there are too few trials.
+    Empty if there are too few trials.
     """
     complete = [result for result in study.ended() if result.state == TrialState.COMPLETE]
     if len(complete) < MIN_MEASURED or len({result.objectives["val"] for result in complete}) < 2:
@@ -246,7 +246,7 @@ def _to_table(texts: pd.DataFrame) -> str:
 
 
 def _describe_study(study: Study, frame: pd.DataFrame) -> str:
-    """What the numbers are of."""
+    """Describe the study: its trials, settings, and versions of code and data."""
     spec, counts = study.spec, frame["state"].value_counts()
     states = ", ".join(f"{counts[state]} {state.value}" for state in TrialState if state in counts)
     lines = [
@@ -264,7 +264,7 @@ def _describe_study(study: Study, frame: pd.DataFrame) -> str:
 
 
 def _shorten(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """What people read of the trials; the csv has the rest."""
+    """The columns that the page shows; the csv has all."""
     shown = frame.drop(columns=["is_best", "cell_id", "digests"])
     names = [parameter.name for parameter in study.space.parameters]
     shown = shown.assign(
@@ -279,12 +279,12 @@ def describe_values(values: Mapping[str, Any]) -> str:
 
 
 def show_choice(value: Any) -> str:
-    """The value of a field: `null` and lists as the file has them."""
+    """Format the value of a field; `null` and lists as in the file."""
     return show_value(to_label(value))
 
 
 def show_value(value: Any) -> str:
-    """A number with four digits, anything else as it is; nothing for what is missing."""
+    """Format a number with four digits and anything else as text; missing values are empty."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -12,7 +12,7 @@ from harness.engines.engine import Engine
 from harness.errors import SpecError
 from harness.execution.events import EpochEnded, Event, RunEnded, RunStarted, TableWritten
 from harness.execution.invocation import Invocation
-from harness.execution.ledger import Digester, Entry, read_ledger
+from harness.execution.ledger import Digester
 from harness.execution.plan import RunOptions, check_files, check_results, guarded, run_plan
 from harness.execution.rehearsals import Rehearser
 from harness.execution.setup import Setup
@@ -45,11 +45,11 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        storage: of the study, as `find_storage` gives it.
-        results: the folder that reports and tables go to.
-        data_dir: of datasets that do not ship with the package.
-        minutes: after which no trial is started any more; None: no limit.
-        command: what the user typed.
+        storage: storage of the study, from `find_storage`.
+        results: the folder of reports and tables.
+        data_dir: the folder of datasets that do not ship with the package.
+        minutes: time after which no more trials are started; None: no limit.
+        command: the command line of the user.
     """
 
     storage: str
@@ -62,7 +62,7 @@ class SearchOptions:
 def run_search(
     spec: SearchSpec, *, tracker: Tracker, engine: Engine, options: SearchOptions
 ) -> Generator[SearchEvent, None, None]:
-    """Yield events as they happen; closing the iterator leaves open trials to the next call.
+    """Execute trials and yield events; closing the iterator leaves open trials to the next call.
 
     Raises:
         DataError: the dataset is missing or cannot give what the recipe asks for.
@@ -108,9 +108,9 @@ def run_comparison(
 
 
 def plan_comparison(spec: SearchSpec, best: TrialResult) -> Plan:
-    """The winner and its controls after the stated rows.
+    """The plan of the stated rows, the winner and its controls.
 
-    Values of the recipe that were searched are the winner's own; the other rows keep those of the recipe.
+    Searched values of the recipe apply to the winner and its controls only; other rows keep those of the recipe.
     """
     space = make_space(spec)
     title = f"{spec.title}: the winner, trial {best.number}, has {describe_values(best.values)}"
@@ -120,7 +120,7 @@ def plan_comparison(spec: SearchSpec, best: TrialResult) -> Plan:
 
 @dataclass
 class _Trials:
-    """The trials of one call: what is asked, trained, told."""
+    """The trials of one call, between the study and the engine."""
 
     study: Study
     tracker: Tracker
@@ -135,7 +135,7 @@ class _Trials:
         self._digester = Digester(self.options.data_dir)
 
     def run(self) -> Iterator[SearchEvent]:
-        """Events of trials; those that the store answers come between those that are trained."""
+        """Yield the events of trials, including trials whose runs are already in the store."""
         try:
             with closing(self.invocation.train(self._ask())) as events:
                 for event in events:
@@ -155,13 +155,13 @@ class _Trials:
             self._report_rest()
 
     def _report_rest(self) -> None:
-        """Report to the study the trials that had ended when the events were closed."""
+        """Report trials to the study that had ended when the iterator was closed."""
         for record in self.invocation.records:
             if record.row in self._open and not self._is_left(record):
                 self._tell(record, is_reused=False)
 
     def _ask(self) -> Iterator[PlannedRun]:
-        """The runs of new trials, one when there is room for one."""
+        """Yield the run of a new trial whenever the engine has room for one."""
         minutes = self.options.minutes
         deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
         while time.monotonic() < deadline:
@@ -173,7 +173,7 @@ class _Trials:
                 yield run
 
     def _start(self, trial: OpenTrial) -> PlannedRun | None:
-        """The run of a trial; None where the trial ends at once, because its run is stored or its point impossible."""
+        """The run of a trial; None if the trial ends at once, because its run is stored or its point is impossible."""
         spec = self.study.spec
         try:
             row = self.study.space.find_cell(f"trial {trial.number}", trial.values)
@@ -183,19 +183,14 @@ class _Trials:
         run, epochs = PlannedRun(row, spec.study.seed), row.cell.training.total_epochs
         self._waiting.append(TrialStarted(trial.number, trial.values, epochs, trial.is_resumed))
         self._open[row.name] = trial
-        entry = self._look_up(run)
+        self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
+        entry = self.invocation.look_up(run)
         if not entry.standing.has_result:
             return run
         assert entry.record is not None
         self.invocation.copy([entry])
         self._waiting.append(TrialEnded(self._tell(replace(entry.record, row=row.name), is_reused=True)))
         return None
-
-    def _look_up(self, run: PlannedRun) -> Entry:
-        """What the store has of a run."""
-        plan = Plan(self.invocation.spec, (run.row,), (run,))
-        self.digests[run.row.cell.id] = self._digester.digest(run.row.cell)
-        return read_ledger(plan, self.tracker, self.digests, tests=False)[0]
 
     def _report(self, event: EpochEnded) -> TrialEpochEnded:
         name, epochs = event.run.row.name, event.run.row.cell.training.total_epochs
@@ -206,7 +201,7 @@ class _Trials:
         return TrialEpochEnded(self._open[name].number, event.epoch, epochs)
 
     def _is_left(self, record: Record) -> bool:
-        """Whether a run was interrupted, and not by the pruner: its trial stays open for the next call."""
+        """Whether a run was interrupted, but not by the pruner, so that its trial stays open for the next call."""
         return record.status == RunStatus.INTERRUPTED and record.row not in self._pruned
 
     def _tell(self, record: Record, *, is_reused: bool) -> TrialResult:

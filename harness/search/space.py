@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 RECIPE_PARTS = ("training", "backbones")
-"""What of a recipe may be searched; the images are those on which the objective is measured."""
+"""The parts of a recipe that may be searched; data may not, since the objective is measured on them."""
 
 ZERO_SHARE = 0.1
-"""The part of an axis that stands for the point 0."""
+"""The share of an axis that represents the point 0."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a study samples: one field, in the row or in some stages; `name` is the field's unless it has several.
+    """A parameter of a study: one field, in the row or in some stages.
 
-    On the axis of a range with the point 0 all that is sampled below `low` means 0, so that every sampler sees one
-    ordered, static space.
+    `name` is the name of the field unless it has several parameters. If a range includes the point 0, samples below
+    `low` mean 0, so that the space is ordered and static for every sampler.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Parameter:
 
     @property
     def is_operator(self) -> bool:
-        """Whether the field is one of the operator, not of the recipe."""
+        """Whether the field belongs to the operator, not to the recipe."""
         return self.field in OperatorSpec.model_fields
 
     @property
     def floor(self) -> float:
-        """Where the axis of a range begins: below `low` where it has the point 0."""
+        """The start of the axis of a range; below `low` if the range includes the point 0."""
         low, high = self.dimension.ends
         if not self.dimension.zero:
             return low
@@ -59,11 +59,11 @@ class Parameter:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Choices by what they are called in the study: scalars as they are, lists and null as JSON."""
+        """Choices by their labels in the study: scalars unchanged, lists and null as JSON."""
         return {to_label(choice): choice for choice in self.dimension.choices or ()}
 
     def suggest(self, trial: "Trial") -> Any:
-        """Let a trial choose, or repeat what it chose; returns the field's value."""
+        """Sample the value of the field in a trial; an existing value of the trial is returned again."""
         dimension = self.dimension
         if dimension.choices is not None:
             return self.to_value(trial.suggest_categorical(self.name, list(self.labels)))
@@ -74,7 +74,7 @@ class Parameter:
         return self.to_value(trial.suggest_float(self.name, self.floor, high, step=dimension.step, log=dimension.log))
 
     def to_value(self, sampled: Any) -> Any:
-        """The field's value at a point of the axis."""
+        """The value of the field at a point of the axis."""
         if self.dimension.choices is not None:
             return self.labels[sampled]
         return 0.0 if self.dimension.zero and sampled < self.dimension.ends[0] else sampled
@@ -83,7 +83,7 @@ class Parameter:
         """A point of the axis that means `value`.
 
         Raises:
-            ValueError: the dimension does not hold it.
+            ValueError: `value` is not in the space.
         """
         if self.dimension.choices is not None:
             if not any(is_same(value, choice) for choice in self.dimension.choices):
@@ -100,14 +100,14 @@ class Parameter:
 
     @property
     def zero_at(self) -> float:
-        """The point of the axis that stands for 0 in drawings."""
+        """The point of the axis that represents 0 in figures."""
         low = self.dimension.ends[0]
         if self.dimension.step is not None:
             return self.floor
         return float(np.sqrt(self.floor * low)) if self.dimension.log else (self.floor + low) / 2
 
     def grid(self) -> list[Any]:
-        """The field's values on a grid, in order."""
+        """The values of the field on a grid, in order."""
         dimension = self.dimension
         if dimension.choices is not None:
             return list(dimension.choices)
@@ -122,7 +122,7 @@ class Parameter:
 
     @property
     def grid_size(self) -> int:
-        """How many values the field has on a grid, the point 0 not counted."""
+        """The number of values of the field on a grid, without the point 0."""
         dimension = self.dimension
         if dimension.choices is not None:
             return len(dimension.choices)
@@ -133,7 +133,7 @@ class Parameter:
         return round(value) if self.is_whole else float(f"{value:.12g}")
 
     def probes(self) -> list[Any]:
-        """Values at which a mistake in the file would show."""
+        """Values that reveal mistakes in the file."""
         if self.dimension.choices is not None:
             return list(self.dimension.choices)
         low, high = (self._round(end) for end in self.dimension.ends)
@@ -149,7 +149,7 @@ class Space:
     fixed: tuple[tuple[Parameter, Any], ...]
 
     def find_cell(self, name: str, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> PlannedRow:
-        """The row `name` with the values of all parameters, resolved; `changes` are a control's.
+        """The cell of the row `name` with the values of all parameters; `changes` are those of a control.
 
         Raises:
             SpecError: there is no such operator.
@@ -161,10 +161,10 @@ class Space:
         return make_plan(alone, is_derived=True).rows[0]
 
     def apply(self, values: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> tuple[RowSpec, RecipeSpec]:
-        """The row and the recipe with these values in their places.
+        """The row and the recipe with these values.
 
         Raises:
-            SpecError: a field does not take its value.
+            SpecError: a field cannot have its value.
         """
         row = self.spec.rows[self.spec.row].model_dump(exclude_unset=True)
         recipe = self.spec.recipe.model_dump()
@@ -185,12 +185,12 @@ class Space:
 
     @property
     def places(self) -> tuple[Stages | None, ...]:
-        """Where the search states fields of the operator."""
+        """The places (row or stages) at which the search states fields of the operator."""
         return tuple(dict.fromkeys(parameter.stages for parameter in self.parameters if parameter.is_operator))
 
     @cached_property
     def first(self) -> tuple[dict[str, Any], ...]:
-        """What trials take before the sampler chooses, as points of the axes: stated points, then those of a grid."""
+        """The points of trials before the sampler chooses: stated points, then those of a grid."""
         known = {parameter.name: parameter for parameter in self.parameters}
         points = [
             {name: known[name].to_sampled(value) for name, value in point.items()} for point in self.spec.study.first
@@ -203,11 +203,11 @@ class Space:
 
 
 def make_space(spec: SearchSpec) -> Space:
-    """Hold the space against the fields that it names.
+    """Make the space of a search and check it against the fields that it names.
 
     Raises:
-        SpecError: a name is unknown, a field does not take an end or a choice, or nothing that it takes changes the
-            row; with its place.
+        SpecError: a name is unknown, a field cannot have an end or a choice, or none of its values changes the row;
+            with its position.
     """
     parameters, fixed = [], []
     for field, dimension in spec.search.items():
@@ -248,7 +248,7 @@ def _check_field(spec: SearchSpec, field: str, dimension: DimensionSpec) -> None
 
 
 def _is_whole(spec: SearchSpec, field: str, dimension: DimensionSpec) -> bool:
-    """Whether a field with a range takes whole numbers alone; ends and step are then whole, too."""
+    """Whether a field with a range is an integer; ends and step must be integers then."""
     if dimension.is_fixed or dimension.choices is not None:
         return False
     low, high = dimension.ends
@@ -266,7 +266,7 @@ def _is_whole(spec: SearchSpec, field: str, dimension: DimensionSpec) -> bool:
 
 
 def _takes(spec: SearchSpec, field: str, value: Any) -> bool:
-    """Whether the field itself, whatever else is stated, takes a value."""
+    """Whether the field can have a value, regardless of other fields."""
     try:
         if field in OperatorSpec.model_fields:
             OperatorSpec.model_validate({field: value})
@@ -280,7 +280,7 @@ def _takes(spec: SearchSpec, field: str, value: Any) -> bool:
 
 
 def _check_probes(space: Space) -> None:
-    """Each parameter alone is moved over its ends or choices: each value must be possible, and some must matter."""
+    """Check the ends or choices of each parameter: every value must be possible, and some must have an effect."""
     start = {parameter.name: parameter.probes()[0] for parameter in space.parameters}
     for parameter in space.parameters:
         found = set()
@@ -296,7 +296,7 @@ def _check_probes(space: Space) -> None:
 
 
 def _check_points(space: Space) -> None:
-    """What is tried first lies in the space, and a grid is finite."""
+    """Check that the first points are in the space, and that a grid is finite."""
     known = {parameter.name: parameter for parameter in space.parameters}
     for number, point in enumerate(space.spec.study.first):
         for name, value in point.items():
@@ -319,10 +319,10 @@ def _check_points(space: Space) -> None:
 
 
 def _check_controls(space: Space) -> None:
-    """Controls have names of their own and state fields of the operator."""
+    """Check that controls have unique names and state fields of the operator."""
     for name, changes in space.spec.controls.items():
         if name in space.spec.rows:
-            raise space.spec.error("there is a row of this name", "controls", name)
+            raise space.spec.error("a row has this name already; choose another one", "controls", name)
         for field in changes:
             if field not in OperatorSpec.model_fields:
                 message = unknown_name("field of the operator", field, tuple(OperatorSpec.model_fields))
@@ -330,7 +330,7 @@ def _check_controls(space: Space) -> None:
 
 
 def _find_place(row: dict[str, Any], stages: Stages | None) -> dict[str, Any]:
-    """Where fields of the operator stand in a row."""
+    """The mapping of a row that contains the fields of the operator."""
     found: dict[str, Any] = row if stages is None else row.setdefault("stages", {}).setdefault(stages, {})
     return found
 

@@ -1,4 +1,4 @@
-"""The keys that a search's file adds to an experiment: the space, and how it is searched."""
+"""The keys that the file of a search adds to an experiment: the space and the settings of the study."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,35 +17,35 @@ from harness.spec.field import MAX_STAGES, Replicates
 from paradigms.facts import unknown_name
 
 WINNER = "Winner"
-"""The row of the final comparison that the search has found."""
+"""The name of the winner's row in the final comparison."""
 
 Objective = Literal["val", "macs", "throughput"]
 
-# Limits, as those of `harness.spec.field`: what a study can list, and a journal hold.
+# Limits, like those of `harness.spec.field`, so that a study can be listed and stored.
 Trials = Annotated[int, Field(gt=0, le=100_000)]
 End = Annotated[float, Field(ge=-1e15, le=1e15)]
-"""Of a range."""
+"""An end of a range."""
 
 MAX_CHOICES = 1_000
-"""Values of one field: choices, or points of a grid; also points that are tried first."""
+"""Maximal number of values of one field (choices or points of a grid), and of first points."""
 
 MAX_STEPS = 1_000_000
-"""From one end of a range to the other."""
+"""Maximal number of steps in a range."""
 
 MAX_FIELDS = 100
-"""That are searched, or that controls are made of; also controls."""
+"""Maximal number of searched fields, of fields of controls, and of controls."""
 
 MAX_GRID = 10_000
-"""Combinations."""
+"""Maximal number of combinations of a grid."""
 
 
 def to_label(choice: Any) -> Any:
-    """A choice as Optuna stores it: scalars as they are, lists and null as JSON."""
+    """A choice as Optuna stores it: scalars unchanged, lists and null as JSON."""
     return choice if isinstance(choice, bool | int | float | str) else json.dumps(choice)
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two choices are equal, where `true` is not 1."""
+    """Whether two choices are equal; `true` and 1 are not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -81,7 +81,7 @@ class DimensionSpec(Spec):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether the field has a fixed value."""
         return self.low is None and self.choices is None
 
     @property
@@ -101,7 +101,7 @@ class DimensionSpec(Spec):
         if stated == ["low", "high"]:
             self._check_range()
         for one, other in combinations(map(to_label, self.choices or ()), 2):
-            if one == other:  # Optuna could not tell them apart
+            if one == other:  # Optuna would treat them as the same choice
                 raise ValueError(f"choices must differ, got {one!r} and {other!r}")
         return self
 
@@ -118,7 +118,7 @@ class DimensionSpec(Spec):
         if self.step is not None:
             start, end, step = (Decimal(str(number)) for number in (low, high, self.step))
             rest = (end - start) % step
-            if rest:  # Optuna would move the upper end
+            if rest:  # Optuna would change the upper end
                 raise ValueError(
                     f"step must divide high - low: steps of {self.step:g} from {low:g} reach {end - rest:f}"
                 )
@@ -129,12 +129,12 @@ class DimensionSpec(Spec):
 
 
 def _to_dimension(value: object) -> object:
-    """Whatever is no mapping is a fixed value."""
+    """Read a dimension; anything but a mapping is a fixed value."""
     return value if isinstance(value, Mapping) else {"value": value}
 
 
 class StudySpec(Spec):
-    """How the space is searched.
+    """The settings of a study.
 
     Attributes:
         row: the row whose fields the space replaces; None: the baseline.
@@ -186,7 +186,7 @@ class SearchSpec(ExperimentSpec):
 
     @property
     def row(self) -> str:
-        """The name of the row around which is searched."""
+        """The name of the row whose fields are searched."""
         return self.study.row or self.baseline
 
     def with_trials(self, trials: int) -> "SearchSpec":
@@ -202,7 +202,7 @@ class SearchSpec(ExperimentSpec):
         return self.model_copy(update={"study": study})
 
     def to_experiment(self) -> ExperimentSpec:
-        """The rows alone; errors in it report no line, since trials change its rows."""
+        """The experiment without the search; its errors report no line, since trials change its rows."""
         return ExperimentSpec.model_construct(**{name: getattr(self, name) for name in ExperimentSpec.model_fields})
 
 

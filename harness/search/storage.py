@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 REPLAY_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError)
-"""What Optuna raises where complete lines of a journal contradict each other."""
+"""Exceptions of Optuna if complete lines of a journal contradict each other."""
 
 
 def find_storage(tracking_uri: str, stated: str | None = None) -> str:
-    """The storage that a user states, or the journal beside the tracking store; a path, or a URL of Optuna's.
+    """The storage that a user states, or the journal beside the tracking store: a path or a URL of Optuna.
 
-    `optuna-dashboard` takes it as it is. A tracking store that is no file of this machine leaves the journal to the
-    root of what the user works on.
+    `optuna-dashboard` accepts it. If the tracking store is not a file on this machine, the journal is in the root of
+    the project.
     """
     if stated is not None:
         return stated if "://" in stated else str(Path(stated).absolute())
@@ -28,10 +28,10 @@ def find_storage(tracking_uri: str, stated: str | None = None) -> str:
 
 
 def open_storage(storage: str) -> "BaseStorage":
-    """Open what `find_storage` names; a journal is created where there is none, and its end repaired after a crash.
+    """Open a storage of `find_storage`; a journal is created if necessary, and its end is repaired after a crash.
 
     Raises:
-        StoreError: it cannot be opened, or is something else.
+        StoreError: it cannot be opened or is not a storage of Optuna.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -48,7 +48,7 @@ def open_storage(storage: str) -> "BaseStorage":
 
 
 def make_store_error(storage: str, error: BaseException) -> StoreError:
-    """The one message for whatever went wrong with a storage."""
+    """Make the error message for a failure of a storage."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return StoreError(f"the study's storage {show_storage(storage)} cannot be used: {hide_credentials(reason)}")
 

@@ -1,7 +1,7 @@
-"""An Optuna study that continues after it was killed; the study itself records who works on a trial.
+"""An Optuna study that continues after it was killed; the study records which process works on a trial.
 
-A trial that a process left behind is taken up again under its own number, so that none is lost or counted twice. The
-sampler of trial n is seeded by the study's name and n alone: with one worker an interruption changes nothing.
+A trial whose process has died is continued under its number, so that no trial is lost or counted twice. The sampler of
+trial n is seeded by the name of the study and n only: with one worker, an interruption changes nothing.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Goal = Literal["minimize", "maximize"]
 
 
 def find_objective(objective: Objective, measure: Measure) -> tuple[str, Goal]:
-    """The metric of a record that an objective is, and which way is better."""
+    """The metric of an objective in a record, and its direction."""
     known: dict[Objective, tuple[str, Goal]] = {
         "val": (measure.val, measure.goal),
         "macs": ("macs", "minimize"),
@@ -50,14 +50,14 @@ STATES = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, 
 ENDED = tuple(STATES)
 
 STATUS, IMPOSSIBLE = "status", "impossible"
-"""The attribute of a trial that has the status of its run, and its value where there is no run."""
+"""The attribute of a trial with the status of its run, and its value if there is no run."""
 
 
 def name_study(space: Space) -> str:
-    """Experiment, recipe, and six hexadecimal digits of all that its numbers depend on.
+    """Experiment, recipe, and six hexadecimal digits of a digest of everything that its numbers depend on.
 
-    Whoever changes the space, the row, the recipe, the objectives or the seed gets another study; the number of trials,
-    the sampler and the pruner may be changed as it goes on.
+    A change of the space, the row, the recipe, the objectives or the seed gives another study. The number of trials,
+    the sampler and the pruner can be changed in an existing study.
     """
     spec = space.spec
     start = space.find_cell("start", {parameter.name: parameter.probes()[0] for parameter in space.parameters})
@@ -74,7 +74,7 @@ def name_study(space: Space) -> str:
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial that this process works on; `values` are the fields' by parameter."""
+    """A trial that this process works on; `values` are the values of the fields, by parameter."""
 
     trial: Trial
     values: Mapping[str, Any]
@@ -82,12 +82,12 @@ class OpenTrial:
 
     @property
     def number(self) -> int:
-        """Its place in the study, from 0."""
+        """Its number in the study, from 0."""
         return self.trial.number
 
 
 class Study:
-    """The study of a space in a storage; created where it does not exist.
+    """The study of a space in a storage; created if it does not exist.
 
     Raises:
         StoreError: the storage cannot be used.
@@ -111,11 +111,11 @@ class Study:
 
     @property
     def _metrics(self) -> list[str]:
-        """Of a record, one for each objective."""
+        """The metrics of a record, one per objective."""
         return [find_objective(name, self.measure)[0] for name in self.spec.study.objectives]
 
     def ask(self) -> OpenTrial | None:
-        """A trial that was left behind, or a new one; None when the study has all its trials or the grid is done."""
+        """A trial whose process has died, or a new trial; None if the study has all its trials or the grid is done."""
         with self.guarded():
             trials = self.optuna.get_trials(deepcopy=False)
             left = next((trial for trial in trials if self._is_left_behind(trial)), None)
@@ -133,8 +133,8 @@ class Study:
             return OpenTrial(trial, values, is_resumed=left is not None)
 
     def report(self, open_trial: OpenTrial, epoch: EpochMetrics) -> bool:
-        """Remember an epoch's validation score; whether the pruner wants the trial to end here."""
-        if len(self.spec.study.objectives) > 1:  # Optuna knows no curve of two
+        """Store the validation score of an epoch; returns whether the pruner ends the trial."""
+        if len(self.spec.study.objectives) > 1:  # Optuna does not support intermediate values of two objectives
             return False
         with self.guarded():
             trial = open_trial.trial
@@ -143,7 +143,7 @@ class Study:
             return trial.should_prune()
 
     def tell(self, open_trial: OpenTrial, record: Record, *, is_reused: bool, is_pruned: bool = False) -> TrialResult:
-        """End a trial with the result of its run; one without a measurement tells the sampler nothing."""
+        """End a trial with the result of its run; a trial without a measurement does not affect the sampler."""
         is_ok = record.status == RunStatus.OK
         attributes = {
             STATUS: record.status.value,
@@ -158,11 +158,11 @@ class Study:
         return self._end(open_trial, state, values, attributes)
 
     def end_impossible(self, open_trial: OpenTrial, reason: str) -> TrialResult:
-        """End a trial whose point is no possible operator."""
+        """End a trial whose point is not a possible operator."""
         return self._end(open_trial, State.FAIL, None, {STATUS: IMPOSSIBLE, "reason": reason})
 
     def ended(self) -> tuple[TrialResult, ...]:
-        """All trials that have ended, in their order."""
+        """All trials that have ended, in order."""
         with self.guarded():
             return tuple(self._to_result(trial) for trial in self.optuna.get_trials(deepcopy=False, states=ENDED))
 
@@ -175,13 +175,13 @@ class Study:
         return is_full and all(trial.state in ENDED for trial in trials)
 
     def find_best(self) -> TrialResult | None:
-        """The trial with the best validation score; where two objectives are, it lies on the front by that."""
+        """The trial with the best validation score; with two objectives, it is on the Pareto front."""
         measured = [result for result in self.ended() if result.state == TrialState.COMPLETE]
         sign = self.measure.sign
         return max(measured, key=lambda result: (sign * result.objectives["val"], -result.number), default=None)
 
     def _create(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
-        """A new trial that knows from the beginning whose it is; None after the last point of a grid."""
+        """Create a trial that records its process from the beginning; None after the last point of a grid."""
         point = self._next_point(trials)
         if point is None:
             return None
@@ -193,7 +193,7 @@ class Study:
         return next(trial for trial in created if trial.user_attrs["claim"] == claim)
 
     def _next_point(self, trials: list[FrozenTrial]) -> int | None:
-        """Which of the points that come first is next; their number where it is the sampler's turn."""
+        """The index of the next first point; their number if the sampler chooses."""
         taken = {trial.user_attrs["point"] for trial in trials}
         free = next((point for point in range(len(self.space.first)) if point not in taken), None)
         if free is None and self.spec.study.sampler != "grid":
@@ -201,7 +201,7 @@ class Study:
         return free
 
     def _is_left_behind(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works on an open trial any more: nothing is known of processes on other hosts."""
+        """Whether the process of an open trial has ended; processes on other hosts count as alive."""
         if trial.state != State.RUNNING or trial.number in self._mine:
             return False
         owner = ProcessIdentity(**trial.user_attrs["process"])
@@ -211,7 +211,7 @@ class Study:
         self, open_trial: OpenTrial, state: State, values: list[float] | None, attributes: Mapping[str, Any]
     ) -> TrialResult:
         with self.guarded():
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another call took it up, too, and was first
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another call has ended it in the meantime
                 for name, value in attributes.items():
                     open_trial.trial.set_user_attr(name, value)
                 self.optuna.tell(open_trial.number, values, state=state, skip_if_finished=True)
@@ -242,7 +242,7 @@ class Study:
         )
 
     def _describe(self) -> None:
-        """What the dashboard shows of the study."""
+        """Write the attributes that the dashboard shows."""
         study = self.spec.study
         known = self.optuna.user_attrs
         facts = {
@@ -261,7 +261,7 @@ class Study:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Turn what the storage raises into one `StoreError`."""
+        """Convert exceptions of the storage to `StoreError`."""
         try:
             yield
         except (optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError, OSError) as error:
@@ -281,7 +281,7 @@ def make_sampler(spec: SearchSpec, name: str, number: int) -> "BaseSampler":
 
 
 def make_pruner(spec: SearchSpec) -> "BasePruner":
-    """The pruner; Hyperband's budgets are the recipe's epochs, whether or not the space varies them."""
+    """The pruner; the budget of Hyperband is the number of epochs of the recipe, even if the space varies it."""
     match spec.study.pruner:
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=spec.study.startup_trials)

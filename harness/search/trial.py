@@ -21,8 +21,8 @@ class TrialResult:
     """A trial that has ended.
 
     Attributes:
-        values: values of the fields, by the parameter's name.
-        objectives: measured values, by the objective's name; empty unless complete.
+        values: values of the fields, by the name of the parameter.
+        objectives: measured values, by the name of the objective; empty unless complete.
         status: the status of the trial's run; None if the point is not a possible operator, so that there is no run.
         reason: why there is no measurement; empty if there is one.
         cell_id: the id of the trained cell; empty if the point is not a possible operator.

@@ -1,6 +1,6 @@
 """Frozen models of the user's files: experiment, rows, recipe.
 
-The shape of a file is the shape of these models: YAML keys are field names. `harness.reading` reads them.
+YAML keys are the field names of these models. `harness.reading` reads the files.
 """
 
 from collections.abc import Iterable
@@ -93,16 +93,16 @@ __all__ = [
 
 
 def add_backbone(name: str, sizes: type[BackboneSpec]) -> None:
-    """Let recipes give sizes to a backbone of one's own; `sizes` is the model of what they say of it."""
+    """Let recipes state sizes of a custom backbone; `sizes` is the model of these sizes."""
     BackbonesSpec.model_fields[name] = FieldInfo(annotation=cast("type", sizes | None), default=None)
     _rebuild(BackbonesSpec, RecipeSpec)
 
 
 def add_level_fields(fields: Iterable[str]) -> None:
-    """Let experiments state the fields of a level from a plug-in, which `paradigms.facts.FIELDS` has by then.
+    """Let experiments state the fields of a level from a plug-in, which must be in `paradigms.facts.FIELDS`.
 
     Raises:
-        ValueError: a field has the name of a key that means something else.
+        ValueError: a field has the name of another key.
     """
     models = (OperatorSpec, CellSpec, RowSpec)
     for name in [name for name in fields if name not in _LEVEL_FIELDS]:
@@ -115,11 +115,11 @@ def add_level_fields(fields: Iterable[str]) -> None:
 
 
 _LEVEL_FIELDS = set(FIELDS)
-"""Those that the models have."""
+"""The fields of levels that the models have."""
 
 
 def _rebuild(*models: type[BaseModel]) -> None:
-    """Models whose fields have changed, and then every kind of file that contains them."""
+    """Rebuild the models whose fields have changed, and then every model that contains them."""
     rebuilt: list[type[BaseModel]] = [*models, ExperimentSpec, *ExperimentSpec.__subclasses__()]
     for model in rebuilt:
         model.model_rebuild(force=True)

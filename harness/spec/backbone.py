@@ -13,16 +13,17 @@ from paradigms.facts import INITIALIZATIONS, unknown_name
 class BackboneSpec(Spec):
     """Sizes of a backbone (timm's argument names), in lists with one entry per stage.
 
-    `num_heads` is what `heads: 1x` means. `weight_init` is timm's: the empty string draws linear layers with standard
-    deviation 0.02 whatever their width, which suits wide models; `jax` (Xavier) and `reset` (torch's own) follow the
-    width. `initialization` is that of the operators (`paradigms.config.AttentionConfig`) unless a row has its own.
+    `num_heads` is the number of heads of `heads: 1x`. `weight_init` is timm's rule: the empty string initializes linear
+    layers with standard deviation 0.02 whatever their width, which suits wide models; `jax` (Xavier) and `reset`
+    (torch's own) depend on the width. `initialization` is that of the operators (`paradigms.config.AttentionConfig`)
+    unless a row states its own.
     """
 
     family: ClassVar[str]
-    """The level that it is a size of: a key of `paradigms.backbones.BACKBONES`."""
+    """The backbone: a key of `paradigms.backbones.BACKBONES`."""
 
     label: ClassVar[str]
-    """The family's name as it is written in text."""
+    """The name of the family in texts."""
 
     patch_size: Side
     num_heads: Annotated[tuple[Channels, ...], ForStages]
@@ -42,32 +43,32 @@ class BackboneSpec(Spec):
         return tuple(range(1, len(self.num_heads) + 1))
 
     def base_operator(self, _image_size: int) -> AttentionConfig:
-        """What a row that states an operator starts from, on images of this side; Swin's attention by default."""
+        """The operator whose fields a row replaces, on images of this side; Swin's attention by default."""
         return AttentionConfig()
 
     def own_operator(self, _image_size: int) -> AttentionConfig | None:
-        """What stands where a row states no operator; None: the attention that timm's model has."""
+        """The operator of rows that state none; None: the attention of timm's model."""
         return None
 
     def token_grid(self, _image_size: int) -> int | None:
-        """Tokens a side of the map that a head over all tokens sees; None: there is no such head."""
+        """Tokens per side of the map that a head over all tokens gets; None: there is no such head."""
         return None
 
     def require_image(self, image_size: int) -> None:
-        """Refuse images that the backbone cannot be built for.
+        """Check that the backbone can be built for images of this size.
 
         Raises:
-            ValueError: the message says which sizes are possible.
+            ValueError: it cannot; the message says which sizes are possible.
         """
         if image_size % self.patch_size:
             raise ValueError(f"patch_size must divide image_size, got {self.patch_size} and {image_size}")
 
     def map_size(self, _stage: int, _image_size: int) -> tuple[int, int] | None:
-        """Rows and columns of what a stage, from 1, sees; None: not known without building it."""
+        """Rows and columns of the map of a stage, from 1; None: unknown until the model is built."""
         return None
 
     def num_blocks(self, _stage: int) -> int:
-        """How many blocks a stage, from 1, has; only whether there are two matters, as every second one is shifted."""
+        """The number of blocks of a stage, from 1; it matters whether there are two, since every second is shifted."""
         return 2
 
 
@@ -108,15 +109,15 @@ class SwinSpec(BackboneSpec):
         return AttentionConfig(window_size=self.window_size)
 
     def own_operator(self, image_size: int) -> AttentionConfig | None:
-        """Swin's own attention is an operator like any other."""
+        """The attention of Swin, which is an operator of ours too."""
         return self.base_operator(image_size)
 
 
 class VoloSpec(BackboneSpec):
-    """Sizes of a VOLO; stage 1, the Outlookers, takes operators, the others are global attention and stay timm's.
+    """Sizes of a VOLO; stage 1, the Outlookers, takes operators; the others keep timm's global attention.
 
-    `use_aux_head` adds timm's head over all tokens, which is made for token labeling: half of a class's largest logit
-    among the tokens is added to that of the class token.
+    `use_aux_head` adds timm's head over all tokens, for token labeling: half of the largest logit of a class among the
+    tokens is added to the logit of the class token.
     """
 
     family = "volo"
@@ -134,8 +135,8 @@ class VoloSpec(BackboneSpec):
     def _check_stages(self) -> Self:
         lists = {"layers": self.layers, "embed_dims": self.embed_dims, "num_heads": self.num_heads}
         if len({len(entries) for entries in lists.values()}) != 1 or not 2 <= len(self.layers) <= 4:
-            told = ", ".join(f"{name} {list(entries)}" for name, entries in lists.items())
-            raise ValueError(f"a VOLO has 2 to 4 stages and one entry for each, got {told}")
+            got = ", ".join(f"{name} {list(entries)}" for name, entries in lists.items())
+            raise ValueError(f"a VOLO has 2 to 4 stages and one entry for each, got {got}")
         if len(set(self.embed_dims[1:])) != 1:
             raise ValueError(f"the stages after the first have one width, got embed_dims {list(self.embed_dims)}")
         return self
@@ -151,7 +152,7 @@ class VoloSpec(BackboneSpec):
         return (1,)
 
     def require_image(self, image_size: int) -> None:
-        """Behind stage 1 a map is halved, so that two patches are needed."""
+        """The map is halved after stage 1, so that at least two patches per side are needed."""
         super().require_image(image_size)
         if image_size < 2 * self.patch_size:
             raise ValueError(
@@ -159,7 +160,7 @@ class VoloSpec(BackboneSpec):
             )
 
     def map_size(self, _stage: int, image_size: int) -> tuple[int, int]:
-        """Of stage 1, the only one with operators."""
+        """The map of stage 1, the only stage with operators."""
         return (image_size // self.patch_size,) * 2
 
     def num_blocks(self, stage: int) -> int:
@@ -167,7 +168,7 @@ class VoloSpec(BackboneSpec):
         return self.layers[stage - 1]
 
     def token_grid(self, image_size: int) -> int | None:
-        """Of the map behind the downsampling."""
+        """The map after the downsampling."""
         return image_size // self.patch_size // 2 if self.use_aux_head else None
 
 
@@ -202,14 +203,14 @@ class DeitSpec(BackboneSpec):
         return self.depth
 
     def base_operator(self, image_size: int) -> AttentionConfig:
-        """The global attention of a DeiT: one window as large as the map, no term of position."""
+        """The global attention of a DeiT: one window as large as the map, without position terms."""
         return AttentionConfig(parameterization=("query_key",), window_size=image_size // self.patch_size)
 
 
 class BackbonesSpec(Spec):
-    """What each backbone's name means under a recipe; None: the recipe does not have it.
+    """The sizes of each backbone under a recipe; None: the recipe has no sizes for it.
 
-    A family's own name is the size that most tables use: Swin-T, VOLO-D1 and DeiT-Ti in the paper.
+    The name of a family stands for the size that most tables use: Swin-T, VOLO-D1 and DeiT-Ti in the paper.
     """
 
     swin: SwinSpec | None = None
@@ -241,7 +242,7 @@ def find_sizes(family: str) -> type[Spec]:
     """The model of the sizes of a backbone's family, or of a floor.
 
     Raises:
-        ValueError: there is no such family; the message gives the nearest.
+        ValueError: there is no such family; the message gives the nearest name.
     """
     members = (member for field in BackbonesSpec.model_fields.values() for member in get_args(field.annotation))
     known: dict[str, type[Spec]] = {member.family: member for member in members if member is not NoneType}
@@ -252,7 +253,7 @@ def find_sizes(family: str) -> type[Spec]:
 
 
 def _check_backbone(name: str) -> str:
-    """A name that a recipe may give sizes to."""
+    """Check that a backbone has this name."""
     if name not in BackbonesSpec.model_fields:
         raise ValueError(unknown_name("backbone", name, tuple(BackbonesSpec.model_fields)))
     return name

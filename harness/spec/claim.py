@@ -1,4 +1,4 @@
-"""Claims of the paper in checkable form, one model a kind; a new kind is one more model in `Claim`."""
+"""Claims of the paper in checkable form, one model per kind; a new kind is one more model in `Claim`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
@@ -12,12 +12,12 @@ Expectation = Literal["diverged", "out_of_memory", "timed_out"]
 
 
 class ClaimSpec(Spec):
-    """What every kind of claim states.
+    """The common fields of all kinds of claims.
 
     Attributes:
         kind: the key that names the kind; its value are the rows that the claim is about.
         source: the place in the paper.
-        matched: a control for some of these rows: a row of the same operator whose size is that of the other rows.
+        matched: controls: for some of these rows, a row of the same operator with the size of the other rows.
     """
 
     kind: ClassVar[str]
@@ -33,7 +33,7 @@ class ClaimSpec(Spec):
 
     @property
     def row_keys(self) -> dict[tuple[str | int, ...], str]:
-        """Every row that the claim names, controls included, by its place in the claim."""
+        """Every row that the claim names, including controls, by its key in the claim."""
         named: dict[tuple[str | int, ...], str] = {(self.kind, i): row for i, row in enumerate(self.rows)}
         return named | {("matched", row): control for row, control in self.matched.items()}
 
@@ -44,14 +44,14 @@ class ClaimSpec(Spec):
 
     @property
     def control(self) -> Self | None:
-        """The same claim about the controls; None where it names none."""
+        """The same claim about the controls; None if it names none."""
         if not self.matched:
             return None
         replaced = tuple(self.matched.get(row, row) for row in self.rows)
         return self.model_copy(update={self.kind: replaced, "matched": {}})
 
     def describe(self, *rows: str) -> str:
-        """What the claim says of some of its rows."""
+        """The claim about some of its rows, in words."""
         raise NotImplementedError
 
     @model_validator(mode="after")
@@ -105,7 +105,7 @@ class EqualSpec(ClaimSpec):
 
 
 class OutcomeSpec(ClaimSpec):
-    """Every run of these rows ends with this status. It stands in the notes of the rows, too."""
+    """Every run of these rows ends with this status. The notes of the rows show it, too."""
 
     kind = "outcome"
 
@@ -131,7 +131,7 @@ class FasterSpec(ClaimSpec):
 
 
 class EarlierSpec(ClaimSpec):
-    """The first row has the better validation score at an early epoch, which is stated as such or as a share of all."""
+    """The first row has the better validation score at an early epoch, stated as a number or as a share of all."""
 
     kind = "earlier"
 
@@ -152,7 +152,7 @@ class EarlierSpec(ClaimSpec):
 
 
 def _read_claim(value: Any) -> ClaimSpec:
-    """By the model of the kind that the claim names, so that its mistakes are told alone."""
+    """Read a claim by the model of its kind, so that errors concern this kind only."""
     if isinstance(value, ClaimSpec):
         return value
     if not isinstance(value, Mapping):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec, known
 from harness.spec.timm_names import INTERPOLATIONS, check_policy
 
-DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "timm"]
+DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "image_shards", "timm"]
 """The names of the dataset families; a plug-in adds its own."""
 
 DEFAULT_TASK = "classification"
@@ -25,13 +25,13 @@ class AugmentationSpec(Spec):
 
     Attributes:
         hflip: probability of a horizontal flip.
-        shift: largest translation in pixels; what moves in is black.
+        shift: largest translation in pixels; uncovered pixels are black.
         reprob: probability of random erasing (pixel mode).
-        erasing: whether images are erased before or after mixup and cutmix mix them.
-        scale: area of the random crop, of the image's.
-        interpolation: how a crop is resized; None: as `data.interpolation` says; `random` draws bilinear or bicubic.
+        erasing: whether images are erased before or after mixup and cutmix.
+        scale: area of the random crop as a share of the image.
+        interpolation: how a crop is resized; None: as `data.interpolation`; `random` draws bilinear or bicubic.
         auto_augment: timm's policy string.
-        color_jitter: strength; without effect where `auto_augment` is set, as in timm.
+        color_jitter: strength; without effect if `auto_augment` is set, as in timm.
         mixup: alpha; 0 is off.
         cutmix: alpha; 0 is off.
     """
@@ -49,28 +49,30 @@ class AugmentationSpec(Spec):
 
     @property
     def mixes_images(self) -> bool:
-        """Whether targets are weights of classes instead of labels."""
+        """Whether targets are class probabilities instead of labels."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 class DataSpec(Spec):
-    """Which images. `train_images` and `val_images` are stratified, disjoint samples of the training set.
+    """The images. `train_images` and `val_images` are stratified, disjoint samples of the training set.
 
     Attributes:
         name: a dataset family, one of `DATASETS`.
         task: what a model is trained and scored on, one of `harness.tasks.TASKS`.
-        image_size: side in pixels of what the model sees.
-        train_images: how many are trained on; None means all that validation leaves.
-        resample_train: whether each replicate draws training images of its own, the same for all rows; else all
-            replicates have the same.
-        val_images: how many are held out for every curve and choice; 0 means that the test set is used for both.
-        test_images: how many of the test set are measured; None means all.
-        source: timm's name of a dataset (family `timm` alone).
-        train_split: the dataset's own name of what is trained on (likewise).
-        test_split: the dataset's own name of the test set (likewise).
-        crop_pct: the part of the image that evaluation keeps (image files only).
+        image_size: side of the model's input in pixels.
+        train_images: number of training images; None means all except validation images.
+        resample_train: whether each replicate draws its own training images, the same for all rows; else all replicates
+            have the same.
+        val_images: number of images held out for curves and decisions; 0 means that the test set is used for both.
+        test_images: number of test images that are measured; None means all.
+        source: timm's name of a dataset (family `timm` only).
+        train_split: the dataset's name of the training split (family `timm` only).
+        test_split: the dataset's name of the test split (family `timm` only).
+        crop_pct: the share of the image's side that evaluation keeps (image files only).
         interpolation: how image files are resized.
-        loading_workers: processes that decode image files; 0 decodes in the run's own process.
+        loading_workers: number of processes that decode image files; 0 decodes in the process of the run.
+        unreadable_share: largest share of training images that may be unreadable (image files only); another image is
+            trained on instead. Validation and test images must all be readable.
     """
 
     name: str
@@ -88,6 +90,7 @@ class DataSpec(Spec):
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Annotated[str, known("interpolation", INTERPOLATIONS)] = "bicubic"
     loading_workers: Annotated[int, Field(ge=0, le=1_000)] = 0
+    unreadable_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _check_sample(self) -> Self:

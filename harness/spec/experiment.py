@@ -19,19 +19,19 @@ Stages = Annotated[
     described("a stage's number (from 1), all, last or not_last"),
 ]
 MaxSeeds = Literal[5, 7, 9, 12]
-"""A table whose rows get seeds until they are resolved ends at one of these: `harness.statistics.sequential`."""
+"""The maximal numbers of seeds of a table whose rows get seeds until resolved: `harness.statistics.sequential`."""
 
 SCORE = "score"
-"""The column of the measure that decides."""
+"""The key of the column of the deciding measure."""
 
 COLUMNS = ["parameterization", "normalization", "neighborhood", "params", "macs", "throughput", SCORE, "curve", "delta"]
-"""What `columns` may name, beside the measures of the task: keys of `harness.table.Column`. A plug-in adds its own."""
+"""The keys for `columns` besides the measures of the task: keys of `harness.table.Column`. Plug-ins add their own."""
 
 Plot = Literal["delta", "curve", "size", "heads"]
 
 
 class SourceSpec(Spec):
-    """Where the experiment is printed."""
+    """The place where the experiment is published."""
 
     paper: Line
     table: int | None = None
@@ -39,9 +39,9 @@ class SourceSpec(Spec):
 
 
 class CellSpec(OperatorSpec):
-    """Where every row starts.
+    """The common part of all rows.
 
-    `sizes` replaces some of the backbone's sizes, by recipe: `{laptop: {mlp_ratio: 3.5}}`. Other recipes keep theirs.
+    `sizes` replaces some sizes of the backbone, by recipe: `{laptop: {mlp_ratio: 3.5}}`. Other recipes keep theirs.
     """
 
     backbone: Backbone = "swin"
@@ -52,9 +52,9 @@ class MatchSpec(Spec):
     """A size of the backbone that is solved, so that a row costs as much as another one under the recipe.
 
     Attributes:
-        params: the row that it gets the parameters of; either this or `macs` is stated.
-        macs: the row that it gets the multiply-adds of.
-        by: the size: a number, such as `mlp_ratio` or `embed_dim`.
+        params: the row whose number of parameters is matched; either this or `macs` is stated.
+        macs: the row whose number of multiply-adds is matched.
+        by: the size that is solved, such as `mlp_ratio` or `embed_dim`.
     """
 
     params: str | None = None
@@ -69,7 +69,7 @@ class MatchSpec(Spec):
 
     @property
     def measure(self) -> Literal["params", "macs"]:
-        """What is matched."""
+        """The cost that is matched."""
         return "macs" if self.params is None else "params"
 
     @property
@@ -81,20 +81,20 @@ class MatchSpec(Spec):
 
 
 class RowSpec(OperatorSpec):
-    """What a row changes of the cell; `stages` replaces fields in some stages only, `under` under some recipes only.
+    """The changes of a row to the cell; `stages` changes some stages only, `under` applies under some recipes only.
 
-    What the cell and the row state holds in every stage whose attention can be replaced; `stages` may name those alone.
+    Cell and row apply to every stage whose attention can be replaced; `stages` may name only such stages.
 
-    `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this one; other
-    recipes skip it. Of another row it is the run of the same seed, and this row is that one but for what it states.
-    `image_size` replaces the recipe's.
+    `init_from` is another row, or a file of weights, from which a recipe with `init_recipe` starts this row; other
+    recipes skip the row. From another row, the run of the same seed is used, and this row inherits all of its fields.
+    `image_size` replaces that of the recipe.
     `also_changes` names differences from the baseline that no field of the row states, such as `training.lr` or
-    `initial_values`; they stand under the table. An undeclared one is an error, see `harness.confounds`.
-    `sizes` are those of a cell; they stand beside the cell's unless the row has a backbone of its own. A recipe with
-    `init_recipe` takes what is stated here, and `under`, for that recipe too.
+    `initial_values`; a note under the table lists them. An undeclared one is an error, see `harness.confounds`.
+    `sizes` are as in the cell; they are merged with those of the cell unless the row has another backbone. A recipe
+    with `init_recipe` also uses the sizes stated for that recipe, here and in `under`.
     `match` lets the plan solve one of the sizes, see `harness.matching`.
-    `placebo` makes the row the baseline again with other random streams: a control of the table, which should come out
-    unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
+    `placebo` makes the row the baseline again with other random streams: a control of the table, whose verdict should
+    be unresolved or equivalent. Such a row states nothing else, see `harness.placebo`.
     """
 
     former_keys = {"expect": "a claim of the experiment: `claims: [{outcome: ROW, status: diverged}]`"}
@@ -111,7 +111,7 @@ class RowSpec(OperatorSpec):
 
 
 class FactorsSpec(Spec):
-    """Levels whose every combination is a row; a factor that is not stated stays the cell's.
+    """Levels of which every combination is a row; factors that are not stated keep the level of the cell.
 
     `parameterization: subsets` stands for all 15 sets of the four terms of Eq. 4 (arXiv:2112.12786).
     """
@@ -131,7 +131,7 @@ class FactorsSpec(Spec):
 if TYPE_CHECKING:
 
     class _SourceRow(Spec):
-        """The key `from`, which is no name in Python."""
+        """The key `from`, which is a keyword in Python."""
 
 else:
     _SourceRow = create_model("_SourceRow", __base__=Spec, **{"from": (str, ...)})
@@ -162,14 +162,15 @@ class AblateSpec(_SourceRow):
 
 
 class PublishedSpec(Spec):
-    """What the paper prints for a row; further keys are the task's measures by their names.
+    """The numbers that the paper prints for a row; further keys are names of the task's measures.
 
     Attributes:
-        params: millions.
-        macs: multiply-adds an image, 10⁹.
+        params: millions of parameters.
+        macs: multiply-adds per image, in 10⁹.
         throughput: images/s.
         curve: the deciding measure by epoch.
-        quoted: from another paper, not trained by the authors. A name that is no row can only be quoted.
+        quoted: whether the number is from another paper, not trained by the authors. Names that are not rows must be
+            quoted.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -183,7 +184,7 @@ class PublishedSpec(Spec):
 
     @property
     def scores(self) -> dict[str, float]:
-        """What is printed of each measure, by its name."""
+        """The printed value of each measure, by its name."""
         return self.__pydantic_extra__
 
 
@@ -193,13 +194,13 @@ class ExperimentSpec(Spec):
     `seeds_under` replaces the number of seeds under some recipes: `{laptop: 7}`.
     `until_resolved` is the maximal number of seeds of a row that gets seeds until its verdict is resolved; floors keep
     `seeds`. None: every row has `seeds`.
-    `measure` is the score that decides: differences, verdicts and claims are of it. None: the first of the task's.
+    `measure` is the score for differences, verdicts and claims. None: the first measure of the task.
     `margin` is the largest difference that does not matter, in the unit of that measure; None: its relevant gain.
     `columns` may name any measure of the task; `score` is the deciding one.
 
-    `overrides` are the `--set` pairs that were applied, in order: results made with them are kept apart. What rows
-    there are, those of `factors` and `ablate` included, `harness.rows.list_rows` says. `plots` are the figures that
-    stand in the table's Markdown, as files beside it.
+    `overrides` are the `--set` pairs that were applied, in order; their results have their own folder.
+    `harness.rows.list_rows` lists all rows, including those of `factors` and `ablate`. `plots` are the figures in the
+    Markdown of the table, as files in the same folder.
     """
 
     name: str
@@ -225,13 +226,13 @@ class ExperimentSpec(Spec):
     _positions: Positions | None = None
 
     def with_positions(self, positions: Positions | None) -> Self:
-        """The same experiment, whose errors report these positions of its keys; None: they report the keys alone."""
+        """The same experiment with positions for its errors; None: errors report the keys only."""
         spec = self.model_copy()
         spec._positions = positions
         return spec
 
     def error(self, message: str, *key: str | int) -> SpecError:
-        """A mistake at `key`, with its place: an option, or file and line."""
+        """Make an error at `key` with its position: an option, or file and line."""
         if self._positions is None:
             return SpecError(message, key=to_key_path(key))
         return self._positions.error(message, *key)
@@ -243,5 +244,5 @@ class ExperimentSpec(Spec):
 
     @property
     def shown_overrides(self) -> str:
-        """The overrides as one text, quoted as a shell needs them, so that `--set` takes it again."""
+        """The overrides as one text, quoted for a shell, as an argument of `--set`."""
         return shlex.join(self.overrides)

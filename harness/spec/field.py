@@ -21,10 +21,10 @@ MAX_NAME_LENGTH = 200
 
 
 class Spec(BaseModel):
-    """A part of a file: immutable, and an unknown key is an error.
+    """The base class of all models: immutable; an unknown key is an error.
 
     Attributes:
-        former_keys: what became of keys of earlier versions.
+        former_keys: for keys of earlier versions, what replaces them.
     """
 
     former_keys: ClassVar[Mapping[str, str]] = {}
@@ -33,7 +33,7 @@ class Spec(BaseModel):
 
 
 def known(kind: str, names: Sequence[str]) -> AfterValidator:
-    """A name that is one of `names`; another one is told with the nearest."""
+    """A name that must be one of `names`; the error message gives the nearest one."""
 
     def check(name: str) -> str:
         if name not in names:
@@ -57,7 +57,7 @@ def described(expected: str) -> WrapValidator:
 
 
 def _check_line(text: str) -> str:
-    """Something to read, on one line."""
+    """Check that a text is one line and not empty."""
     if not text.strip():
         raise ValueError("must not be empty")
     if text != text.strip():
@@ -82,19 +82,19 @@ def _check_text(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
-"""Of a row, as tables and figures show it."""
+"""The name of a row in tables and figures."""
 
 Line = Annotated[str, AfterValidator(_check_line)]
-"""A title, or a source."""
+"""A title or a source, on one line."""
 
 Text = Annotated[str, AfterValidator(_check_text)]
-"""Of as many lines as one likes."""
+"""A text of any number of lines."""
 OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-"""Of a list of names: one name alone is a list of it."""
+"""A list of names, which may also be given as a single name."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-# Limits: far beyond every published model, and within what a plan can list and a model can be built of.
+# Limits: far above every published model, but small enough that a plan can be listed and a model can be built.
 Replicates = Annotated[int, Field(gt=0, le=1_000)]
 Images = Annotated[int, Field(gt=0, le=1_000_000_000)]
 ImagesOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -103,19 +103,19 @@ Epochs = Annotated[int, Field(gt=0, le=100_000)]
 EpochsOrNone = Annotated[int, Field(ge=0, le=100_000)]
 Processes = Annotated[int, Field(gt=0, le=1_000)]
 Side = Annotated[int, Field(gt=0, le=4_096)]
-"""Pixels of an image's side, or of a patch's."""
+"""Side of an image or of a patch in pixels."""
 
 MAX_CHANNELS = 65_536
 Channels = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
-"""Of a layer; also heads, since there are at most as many."""
+"""Channels of a layer; also heads, since there are at most as many heads as channels."""
 
 Blocks = Annotated[int, Field(gt=0, le=256)]
 Ratio = Annotated[float, Field(gt=0, le=1_000)]
-"""Hidden channels for each channel."""
+"""Ratio of hidden channels to channels."""
 
 MAX_STAGES = 8
 ForStages = Field(min_length=1, max_length=MAX_STAGES)
-"""What a list with one entry per stage is annotated with."""
+"""The annotation of lists with one entry per stage."""
 
 MAX_WINDOW = 256
 _WindowSide = Annotated[int, Field(le=MAX_WINDOW)]
@@ -123,4 +123,4 @@ Pixels = Annotated[
     _WindowSide | tuple[_WindowSide, _WindowSide],
     described(f"a number of pixels or [rows, columns], at most {MAX_WINDOW}"),
 ]
-"""Of a window, a kernel or a chunk: a size of `paradigms.config`."""
+"""The size of a window, a kernel or a chunk: one number, or rows and columns."""

@@ -23,7 +23,7 @@ Aggregation = Annotated[str, known("aggregation", AGGREGATIONS)]
 
 
 def _to_type(name: str, field: Field) -> Any:
-    """The type of a level's field in YAML."""
+    """The type of a field of a level in YAML."""
     if field.kind == "size":
         return Pixels
     if field.kind == "bool":
@@ -49,11 +49,11 @@ else:
 
 
 class OperatorSpec(LevelsSpec):
-    """Fields of the operator that a cell, a row or a stage states; what is None is inherited.
+    """Fields of the operator that a cell, a row or a stage states; None is inherited.
 
-    The fields are those of `paradigms.config.AttentionConfig`, which include those of every level
-    (`paradigms.facts.FIELDS`), and besides `preset`, which replaces all of them at once, and `heads`: one number for
-    every stage, a list per stage, `1x` or `2x` of the backbone's, `C` for as many heads as channels.
+    The fields are those of `paradigms.config.AttentionConfig`, including those of every level
+    (`paradigms.facts.FIELDS`). There are two more: `preset` replaces all of them at once; `heads` is one number for all
+    stages, a list with one entry per stage, `1x` or `2x` (times those of the backbone), or `C` (one head per channel).
     """
 
     preset: Annotated[str, known("preset", tuple(PRESETS))] | None = None
@@ -67,10 +67,10 @@ class OperatorSpec(LevelsSpec):
     heads: Heads | None = None
 
     def stated(self) -> dict[str, Any]:
-        """The fields of `AttentionConfig` that stand here."""
+        """The stated fields of `AttentionConfig`."""
         return self.model_dump(include={*CORE, *FIELDS}, exclude_none=True)
 
 
 def add_field(model: type[OperatorSpec], name: str) -> None:
-    """Let a model have the field of a plug-in's level; what contains the model must be rebuilt."""
+    """Add the field of a plug-in's level to a model; models that contain it must be rebuilt afterwards."""
     model.model_fields[name] = FieldInfo(annotation=_to_type(name, FIELDS[name]) | None, default=None)

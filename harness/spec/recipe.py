@@ -13,22 +13,29 @@ from harness.spec.training import LimitsSpec, TrainingSpec
 
 
 class RecipeSpec(Spec):
-    """Data, model sizes and schedule: what every row of a table shares. `name` is the stem of the file at `path`.
+    """Data, model sizes and schedule, which all rows of a table share. `name` is the stem of the file at `path`.
 
     `title` names the data; `summary` adds the number of images and epochs, which `--set` may change.
 
-    `training_of` is the exception: for a backbone that is trained otherwise, the fields of `training` that differ. What
-    rows these are stands under every table.
+    `training_of` is the exception: the fields of `training` that differ for some backbones. A note under every table
+    lists the rows that are trained differently.
 
-    `paper` is the paper whose own recipe this is: under others its printed numbers are not compared with ours.
-    `workers` is how many runs execute at once when the command line does not say. `note` stands under every table.
-    `floor_width` is the hidden width of the network with one hidden layer that, beside a linear classifier, is trained
-    on the same images as a floor: choose it so that its parameters equal the baseline's. None: no floors.
-    `device_batch_size` is how many images of a step one GPU is meant to hold: `harness plan` forecasts the memory that
-    they need. None: no forecast. It changes nothing that is trained.
-    `checkpoint_minutes` is the longest time between two checkpoints within an epoch; every epoch ends with one, unless
-    checkpoints would take more than 3 % of the time. `keep_checkpoint` keeps those of a run that ended well.
-    `init_recipe`, in a file its name, is the recipe whose runs rows with `init_from` start from; rows without are
+    `paper` is the paper that uses this recipe; under other recipes its printed numbers are not compared with ours.
+    `workers` is the number of runs that execute at once, unless the command line states it. `note` is shown under every
+    table.
+    `floor_width` is the width of a network with one hidden layer. Together with a linear classifier, it is trained on
+    the same images as a floor. Choose it so that its number of parameters equals the baseline's. None: no floors.
+    `device_batch_size` is the number of images of a step that one device (a GPU, or a process on a CPU) holds:
+    `harness plan` forecasts the memory that they need. A run has as many processes as that requires, each with a GPU of
+    its own; where there are fewer, each accumulates the gradients of several micro-batches. None: all images of a step.
+    `processes` is the number of processes of a run; None: on GPUs as many as `device_batch_size` requires, else one.
+    `compile` trains the model compiled by torch.compile. `channels_last` is the memory format of its weights and maps.
+    These four decide only rounding, random streams in the model, and batch norm: they belong to the environment of a
+    run, not to its cell.
+    `checkpoint_minutes` is the longest time between two checkpoints within an epoch. Every epoch ends with a
+    checkpoint, unless checkpoints would take more than 3 % of the time. `keep_checkpoint` keeps those of a run that
+    ended well.
+    `init_recipe`, stated by its name, is the recipe whose runs rows with `init_from` start from; other rows are
     skipped. None: every row is trained from scratch.
     """
 
@@ -42,6 +49,9 @@ class RecipeSpec(Spec):
     checkpoint_minutes: Annotated[float, Field(gt=0, le=10_000_000)] = 10.0
     keep_checkpoint: bool = False
     device_batch_size: Images | None = None
+    processes: Processes | None = None
+    compile: bool = False
+    channels_last: bool = False
     data: DataSpec
     backbones: BackbonesSpec
     training: TrainingSpec
@@ -51,7 +61,7 @@ class RecipeSpec(Spec):
 
     @property
     def summary(self) -> str:
-        """What is trained on and for how long: `Fashion-MNIST, 10,000 images, 8 epochs`."""
+        """Dataset, number of images and epochs: `Fashion-MNIST, 10,000 images, 8 epochs`."""
         images, epochs = self.data.train_images, self.training.total_epochs
         amount = "all images" if images is None else f"{images:,} images"
         return f"{self.title}, {amount}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
@@ -59,13 +69,13 @@ class RecipeSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _complete_training_of(cls, stated: Any) -> Any:
-        """What a backbone's training does not state is that of all."""
+        """Complete the training of single backbones by the common `training`."""
         shared, own = (stated.get(name) for name in ("training", "training_of"))
         if not isinstance(shared, Mapping) or not isinstance(own, Mapping):
             return stated
         try:
             TrainingSpec.model_validate(shared)
-        except ValidationError:  # is told where it stands, not once more for each backbone
+        except ValidationError:  # it is reported for `training`, not again for each backbone
             return {**stated, "training_of": {}}
         complete = {
             name: _merge(shared, changes) if isinstance(changes, Mapping) else changes for name, changes in own.items()
@@ -81,6 +91,13 @@ class RecipeSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        smallest = min(training.batch_size for training in (self.training, *self.training_of.values()))
+        if (self.processes or 1) > max(1, smallest // 2):
+            raise ValueError(f"processes must not exceed half of batch_size, got {self.processes} and {smallest}")
+        return self
+
+    @model_validator(mode="after")
     def _check_floors(self) -> Self:
         if self.floor_width is not None and self.training.token_labels is not None:
             raise ValueError("floors have no tokens: state token_labels under training_of, or floor_width: null")
@@ -90,7 +107,7 @@ class RecipeSpec(Spec):
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with what `changes` replace; of a mapping in both they replace only what they state."""
+    """Merge `changes` into `base`; mappings that both have are merged, too."""
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)

@@ -7,10 +7,10 @@ from paradigms.facts import unknown_name
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "muon", "nmuon", "sgd")
-"""Those that are known without asking timm, whose import takes seconds."""
+"""Optimizers that are known without importing timm, which takes seconds."""
 
 LOOKAHEAD = "lookahead_"
-"""What timm puts another optimizer inside for, as in `lookahead_adamw`."""
+"""The prefix of timm's wrapper around another optimizer, as in `lookahead_adamw`."""
 
 _COUNT, _SWITCH, _NUMBER = r"[1-9]\d*", "[01]", r"\d+(\.\d+)?"
 _NOISE = {"mstd": _NUMBER}
@@ -27,15 +27,15 @@ POLICIES: Mapping[str, Mapping[str, str]] = {
     "augmix": {**_NOISE, "m": r"\d+", "w": _COUNT, "d": _COUNT, "a": _NUMBER, "b": _SWITCH},
     **dict.fromkeys(("original", "originalr", "v0", "v0r", "3a"), _NOISE),
 }
-"""The parts of timm's policies, `NAME-KEYvalue-KEYvalue`, and what their values look like. timm itself ignores a part
-without a number, and all but the last, or the first, of two equal ones."""
+"""The parts of timm's policies, `NAME-KEYvalue-KEYvalue`, with patterns of their values. timm itself ignores parts
+without a number, and one of two equal parts."""
 
 
 def check_optimizer(name: str) -> str:
-    """A name that timm knows, of an optimizer that can be built here and needs nothing but gradients.
+    """Check that timm has an optimizer of this name, and that it can be built here and needs only gradients.
 
     Raises:
-        ValueError: it is none; the message gives the nearest name, or the reason.
+        ValueError: this is not the case; the message gives the nearest name or the reason.
     """
     inner = name.removeprefix(LOOKAHEAD)
     if inner in COMMON_OPTIMIZERS:
@@ -50,7 +50,7 @@ def check_optimizer(name: str) -> str:
 
 
 def _try_step(name: str) -> None:
-    """Build the optimizer and let it do one step: some need a package, a GPU, a closure or second derivatives."""
+    """Build the optimizer and do one step: some need a package, a GPU, a closure or second derivatives."""
     import torch
     from timm.optim import create_optimizer_v2
 
@@ -63,7 +63,7 @@ def _try_step(name: str) -> None:
 
 
 def check_policy(policy: str) -> str:
-    """A policy of timm's in which every part has an effect.
+    """Check that every part of a policy of timm has an effect.
 
     Raises:
         ValueError: the policy or one of its parts is unknown, has an impossible value, or occurs twice.
@@ -85,7 +85,7 @@ def check_policy(policy: str) -> str:
 
 
 def _find_key(part: str) -> str:
-    """The letters before the number; the set of transforms, `t`, is named in letters itself."""
+    """The key of a part: the letters before the number; `t`, the set of transforms, is followed by letters."""
     if part.startswith("t"):
         return "t"
     letters = re.match("[^0-9.]*", part)

@@ -10,14 +10,14 @@ from harness.spec.timm_names import check_optimizer
 
 
 class TokenLabelsSpec(Spec):
-    """Token labeling (arXiv:2104.10858): every token learns classes of its own, read from the label map of its image.
+    """Token labeling (arXiv:2104.10858): every token has its own target, read from the label map of its image.
 
-    The label maps lie in `label_maps/` of the data's folder. Needs a backbone with a head over all tokens.
+    The label maps are in `label_maps/` in the folder of the data. The backbone needs a head over all tokens.
 
     Attributes:
-        grid: tokens a side of the map that the head sees.
-        weight: of the tokens' mean loss, beside that of the image.
-        mix_token: alpha of the Beta distribution from which MixToken draws the area that it leaves in place; 0 is off.
+        grid: tokens per side of the map that the head gets.
+        weight: weight of the mean loss of the tokens; that of the image has weight 1.
+        mix_token: alpha of the Beta distribution from which MixToken draws the area that is not replaced; 0 is off.
     """
 
     grid: Side
@@ -26,25 +26,25 @@ class TokenLabelsSpec(Spec):
 
 
 class TrainingSpec(Spec):
-    """How a run is trained; every duration is in epochs and becomes steps in `harness.optim`.
+    """How a run is trained; durations are in epochs, and `harness.optim` converts them to steps.
 
     Attributes:
         opt: timm's name of the optimizer.
-        lr: the peak learning rate, at `lr_base_size` images a step where that is given.
-        lr_base_size: scales `lr`, `warmup_lr` and `min_lr` linearly with `batch_size`; None: they stay as stated.
-        epochs: warm-up and cosine, without the cool-down.
+        lr: the peak learning rate, for `lr_base_size` images per step if that is given.
+        lr_base_size: scales `lr`, `warmup_lr` and `min_lr` linearly with `batch_size`; None: they are not scaled.
+        epochs: epochs of warm-up and cosine, without the cool-down.
         cooldown_epochs: further epochs at `min_lr`.
-        warmup_lr: where warm-up starts.
+        warmup_lr: the learning rate at the start of the warm-up.
         schedule_unit: how often the learning rate changes: after every `step`, or after every `epoch`.
         clip_grad: largest norm of all gradients; None: no clipping.
         smoothing: label smoothing.
-        position_decay: weight decay of position tables too.
-        ema_decay: evaluates an exponential moving average of the weights, whose decay rises to this number as the steps
-            become many; None: the weights themselves.
-        precision: of the forward pass and its gradients, by torch's names; the weights are float32. `bfloat16` and
+        position_decay: whether weight decay includes position tables.
+        ema_decay: evaluates an exponential moving average of the weights, whose decay rises to this number during
+            training; None: evaluates the weights themselves.
+        precision: precision of the forward and backward pass, by torch's names; the weights are float32. `bfloat16` and
             `float16` are automatic mixed precision, the latter with loss scaling.
         augmentation: random changes of the images.
-        token_labels: what the tokens are trained on; None: the class of the image alone is learned.
+        token_labels: token labeling; None: only the class of the image is trained.
     """
 
     former_keys = {"amp": "precision; `amp: true` was `precision: float16` on a GPU, `bfloat16` on a CPU"}
@@ -79,7 +79,7 @@ class TrainingSpec(Spec):
 
     @property
     def total_epochs(self) -> int:
-        """All that are trained, those of the cool-down too."""
+        """All epochs, including the cool-down."""
         return self.epochs + self.cooldown_epochs
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class TrainingSpec(Spec):
 
 
 class LimitsSpec(Spec):
-    """What a run may use; beyond it the run ends as `timed_out` or `out_of_memory`. None: no limit."""
+    """Limits of a run; beyond them, it ends as `timed_out` or `out_of_memory`. None: no limit."""
 
     time_limit_minutes: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
     memory_limit_gb: Annotated[float, Field(gt=0, le=1_000_000)] | None = None

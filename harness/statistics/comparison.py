@@ -1,4 +1,4 @@
-"""Comparisons of rows: contrasts under one error model, with intervals and p-values that hold together."""
+"""Comparisons of rows: contrasts under one error model, with simultaneous intervals and adjusted p-values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from harness.statistics.pairs import compare_pairs
 from harness.statistics.verdict import ALPHA
 
 Contrast = Mapping[str, float]
-"""Weights of rows that sum to zero: `{"Net1": 1, "Swin-T": -1}` is a row less its baseline."""
+"""Weights of rows that sum to zero: `{"Net1": 1, "Swin-T": -1}` is a row minus its baseline."""
 
 
 class Family(Enum):
@@ -28,14 +28,14 @@ class Comparison:
     """A contrast of rows.
 
     Attributes:
-        n: blocks (seeds) that every row of the contrast has.
+        n: number of blocks (seeds) that every row of the contrast has.
         delta: the estimated difference; for one pair of runs, their difference.
-        low: lower end of the interval; all intervals of a family hold together with 1 - alpha.
+        low: lower end of the interval; all intervals of a family are simultaneous at level 1 - alpha.
         high: its upper end.
         p: two-sided p-value, adjusted for the family.
         error: standard error of the difference.
         df: its degrees of freedom.
-        t_p: p-value of the paired t-test, by these blocks of these rows alone.
+        t_p: p-value of the paired t-test on these rows only.
         holm_p: the same after Holm's correction over the family.
         sign_flip_p: exact sign-flip p-value.
         has_own_variance: whether a row of the contrast has an outlying variance.
@@ -60,7 +60,7 @@ class Comparison:
 
 
 def compare(scores: Scores, baseline: str, alpha: float = ALPHA) -> dict[str, Comparison | None]:
-    """Every other row less the baseline; None where no block is in both."""
+    """Compare every other row with the baseline; None if they share no block."""
     others = [name for name in scores if name != baseline]
     compared = compare_contrasts(scores, [{name: 1.0, baseline: -1.0} for name in others], Family.DUNNETT, alpha)
     return dict(zip(others, compared, strict=True))
@@ -72,15 +72,15 @@ def compare_contrasts(
     """Estimate contrasts of rows under one error model, and adjust them for each other.
 
     Args:
-        scores: of all rows whose noise is alike, also of those in no contrast.
-        contrasts: a comparison each.
-        family: `DUNNETT` where one row is part of every contrast.
-        alpha: the error rate of the family; its intervals hold together with 1 - alpha.
-        others: further comparisons of the family that prove nothing.
+        scores: the scores of all rows that share the error model, including rows in no contrast.
+        contrasts: the contrasts to estimate.
+        family: `DUNNETT` if one row is part of every contrast.
+        alpha: the error rate of the family; its intervals are simultaneous at level 1 - alpha.
+        others: number of further comparisons of the family, which reject nothing.
 
     Returns:
-        A comparison for each contrast, in numbers of eight digits: further ones depend on the processor. None where no
-        block is in all of its rows. One pair of runs, and scores without any noise, have a difference alone.
+        A comparison for each contrast, rounded to eight digits, since further digits depend on the processor. None if
+        its rows share no block. One pair of runs, or scores without any noise, give a difference only.
     """
     paired = [_compare_blocks(scores, contrast) for contrast in contrasts]
     corrected = holm([None if pair is None else pair.t_p for pair in paired], others)
@@ -121,12 +121,12 @@ def compare_contrasts(
 
 
 def trim(value: float) -> float:
-    """To eight significant digits."""
+    """Round to eight significant digits."""
     return float(f"{value:.8g}")
 
 
 def _round(difference: float) -> float:
-    """To twelve places: what is left of equal scores, such as -9e-16, is zero."""
+    """Round to twelve decimal places, so that differences of equal scores, such as -9e-16, become zero."""
     return round(difference, 12) + 0.0
 
 
@@ -151,7 +151,7 @@ def _adjust_holm(estimates: Sequence[Estimate], alpha: float, others: int) -> tu
 
 
 def _clip(low: float, high: float, delta: float, p: float, alpha: float) -> tuple[float, float]:
-    """An interval that does not contradict its p-value: where the step-down test proves a sign, it ends at zero."""
+    """Clip an interval at zero if the step-down test proves a sign, so that it agrees with the p-value."""
     if p >= alpha:
         return low, high
     return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))

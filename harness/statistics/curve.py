@@ -1,4 +1,4 @@
-"""Curves of validation scores: their mean over replicates, and whether they still climb."""
+"""Curves of validation scores: their mean over replicates, and whether they still improve."""
 
 import math
 import statistics
@@ -11,18 +11,17 @@ MIN_LAST_EPOCHS = 4
 
 
 def average_curves(curves: Iterable[Sequence[float]]) -> list[float]:
-    """The mean over replicates epoch by epoch, as far as all of them go."""
+    """The mean over replicates by epoch, up to the last epoch that all curves have."""
     return [statistics.fmean(values) for values in zip(*curves, strict=False)]
 
 
 def is_under_trained(curve: Sequence[float], relevant_gain: float) -> bool:
-    """Whether a curve of validation scores (one an epoch, higher is better) still climbs when training ends.
+    """Whether a curve of validation scores (one per epoch, higher is better) still improves when training ends.
 
-    A line is fitted to the last fifth of the epochs, at least four. The curve climbs where the slope exceeds twice its
-    standard error, and where as many epochs again would gain more than `relevant_gain` at that slope. A curve of fewer
-    than four epochs has shown no plateau, so that it counts as climbing. The schedule itself flattens a curve towards
-    its end: the mark says that a row had surely not settled, its absence does not say that more epochs would gain
-    nothing.
+    A line is fitted to the last fifth of the epochs, at least four. The curve improves if the slope exceeds twice its
+    standard error, and if the same number of epochs again would gain more than `relevant_gain` at this slope. A curve
+    of fewer than four epochs counts as improving. The learning-rate schedule itself flattens a curve at its end. A
+    marked row has therefore not converged, but a row without the mark may also gain from more epochs.
     """
     if len(curve) < MIN_LAST_EPOCHS:
         return len(curve) > 0

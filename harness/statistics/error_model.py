@@ -12,19 +12,19 @@ from scipy.special import fdtrc
 Array = NDArray[np.float64]
 
 Scores = Mapping[str, Mapping[Hashable, float]]
-"""The scores of each row by block: a seed, or whatever else runs of different rows share."""
+"""The scores of each row by block, such as the seed that runs of different rows share."""
 
 PRIOR_DF = 8.0
-"""Weight of the common variance against a row's own, in degrees of freedom."""
+"""Weight of the common variance relative to the row's own, in degrees of freedom."""
 
 OUTLIER_ALPHA = 0.001
-"""A row's variance is outlying where an F-test against the other rows rejects at this level, divided by the rows."""
+"""Level of the F-test of a row's variance against the other rows, divided by the number of rows."""
 
 MIN_ROW_DF = 1e-6
-"""Of a row that shares no block: nothing tells its own variance, and it has no weight."""
+"""Degrees of freedom of a row that shares no block: its own variance is unknown and gets no weight."""
 
 MIN_ROWS = 3
-"""Fewer rows do not tell their variances apart."""
+"""With fewer rows, the variance of a row cannot be estimated separately."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Estimate:
     """A contrast of rows: the sum of weight times mean.
 
     Attributes:
-        delta: adjusted for blocks that a row lacks.
+        delta: the estimate, adjusted for missing blocks.
         error: its standard error.
         df: degrees of freedom of the error.
     """
@@ -45,10 +45,11 @@ class Estimate:
 class ErrorModel:
     """The model `score = row + block + error`; seeds are the blocks, with a variance for each row.
 
-    With few seeds a row's own variance is hardly known. It is therefore moderated (Smyth, 2004): the mean of it and
-    the variance of all rows, weighted by the row's degrees of freedom and `PRIOR_DF`. Smyth estimates the prior weight
-    from thousands of genes; a table has about eight rows, so that here it is fixed (docs/statistics.md has the
-    simulations). A row whose variance is outlying keeps its own and stays out of the common one.
+    With few seeds, the variance of a single row is poorly known. It is therefore moderated (Smyth, 2004): the weighted
+    mean of it and the variance of all rows, with the row's degrees of freedom and `PRIOR_DF` as weights. Smyth
+    estimates the prior weight from thousands of genes; a table has about eight rows, so that it is fixed here
+    (docs/statistics.md has the simulations). A row with an outlying variance keeps its own, and is not part of the
+    common variance.
 
     Attributes:
         names: the rows, in the order of all arrays.
@@ -57,12 +58,12 @@ class ErrorModel:
     """
 
     def __init__(self, scores: Scores) -> None:
-        """Fit the model by least squares; `ValueError` where no residual tells the variance, see `fit`."""
+        """Fit the model by least squares; `ValueError` if there are no residuals, see `fit`."""
         cells = [(row, block) for row, own in scores.items() for block in own]
         self.names = tuple(scores)
         blocks = tuple(dict.fromkeys(block for _, block in cells))
         values = np.array([scores[row][block] for row, block in cells])
-        self._values = values - values.mean()  # contrasts do not change, and lose fewer digits
+        self._values = values - values.mean()  # contrasts do not change, and are more precise
         self._of_row = np.array([[row == name for row, _ in cells] for name in self.names], dtype=float)
         in_block = np.array([[block == other for _, block in cells] for other in blocks], dtype=float)
         self._design = np.concatenate([self._of_row, in_block]).T
@@ -77,7 +78,7 @@ class ErrorModel:
 
     @classmethod
     def fit(cls, scores: Scores) -> "ErrorModel | None":
-        """The model of the rows with two scores or more; None where they do not tell the noise."""
+        """The model of the rows with two or more scores; None if they do not determine the noise."""
         repeated = {row: own for row, own in scores.items() if len(own) > 1}
         try:
             return cls(repeated) if len(repeated) > 1 else None
@@ -86,9 +87,9 @@ class ErrorModel:
 
     @cached_property
     def _row_df(self) -> Array:
-        """Degrees of freedom of each row's own variance: one less than its scores where no row lacks a block.
+        """Degrees of freedom of each row's own variance: its number of scores minus one if no block is missing.
 
-        In a block that few rows have, the block's own effect takes most of what its residuals tell.
+        In a block with few rows, the effect of the block itself takes most of the degrees of freedom.
         """
         shares = 1 - (self._design * self._inverse.T).sum(axis=1)
         row_df: Array = np.round(self._of_row @ shares * len(self.names) / (len(self.names) - 1), 9)
@@ -96,13 +97,13 @@ class ErrorModel:
 
     @cached_property
     def _own(self) -> Array:
-        """Unbiased estimates of each row's variance: the expected squares are linear in them."""
+        """Unbiased estimates of each row's variance, from expected squared residuals, which are linear in them."""
         mixing = np.array([self._mix(of_row > 0) for of_row in self._of_row])
         own: Array = np.maximum(np.linalg.lstsq(mixing, self._squares)[0], 0.0)
         return own
 
     def _mix(self, cells: NDArray[np.bool_]) -> Array:
-        """How much each row's variance contributes to the expected sum of squared residuals of some scores."""
+        """The contribution of each row's variance to the expected sum of squared residuals of some scores."""
         residual_maker = -self._design[cells] @ self._inverse
         residual_maker[:, cells] += np.eye(int(cells.sum()))
         shares: Array = (residual_maker**2).sum(axis=0) @ self._of_row.T
@@ -124,7 +125,7 @@ class ErrorModel:
 
     @cached_property
     def _common(self) -> tuple[float, float]:
-        """The variance of all rows but outlying ones, and its degrees of freedom."""
+        """The common variance of all rows except outlying ones, and its degrees of freedom."""
         if len(self.names) < MIN_ROWS:
             return float(self._squares.sum()) / self.df, float(self.df)
         kept = np.where(self._is_outlying, 0.0, self._row_df)
@@ -145,7 +146,7 @@ class ErrorModel:
         return dict(zip(self.names, (common * self._common[0] + own * self._own).tolist(), strict=True))
 
     def _coefficients(self, weights: Mapping[str, float]) -> Array:
-        """The contrast as weights of the single scores."""
+        """The contrast as weights of single scores."""
         of_rows = np.array([weights.get(name, 0.0) for name in self.names])
         padded = np.concatenate([of_rows, np.zeros(self._design.shape[1] - len(of_rows))])
         coefficients: Array = padded @ self._inverse
@@ -159,7 +160,7 @@ class ErrorModel:
         from_common, from_own = float(shares @ common) * variance, shares * own * self._own
         total = from_common + float(from_own.sum())
         inside = float(from_own[~self._is_outlying].sum())
-        # Satterthwaite's degrees of freedom; a row's own variance is part of the common one.
+        # Satterthwaite's degrees of freedom; the common variance includes the row's own.
         spread = (from_common**2 + 2 * from_common * inside) / df + float((from_own**2 / self._row_df).sum())
         is_pooled = not (self._is_outlying & (shares > 0)).any()
         found = total**2 / spread

@@ -1,9 +1,10 @@
 """Main effects and two-factor interactions of a factorial experiment, one value per seed.
 
-A linear model with effect coding: every factor and every pair of factors. A main effect is then what a level adds
-over the factor's first level on average over all levels of the other factors, each weighing the same, and an
-interaction is by how much that differs between a level of the other factor and its first. Combinations that do not
-exist, such as Eq. 4 (arXiv:2112.12786) without any term, are bridged by the model: it has no interactions of three.
+A linear model with effect coding has every factor and every pair of factors. A main effect is the difference between a
+level and the first level of its factor, averaged over all levels of the other factors with equal weights. An
+interaction is the difference of such an effect between a level of another factor and the first level of that factor.
+Some combinations do not exist, such as Eq. 4 (arXiv:2112.12786) without any term. The model still determines the
+effects, because it has no interactions of three factors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 Factors = Mapping[str, Sequence[str]]
-"""The levels of each factor; what a level does is told against the first."""
+"""The levels of each factor; effects of a level are relative to the first."""
 
 _TOLERANCE = 1e-8
 
@@ -26,9 +27,9 @@ class Effect:
     """A main effect (one part) or an interaction (two).
 
     Attributes:
-        parts: a factor with its level, for each factor that takes part.
-        values: one for each replicate, in the unit of the measurements; None where the combinations that were measured
-            do not tell it from others.
+        parts: the factors of the effect with their levels.
+        values: one value per replicate, in the unit of the measurements; None if the measured combinations do not
+            determine the effect.
     """
 
     parts: tuple[tuple[str, str], ...]
@@ -39,9 +40,9 @@ def estimate_effects(factors: Factors, points: Sequence[Mapping[str, str]], meas
     """All main effects, then all interactions.
 
     Args:
-        factors: every factor has two levels or more.
-        points: the level of each factor in each combination that was measured.
-        measured: (combinations, replicates).
+        factors: factors with two or more levels.
+        points: the level of each factor in each measured combination.
+        measured: an array (combinations, replicates).
     """
     design = np.concatenate([_encode(factors, group, points) for group in _groups(factors)], axis=1)
     inverse = np.linalg.pinv(design)
@@ -59,14 +60,14 @@ def _groups(factors: Factors) -> list[tuple[str, ...]]:
 
 
 def _code(levels: Sequence[str], level: str) -> Array:
-    """Effect coding: the first level is -1 everywhere, so that a factor's columns sum to zero over its levels."""
+    """Effect coding: the first level is -1 in all columns, so that the columns of a factor sum to zero over levels."""
     codes = np.concatenate([-np.ones((1, len(levels) - 1)), np.eye(len(levels) - 1)])
     row: Array = codes[list(levels).index(level)]
     return row
 
 
 def _encode(factors: Factors, group: tuple[str, ...], points: Sequence[Mapping[str, str]]) -> Array:
-    """The columns of one term of the model, a row for each combination."""
+    """The columns of one term of the model, one row per combination."""
     width = int(np.prod([len(factors[name]) - 1 for name in group]))
     rows = [_multiply([_code(factors[name], point[name]) for name in group]) for point in points]
     return np.array(rows).reshape(len(points), width)
@@ -80,7 +81,7 @@ def _multiply(vectors: Sequence[Array]) -> Array:
 
 
 def _contrasts(factors: Factors) -> Iterator[tuple[tuple[tuple[str, str], ...], Array]]:
-    """Each effect with the combination of the model's columns that is its value."""
+    """Each effect with its weights of the columns of the model."""
     groups = _groups(factors)
     widths = [int(np.prod([len(factors[name]) - 1 for name in group])) for group in groups]
     for number, group in enumerate(groups):

@@ -1,4 +1,4 @@
-"""How much of a verdict rests on the test images: the noise that another test set of the same size would add."""
+"""The noise of test images: the variance that another test set of the same size would add to a difference."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """What the choice of test images adds to the noise of a difference.
+    """The noise that the choice of test images adds to a difference.
 
     Attributes:
         error: standard error of the difference between two rows over random test sets of the same size, without the
@@ -28,13 +28,14 @@ class ImageNoise:
 
 
 def find_image_noise(differences: Array) -> ImageNoise | None:
-    """The noise of a difference by images and seeds; None where the noise of training cannot be told from it.
+    """The image noise of a difference; None if it cannot be separated from the noise of training.
 
-    A model with two random effects, `difference = seed + image + rest`: the variance of the image effect is the mean
-    square of images less that of the rest, over the seeds. The rest is in the noise between seeds already.
+    The model has two random effects, `difference = seed + image + rest`. The variance of the image effect is (mean
+    square of images - mean square of the rest) / number of seeds. The rest is already part of the noise between seeds.
 
     Args:
-        differences: of the scores of two rows, (seeds, images); the score of a run is the mean over its images.
+        differences: differences of the scores of two rows, (seeds, images); the score of a run is the mean over its
+            images.
     """
     num_seeds, num_images = differences.shape
     if num_seeds < 2 or num_images < 2:
@@ -47,14 +48,14 @@ def find_image_noise(differences: Array) -> ImageNoise | None:
 
 
 def add_image_noise(comparisons: Sequence[Comparison], noises: Sequence[ImageNoise]) -> list[Comparison]:
-    """The comparisons of all rows with one baseline, as if every table had test images of its own.
+    """The comparisons of all rows with one baseline, as if every table had its own test images.
 
-    The variances of training and of images add up, with Satterthwaite's degrees of freedom. p-values are those of
-    Dunnett's step-down test, estimates taken to be correlated by 1/2; intervals grow with the error.
+    The variances of training and of images are added, with Satterthwaite's degrees of freedom. p-values are those of
+    Dunnett's step-down test with correlations of 1/2; intervals are widened with the error.
 
     Args:
-        comparisons: each with an error.
-        noises: of each comparison.
+        comparisons: comparisons that have an error.
+        noises: the image noise of each comparison.
     """
     errors, df = [], []
     for item, noise in zip(comparisons, noises, strict=True):

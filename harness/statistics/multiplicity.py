@@ -1,4 +1,4 @@
-"""Corrections for many comparisons: Holm's, and Dunnett's for many rows against one baseline."""
+"""Corrections for multiple comparisons: Holm's, and Dunnett's for many rows against one baseline."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from scipy.special import gammaincinv, ndtr, stdtr, stdtrit
 Array = NDArray[np.float64]
 
 NUM_NODES = 24
-"""Nodes of Gauss quadrature over each of two variables: probabilities are right to 1e-4, see the tests."""
+"""Nodes of Gauss quadrature for each of two variables: probabilities are accurate to 1e-4 (tested)."""
 
 BALANCED = 0.5
-"""The correlation of two estimates where all rows have all seeds and the same variance."""
+"""The correlation of two estimates if all rows have all seeds and the same variance."""
 
 MAX_CORRELATION = 0.95
 
 NUM_STEPS = 6
-"""Of the secant method between the critical values of one statistic and of Bonferroni's correction."""
+"""Steps of the secant method, which starts from the critical values of one statistic and of Bonferroni's correction."""
 
 
 def holm(p_values: Sequence[float | None], others: int = 0) -> list[float | None]:
-    """Holm's adjusted p-values, in the given order; None is no test and stays None.
+    """Holm's adjusted p-values, in the given order; None stands for no test and stays None.
 
     `others` is the number of further tests of the family that reject nothing.
     """
@@ -39,16 +39,16 @@ def holm(p_values: Sequence[float | None], others: int = 0) -> list[float | None
 
 @dataclass(frozen=True)
 class Dunnett:
-    """Many rows against one baseline (Dunnett, 1955), stepping down from the clearest (Dunnett and Tamhane, 1991).
+    """Dunnett's test of many rows against one baseline (1955), as a step-down test (Dunnett and Tamhane, 1991).
 
-    The estimates share the error of the baseline, so that they are correlated: by 1/2 where every row has all seeds
-    and the same variance, elsewhere by their mean correlation.
+    The estimates share the error of the baseline and are therefore correlated: by 1/2 if every row has all seeds and
+    the same variance. Otherwise, the mean correlation is used.
 
     Attributes:
-        t: each estimate over its standard error.
+        t: each estimate divided by its standard error.
         df: degrees of freedom of each standard error.
-        correlation: of two estimates, between 0 and 1.
-        others: further estimates of the family that reject nothing.
+        correlation: the correlation of two estimates, between 0 and 1.
+        others: number of further estimates of the family, which reject nothing.
     """
 
     t: tuple[float, ...]
@@ -60,7 +60,7 @@ class Dunnett:
     def from_covariance(
         cls, deltas: Sequence[float], covariance: Array, df: Sequence[float], others: int = 0
     ) -> "Dunnett":
-        """From the estimates and their covariance matrix."""
+        """Make the test from the estimates and their covariance matrix."""
         errors, m = np.sqrt(covariance.diagonal()), len(deltas)
         correlations = covariance / np.outer(errors, errors)
         mean = float((correlations.sum() - m) / (m * (m - 1))) if m > 1 else BALANCED
@@ -77,7 +77,7 @@ class Dunnett:
         return list(map(float, adjusted))
 
     def find_critical(self, alpha: float) -> list[float]:
-        """What each |t| has to exceed, so that with probability 1 - alpha none does by chance."""
+        """The critical value of each |t|: by chance, any of them exceeds its own with probability alpha."""
         return list(map(float, find_critical(alpha, len(self.t) + self.others, self.correlation, np.array(self.df))))
 
 
@@ -92,7 +92,7 @@ def find_critical(alpha: float, m: int, correlation: float, df: Array) -> Array:
         return np.asarray(np.log((1 - _integrate(np.exp(log_t), scales, m, correlation)) / alpha))
 
     first, second = find_excess(before), find_excess(last)
-    for _ in range(NUM_STEPS):  # the tails of t are power laws: nearly straight in logarithms
+    for _ in range(NUM_STEPS):  # the tails of t are power laws, nearly linear in logarithms
         step = np.divide(last - before, second - first, out=np.zeros_like(last), where=second != first)
         before, last = last, np.clip(last - second * step, np.log(low), np.log(high))
         first, second = second, find_excess(last)
@@ -101,7 +101,7 @@ def find_critical(alpha: float, m: int, correlation: float, df: Array) -> Array:
 
 
 def _integrate(t: Array, scales: Array, m: int | NDArray[np.int64], correlation: float) -> Array:
-    """The probability that no |T| of m exceeds t: an integral over their shared error z and the estimated scale."""
+    """The probability that none of m |T| exceeds t: an integral over their common error z and the estimated scale."""
     z, z_weights = _nodes_of_normal()
     shared, rest = math.sqrt(correlation) * z, math.sqrt(1 - correlation)
     bound = (t[:, None] * scales)[..., None]
@@ -111,21 +111,21 @@ def _integrate(t: Array, scales: Array, m: int | NDArray[np.int64], correlation:
 
 
 def _find_scales(df: Array) -> Array:
-    """Quantiles of the square root of a chi-square variable over its degrees of freedom, at `_nodes_of_unit`."""
+    """Quantiles of √(χ²/df) at `_nodes_of_unit`."""
     scales: Array = np.sqrt(2 * gammaincinv(df[:, None] / 2, _nodes_of_unit()[0]) / df[:, None])
     return scales
 
 
 @cache
 def _nodes_of_normal() -> tuple[Array, Array]:
-    """The positive half: what is integrated is symmetric."""
+    """Nodes and weights for the positive half of the normal distribution; the integrand is symmetric."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(2 * NUM_NODES)
     return nodes[NUM_NODES:], weights[NUM_NODES:] * math.sqrt(2 / math.pi)
 
 
 @cache
 def _nodes_of_unit() -> tuple[Array, Array]:
-    """Of the uniform distribution, dense near zero: small scales decide how heavy the tails of t are."""
+    """Nodes and weights for the uniform distribution, dense near zero, since small scales determine the tails of t."""
     nodes, weights = np.polynomial.legendre.leggauss(NUM_NODES)
     root = (1 + nodes) / 2
     return root**4, 2 * root**3 * weights

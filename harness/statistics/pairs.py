@@ -15,7 +15,7 @@ MAX_EXACT_SEEDS = 16
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and unbiased standard deviation of n values; None where n does not allow one."""
+    """Mean and unbiased standard deviation of n values; None if n is too small."""
 
     n: int
     mean: float | None
@@ -28,8 +28,8 @@ class PairedTest:
 
     Attributes:
         mean: the mean difference.
-        t_p: two-sided p-value of the paired t-test; None for one difference, and for differences that are all equal:
-            a spread of zero over a few seeds is an accident of counting images, not knowledge of the noise.
+        t_p: two-sided p-value of the paired t-test; None for one difference, and if all differences are equal: a spread
+            of zero over a few seeds is a coincidence of counting images, not an estimate of the noise.
         sign_flip_p: exact two-sided p-value over all 2^n signs of the differences; never below 2 / 2^n.
     """
 
@@ -49,7 +49,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def compare_pairs(values: Sequence[float]) -> PairedTest:
-    """Test differences, one for each seed, against zero.
+    """Test differences, one per seed, against zero.
 
     Raises:
         ValueError: there is no difference.

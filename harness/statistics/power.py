@@ -1,4 +1,4 @@
-"""What a table could have detected, and how many seeds would settle its open rows."""
+"""The power of a table: the difference that it could detect, and the seeds that would resolve its open rows."""
 
 import math
 from bisect import bisect_left
@@ -20,13 +20,13 @@ MAX_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Outlook:
-    """What the seeds of a table are worth.
+    """The power of a table.
 
     Attributes:
         detectable: the difference that the table would have resolved with a probability of 80 %.
-        seeds: for each open row, how many seeds would settle it with a probability of 80 %, if its difference and the
-            noise are as estimated; None: more than `MAX_SEEDS`.
-        variance_ratio: variance of paired differences over that of unpaired ones; below 1, pairing by seed helps.
+        seeds: for each open row, the number of seeds that would resolve it with a probability of 80 %, if its
+            difference and the noise are as estimated; None: more than `MAX_SEEDS`.
+        variance_ratio: variance of paired differences divided by that of unpaired ones; below 1, pairing by seed helps.
     """
 
     detectable: float
@@ -41,13 +41,13 @@ def find_outlook(
     verdicts: Mapping[str, Verdict],
     margin: float,
 ) -> Outlook | None:
-    """The outlook of rows against their baseline; None where nothing has been tested.
+    """The outlook of rows against their baseline; None without any test.
 
     Args:
-        scores: of the rows, by block.
+        scores: the scores of the rows, by block.
         baseline: a name in `scores`.
         compared: the comparison of each row.
-        verdicts: likewise.
+        verdicts: the verdict on each row.
         margin: differences below it do not matter; 0: no row is equivalent.
     """
     tested = {name: item for name, item in compared.items() if item.error is not None and item.df is not None}
@@ -62,13 +62,13 @@ def find_outlook(
 
 
 def _find_noncentrality(num_comparisons: int, df: float) -> float:
-    """A difference in standard errors that is resolved with a probability of `POWER`."""
+    """The difference, in standard errors, that is resolved with a probability of `POWER`."""
     (critical,) = find_critical(ALPHA, num_comparisons, BALANCED, np.array([df]))
     return float(nctdtrinc(df, 1 - POWER, critical))
 
 
 def _count_seeds(item: Comparison, num_comparisons: int, margin: float) -> int | None:
-    """The smallest number that proves a difference, or equivalence, as large as the estimated one."""
+    """The smallest number of seeds that proves a difference of the estimated size, or equivalence."""
     assert item.error is not None
     assert item.df is not None
     gap, error, df = max(abs(item.delta), margin - abs(item.delta)), item.error, item.df
@@ -83,7 +83,7 @@ def _count_seeds(item: Comparison, num_comparisons: int, margin: float) -> int |
 
 
 def _find_variance_ratio(scores: Scores, baseline: str, names: Mapping[str, object]) -> float | None:
-    """Over the blocks that each row shares with the baseline."""
+    """The ratio of variances over the blocks that each row shares with the baseline."""
     paired = unpaired = 0.0
     for name in names:
         blocks = [block for block in scores[name] if block in scores[baseline]]

@@ -1,4 +1,4 @@
-"""Where one more run of a row is expected, by the spread of the runs of a table."""
+"""Prediction intervals for one more run of a row, from the spread of the runs of a table."""
 
 import math
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ Interval = tuple[float, float]
 
 
 def predict_runs(scores: Scores, alpha: float = ALPHA) -> Mapping[str, Interval]:
-    """For each row with two scores or more the interval of one more run; all hold together with 1 - alpha.
+    """The interval of one more run for each row with two or more scores; simultaneous at level 1 - alpha.
 
-    A row's variance is moderated towards that of all rows as in `ErrorModel`, with blocks left out: another run need
-    not share the seeds. Intervals are Bonferroni's.
+    The variance of a row is moderated as in `ErrorModel`, but without blocks, since another run need not share the
+    seeds. The intervals have Bonferroni's correction.
     """
     rows = {name: np.array([*own.values()]) for name, own in scores.items() if len(own) > 1}
     total_df = sum(len(row) - 1 for row in rows.values())

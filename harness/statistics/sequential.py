@@ -1,4 +1,4 @@
-"""Seeds until resolved: looks at a growing table, with levels that keep its error rate, and rules that stop a row."""
+"""Seeds until resolved: looks at a growing table, with levels that control its error rate, and rules to stop a row."""
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from harness.statistics.verdict import ALPHA, Verdict, decide, decide_equality
 Key = TypeVar("Key", bound=Hashable)
 
 LOOKS = (3, 5, 7, 9, 12)
-"""Seeds at which a table is looked at; fixed before the first run."""
+"""Numbers of seeds at which a look is taken; fixed before the first run."""
 
 LAST_ALPHA = {5: 0.044, 7: 0.039, 9: 0.037, 12: 0.0365}
 """The level of the last look by the maximal number of seeds; docs/decisions/0016-seeds-until-resolved.md derives it."""
 
 FUTILE_T = 1.8
-"""A comparison is futile where |t| is below this times the share of the seeds."""
+"""A comparison is futile if |t| is below this number times the share of the maximal number of seeds."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Look:
     """A look at a table.
 
     Attributes:
-        seeds: that every open row has.
+        seeds: number of seeds that every open row has.
         alpha: level of the tests and intervals of this look.
-        futile_t: a comparison with a smaller |t| stops; 0 at the last look, where all stop.
+        futile_t: a comparison with a smaller |t| stops; 0 at the last look, at which all stop.
         is_last: whether no more seeds follow.
     """
 
@@ -57,18 +57,18 @@ class Reason(StrEnum):
 
     @property
     def verdict(self) -> Verdict:
-        """What the table says of a comparison that stopped for this reason."""
+        """The verdict on a comparison that stopped for this reason."""
         return Verdict(self.value) if self.is_proof or self == Reason.EQUIVALENT else Verdict.UNRESOLVED
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What has become of a comparison.
+    """The decision on a comparison at a look.
 
     Attributes:
-        reason: why it stopped, if it did.
-        look: at which it stopped; of an open one, the last.
-        comparison: as that look found it; None where the runs give none.
+        reason: why it stopped, or that it is open.
+        look: the look at which it stopped; for an open comparison, the last look.
+        comparison: the comparison at this look; None if the runs allow none.
     """
 
     reason: Reason
@@ -83,11 +83,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a family of comparisons is judged at every look.
+    """The rule by which a family of comparisons is judged at every look.
 
     Attributes:
         family: as in `compare_contrasts`.
-        sign: 1 where larger scores are better, else -1.
+        sign: 1 if larger scores are better, else -1.
         margin: the largest difference that does not matter; 0: nothing is equivalent.
     """
 
@@ -116,10 +116,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class EqualityRule(Rule):
-    """How claims that two rows are equal within the margin are judged; a small difference is never futile."""
+    """The rule for claims that two rows are equal within the margin; a small difference is never futile."""
 
     def decide(self, comparison: Comparison, alpha: float = ALPHA) -> Verdict:  # noqa: ARG002 - the interval has it
-        """`equivalent` where the rows are equal, `better` or `worse` where they differ by more than the margin."""
+        """`equivalent` if the rows are equal, `better` or `worse` if they differ by more than the margin."""
         return decide_equality(self.sign * comparison.delta, comparison.interval, self.margin)
 
     def _is_futile(self, _look: Look, _comparison: Comparison) -> bool:
@@ -127,13 +127,13 @@ class EqualityRule(Rule):
 
 
 def plan_looks(max_seeds: int) -> tuple[Look, ...]:
-    """The looks up to so many seeds.
+    """The looks up to a maximal number of seeds.
 
     The level of a look is proportional to the cube of its share of the seeds, so that most of the error rate is left
-    for the last one. The bound of futility is proportional to the share itself.
+    for the last look. The bound of futility is proportional to the share.
 
     Raises:
-        ValueError: there is no look at this number of seeds, or it is the first.
+        ValueError: there is no look at this number of seeds, or it is the first look.
     """
     if max_seeds not in LAST_ALPHA:
         raise ValueError(f"seeds until resolved end at one of {', '.join(map(str, LAST_ALPHA))}, got {max_seeds}")
@@ -154,20 +154,20 @@ def decide_look(
     kept: Collection[Key] = (),
     thinned: Collection[Key] = (),
 ) -> dict[Key, Decision]:
-    """What becomes of the open comparisons at a look.
+    """Decide on the open comparisons at a look.
 
     The tests of a look are those of a table with a fixed number of seeds, at the level of the look. The family is all
-    contrasts that are not proven yet, those that have stopped for another reason included: futility takes nothing off
-    the correction. The error rate therefore holds even where somebody trains a futile row further.
+    contrasts that are not proven yet, including those that have stopped for another reason: futility does not reduce
+    the correction. The error rate is therefore controlled even if a futile row is trained further.
 
     Args:
         look: one of `plan_looks`.
-        scores: of all rows up to this look. A row that has stopped keeps its scores: they tell the noise.
-        contrasts: all comparisons of the family, by any key, that are of these scores and under this rule.
-        past: the decisions of earlier looks on the family; those on comparisons that have stopped are final.
+        scores: the scores of all rows up to this look. Rows that have stopped still contribute to the error model.
+        contrasts: all comparisons of the family that use these scores and this rule, by any key.
+        past: the decisions of earlier looks on the family; a decision to stop is final.
         rule: the same at every look.
         kept: contrasts that do not stop for futility, since their rows get more seeds in any case.
-        thinned: contrasts of which a bad outcome has taken runs away: they stop without a verdict.
+        thinned: contrasts whose rows lost runs by a bad outcome: they stop without a verdict.
     """
     tested = [key for key in contrasts if key not in past or past[key].is_open]
     others = sum(key not in tested and not decision.reason.is_proof for key, decision in past.items())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 ALPHA = 0.05
-"""The probability that any verdict of a table is wrong; its intervals hold together with 1 - ALPHA."""
+"""The probability that any verdict of a table is wrong; its intervals are simultaneous at level 1 - ALPHA."""
 
 
 class Verdict(StrEnum):
@@ -28,7 +28,7 @@ class ClaimVerdict(StrEnum):
 
     @property
     def is_of_test(self) -> bool:
-        """Whether runs were tested for it."""
+        """Whether it is the result of a test."""
         return self in (ClaimVerdict.SUPPORTED, ClaimVerdict.REFUTED, ClaimVerdict.UNDECIDED)
 
 
@@ -39,13 +39,13 @@ def decide(
     margin: float = 0.0,
     alpha: float = ALPHA,
 ) -> Verdict:
-    """`better` or `worse` where the test rejects equality, `equivalent` where the interval lies within the margin.
+    """`better` or `worse` if the test rejects equality, `equivalent` if the interval lies within the margin.
 
     Args:
         gain: the difference in the direction that is better.
-        p: adjusted for the whole table; None: there is no test.
-        interval: of the difference, at simultaneous level 1 - alpha: two one-sided tests (Schuirmann, 1987) of the
-            whole family at alpha / 2 each.
+        p: p-value, adjusted for the whole table; None: there is no test.
+        interval: simultaneous interval of the difference at level 1 - alpha. It implies two one-sided tests
+            (Schuirmann, 1987) of the whole family, at alpha / 2 each.
         margin: the largest difference that does not matter; 0: no row is equivalent.
         alpha: the error rate of the whole table.
     """
@@ -59,11 +59,11 @@ def decide(
 
 
 def decide_equality(gain: float, interval: tuple[float, float] | None, margin: float) -> Verdict:
-    """`equivalent` where the interval lies within the margin, `better` or `worse` where it lies beyond it.
+    """`equivalent` if the interval lies within the margin, `better` or `worse` if it lies beyond the margin.
 
     Args:
         gain: the difference in the direction that is better.
-        interval: of the difference, at simultaneous level: two one-sided tests against each end of the margin.
+        interval: simultaneous interval of the difference; it implies two one-sided tests against the margin.
         margin: the largest difference at which rows are equal.
     """
     if interval is None:
@@ -76,9 +76,9 @@ def decide_equality(gain: float, interval: tuple[float, float] | None, margin: f
 
 
 def judge_order(verdicts: Sequence[Verdict]) -> ClaimVerdict:
-    """The verdict on the claim that each row is better than the next, from those on all pairs of neighbors.
+    """The verdict on the claim that each row is better than the next, from the verdicts on all pairs of neighbors.
 
-    Every pair has to be proven (an intersection-union test); one that is proven the other way refutes the claim.
+    Every pair has to be proven (an intersection-union test); one pair that is proven the other way refutes the claim.
     """
     if Verdict.WORSE in verdicts:
         return ClaimVerdict.REFUTED
@@ -86,13 +86,13 @@ def judge_order(verdicts: Sequence[Verdict]) -> ClaimVerdict:
 
 
 def judge_equality(verdict: Verdict) -> ClaimVerdict:
-    """The verdict on the claim that two rows are equal, from that of `decide_equality`."""
+    """The verdict on the claim that two rows are equal, from the result of `decide_equality`."""
     verdicts = {Verdict.EQUIVALENT: ClaimVerdict.SUPPORTED, Verdict.UNRESOLVED: ClaimVerdict.UNDECIDED}
     return verdicts.get(verdict, ClaimVerdict.REFUTED)
 
 
 def judge_outcome(num_expected: int, num_runs: int) -> ClaimVerdict:
-    """The verdict on the claim that every run ends in one way; `num_expected` of them did."""
+    """The verdict on the claim that every run has the same outcome; `num_expected` runs have it."""
     if 0 < num_expected < num_runs:
         return ClaimVerdict.UNDECIDED
     return ClaimVerdict.SUPPORTED if num_expected else ClaimVerdict.REFUTED

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.table.results import Results
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
-"""What a row is computed from."""
+"""The type of the items that rows are computed from."""
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 
 class Kind(Enum):
-    """The type of a column's values: pandas' dtype (None: Python objects), and what stands for a missing value."""
+    """The type of a column's values: pandas' dtype (None: Python objects), and the missing value."""
 
     TEXT = (None, "")
     MAYBE_TEXT = None, None
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 class Place(IntEnum):
-    """Where a shown column stands; within a place columns have the order of the csv."""
+    """Groups of columns in reports, in order; within a group, columns have the order of the csv."""
 
     RESULT = 0
     VERDICT = 1
@@ -62,11 +62,11 @@ class Latex:
     r"""How LaTeX shows a column.
 
     Attributes:
-        alignment: of the columns that its cells take, as `tabular` has it.
-        title: in LaTeX; None: the column's own.
-        cells: a row's cells in LaTeX, as many as `alignment` has columns; None: the column's text.
-        width: of a column that breaks long texts, as a share of `\linewidth`.
-        max_length: characters that a text may have without being broken.
+        alignment: alignment of its cells, in the syntax of `tabular`.
+        title: title in LaTeX; None: the title of the column.
+        cells: the cells of a row in LaTeX, as many as `alignment` has columns; None: the text of the column.
+        width: width of a column that breaks long texts, as a share of `\linewidth`.
+        max_length: maximal number of characters of a text that is not broken.
         when: whether a frame has the column.
     """
 
@@ -91,10 +91,10 @@ class Column(Generic[Item_contra]):
     """A column of tables.
 
     Attributes:
-        name: in the frame and in csv.
-        value: computes the value from a row's item; None: the value is missing.
+        name: name in the frame and in csv.
+        value: computes the value from the item of a row; None: the value is missing.
         kind: the type of its values.
-        write: a value as text of csv, where pandas' own does not serve.
+        write: formats a value for csv; None: as pandas does.
         title: title in reports; empty: only csv has the column.
         unit: shown after the title.
         text: formats the value of a row for reports; None: by `form`, missing values as a dash.
@@ -130,13 +130,13 @@ class Column(Generic[Item_contra]):
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
     def show(self, row: Row) -> str:
-        """A row's text for people."""
+        """The text of a row in reports."""
         if self.text is not None:
             return self.text(row)
         return show_number(row[self.name], self.form) if self.form else str(row[self.name]) or NOTHING
 
     def show_latex(self, row: Row) -> Sequence[str]:
-        """A row's cells in LaTeX."""
+        """The cells of a row in LaTeX."""
         if self.latex is not None and self.latex.cells is not None:
             return self.latex.cells(row)
         if self.text is None and self.form:
@@ -146,7 +146,7 @@ class Column(Generic[Item_contra]):
 
 
 class Emphasis(Enum):
-    """Why a text stands out, if it does."""
+    """How a text is emphasized."""
 
     NONE = "none"
     PROVEN = "proven"
@@ -154,7 +154,7 @@ class Emphasis(Enum):
 
 
 class Text(NamedTuple):
-    """A cell as people read it."""
+    """A cell of a report."""
 
     text: str
     emphasis: Emphasis = Emphasis.NONE
@@ -162,7 +162,7 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as people read it: the columns that are shown, and a text for each in every line."""
+    """A table of a report: the columns that are shown, and one text per column in every line."""
 
     columns: tuple[Column[Any], ...]
     lines: tuple[tuple[Text, ...], ...]
@@ -174,7 +174,7 @@ class Grid:
 
 
 def make_frame(columns: Sequence[Column[Item]], items: Iterable[Item]) -> pd.DataFrame:
-    """A typed row for each item."""
+    """Compute a typed row for each item."""
     content = [
         [column.kind.missing if (value := column.value(item)) is None else value for column in columns]
         for item in items
@@ -184,7 +184,7 @@ def make_frame(columns: Sequence[Column[Item]], items: Iterable[Item]) -> pd.Dat
 
 
 def select_shown(columns: Iterable[Column[Any]], frame: pd.DataFrame, keys: Iterable[str]) -> tuple[Column[Any], ...]:
-    """The columns that people see, in their order: those without a key, and those that `keys` ask for."""
+    """The columns of reports in order: those without a key, and those that `keys` select."""
     asked = {"", *keys}
     shown = [column for column in columns if column.title and column.key in asked and column.when(frame)]
     return tuple(sorted(shown, key=lambda column: column.place))
@@ -204,6 +204,6 @@ def to_rows(frame: pd.DataFrame) -> list[Row]:
 
 
 def write_cells(columns: Iterable[Column[Any]], frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its typed cells as texts of csv."""
+    """The frame with its cells formatted for csv."""
     texts = {c.name: [c.write(value) for value in frame[c.name]] for c in columns if c.write is not None}
     return frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object) for name, cells in texts.items()})

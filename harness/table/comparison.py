@@ -19,10 +19,10 @@ class Judged:
     """A comparison with its verdict.
 
     Attributes:
-        comparison: None where nothing is paired.
-        verdict: empty where there is none.
-        alpha: the error rate of the table at the look that the comparison is of.
-        image_error: standard error that other test images would add; None where it is not known.
+        comparison: None if no runs are paired.
+        verdict: empty if there is none.
+        alpha: the error rate of the table at the look of this comparison.
+        image_error: standard error that other test images would add; None if unknown.
         rests_on_images: whether the verdict would not hold with this error.
     """
 
@@ -34,7 +34,7 @@ class Judged:
 
     @property
     def is_disputed(self) -> bool:
-        """Whether Holm's correction of the paired t-test would have decided otherwise."""
+        """Whether the paired t-test with Holm's correction gives another verdict."""
         if self.comparison is None or self.comparison.p is None or self.comparison.holm_p is None:
             return False
         return (self.comparison.p < self.alpha) != (self.comparison.holm_p < self.alpha)
@@ -42,7 +42,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of a table of comparisons: what is compared, and one more thing to say of it."""
+    """A row of a table of comparisons: its name, what it is about, and the comparison."""
 
     name: str
     about: Any
@@ -50,7 +50,7 @@ class Compared:
 
 
 class HasJudged(Protocol):
-    """What a row of comparisons is computed from."""
+    """An item with a comparison."""
 
     @property
     def judged(self) -> Judged:
@@ -58,14 +58,14 @@ class HasJudged(Protocol):
 
 
 def compare_rows(rows: Mapping[str, Runs], baseline: str, placebo: str | None = None) -> dict[str, Comparison | None]:
-    """Every row less the baseline; None for rows of other images, code or environment than the baseline's.
+    """Compare every row with the baseline; None for rows whose images, code or environment differ from the baseline's.
 
-    A `placebo` is a control, not a hypothesis. It is therefore no part of the family that shares the table's error
-    rate, and its runs tell the noise of its own comparison alone: adding one changes no number of another row and costs
-    no power. It is compared by the same error model, fitted to all rows and the placebo, with replicate s in block s.
-    It shares no random stream with that block. Where seeds move all rows alike, its spread is therefore larger than
-    that of the others, which the model knows only in part. In simulations of eight rows a placebo differs in 5 % of
-    tables where seeds move no row, and in 9 % where they move all rows by one standard deviation of the noise.
+    A `placebo` is a control, not a hypothesis. It is not part of the family that shares the table's error rate, and its
+    runs are used for its own comparison only. Adding a placebo therefore changes no number of another row and costs no
+    power. It is compared by the same error model, fitted to all rows and the placebo, with replicate s in block s. It
+    shares no random stream with that block. If seeds shift all rows equally, its spread is larger than that of the
+    others, and the model accounts for this only in part. In simulations of eight rows, a placebo differs in 5 % of
+    tables if seeds do not shift rows, and in 9 % if they shift all rows by one standard deviation of the noise.
     """
     comparable = {name: row.blocks for name, row in rows.items() if is_comparable(row, rows[baseline])}
     tested = {name: blocks for name, blocks in comparable.items() if name != placebo}
@@ -76,7 +76,7 @@ def compare_rows(rows: Mapping[str, Runs], baseline: str, placebo: str | None = 
 
 
 def find_best(rows: Mapping[str, Runs], measure: Measure) -> frozenset[str]:
-    """The row with the best mean, and all that Dunnett's test cannot separate from it; none where nothing is tested."""
+    """The row with the best mean, and all rows that Dunnett's test cannot separate from it; empty without a test."""
     means = {name: measure.sign * fmean(row.scores.values()) for name, row in rows.items() if row.scores}
     if not means:
         return frozenset()
@@ -92,12 +92,12 @@ def judge(
     to_verdict: Callable[[Comparison], str],
     thinned: Sequence[bool] | None = None,
 ) -> list[Judged]:
-    """The verdict on each comparison; one pair, or none, has no verdict.
+    """The verdict on each comparison; fewer than two pairs have no verdict.
 
     Args:
-        comparisons: None where nothing is paired.
-        to_verdict: of a comparison.
-        thinned: where a bad outcome has removed pairs: the remaining ones resolve nothing.
+        comparisons: None if no runs are paired.
+        to_verdict: the verdict on a comparison.
+        thinned: whether a bad outcome has removed pairs, so that the comparison stays unresolved.
     """
     judged = []
     flags = thinned or [False] * len(comparisons)
@@ -110,7 +110,7 @@ def judge(
 
 
 def take_over(decision: Decision | None) -> Judged:
-    """The verdict of a look; none before the first."""
+    """The comparison and verdict of a look; empty before the first look."""
     if decision is None or decision.comparison is None:
         return Judged()
     return Judged(decision.comparison, decision.reason.verdict, decision.look.alpha)
@@ -135,14 +135,14 @@ def make_comparison_columns(
     key: str = "",
     note: Note | None = None,
 ) -> dict[str, Column[HasJudged]]:
-    """Pairs, difference, interval, p-values and verdict, by name.
+    """The columns of pairs, difference, interval, p-values and verdict, by name.
 
     Args:
-        measure: what is compared.
-        title: of the difference.
-        proven: the verdicts that stand out.
-        key: of the columns that people see.
-        note: below the table.
+        measure: the measure that is compared.
+        title: title of the difference.
+        proven: verdicts that are emphasized.
+        key: key of the columns in reports.
+        note: note below the table.
     """
     delta = Column[HasJudged](
         "delta",
@@ -191,7 +191,7 @@ def make_comparison_columns(
 
 
 def _read(get: Callable[[Comparison], float | None]) -> Callable[[HasJudged], float | None]:
-    """Of an item that has a comparison."""
+    """Read a value of the comparison of an item; None without a comparison."""
     return lambda item: None if item.judged.comparison is None else get(item.judged.comparison)
 
 

@@ -1,4 +1,4 @@
-"""What a row of the table is computed from: its runs, those of the baseline, and what is said of both."""
+"""The data of one row of the table: its runs, verdict, sizes, marks and published numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from harness.table.selection import Replicates, Runs, is_paired_in_environments
 from harness.tasks import TASKS
 
 SKIPPED, QUOTED = "skipped", "quoted"
-"""The marks of rows without any run: what the recipe cannot run, and what the experiment only quotes."""
+"""Marks of rows without runs: the recipe cannot run the row, or the experiment only quotes it."""
 
 ALSO_CHANGES = "also changes"
-"""The mark of a row that differs from the baseline in more than its levels, as it declares."""
+"""The mark of a row that declares further differences to the baseline than its levels."""
 
 OWN_VARIANCE = "own variance"
-"""The mark of a row whose noise is out of line with that of the others."""
+"""The mark of a row whose variance is an outlier among the rows."""
 
 DISPUTED = "t-test disagrees"
-"""The mark of a row of which the paired t-test, by its runs and the baseline's alone, would have said another thing."""
+"""The mark of a row on which the paired t-test of its runs and the baseline's gives another verdict."""
 
 THESE_IMAGES = "these images"
 """The mark of a row whose verdict may not hold on other test images."""
@@ -36,7 +36,7 @@ THESE_IMAGES = "these images"
 NOT_COMPARABLE = "not comparable"
 
 SAME_SIZE = 0.01
-"""Relative difference of parameters up to which a printed model is taken for ours."""
+"""Relative difference of parameters up to which a printed model counts as the same model."""
 
 PLACEBO = "placebo"
 """The mark of the baseline's cell with other seeds."""
@@ -52,15 +52,15 @@ class Entry:
     """A row of the table.
 
     Attributes:
-        runs: those that stand in it; none where the recipe skips the row, or the experiment only quotes it.
-        row: as it is planned; None in these cases.
+        runs: the runs of the row; empty if the recipe skips the row or the experiment only quotes it.
+        row: the planned row; None in these cases.
         seeds: the planned replicates.
         size: parameters and multiply-adds.
         base_params: parameters of the baseline.
         predicted: the interval in which one more run of the row is expected.
         is_best: whether it has the best score, or one that cannot be separated from it.
-        skipped: why the recipe skips the row; empty where it does not.
-        marks: what a reader has to know before believing the row.
+        skipped: why the recipe skips the row; empty if it does not.
+        marks: warnings that a reader needs to interpret the row.
     """
 
     name: str
@@ -83,40 +83,40 @@ class Entry:
 
     @property
     def records(self) -> list[Record]:
-        """Of all seeds, whatever the outcome."""
+        """The records of all seeds, whatever their outcome."""
         return list(self.runs.records.values())
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """Of the runs without a measurement, by seed."""
+        """The outcomes of runs without a measurement, by seed."""
         return tuple((record.status, record.step) for record in self.records if record.status != RunStatus.OK)
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Why a run has no measurement, or a doubtful one, by seed."""
-        told = (record for record in self.records if record.status != RunStatus.OK or is_run_at_chance(record))
-        return {record.seed: describe_outcome(record) for record in told}
+        """Why runs have no measurement, or a doubtful one, by seed."""
+        doubtful = (record for record in self.records if record.status != RunStatus.OK or is_run_at_chance(record))
+        return {record.seed: describe_outcome(record) for record in doubtful}
 
     @property
     def curve(self) -> tuple[float, ...]:
-        """The deciding measure's validation epoch by epoch, the mean over the replicates."""
+        """The validation score of the deciding measure by epoch, averaged over replicates."""
         return average_scores(self.runs)
 
     @property
     def printed(self) -> PublishedSpec:
-        """What the paper prints for the row."""
+        """The numbers that the paper prints for the row."""
         return self.spec.published.get(self.name, PublishedSpec())
 
     @property
     def published_delta(self) -> float | None:
-        """The paper's difference to its baseline."""
+        """The difference to the baseline in the paper."""
         measure, baseline = self.runs.measure.name, self.spec.published.get(self.spec.baseline, PublishedSpec())
         score, base = self.printed.scores.get(measure), baseline.scores.get(measure)
         return None if score is None or base is None or self.name == self.spec.baseline else round(score - base, 6)
 
     @property
     def replication(self) -> str | None:
-        """Whether one more run of the row could have the printed score, or why that cannot be asked."""
+        """Whether one more run of the row could have the printed score, or why this cannot be compared."""
         printed = self.printed.scores.get(self.runs.measure.name)
         if printed is None or self.row is None:
             return None
@@ -127,7 +127,7 @@ class Entry:
         return Agreement.AS_PUBLISHED if self.predicted[0] <= printed <= self.predicted[1] else Agreement.DIFFERS
 
     def _find_obstacle(self) -> str:
-        """Why the printed score is no run of this row; empty where it is one."""
+        """Why the printed score cannot be compared with this row; empty if it can."""
         source, params = self.spec.source, self.size[0]
         if source is None or self.spec.recipe.paper != source.paper:
             return "another recipe"
@@ -143,21 +143,21 @@ class Entry:
 
     @property
     def expected(self) -> Expectation | None:
-        """The outcome that a claim of the paper states; None where the recipe skips the row."""
+        """The outcome that a claim of the paper states; None if the recipe skips the row."""
         return None if self.row is None else self.spec.find_expected(self.name)
 
     @property
     def last_run(self) -> datetime | None:
-        """When the last of its runs ended."""
+        """The time at which its last run ended."""
         times = [record.end_time for record in self.records]
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
     def average(self, metric: str) -> float | None:
-        """A metric's mean over the measured replicates."""
+        """The mean of a metric over the measured replicates."""
         return average(self.runs.ok, metric)
 
     def origins(self, name: str) -> tuple[str, ...]:
-        """The distinct values of a part of the runs' provenance."""
+        """The distinct values of an entry of the provenance of the runs."""
         return tuple(dict.fromkeys(r.provenance[name] for r in self.records if name in r.provenance))
 
 
@@ -175,7 +175,7 @@ def average(records: Iterable[Record], metric: str) -> float | None:
 
 
 def find_size(replicates: Replicates, known: Mapping[str, tuple[int, int]]) -> tuple[int | None, int | None]:
-    """Parameters and multiply-adds as a run has measured them, else what is known of the cell."""
+    """Parameters and multiply-adds as measured by a run, or else as known for the cell."""
     params, macs = known.get(replicates.row.cell.id, (None, None))
     return _find_metric(replicates, "params", params), _find_metric(replicates, "macs", macs)
 
@@ -187,17 +187,17 @@ def _find_metric(replicates: Replicates, metric: str, otherwise: int | None) -> 
 
 
 def list_scores(record: Record, measure: Measure) -> list[float]:
-    """A measure's validation epoch by epoch."""
+    """The validation scores of a measure, one per epoch."""
     return [epoch.metrics[measure.val] for epoch in record.curve if measure.val in epoch.metrics]
 
 
 def average_scores(runs: Runs) -> tuple[float, ...]:
-    """The mean of the curves, as far as all of them go."""
+    """The mean of the curves up to the last epoch that all of them have."""
     return tuple(average_curves(list_scores(record, runs.measure) for record in runs.ok))
 
 
 def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpec) -> Iterator[str]:
-    """What a reader has to know before believing a planned row; `baseline` is None where it is skipped."""
+    """The marks of a planned row; `baseline` is None if it is skipped."""
     if not row.records:
         yield "missing"
         return
@@ -219,7 +219,7 @@ def list_marks(row: Replicates, baseline: Replicates | None, spec: ExperimentSpe
 
 
 def list_test_marks(judged: Judged, *, is_placebo: bool = False) -> Iterator[str]:
-    """What a reader has to know of a row's verdict."""
+    """The marks of the verdict on a row."""
     if is_placebo and judged.verdict in (Verdict.BETTER, Verdict.WORSE):
         yield PLACEBO_DIFFERS
     if judged.comparison is not None and judged.comparison.has_own_variance:

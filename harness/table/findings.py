@@ -1,4 +1,4 @@
-"""Claims of the paper and effects of factors: what they are judged by, and their columns."""
+"""The tables of claims of the paper and of effects of factors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,14 +30,14 @@ from harness.tasks import find_measure
 from paradigms.config import TERMS
 
 DIRECTIONS = {Verdict.BETTER: "raises", Verdict.WORSE: "lowers", Verdict.UNRESOLVED: "unresolved"}
-"""What is said of an effect on the measure's value, whichever direction is better."""
+"""The words for an effect on the value of the measure, whichever direction is better."""
 
 OFF, ON = "off", "on"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A table beside the main one; `stem` ends the name of its csv."""
+    """A further table; the name of its csv ends in `stem`."""
 
     title: str
     stem: str
@@ -46,19 +46,19 @@ class Finding:
 
     @cached_property
     def grid(self) -> Grid:
-        """The table for people."""
+        """The table as texts for reports."""
         shown = select_shown(self.columns, self.frame, ())
         return Grid(shown, make_lines(shown, to_rows(self.frame)))
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Both tables; each is empty where the experiment asks for none.
+    """Both tables; a table is empty if the experiment states no claims or no factors.
 
     Attributes:
-        claims: one row a claim.
-        effects: one row a main effect or interaction of two factors.
-        left_out: combinations that the effects do not rest on: a bad outcome, or other code or data.
+        claims: one row per claim.
+        effects: one row per main effect or interaction of two factors.
+        left_out: combinations that are not used for effects: a bad outcome, or other code or data.
     """
 
     claims: Finding
@@ -67,14 +67,14 @@ class Findings:
 
     @property
     def tables(self) -> tuple[Finding, ...]:
-        """What there is beside the main table."""
+        """The tables that are not empty."""
         return tuple(table for table in (self.claims, self.effects) if not table.frame.empty)
 
 
 def make_findings(plan: Plan, rows: Mapping[str, Replicates], course: Course | None = None) -> Findings:
-    """Judge claims and estimate effects over the replicates that stand in the table, by the names of their rows.
+    """Judge claims and estimate effects from the replicates of the table, given by the names of their rows.
 
-    Where rows get seeds until they are resolved, the verdicts on claims are those of the looks of the `course`.
+    If rows get seeds until they are resolved, the verdicts on claims come from the looks of the `course`.
     """
     answers = answer_questions(plan, rows) if course is None else _take_over(course)
     claims = _make_claims(plan, judge_claims(plan, rows, answers))
@@ -118,7 +118,7 @@ def _make_effects(plan: Plan, effects: list[Compared]) -> Finding:
 
 
 def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
-    """Shows how many pairs of seeds there are; 0 where nothing is compared."""
+    """Show the number of pairs of seeds; 0 without a comparison."""
     pairs = replace(
         columns["pairs"],
         value=lambda item: 0 if item.judged.comparison is None else item.judged.comparison.n,
@@ -129,12 +129,12 @@ def _count_pairs(columns: dict[str, Column[Any]]) -> dict[str, Column[Any]]:
 
 
 def _select_kept(rows: Mapping[str, Replicates], baseline: Replicates) -> dict[str, Replicates]:
-    """Combinations without a bad outcome, of the baseline's code and data."""
+    """The combinations without a bad outcome whose code and data are those of the baseline."""
     return {name: row for name, row in rows.items() if is_comparable(row, baseline) and not is_thinned(row)}
 
 
 def _make_design(stated: FactorsSpec, rows: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], list[dict[str, str]]]:
-    """The factors with their levels, and the levels of each row; subsets of terms are four factors, each off or on."""
+    """The factors with their levels, and the levels of each row; subsets of terms become four factors, off or on."""
     levels = {name: tuple(map(name_level, values)) for name, values in list_levels(stated).items() if len(values) > 1}
     combined = list_combinations(stated)
     points = [{name: name_level(combined[row][name]) for name in levels} for row in rows]
@@ -167,10 +167,10 @@ def _judge_effects(
 
 
 def _name(levels: Sequence[str], level: str, factor: str) -> str:
-    """A term that is switched on by its own name; any other level against the first."""
+    """The name of an effect: a term that is on by its name, any other level as `level vs first level`."""
     return factor if level == ON else f"{level} vs {levels[0]}"
 
 
 def _to_contrast(effect: Effect, rows: Sequence[str]) -> dict[str, float] | None:
-    """An effect as weights of all rows; None where the measured combinations do not tell it."""
+    """An effect as weights of all rows; None if the measured combinations do not determine it."""
     return None if effect.values is None else dict(zip(rows, effect.values, strict=True))

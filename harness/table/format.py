@@ -15,17 +15,17 @@ UNITS = {"G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 
 
 def join(separator: str) -> Callable[[Iterable[object]], str]:
-    """The function that writes a list as one text."""
+    """A function that joins a list to one text."""
     return lambda values: separator.join(map(str, values))
 
 
 def show_number(value: Any, form: str) -> str:
-    """A dash for what is missing."""
+    """Format a number; a missing one is a dash."""
     return NOTHING if pd.isna(value) else format(value, form)
 
 
 def show_count(value: Any) -> str:
-    """Four digits and a unit: `137.2 k`, `28.29 M`, `4.491 G`."""
+    """Format a count with four digits and a unit: `137.2 k`, `28.29 M`, `4.491 G`."""
     if pd.isna(value):
         return NOTHING
     unit, size = next((unit, size) for unit, size in UNITS.items() if value >= size or size == 1)
@@ -35,12 +35,12 @@ def show_count(value: Any) -> str:
 
 
 def show_curve(curve: Mapping[int, float], form: str) -> str:
-    """A score by epoch: `50: 71.50, 100: 74.90`."""
+    """Format scores by epoch: `50: 71.50, 100: 74.90`."""
     return ", ".join(f"{epoch}: {score:{form}}" for epoch, score in curve.items())
 
 
 def number_epochs(curve: Sequence[float]) -> dict[int, float]:
-    """A score by epoch, from 1."""
+    """The scores of a curve by epoch, from 1."""
     return dict(enumerate(curve, start=1))
 
 
@@ -48,16 +48,16 @@ def show_short_curve(curve: Mapping[int, float], measure: Measure) -> str:
     """The last epoch and up to five before it, evenly spaced, in the measure's short format."""
     step = max(1, math.ceil(len(curve) / CURVE_POINTS))
     shown = sorted(curve)[::-1][::step][::-1]
-    points = {epoch: round(curve[epoch], 6) for epoch in shown}  # the last bits of a mean decide no tie
+    points = {epoch: round(curve[epoch], 6) for epoch in shown}  # rounding errors must not decide a tie
     return show_curve(points, measure.short_format) or NOTHING
 
 
 def show_in_math(value: Any, form: str) -> str:
-    """For LaTeX, with a minus, not a hyphen."""
+    """Format a number for LaTeX, with a minus sign instead of a hyphen."""
     shown = show_number(value, form)
     return escape_latex(NOTHING) if shown == NOTHING else f"${shown.replace(',', '{,}')}$"
 
 
 def break_latex(text: str) -> str:
-    """Text of LaTeX with places to break, for a column of fixed width: names of levels have no blanks."""
+    """Add line-break opportunities to a LaTeX text for a column of fixed width: names of levels have no blanks."""
     return escape_latex(text).replace("+", r"+\allowbreak{}").replace(r"\_", r"\_\allowbreak{}")

@@ -1,4 +1,4 @@
-"""What the choice of test images adds to the noise of each row's difference, and which verdicts rest on it."""
+"""The noise that the choice of test images adds to each row's difference, and the verdicts that depend on it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,20 +15,20 @@ from harness.tasks import TASKS
 Scores = NDArray[np.float64]
 
 ReadPredictions = Callable[[Record], Mapping[str, NDArray[np.generic]]]
-"""What a run has kept of each test image; empty where it has kept nothing."""
+"""Reads the stored values of each test image of a run; empty if the run has stored none."""
 
 
 def judge_by_images(
     rows: Sequence[Replicates], judged: Sequence[Judged], baseline: str, margin: float, read: ReadPredictions
 ) -> list[Judged]:
-    """The same verdicts, with the noise of the test images and whether each would change with it.
+    """Add the noise of the test images to the verdicts, and whether each verdict would change with it.
 
     Args:
-        rows: of the table.
+        rows: the rows of the table.
         judged: their comparisons with the baseline.
-        baseline: name of a row.
+        baseline: name of the baseline.
         margin: the largest difference that does not matter.
-        read: of a run of these rows.
+        read: reads the stored values of a run.
     """
     base = next((row for row in rows if row.row.name == baseline), None)
     compared = {
@@ -53,13 +53,13 @@ def judge_by_images(
 
 
 def _find_noise(own: Mapping[int, Scores], base: Mapping[int, Scores]) -> ImageNoise | None:
-    """Over the seeds of which both rows have the images' scores."""
+    """The noise of the difference, over the seeds for which both rows have scores of single images."""
     shared = sorted(own.keys() & base.keys())
     return find_image_noise(np.stack([own[seed] - base[seed] for seed in shared])) if shared else None
 
 
 def _score_images(row: Replicates, read: ReadPredictions) -> dict[int, Scores]:
-    """The score of each test image, by replicate; runs that have not kept it are left out."""
+    """The score of each test image, by replicate; runs without stored predictions are left out."""
     task, name, scores = TASKS[row.row.cell.data.task], row.measure.name, {}
     for replicate in row.scores:
         kept = read(row.records[replicate])

@@ -1,4 +1,4 @@
-"""Seeds until resolved: the looks at a table, as far as its records go, and the seeds that they leave each row."""
+"""Seeds until resolved: the looks at a table that its records allow, and the seeds that each row gets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ Key = TypeVar("Key", str, Question)
 
 @dataclass(frozen=True)
 class Course:
-    """How far a table has come whose rows get seeds until they are resolved.
+    """The progress of a table whose rows get seeds until they are resolved.
 
     Attributes:
-        looks: that are planned.
-        seeds: how many each row needs up to the look that comes next, or was the last for it.
-        rows: what has become of each row but the baseline, its placebo and floors, after the first look.
-        claims: likewise of each question of a claim.
+        looks: the planned looks.
+        seeds: the number of seeds that each row needs for its next look, or needed for its last one.
+        rows: the decision on each row except the baseline, its placebo and floors; empty before the first look.
+        claims: the decision on each question of the claims.
         last: the last look that was taken.
-        placebo: how the last look at the baseline judges the placebo.
+        placebo: the judgment of the placebo at the last look.
     """
 
     looks: tuple[Look, ...]
@@ -35,28 +35,28 @@ class Course:
     placebo: Decision | None = None
 
     def find(self, row: PlannedRow) -> Decision | None:
-        """What has become of a row; None before the first look, and for the baseline and floors."""
+        """The decision on a row; None before the first look, and for the baseline and floors."""
         return self.placebo if row.is_placebo else self.rows.get(row.name)
 
     def limit(self, row: Replicates) -> Replicates:
-        """The row with the seeds that count: others were trained for another table and must not change this one."""
+        """The row with the seeds of its looks only: runs for another table must not change this one."""
         count = self.seeds[row.row.name]
         records = {replicate: record for replicate, record in row.records.items() if replicate < count}
         return replace(row, records=records, planned=tuple(range(count)))
 
     def needs(self, run: PlannedRun) -> bool:
-        """Whether the next look, or one that was taken, needs a run."""
+        """Whether a look that was taken, or the next one, needs a run."""
         return run.replicate < self.seeds[run.row.name]
 
 
 def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
-    """Take look after look, as long as every open row has all runs that the look needs.
+    """Take one look after the other, as long as every open row has all runs that the look needs.
 
-    A look sees only the runs that it would have seen when they were trained one look after the other. The decisions
-    therefore do not depend on when somebody asks, nor on further runs in the store.
+    A look uses only the runs that it would have had if they had been trained look by look. The decisions therefore
+    depend neither on the time at which they are computed nor on further runs in the store.
 
-    A placebo is no hypothesis that could be resolved: it gets the seeds of the baseline, and every look judges it anew
-    at its level. It takes no part in the decisions on the rows.
+    A placebo is not a hypothesis: it gets the seeds of the baseline, and every look judges it again at its level. It
+    does not affect the decisions on the rows.
     """
     spec, all_rows = plan.spec, {row.row.name: row for row in replicates}
     assert spec.until_resolved is not None
@@ -94,7 +94,7 @@ def follow_looks(plan: Plan, replicates: Iterable[Replicates]) -> Course:
 def _decide_claims(
     look: Look, rows: Mapping[str, Replicates], questions: Sequence[Question], past: Mapping[Question, Decision]
 ) -> dict[Question, Decision]:
-    """What has become of all questions after a look; they are one family, whatever they compare."""
+    """The decisions on all questions after a look; they are one family, whatever they compare."""
     before = {**{question: Decision(Reason.OPEN, look, None) for question in questions}, **past}
     decided = dict(before)
     for (quantity, rule), group in group_questions(questions).items():
@@ -111,7 +111,7 @@ def _decide_rows(
     past: Mapping[str, Decision],
     kept: Sequence[str],
 ) -> dict[str, Decision]:
-    """What has become of all rows after a look. Those alone that are comparable with the baseline tell the noise."""
+    """The decisions on all rows after a look; only rows that are comparable with the baseline estimate the noise."""
     base, rule = plan.spec.baseline, Rule(Family.DUNNETT, find_measure(plan.spec).sign, find_margin(plan.spec))
     alike = {name: row.blocks for name, row in rows.items() if base not in rows or is_comparable(row, rows[base])}
     return {**past, **_decide(look, rows, pairs, past, rule, alike, kept)}
@@ -126,7 +126,7 @@ def _decide(
     scores: Scores,
     kept: Sequence[Key] = (),
 ) -> dict[Key, Decision]:
-    """What has become of open pairs of rows, the first less the second, after a look."""
+    """The decisions on open pairs of rows after a look; a difference is the first row minus the second."""
     comparable = {key: pair for key, pair in pairs.items() if is_comparable(*(rows[name] for name in pair))}
     open_keys = [key for key in pairs if key not in past or past[key].is_open]
     barred = {key: Decision(Reason.INCOMPARABLE, look, None) for key in open_keys if key not in comparable}

@@ -1,4 +1,4 @@
-"""What an experiment has fixed before its first run, and what of it was changed after data had been seen."""
+"""The protocol that an experiment fixes before its first run, and changes of it after data had been seen."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from harness.spec import ExperimentSpec
 from harness.tasks import find_margin, find_measure
 
 PROTOCOL = "protocol"
-"""What the provenance of a run has: the protocol of the experiment that trained it, as JSON."""
+"""The entry of a run's provenance with the protocol of the experiment that trained it, as JSON."""
 
 CLAIMS = "claims"
-"""The entry that is a digest: claims are sentences."""
+"""The entry of the protocol with the digest of all claims."""
 
 
 SEEDS, UNTIL = "seeds", "seeds until resolved, at most"
@@ -25,19 +25,19 @@ def to_protocol(spec: ExperimentSpec) -> str:
 
 
 def find_changes(spec: ExperimentSpec, records: Iterable[Record]) -> tuple[str, ...]:
-    """What differs from the protocol of the first of these runs: `margin 0.2, now 0.5`.
+    """The differences to the protocol of the first of these runs: `margin 0.2, now 0.5`.
 
-    Runs that another experiment has trained, and those of earlier versions, which have no protocol, tell nothing.
+    Runs that another experiment has trained are ignored, and so are runs of earlier versions without a protocol.
     """
     first, now = _find_first(spec, records), _list_entries(spec)
-    if spec.until_resolved is not None:  # counts seeds by looks of its own, the first at the usual three
+    if spec.until_resolved is not None:  # the looks decide the number of seeds
         now = {name: value for name, value in now.items() if name != SEEDS and (name != UNTIL or first.get(UNTIL))}
     changed = [name for name in now if name in first and first[name] != now[name]]
     return tuple(name if name == CLAIMS else f"{name} {_show(first[name])}, now {_show(now[name])}" for name in changed)
 
 
 def _find_first(spec: ExperimentSpec, records: Iterable[Record]) -> Mapping[str, Any]:
-    """What the first runs state that the experiment has trained under its recipe; empty where nothing is known."""
+    """The protocol of the first runs that the experiment has trained under its recipe; empty if unknown."""
     found: dict[str, Any] = {}
     for record in sorted(records, key=lambda record: record.end_time):
         stated: dict[str, Any] = json.loads(record.provenance.get(PROTOCOL, "{}"))
@@ -54,7 +54,7 @@ def _list_entries(spec: ExperimentSpec) -> dict[str, Any]:
         CLAIMS: hashlib.sha256(claims.encode()).hexdigest()[:16],
         UNTIL: spec.until_resolved,
     }
-    is_trial = any(pair.startswith(f"{SEEDS}=") for pair in spec.overrides)  # what the file states is planned still
+    is_trial = any(pair.startswith(f"{SEEDS}=") for pair in spec.overrides)  # the file itself is not changed by --seeds
     return entries if is_trial else {**entries, SEEDS: spec.seeds}
 
 

@@ -13,11 +13,11 @@ Outcome = tuple[RunStatus, int | None]
 """How a run ended, and the step of a divergence."""
 
 LIMIT_OF = {RunStatus.OUT_OF_MEMORY: "memory_limit_gb", RunStatus.TIMED_OUT: "time_limit_minutes"}
-"""The limit whose raising makes an outcome worth another try."""
+"""The limit that causes an outcome; after it is raised, the run is tried again."""
 
 
 def name_outcome(record: Record) -> str:
-    """The status in words, a divergence with its step: `diverged at step 412`; `at chance` for such a measurement."""
+    """The status in words, such as `diverged at step 412`; `at chance` for a score that looks like guessing."""
     if is_run_at_chance(record):
         return AT_CHANCE
     step = "" if record.step is None else f" at step {record.step}"
@@ -25,7 +25,7 @@ def name_outcome(record: Record) -> str:
 
 
 def explain(record: Record) -> str:
-    """The reason in one line; empty for a good run, and where nothing more is known than the outcome's name."""
+    """The reason in one line; empty for a good run, and if nothing is known except the name of the outcome."""
     guessing = _explain_chance(record)
     if guessing:
         return guessing
@@ -37,22 +37,22 @@ def explain(record: Record) -> str:
 
 
 def find_cause(record: Record) -> str:
-    """Which numbers of a run were not finite, or `chance` where it guesses; empty for other outcomes."""
+    """The numbers of a run that were not finite, or `chance` if it guesses; empty for other outcomes."""
     return Cause.CHANCE.value if is_run_at_chance(record) else "" if record.cause is None else record.cause.value
 
 
 def describe_outcome(record: Record) -> str:
-    """Both: `diverged at step 412: the norm of the gradients is nan, first in layers.0.blocks.1.attn`."""
+    """Outcome and reason: `diverged at step 412: the norm of the gradients is nan, first in layers.0.blocks.1.attn`."""
     return ": ".join(part for part in (name_outcome(record), explain(record)) if part)
 
 
 def is_run_at_chance(record: Record) -> bool:
-    """Whether a run was measured and its last validation looks like guessing, by its task's first measure."""
+    """Whether a run was measured, but the first measure of its last validation looks like guessing."""
     return bool(_explain_chance(record))
 
 
 def _explain_chance(record: Record) -> str:
-    """Why a run looks like guessing; empty where it does not, or where its task or its chance level is not known."""
+    """Why a run looks like guessing; empty if it does not, or if its task or chance level is unknown."""
     task = TASKS.get(record.task)
     if task is None or record.status != RunStatus.OK or not {"val/images", "val/chance"} <= record.metrics.keys():
         return ""
@@ -63,7 +63,7 @@ def _explain_chance(record: Record) -> str:
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Bad outcomes in a word each, divergences with their steps: `diverged@412,398, failed ×2`."""
+    """List bad outcomes, divergences with their steps: `diverged@412,398, failed ×2`."""
     parts = []
     for status in dict.fromkeys(status for status, _ in outcomes):
         steps = [step for other, step in outcomes if other == status]
@@ -75,5 +75,5 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> str:
 
 
 def show_reasons(reasons: Mapping[int, str]) -> str:
-    """What is to be said of single seeds: `seed 0 diverged at step 412: the training loss is nan; seed 2 ...`."""
+    """List reasons by seed: `seed 0 diverged at step 412: the training loss is nan; seed 2 ...`."""
     return "; ".join(f"seed {seed} {reason}" for seed, reason in reasons.items())

@@ -24,7 +24,7 @@ from paradigms.facts import unknown_name
 
 @dataclass(frozen=True)
 class Line:
-    """A record with the row that it stands in; `is_stale` is None where it is not known."""
+    """A record with its row in the table; `is_stale` is None if unknown."""
 
     record: Record
     replicates: Replicates
@@ -38,9 +38,9 @@ def list_record_columns(spec: ExperimentSpec) -> tuple[str, ...]:
 
 
 def make_record_columns(spec: ExperimentSpec) -> tuple[Column[Line], ...]:
-    """In the order of the frame.
+    """The columns in the order of the frame.
 
-    `val_curve` has the deciding measure's validation, one number an epoch; `stale` is NA where it is not known.
+    `val_curve` has the validation score of the deciding measure, one number per epoch; `stale` is NA if unknown.
     """
     measures = list_measures(spec)
     metrics = {
@@ -81,12 +81,12 @@ def make_record_columns(spec: ExperimentSpec) -> tuple[Column[Line], ...]:
 
 
 def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str, Digests]) -> pd.DataFrame:
-    """One line for each record that stands in the table, in the order of the plan's rows and their seeds.
+    """One line for each record of the table, in the order of the plan's rows and seeds.
 
     Args:
-        plan: what the table is of; records of other cells and seeds are left out.
-        records: may hold several of one run.
-        current: code and data digest of each cell as they are now, where they are known.
+        plan: the plan of the table; records of other cells and seeds are left out.
+        records: may contain several records of one run.
+        current: the present digests of code and data of each cell, as far as known.
     """
     lines = [
         Line(record, row, plan.spec, row.is_stale if row.row.cell.id in current else None)
@@ -97,7 +97,7 @@ def make_records(plan: Plan, records: Iterable[Record], *, current: Mapping[str,
 
 
 def make_compared_columns(measure: Measure) -> tuple[Column[Compared], ...]:
-    """In the order of the frame that `compare_records` returns."""
+    """The columns in the order of the frame that `compare_records` returns."""
     return (
         Column("row", lambda row: row.name),
         Column("baseline", lambda row: row.about),
@@ -109,14 +109,13 @@ COMPARISON_COLUMNS = tuple(column.name for column in make_compared_columns(DEFAU
 
 
 def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = DEFAULT_MEASURE) -> pd.DataFrame:
-    """Every row of `make_records` but floors against one of them; what the table says of the same runs.
+    """Compare the rows of `make_records`, without floors, with the baseline, as the table does for the same runs.
 
-    A placebo is compared outside of the family of the others, as in the table.
-    Rows of other code or data than the baseline's, or of another environment, have no difference. `measure` is a column
-    of the records.
+    A placebo is compared outside of the family of the others, as in the table. Rows whose code, data or environment
+    differ from the baseline's have no difference. `measure` is a column of the records.
 
     Raises:
-        ValueError: no record is of the baseline.
+        ValueError: the baseline has no record.
     """
     groups = records[~records["is_floor"]].groupby("row", sort=False)
     rows = {str(name): _to_runs(lines, measure) for name, lines in groups}
@@ -133,7 +132,7 @@ def compare_records(records: pd.DataFrame, baseline: str, *, measure: Measure = 
 
 
 def _to_runs(lines: pd.DataFrame, measure: Measure) -> Runs:
-    """What a comparison needs of the records of a row, from their lines."""
+    """The runs of a row for a comparison, from the lines of its records."""
     records = {
         line["seed"] - (FIRST_SEED if line["is_placebo"] else 0): Record(
             line["cell_id"],

@@ -31,18 +31,18 @@ Sizes = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Results:
-    """What the records of a plan come to.
+    """The results of a plan, computed from its records.
 
     Attributes:
-        columns: of the frame, with all that the writers need of them.
+        columns: the columns of the frame, with their formats.
         frame: one row per row of the experiment, floors last; its cells have the types of the columns.
         findings: claims and effects.
-        replicates: the records that stand in each planned row, by its name.
-        outlook: what the seeds of the table are worth; None where nothing has been tested, or where the number of
-            seeds depends on what was found.
+        replicates: the records of each planned row, by its name.
+        outlook: what the seeds of the table could detect; None without a test, or if the number of seeds depends on the
+            results.
         course: the looks at a table whose rows get seeds until they are resolved; None: all have the same seeds.
-        changes: what of the experiment was changed after its first run; see `find_changes`.
-        undecided: rows whose code has changed since they were trained; no rehearsal has told whether they still stand.
+        changes: changes of the experiment after its first run; see `find_changes`.
+        undecided: rows whose code has changed since they were trained, and that no rehearsal has checked.
     """
 
     plan: Plan
@@ -77,7 +77,7 @@ class Results:
 
     @cached_property
     def grid(self) -> Grid:
-        """The table for people: what the experiment asks for and the paper's; a title goes before the floors."""
+        """The table for reports: the columns that the experiment selects, and those of the paper; floors last."""
         shown = select_shown(self.columns, self.frame, list_shown(self.plan.spec))
         lines = make_lines(shown, self.rows)
         if self.floors:
@@ -87,13 +87,13 @@ class Results:
 
     @property
     def num_tests(self) -> int:
-        """Tested comparisons that share the error rate of the table; that of a placebo has its own."""
+        """The number of tested comparisons that share the error rate of the table; a placebo does not."""
         placebo = self.plan.placebo
         tested = self.frame.loc[self.frame["p"].notna(), "row"]
         return int((tested != (None if placebo is None else placebo.name)).sum())
 
     def select(self, names: Collection[str]) -> "Results":
-        """The same with some rows of the table alone."""
+        """The same with a selection of rows."""
         return replace(self, frame=self.frame[self.frame["row"].isin(names)])
 
 
@@ -105,15 +105,15 @@ def make_results(
     sizes: Sizes | None = None,
     read_predictions: ReadPredictions | None = None,
 ) -> Results:
-    """Choose the records of each row and compute what the table says of them.
+    """Select the records of each row and compute the table.
 
     Args:
-        plan: what the table is of; records of other cells and seeds are left out.
-        records: may hold several of one run: a result goes before a bug, the newer before the older.
-        current: code and data digest of each cell as they are now. Other records stand in only for a row that has
-            none of now, and the row is marked `stale`; a row never holds records of two versions.
-        sizes: what a row without any run has for parameters and multiply-adds.
-        read_predictions: of a record; None: nothing is said of the noise of the test images.
+        plan: the plan of the table; records of other cells and seeds are left out.
+        records: may contain several records of one run: results have priority over bugs, newer ones over older ones.
+        current: the present digests of code and data of each cell. A row uses other records only if it has none with
+            these digests, and is then marked `stale`. A row never has records of two versions.
+        sizes: parameters and multiply-adds of rows without runs.
+        read_predictions: reads the predictions of a record; None: the noise of the test images is not computed.
     """
     known = list(records)
     rows = select_replicates(plan, known, current or {})
@@ -146,7 +146,7 @@ def _judge(plan: Plan, rows: list[Replicates]) -> list[Judged]:
 def _list_entries(
     plan: Plan, rows: list[Replicates], judged: list[Judged], baseline: Replicates | None, sizes: Sizes
 ) -> list[Entry]:
-    """Planned rows, skipped ones at their place, then what is only quoted, floors last."""
+    """The entries of planned rows with skipped ones in between, then those that are only quoted, then floors."""
     spec, stated, measure = plan.spec, plan.names, find_measure(plan.spec)
     base_params = None if baseline is None else find_size(baseline, sizes)[0]
     best = find_best({row.row.name: row for row in rows if not (row.row.is_floor or row.row.is_placebo)}, measure)
@@ -177,7 +177,7 @@ def _list_entries(
 
 
 def _find_outlook(plan: Plan, rows: list[Replicates], judged: list[Judged]) -> Outlook | None:
-    """What the runs of the table are worth."""
+    """What the runs of the table could detect, and the seeds that open rows need."""
     of_rows = {
         row.row.name: own
         for row, own in zip(rows, judged, strict=True)

@@ -13,10 +13,10 @@ from harness.tasks import find_measure
 
 @dataclass(frozen=True)
 class Runs:
-    """Records by replicate that are compared with others replicate by replicate.
+    """The records of a row by replicate.
 
-    A replicate is the seed of its run, but for a placebo, whose replicate s has the s-th seed of its own.
-    `is_stale` where code or data are not those of today; `measure` is what is compared.
+    The replicate is the seed of the run; replicate s of a placebo is its s-th seed. `is_stale`: code or data have
+    changed since. `measure` is the measure that is compared.
     """
 
     records: Mapping[int, Record]
@@ -39,11 +39,11 @@ class Runs:
 
     @property
     def blocks(self) -> dict[Hashable, float]:
-        """The measure on the test set by what paired runs share: replicate, images, and whether they are stale."""
+        """The test scores by block; runs of one block share replicate, images and `is_stale`."""
         return self.read_blocks(lambda record: record.metrics[self.measure.test])
 
     def read_blocks(self, read: Callable[[Record], float | None]) -> dict[Hashable, float]:
-        """Another number of the runs by the same; those that lack it are left out."""
+        """Another number of the runs by block; runs without it are left out."""
         return {
             (replicate, get_images(get_digests(record)[1]), self.is_stale): value
             for replicate, record in self.records.items()
@@ -52,48 +52,48 @@ class Runs:
 
     @property
     def versions(self) -> set[tuple[str, bool]]:
-        """The images of its records, and whether these are stale."""
+        """The digest of the images of its records, and `is_stale`."""
         return {(get_images(get_digests(record)[1]), self.is_stale) for record in self.records.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replicates(Runs):
-    """The runs of a row of the plan, of which `planned` are all replicates; `measure` is the one that decides."""
+    """The runs of a row of the plan; `planned` has all replicates, `measure` is the deciding one."""
 
     row: PlannedRow
     planned: tuple[int, ...]
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned replicate has a result, a bad one included."""
+        """Whether every planned replicate has a result; a bad outcome is a result."""
         return all(each in self.records and self.records[each].status.is_result for each in self.planned)
 
 
 def select_replicates(plan: Plan, records: Iterable[Record], current: Mapping[str, Digests]) -> list[Replicates]:
-    """One `Replicates` a planned row, in the plan's order."""
+    """The `Replicates` of every planned row, in the order of the plan."""
     known, measure = list(records), find_measure(plan.spec)
     planned = {row.name: tuple(run.replicate for run in plan.runs if run.row == row) for row in plan.rows}
     return [_select(row, planned[row.name], known, current, measure) for row in plan.rows]
 
 
 def is_comparable(row: Runs, other: Runs) -> bool:
-    """Whether two rows differ by what they are alone: not by images, code, or the environment of paired replicates."""
+    """Whether two rows have the same images, the same code, and the same environment in paired replicates."""
     return row.versions == other.versions and len(row.versions) <= 1 and is_paired_in_environments(row, other)
 
 
 def is_paired_in_environments(row: Runs, other: Runs) -> bool:
-    """Whether each replicate that both rows have was run in one environment."""
+    """Whether both runs of each common replicate have the same environment."""
     shared = row.records.keys() & other.records.keys()
     return all(is_same_environment(row.records[each].provenance, other.records[each].provenance) for each in shared)
 
 
 def get_images(data_digest: str) -> str:
-    """The digest of the images alone: rows may differ by label maps, as `harness.data.data_digest` joins them."""
+    """The digest of the images, without that of label maps, which `harness.data.data_digest` appends."""
     return data_digest.partition("+")[0]
 
 
 def is_thinned(*rows: Runs) -> bool:
-    """Whether a bad outcome has taken replicates away: what is left of them was not drawn by chance."""
+    """Whether a bad outcome has removed replicates; the remaining ones are not a random sample."""
     return any(record.status.is_bad for row in rows for record in row.records.values())
 
 
@@ -104,7 +104,7 @@ def _select(
     current: Mapping[str, Digests],
     measure: Measure,
 ) -> Replicates:
-    """The results of today's digests; where there are none, those of the newest. What is no result decides nothing."""
+    """The records of a row: results with the present digests, or else with the digests of the newest result."""
     seeds = {row.first_seed + replicate for replicate in planned}
     own = [record for record in records if record.cell_id == row.cell.id and record.seed in seeds]
     mine = [record for record in own if not record.is_untested]
@@ -121,5 +121,5 @@ def _select(
 
 
 def _rank(record: Record) -> tuple[bool, float]:
-    """Later is better: a result before a bug or an interruption, then the newer one."""
+    """The sorting key of a record: results after bugs and interruptions, then by time; the last one is used."""
     return record.status.is_result, record.end_time

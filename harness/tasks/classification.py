@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.batch import LabelledBatch
+    from harness.ranks import Ranks
 
 TOP1 = Measure("top1", "top-1", "%", ceiling=100.0, relevant_gain=0.2)
 """Percent of the images whose most likely class is right. Gains below 0.2 points are within the noise between runs that
@@ -61,26 +62,25 @@ class Classification(Task):
             verbose=False,
         )
 
-    def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Evaluation:
+    def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], ranks: Ranks) -> Evaluation:
         """Top-1, top-5 and mean cross-entropy; the most likely and the right class of each image are kept."""
         import torch
         from torch.nn.functional import cross_entropy
 
         model.eval()
-        losses, ranked, labels = [], [], []
+        measured = []
         with torch.inference_mode():
             for images, truth in batches:
-                logits = model(images.to(device)).float()
-                losses.append(cross_entropy(logits, truth.to(device), reduction="none"))
-                ranked.append(logits.topk(min(RANKS[TOP5.name], logits.shape[-1])).indices)
-                labels.append(truth.to(device))
-            classes, right = torch.cat(ranked), torch.cat(labels)
+                logits, labels = model(images.to(ranks.device)).float(), truth.to(ranks.device)
+                ranked = logits.topk(min(RANKS[TOP5.name], logits.shape[-1])).indices
+                measured.append((cross_entropy(logits, labels, reduction="none"), ranked, labels))
+            losses, classes, right = map(torch.cat, zip(*ranks.gather_batches(measured), strict=True))
             correct = classes == right[:, None]
             return Evaluation(
                 scores={
                     TOP1.name: 100 * correct[:, 0].double().mean().item(),
                     TOP5.name: 100 * correct.any(-1).double().mean().item(),
-                    "loss": torch.cat(losses).double().mean().item(),
+                    "loss": losses.double().mean().item(),
                 },
                 per_image={"predictions": classes[:, 0].cpu().numpy(), "labels": right.cpu().numpy()},
             )

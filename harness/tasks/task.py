@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.batch import LabelledBatch
+    from harness.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,18 @@ class Task(ABC):
 
     @abstractmethod
     def build_objective(self, model: nn.Module, training: TrainingSpec, device: torch.device) -> TrainingTask:
-        """The forward pass of `model` with its loss: called with images and targets, it returns `loss`."""
+        """The forward pass of `model` with its loss: called with images and targets, it returns `loss`.
+
+        The loss is a mean over the images: that of a batch is put together from the losses of its parts.
+        """
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], device: torch.device) -> Evaluation:
-        """Score `model`, which is left in eval mode."""
+    def evaluate(self, model: nn.Module, batches: Iterable[LabelledBatch], ranks: Ranks) -> Evaluation:
+        """Score `model`, which is left in eval mode.
+
+        A run of several processes gives each rank every so many batches: `ranks.gather_batches` returns what all ranks
+        have computed, in the order of the images. Every rank must return the same scores.
+        """
 
     def score_images(self, _per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.float64]]:
         """The score of each image by measure, from what is kept of it, where the score of a run is their mean.

@@ -24,9 +24,9 @@ PREDICTIONS = "predictions.npz"
 
 
 class Artifacts:
-    """The files of all runs of one store."""
+    """The files of all runs of one store; without `patience` a server is asked once."""
 
-    def __init__(self, client: "MlflowClient", store: Store, patience: Patience) -> None:
+    def __init__(self, client: "MlflowClient", store: Store, patience: Patience | None = None) -> None:
         self._client = client
         self._store = store
         self._patience = patience
@@ -71,4 +71,4 @@ class Artifacts:
         place = self.locate(run)
         uri = Path(place).as_uri() if Path(place).is_absolute() else place
         found = get_artifact_repository(uri, tracking_uri=self._store.uri)
-        return cast("ArtifactRepository", Patient(found, self._patience))
+        return found if self._patience is None else cast("ArtifactRepository", Patient(found, self._patience))

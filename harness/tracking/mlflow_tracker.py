@@ -1,14 +1,13 @@
 """The MLflow tracker: one MLflow experiment per YAML file, a parent run per call, a child run per run.
 
 The tag `kind` tells MLflow runs apart: `invocation`, `run`, and `reused`, a light copy that the ledger leaves out.
-Rehearsals have an experiment of their own. MLflow's step is the epoch.
+Rehearsals and claims have experiments of their own. MLflow's step is the epoch.
 """
 
 import json
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, partial, wraps
@@ -26,12 +25,15 @@ from harness.tasks import DEFAULT_MEASURE
 from harness.text import escape_markdown
 from harness.trace import Rehearsal
 from harness.tracking.artifacts import CONFIG, PREDICTIONS, Artifacts
+from harness.tracking.claims import EXPERIMENT as CLAIMS
+from harness.tracking.claims import Claims, remove_claim
 from harness.tracking.patience import Patience, Patient, disable_mlflow_retries
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.record_files import Arrays, PortableRun, read_arrays
 from harness.tracking.rehearsals import EXPERIMENT as REHEARSALS
 from harness.tracking.rehearsals import read_trace, to_rehearsal, write_rehearsal
 from harness.tracking.repair import PARENT_TAG, find_missing_params, find_run, is_ours
+from harness.tracking.spool import Spool, Write, to_write
 from harness.tracking.store import Store
 from harness.tracking.system import SystemMonitor
 from harness.tracking.tracker import LiveRun, RunDetails, StoredRun
@@ -62,6 +64,7 @@ from harness.tracking.translation import (
     to_start_tags,
     to_status,
     to_stored_run,
+    to_worker_tags,
 )
 from harness.tracking.view import MEASURE_TAG, VIEW_TAG, make_view, to_path
 from paradigms.facts import unknown_name
@@ -74,10 +77,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRELOAD = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
-"""What a process imports for its first write; importing it opens no store."""
-
 METRICS_PER_BATCH = 1000
+
+INTERNAL = ("Default", REHEARSALS, CLAIMS)
+"""Experiments in the store that no user has made."""
 
 
 def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[Concatenate["MlflowTracker", P], T]:
@@ -87,7 +90,7 @@ def _guarded(method: Callable[Concatenate["MlflowTracker", P], T]) -> Callable[C
     def guarded(self: "MlflowTracker", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(self, *args, **kwargs)
-        except StoreError:
+        except (StoreError, KeyboardInterrupt):  # the latter perhaps in the middle of MLflow's import
             raise
         except _store_errors() as error:
             raise self.store.make_error(error) from error
@@ -117,7 +120,7 @@ class MlflowTracker:
         self._is_copy = is_copy
         self._patience = Patience(f"the tracking store {self.store.shown}")
         self.system_metrics = system_metrics
-        self._monitor: SystemMonitor | None = None
+        self._monitors: dict[str, SystemMonitor] = {}
         disable_mlflow_retries()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the address may hold a password
@@ -130,18 +133,56 @@ class MlflowTracker:
         return make, (self.store.uri,)
 
     @cached_property
-    def _client(self) -> "MlflowClient":
+    def _bare_client(self) -> "MlflowClient":
         """A copy waits for a server that is gone; the first process finds out at once, before anything is trained."""
         if not (self._is_copy and self.store.is_server):
             self.store.check()
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
-        return cast("MlflowClient", Patient(client, self._patience))
+        return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.store.uri)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return cast("MlflowClient", Patient(self._bare_client, self._patience))
 
     @cached_property
     def _artifacts(self) -> Artifacts:
         return Artifacts(self._client, self.store, self._patience)
+
+    @cached_property
+    def _spool(self) -> Spool:
+        root = self.store.checkpoints.with_name("spool")
+        spool = Spool(root, self.store.uri, f"the tracking store {self.store.shown}", self._perform)
+        self._patience.before = spool.flush
+        return spool
+
+    def _post(self, write: Write, file: Path | None = None) -> None:
+        """Do a write whose answer nobody needs; where a server does not answer it waits, see `harness.tracking.spool`.
+
+        Whatever else is asked of the store then comes after it.
+        """
+        if self.store.is_server:
+            self._spool.post(write, file)
+        else:
+            self._perform(write, file)
+
+    def _perform(self, write: Write, file: Path | None) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        if file is not None:
+            Artifacts(self._bare_client, self.store).log(write.run_id, file)
+        if write.metrics or write.params or write.tags:
+            self._bare_client.log_batch(
+                write.run_id,
+                metrics=[Metric(name, value, at, step) for name, value, at, step in write.metrics],
+                params=[Param(name, hide_credentials(value)) for name, value in write.params.items()],
+                tags=[RunTag(name, hide_credentials(value)) for name, value in write.tags.items()],
+                synchronous=True,
+            )
+        if write.status:
+            self._bare_client.set_terminated(write.run_id, write.status, end_time=write.time)
+        if write.is_removal:
+            remove_claim(self._bare_client, write.run_id)
 
     @property
     def checkpoints(self) -> Path:
@@ -157,6 +198,8 @@ class MlflowTracker:
         """Create the database and the experiment, before any worker starts: MLflow breaks when workers do it."""
         self.store.create()
         self.store.relocate()
+        if self.store.is_server:
+            self._spool.adopt(self._is_of)
         experiment_id = self._ensure_experiment(experiment)
         if self._find_measure(experiment_id) != measure.name:
             self._client.set_experiment_tag(experiment_id, MEASURE_TAG, measure.name)
@@ -170,7 +213,7 @@ class MlflowTracker:
             StoreError: there is no such experiment.
         """
         known = {found.name: found for found in self._experiments()}
-        used = {name: found for name, found in known.items() if name not in ("Default", REHEARSALS)}
+        used = {name: found for name, found in known.items() if name not in INTERNAL}
         if experiment is not None and experiment not in known:
             raise StoreError(unknown_name("experiment", experiment, tuple(used)))
         if experiment is None and not used:
@@ -221,15 +264,49 @@ class MlflowTracker:
     ) -> None:
         """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
         for path in files:
-            self._artifacts.log(run_id, path)
+            self._post(Write(run_id, file=path.name), path)
         metrics = {f"runs/{outcome.value}": float(count) for outcome, count in counts.items()}
         note = {"mlflow.note.content": description} if description else {}
-        self._write(run_id, metrics=metrics, tags={"status": status.value, **note})
-        self._client.set_terminated(run_id, MLFLOW_STATUS[status])
+        tags = {"status": status.value, **note}
+        self._post(to_write(run_id, metrics=metrics, tags=tags, status=MLFLOW_STATUS[status]))
+
+    @cached_property
+    def _claims(self) -> Claims:
+        self.store.create()
+        return Claims(self._client, self._bare_client, self._ensure_experiment(CLAIMS))
+
+    @_guarded
+    def claim(self, key: str) -> str | None:
+        """The id of this process's claim of a key; None where another process has it."""
+        return self._claims.take(key)
+
+    @_guarded
+    def holds(self, claim: str, *, at_once: bool = True) -> bool:
+        """Whether a claim is still this process's."""
+        return not (at_once or self._claims.may_be_lost) or self._claims.holds(claim)
+
+    @_guarded
+    def release(self, claim: str) -> None:
+        """Give a claim back."""
+        self._claims.forget(claim)
+        self._post(Write(claim, is_removal=True))
+
+    def _is_of(self, run_id: str, process: ProcessIdentity) -> bool:
+        """Whether a run is still that of a process, as far as the store knows."""
+        run = find_run(self._client, run_id)
+        return run is not None and run.info.lifecycle_stage == "active" and to_process(run) == process
+
+    @_guarded
+    def close_open(self, cell_id: str, seed: int) -> None:
+        """End as `interrupted` what is open of a run whose claim this process has."""
+        condition = f"attributes.status = 'RUNNING' AND tags.kind = 'run' AND tags.cell_id = '{cell_id}'"
+        for run in self._search(self._experiment_ids(), condition):
+            if is_ours(run) and to_live_run(self._complete(run)).seed == seed:
+                self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[self._write_outcome(run)])
 
     @_guarded
     def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
-        """Open the run of this process with its levels, its resolved config and its provenance."""
+        """Open a run of this process with its levels, its resolved config and its provenance."""
         tags = to_start_tags(run, spec, provenance, ProcessIdentity.current())
         run_id = self._create_run(
             spec.name,
@@ -240,7 +317,7 @@ class MlflowTracker:
         self._log_dataset(run_id, run, provenance)
         self._artifacts.log_text(run_id, hide_credentials(json.dumps(to_config(run, spec), indent=2)), CONFIG)
         if self.system_metrics:
-            self._monitor = SystemMonitor(run_id, self.store.uri)
+            self._monitors[run_id] = SystemMonitor(run_id, self.store.uri)
         return run_id
 
     @_guarded
@@ -257,18 +334,23 @@ class MlflowTracker:
             if tag in run.data.tags:
                 self._client.delete_tag(run_id, tag)
         if self.system_metrics:
-            self._monitor = SystemMonitor(run_id, self.store.uri)
+            self._monitors[run_id] = SystemMonitor(run_id, self.store.uri)
         return frozenset(point.step for point in self._history(run, STEPS))
+
+    @_guarded
+    def log_place(self, run_id: str, provenance: Mapping[str, str], worker: ProcessIdentity) -> None:
+        """Write the run's own process, and the provenance with what it alone knows."""
+        self._post(to_write(run_id, tags={**to_json_tag("provenance", provenance), **to_worker_tags(worker)}))
 
     @_guarded
     def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
         """Write one epoch in one `log_batch`: single calls stall for seconds beside other writers."""
-        self._write(run_id, metrics={**epoch.metrics, STEPS: epoch.step}, step=epoch.epoch)
+        self._post(to_write(run_id, metrics={**epoch.metrics, STEPS: epoch.step}, step=epoch.epoch))
 
     @_guarded
     def log_file(self, run_id: str, path: Path) -> None:
         """Keep a file as an artifact of the same name."""
-        self._artifacts.log(run_id, path)
+        self._post(Write(run_id, file=path.name), path)
 
     @_guarded
     def has_file(self, run_id: str, name: str) -> bool:
@@ -278,7 +360,10 @@ class MlflowTracker:
     @_guarded
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keep a text as the artifact `name`."""
-        self._artifacts.log_text(run_id, hide_credentials(text), name)
+        with temporary_folder() as folder:
+            path = folder / name
+            path.write_text(hide_credentials(text), encoding="utf-8")
+            self._post(Write(run_id, file=name), path)
 
     @_guarded
     def read_predictions(self, run_id: str) -> Arrays:
@@ -312,36 +397,29 @@ class MlflowTracker:
     @_guarded
     def finish_run(self, run_id: str, record: Record) -> None:
         """Write final metrics and outcome in one `log_batch`, then close the run."""
-        if self._monitor is not None and self._monitor.run_id == run_id:
-            self._monitor.finish()
+        if run_id in self._monitors:
+            self._monitors.pop(run_id).finish()
         step = record.curve[-1].epoch if record.curve else 0
-        self._write(run_id, metrics=to_final_metrics(record), step=step, tags=to_outcome_tags(record))
-        self._client.set_terminated(run_id, MLFLOW_STATUS[record.status])
-
-    @_guarded
-    def close_ended(self, run_id: str) -> Record | None:
-        """Close a run whose outcome is written, and return it without its curve; None where no outcome is written."""
-        run = self._get_run(run_id)
-        status = to_status(run)
-        if status is None or not is_identified(self._complete(run)):
-            return None
-        if run.info.status == "RUNNING":
-            self._client.set_terminated(run_id, MLFLOW_STATUS[status])
-            run = self._complete(self._get_run(run_id))
-        return to_record(run)
+        metrics, tags = to_final_metrics(record), to_outcome_tags(record)
+        self._post(to_write(run_id, metrics=metrics, step=step, tags=tags, status=MLFLOW_STATUS[record.status]))
 
     @_guarded
     def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
-        """Show a run of another experiment in this one, once: all metrics and tags, no artifacts."""
+        """Show a run of another experiment in this one, once: all metrics and tags, no artifacts.
+
+        What an interruption has left of a copy is removed.
+        """
         if record.run_id is None:
             raise ValueError(f"a run that is not stored cannot be copied, got {record.row!r} seed {record.seed}")
         source = self._complete(self._client.get_run(record.run_id))
         experiment_id = self._require_experiment(spec.name)
         if source.info.experiment_id == experiment_id:
             return record.run_id
-        done = f"tags.reused_from = '{record.run_id}' AND tags.status = '{record.status.value}'"
-        copies = self._search([experiment_id], done)
-        return copies[0].info.run_id if copies else self._copy(source, run, spec, parent_id)
+        for copy in self._search([experiment_id], f"tags.reused_from = '{record.run_id}'"):
+            if copy.data.tags.get("status") == record.status.value:
+                return str(copy.info.run_id)
+            self._client.delete_run(copy.info.run_id)
+        return self._copy(source, run, spec, parent_id)
 
     @_guarded
     def ledger(self, cell_ids: Iterable[str], *, curves: Sequence[str] = ()) -> list[Record]:
@@ -370,6 +448,8 @@ class MlflowTracker:
             self._client.set_terminated(run.info.run_id, MLFLOW_STATUS[status], end_time=self._find_end(run))
         if not self.store.is_new:
             self._close_dead_rehearsals()
+            if self._find_experiment(CLAIMS) is not None:
+                self._claims.remove_dead()
             self._complete_ended()
         return [run.info.run_id for run in dead]
 
@@ -412,14 +492,32 @@ class MlflowTracker:
         return [to_live_run(run) for run in runs if is_identified(run)]
 
     @_guarded
-    def find_runs(self, prefix: str = "") -> list[StoredRun]:
-        """Every run whose id, or whose cell's id, begins so; newest first, copies included."""
+    def list_experiments(self) -> tuple[str, ...]:
+        """The names of the experiments that the store has, or once had, runs of."""
+        known = [] if self.store.is_new else self._experiments()
+        return tuple(found.name for found in known if found.name not in INTERNAL)
+
+    @_guarded
+    def find_runs(self, prefix: str = "", *, experiments: Collection[str] | None = None) -> list[StoredRun]:
+        """Every run, of some experiments or of all, whose id, or whose cell's id, begins so.
+
+        Newest first, copies included. All runs of a large store take a millisecond or two each.
+        """
+        conditions = [f"tags.cell_id LIKE '{prefix}%'"]
+        conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
+        return self._find_stored(conditions, experiments)
+
+    @_guarded
+    def find_runs_of(self, cell_ids: Iterable[str]) -> list[StoredRun]:
+        """Every run of these cells in the whole store; newest first, copies included."""
+        return self._find_stored([f"tags.cell_id = '{cell_id}'" for cell_id in dict.fromkeys(cell_ids)])
+
+    def _find_stored(self, conditions: Iterable[str], experiments: Collection[str] | None = None) -> list[StoredRun]:
         if self.store.is_new:
             return []
         names = {str(found.experiment_id): found.name for found in self._experiments()}
-        conditions = [f"tags.cell_id LIKE '{prefix}%'"]
-        conditions += [f"attributes.run_id LIKE '{prefix}%' AND tags.cell_id LIKE '%'"] if prefix else []
-        found = {run.info.run_id: run for condition in conditions for run in self._search(list(names), condition)}
+        ids = [number for number, name in names.items() if experiments is None or name in experiments]
+        found = {run.info.run_id: run for condition in conditions if ids for run in self._search(ids, condition)}
         ours = [self._complete(run) for run in found.values() if is_ours(run)]
         runs = [to_stored_run(run, names[run.info.experiment_id]) for run in ours if is_identified(run)]
         return sorted(runs, key=lambda run: run.started, reverse=True)
@@ -442,13 +540,20 @@ class MlflowTracker:
     def import_run(self, run: PortableRun) -> bool:
         """Store a run, or a light copy of it if another experiment has it; its outcome is written last.
 
-        What an interruption leaves has no outcome, or another one, and is not taken for the run.
+        What an interruption has left of an import has no outcome, or another one. It is not taken for the run, and is
+        removed.
         """
         self.store.create()
         experiment_id, record = self._ensure_experiment(run.experiment), run.record
-        known = [found for found in self._find_origin(run.origin) if to_status(found) == record.status]
-        if any(found.info.experiment_id == experiment_id for found in known):
+        found = self._find_origin(run.origin)
+        known = [each for each in found if to_status(each) == record.status]
+        if any(each.info.experiment_id == experiment_id for each in known):
             return False
+        for each in found:
+            is_import = each.info.run_id != run.origin and each.info.experiment_id == experiment_id
+            process = to_process(each)
+            if is_import and (process.is_gone or process == ProcessIdentity.current()):
+                self._client.delete_run(each.info.run_id)
         kind = {"kind": "reused", "reused_from": known[0].info.run_id} if known else {"kind": "run"}
         run_id = self._create_run(
             run.experiment,
@@ -606,16 +711,8 @@ class MlflowTracker:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, hide_credentials(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, hide_credentials(value)) for name, value in (tags or {}).items()],
-            synchronous=True,
-        )
+        write = to_write(run_id, metrics=metrics, step=step, params=params, tags=tags)
+        self._patience.call(self._perform, write, None)
 
     def _read(
         self, experiment_ids: list[str], cell_ids: Iterable[str], *, condition: str = "", curves: Sequence[str]

@@ -30,10 +30,15 @@ def disable_mlflow_retries() -> None:
 
 
 class Patience:
-    """How long one tracker waits for its server, `place`."""
+    """How long one tracker waits for its server, `place`.
+
+    Attributes:
+        before: called before each call, as a part of it.
+    """
 
     def __init__(self, place: str) -> None:
         self._place = place
+        self.before: Callable[[], None] = lambda: None
         self._has_short_timeouts = False
 
     def shorten_timeouts(self) -> None:
@@ -48,6 +53,7 @@ class Patience:
         pauses, end, is_late = _make_pauses(), time.monotonic() + SECONDS_TO_WAIT, False
         while True:
             try:
+                self.before()
                 value = function(*args, **kwargs)
             except (MlflowException, OSError) as error:  # those of requests are OSErrors
                 pause = next(pauses)

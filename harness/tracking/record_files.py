@@ -97,7 +97,8 @@ def _read_lines(path: Path, arrays: Arrays | None) -> list[PortableRun]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # names may have other line breaks
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        other = "" if path.suffix == ".jsonl" else f"; the runs are in {path.stem}.jsonl"
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8{other}"
         raise StoreError(f"the record file {path} cannot be read: {reason}") from None
     runs = []
     for number, line in enumerate(lines, start=1):

@@ -1,6 +1,8 @@
 """The protocol that the harness requires of a store of runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,9 @@ from harness.tasks import DEFAULT_MEASURE
 from harness.trace import Rehearsal
 from harness.tracking.process import ProcessIdentity
 from harness.tracking.record_files import Arrays, PortableRun
+
+SECONDS_BETWEEN_TRIES = 0.5
+"""To get the claim of a key that another process has."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class StoredRun:
         record: how it ended, without its curve; None while it is open.
         is_live: whether a process may still be executing it.
         started: seconds since the epoch.
-        process: the process that executes or executed it.
+        process: the process that executes or executed it; as long as that is not known, that of its command.
         reused_from: the id of the run that it copies; empty if it is not a copy.
         origin: the id of the run in the store where it was trained.
         title: of its experiment.
@@ -82,8 +87,8 @@ class RunDetails:
 class Tracker(Protocol):
     """Remembers runs; every method raises `StoreError` where the store cannot be used.
 
-    The process that starts workers calls `prepare` before the first of them. The process that trains calls
-    `start_run`, which notes that process's identity: so a run whose process died can be told from one that goes on.
+    Only the process of a command writes: it calls `prepare` first, and `start_run` notes its identity. So a run whose
+    process died can be told from one that goes on. Before it starts a run it takes the claim of it.
     """
 
     @property
@@ -112,8 +117,22 @@ class Tracker(Protocol):
     ) -> None:
         """Close a parent run with the number of runs of each status, the table's files and, in Markdown, the table."""
 
+    def claim(self, key: str) -> str | None:
+        """The id of this process's claim of a key; None where another process has it. See `harness.tracking.claims`."""
+        ...
+
+    def holds(self, claim: str, *, at_once: bool = True) -> bool:
+        """Whether a claim is still this process's; without `at_once` the store is asked only where that is in doubt."""
+        ...
+
+    def release(self, claim: str) -> None:
+        """Give a claim back."""
+
+    def close_open(self, cell_id: str, seed: int) -> None:
+        """End as `interrupted` what is open of a run whose claim this process has: whoever left it open is gone."""
+
     def start_run(self, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str, provenance: Mapping[str, str]) -> str:
-        """Open the run of this process with its levels, its resolved config and its provenance; returns its id."""
+        """Open a run of this process with its levels, its resolved config and its provenance; returns its id."""
         ...
 
     def resume_run(self, run_id: str, *, spec: ExperimentSpec, parent_id: str) -> frozenset[int] | None:
@@ -122,6 +141,9 @@ class Tracker(Protocol):
         Returns the epochs that `log_epoch` has written; None where the experiment has no such run.
         """
         ...
+
+    def log_place(self, run_id: str, provenance: Mapping[str, str], worker: ProcessIdentity) -> None:
+        """Write the run's own process, and the provenance with what it alone knows."""
 
     def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
         """Write one epoch, in one call."""
@@ -149,17 +171,7 @@ class Tracker(Protocol):
         ...
 
     def finish_run(self, run_id: str, record: Record) -> None:
-        """Write the outcome and close the run; the curve has been written by `log_epoch`.
-
-        Any process may do so: the parent does it for a child that it had to kill.
-        """
-
-    def close_ended(self, run_id: str) -> Record | None:
-        """Close a run whose outcome is written, and return it without its curve; None where no outcome is written.
-
-        A process that is killed after `finish_run`, or in it, leaves such a run.
-        """
-        ...
+        """Write the outcome and close the run; the curve has been written by `log_epoch`."""
 
     def copy_run(self, record: Record, run: PlannedRun, *, spec: ExperimentSpec, parent_id: str) -> str:
         """Show a run of another experiment in this one, once; returns the id of the copy.
@@ -207,10 +219,32 @@ class Tracker(Protocol):
         """The trace of this digest of a cell; empty where the store has none."""
         ...
 
-    def find_runs(self, prefix: str = "") -> list[StoredRun]:
-        """Every run whose id, or whose cell's id, begins so; newest first, copies included."""
+    def list_experiments(self) -> tuple[str, ...]:
+        """The names of the experiments that the store has, or once had, runs of."""
+        ...
+
+    def find_runs(self, prefix: str = "", *, experiments: Collection[str] | None = None) -> list[StoredRun]:
+        """Every run, of some experiments or of all, whose id, or whose cell's id, begins so.
+
+        Newest first, copies included. All runs of a large store take a millisecond or two each.
+        """
+        ...
+
+    def find_runs_of(self, cell_ids: Iterable[str]) -> list[StoredRun]:
+        """Every run of these cells in the whole store; newest first, copies included."""
         ...
 
     def read_details(self, run_id: str) -> RunDetails:
         """The rest of what is known of a run."""
         ...
+
+
+@contextmanager
+def locked(tracker: Tracker, key: str) -> Iterator[None]:
+    """Inside, no other process is inside with this key; waits for one that is."""
+    while (claim := tracker.claim(key)) is None:
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    try:
+        yield
+    finally:
+        tracker.release(claim)

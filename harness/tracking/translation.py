@@ -90,14 +90,14 @@ def to_json_tag(tag: str, values: Mapping[str, object]) -> dict[str, str]:
 
 def read_json_tag(tag: str, tags: Mapping[str, str]) -> dict[str, str]:
     """The values of a tag of JSON, and those that an earlier version wrote one by one."""
-    start = EARLIER_PREFIXES[tag]
+    start = EARLIER_PREFIXES.get(tag, f"{tag}.")
     earlier = {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}
     return earlier | {name: str(value) for name, value in read_object(tags.get(tag, "")).items()}
 
 
 def is_of_process(tag: str) -> bool:
-    """Whether a tag tells who has a run open."""
-    return tag == "process" or tag.startswith(EARLIER_PREFIXES["process"])
+    """Whether a tag tells who executes a run."""
+    return tag in ("process", "worker") or tag.startswith(EARLIER_PREFIXES["process"])
 
 
 def read_params_tag(tags: Mapping[str, str]) -> dict[str, str]:
@@ -194,6 +194,11 @@ def to_process_tags(process: ProcessIdentity) -> dict[str, str]:
     return to_json_tag("process", asdict(process))
 
 
+def to_worker_tags(worker: ProcessIdentity) -> dict[str, str]:
+    """The identity of a run's own process."""
+    return to_json_tag("worker", asdict(worker))
+
+
 def to_outcome_tags(record: Record) -> dict[str, str]:
     """How a run ended."""
     return {
@@ -255,8 +260,18 @@ def to_imported_metrics(run: PortableRun) -> "list[Metric]":
 
 
 def to_process(run: "Run") -> ProcessIdentity:
-    """Who had a run open; `UNKNOWN` where the tags do not say it."""
-    process = read_json_tag("process", run.data.tags)
+    """Which command had a run open; `UNKNOWN` where the tags do not say it."""
+    return _read_process("process", run)
+
+
+def to_worker(run: "Run") -> ProcessIdentity:
+    """The run's own process; that of its command where the tags do not say it."""
+    worker = _read_process("worker", run)
+    return to_process(run) if worker == UNKNOWN else worker
+
+
+def _read_process(tag: str, run: "Run") -> ProcessIdentity:
+    process = read_json_tag(tag, run.data.tags)
     try:
         return ProcessIdentity(process["host"], int(process["pid"]), float(process["started"]))
     except (KeyError, ValueError):
@@ -300,7 +315,7 @@ def to_stored_run(run: "Run", experiment: str) -> StoredRun:
         record=None if is_open or to_status(run) is None else to_record(run),
         is_live=is_open and not process.is_gone,
         started=(run.info.start_time or 0) / 1000,
-        process=process,
+        process=to_worker(run),
         reused_from=tags.get("reused_from", ""),
         origin=tags.get(ORIGIN, run.info.run_id),
         title=tags.get("title", ""),

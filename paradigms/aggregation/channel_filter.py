@@ -14,7 +14,7 @@ from paradigms.functional import Aggregation, standardize
 
 
 class FilterScale(nn.Module):
-    """A learned standard deviation for each entry of a filter; a module of its own so that it is drawn by itself."""
+    """A learned standard deviation for each entry of a filter. It is a separate module with its own initialization."""
 
     def __init__(self, dim: int, num_taps: int) -> None:
         super().__init__()
@@ -23,21 +23,21 @@ class FilterScale(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw normal numbers of standard deviation √(2/K); every rule of timm's calls this."""
+        """Initialize normally with standard deviation √(2/K); all initialization rules of timm call this."""
         nn.init.normal_(self.weight, std=self.gain)
 
 
 class ChannelFilter(WeightedSum):
-    """Each image has a filter for each of its channels, which meets the weights: multiplied (`mul`) or added (`add`).
+    """A filter for each image and channel, which multiplies the weights (`mul`) or is added to them (`add`).
 
-    Filters come from the mean over the map, by two linear layers with a ReLU between them and filter normalization with
-    a learned scale for each entry, as released.
+    Filters are generated from the mean over the map by two linear layers with a ReLU between them, and normalized by
+    filter normalization with a learned scale for each entry, as in the released code.
 
     Args:
         dim: channels.
         num_taps: K.
-        se_ratio: hidden channels for each of `dim`, rounded down, at least one.
-        combine: how filters and weights meet, `mul` or `add`.
+        se_ratio: ratio of hidden channels to `dim`, rounded down to at least one channel.
+        combine: `mul` or `add`.
 
     Shape:
         Input (batch, height, width, dim); `mul` or `add` (batch, dim, taps).
@@ -59,7 +59,7 @@ class ChannelFilter(WeightedSum):
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "ChannelFilter":  # noqa: ARG003
-        """Read the fields of this level; of a sliding window offsets are taps."""
+        """Read the fields of this level; a sliding window has one offset per tap."""
         return cls(dim, num_offsets, se_ratio=config.se_ratio, combine=config.combine)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Aggregation:

@@ -13,12 +13,12 @@ from paradigms.requirements import count_ghosts
 
 
 class StaticFilter(nn.Module):
-    """A learned number for each ghost and offset. It is a separate module, so that its initial values are its own.
+    """A learned number for each ghost and offset. It is a separate module with its own initialization.
 
     Args:
-        ghosts: rows.
-        num_offsets: columns.
-        start: draws the initial values, in place.
+        ghosts: number of rows.
+        num_offsets: number of columns.
+        start: initializes a tensor in place.
         rate: the parameter stores the number divided by `rate`, and `forward` returns the number. Steps of Adam and
             similar optimizers, which do not depend on the size of the gradient, are thus `rate` times as large.
 
@@ -38,7 +38,7 @@ class StaticFilter(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the matrix; every rule of timm's calls this."""
+        """Initialize the matrix; all initialization rules of timm call this."""
         self.start(self.weight)
         with torch.no_grad():
             self.weight.div_(self.rate)
@@ -49,16 +49,16 @@ class StaticFilter(nn.Module):
 
 
 def start_small(weight: Tensor) -> Tensor:
-    """Truncated normal with standard deviation 0.02, as Algorithm 1 has S."""
+    """Truncated normal with standard deviation 0.02, the initialization of S in Algorithm 1."""
     return nn.init.trunc_normal_(weight, std=0.02)
 
 
 STARTS = {"normal": nn.init.normal_, "ones": nn.init.ones_}
-"""How O starts."""
+"""Initializations of O."""
 
 
 def signed_power(base: Tensor, exponent: float) -> Tensor:
-    """`base` to a power that is real for every `exponent` ≥ 0: for fractions sign(o)·|o|^λ, with gradient 0 at 0."""
+    """`base` to the power `exponent` ≥ 0; for fractions sign(o)·|o|^λ, which is real and has gradient 0 at 0."""
     if exponent == int(exponent):
         return base ** int(exponent)
     zero = base == 0
@@ -71,7 +71,7 @@ class GhostHead(nn.Module):
 
     Initial values of O are standard normal, those of S truncated normal with standard deviation 0.02 (Algorithm 1). If
     λ = 0, O is absent; if γ = 0, S is absent. λ = 0 is the weighted sum plus a depthwise convolution of the values. The
-    filters are tables by offset, so they also work with windows and global attention.
+    filters are tables over offsets, so they also work with windows and global attention.
 
     Differs from the paper: if λ is not an integer, Pow is sign(o)·|o|^λ, because the paper's power is not real for
     negative o. The paper interleaves heads over channels, c' = c mod heads. The released code groups them,
@@ -79,15 +79,15 @@ class GhostHead(nn.Module):
 
     Args:
         num_heads: heads of the attention.
-        mul: O; None where λ = 0.
-        add: S; None where γ = 0.
-        ghosts: filters, shared by dim / ghosts channels each; a multiple of `num_heads`.
+        mul: O; None if λ = 0.
+        add: S; None if γ = 0.
+        ghosts: number of filters, each for dim / ghosts channels; a multiple of `num_heads`.
         power: λ.
         gain: γ.
         interleaved: whether ghost g has head g mod heads, else g // (ghosts / heads).
 
     Shape:
-        Input (batch, height, width, dim), which is not looked at; `mul`, `add` (ghosts, offsets).
+        Input (batch, height, width, dim), whose values are not used; `mul`, `add` (ghosts, offsets).
     """
 
     is_global: ClassVar[bool] = False
@@ -113,7 +113,7 @@ class GhostHead(nn.Module):
         """Read the fields of this level.
 
         Raises:
-            ValueError: `ghost_heads` is no multiple of `num_heads` or does not divide `dim`.
+            ValueError: `ghost_heads` is not a multiple of `num_heads`, or does not divide `dim`.
         """
         ghosts = count_ghosts(config, dim=dim, num_heads=num_heads)
         power, gain, rate = config.ghost_lambda, config.ghost_gamma, config.ghost_rate
@@ -129,12 +129,12 @@ class GhostHead(nn.Module):
 
     @property
     def kind(self) -> str:
-        """Which formula kernels may use."""
+        """The kind of formula, by which kernels are selected."""
         mul, add = (None if table is None else table.weight for table in (self.mul, self.add))
         return Aggregation(mul, add).kind
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Aggregation:  # noqa: ARG002
-        """Pow(O, λ) and γ·S, in the order of the heads."""
+        """Pow(O, λ) and γ·S, ordered by head."""
         mul = None if self.mul is None else self._by_head(signed_power(self.mul(), self.power))
         add = None if self.add is None else self._by_head(self.gain * self.add())
         return Aggregation(mul, add)
@@ -143,7 +143,7 @@ class GhostHead(nn.Module):
         return filters.unflatten(0, (self.copies, -1)).transpose(0, 1).flatten(0, 1)[None]  # type: ignore[no-any-return]
 
     def split_heads(self, v: Float[Tensor, "*map dim"], num_heads: int) -> Float[Tensor, "*map heads head_dim"]:
-        """The channels of a head's ghosts together."""
+        """Group channels by the head of their ghost."""
         ghosts = v.unflatten(-1, (self.copies, self.ghosts // self.copies, -1))
         return ghosts.transpose(-3, -2).flatten(-3).unflatten(-1, (num_heads, -1))  # type: ignore[no-any-return]
 

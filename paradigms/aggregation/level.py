@@ -12,7 +12,7 @@ from paradigms.config import AttentionConfig
 
 @runtime_checkable
 class Aggregation(Protocol):
-    """How weights meet values; a module.
+    """How weights and values are combined: a module.
 
     Attributes:
         is_global: whether its filters depend on the whole map.
@@ -27,15 +27,15 @@ class Aggregation(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which formula kernels may use."""
+        """The kind of formula, by which kernels are selected."""
         ...
 
     def __call__(self, x: Float[Tensor, "batch height width dim"]) -> functional.Aggregation:
-        """What multiplies and what is added to the weights."""
+        """The filters that multiply the weights and that are added to them."""
         ...
 
     def split_heads(self, v: Float[Tensor, "*map dim"], num_heads: int) -> Float[Tensor, "*map heads head_dim"]:
-        """The channels of each head, as kernels take them."""
+        """Split channels into heads, in the layout of the kernels."""
         ...
 
     def join_heads(
@@ -45,5 +45,5 @@ class Aggregation(Protocol):
         ...
 
     def position_tables(self) -> Mapping[str, nn.Module]:
-        """The tables by offset that exist, by name; each has a `weight`."""
+        """The tables over offsets that exist, by name; each has a `weight`."""
         ...

@@ -14,7 +14,7 @@ class WeightedSum(nn.Module):
     """f_i = Σ_j w_ij v_j, each head on its own channels.
 
     Shape:
-        Input (batch, height, width, dim), which is not looked at; output plain numbers for the kernels.
+        Input (batch, height, width, dim), whose values are not used; output constants for the kernels.
     """
 
     kind = "weighted_sum"
@@ -22,15 +22,15 @@ class WeightedSum(nn.Module):
 
     @classmethod
     def from_config(cls, config: AttentionConfig, dim: int, num_heads: int, num_offsets: int) -> "WeightedSum":  # noqa: ARG003
-        """Nothing to read."""
+        """This level has no fields."""
         return cls()
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Aggregation:  # noqa: ARG002
-        """No filter beside the weights."""
+        """Return no filters."""
         return Aggregation()
 
     def split_heads(self, v: Float[Tensor, "*map dim"], num_heads: int) -> Float[Tensor, "*map heads head_dim"]:
-        """Neighbouring channels share a head."""
+        """Split channels into heads; adjacent channels share a head."""
         return v.unflatten(-1, (num_heads, -1))  # type: ignore[no-any-return]
 
     def join_heads(
@@ -40,5 +40,5 @@ class WeightedSum(nn.Module):
         return v.flatten(-2)
 
     def position_tables(self) -> Mapping[str, nn.Module]:
-        """None."""
+        """This level has no tables."""
         return {}

@@ -15,7 +15,7 @@ from paradigms.requirements import MapSize
 
 
 class MapAttention(nn.Module):
-    """An operator on the map that a transformer's tokens are, row by row.
+    """An operator on the tokens of a transformer, which are a map, row by row.
 
     Shape:
         (batch, tokens, dim) to the same.
@@ -29,7 +29,7 @@ class MapAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Attend; the neighborhood is the operator's, so that there is no other mask."""
+        """Apply the operator; masks are not supported, since the operator defines the neighborhood."""
         if attn_mask is not None or is_causal:
             raise ValueError("attn_mask and is_causal are not supported: an operator's neighborhood is its only mask")
         return self.operator(x.unflatten(1, self.map_size)).flatten(1, 2)  # type: ignore[no-any-return]
@@ -47,11 +47,11 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
 
     Args:
         attention: the operator of the only stage; None keeps timm's attention.
-        num_heads: of the only stage.
+        num_heads: number of heads in the only stage.
         sizes: further arguments of timm's VisionTransformer.
 
     Raises:
-        ValueError: not one operator and one number of heads, or heads that do not divide the width.
+        ValueError: there is not exactly one operator and one number of heads, or the heads do not divide the width.
     """
 
     operator_stages = (1,)
@@ -59,13 +59,13 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
 
     def __init__(self, *, attention: Sequence[AttentionConfig | None], num_heads: Sequence[int], **sizes: Any) -> None:
         if len(num_heads) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stage, got {len(num_heads)} heads")
+            raise ValueError(f"{self.num_stages} stage needs one number of heads, got {len(num_heads)}")
         pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
         super().__init__(num_heads=num_heads[0], **{**pooling, **sizes})
         self.set_operators(attention)
 
     def reset_parameters(self) -> None:
-        """Draw the parameters that are no submodule's, as timm does."""
+        """Initialize the parameters that belong to no submodule, as timm does."""
         for parameter in self.parameters(recurse=False):
             trunc_normal_(parameter, std=0.02)
 
@@ -80,7 +80,7 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
         return super()._prepare(stage, config)
 
     def set_input_size(self, img_size: MapSize | None = None, patch_size: MapSize | None = None) -> None:
-        """Take images of another size from now on: the position embedding and the position tables are interpolated."""
+        """Change the size of the images; the position embedding and the position tables are interpolated."""
         super().set_input_size(img_size=img_size, patch_size=patch_size)
         self.fit_operators()
 
@@ -94,5 +94,5 @@ class DeiT(OperatorStages, timm_vit.VisionTransformer):
         return rows, columns
 
     def put_operator(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
-        """Between tokens and the map that they are."""
+        """Put the operator into a block, between conversions of tokens to a map and back."""
         block.attn = MapAttention(operator, map_size)

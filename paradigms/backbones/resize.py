@@ -16,10 +16,11 @@ from paradigms.functional import Geometry
 def resize_weights(weights: Mapping[str, Tensor], model: OperatorStages) -> dict[str, Tensor]:
     """Interpolate position embeddings and position tables to the shapes of `model`, as its `set_input_size` would.
 
-    Maps and windows of the weights are square. What has its shape already, or depends on no map, stays as it is.
+    Maps and windows of the weights must be square. Tensors that have the right shape, or do not depend on the map, are
+    not changed.
 
     Raises:
-        ValueError: a parameter of an operator depends on the window and is no table over offsets, or has a shape that
+        ValueError: a parameter of an operator depends on the window but is not a table over offsets, or its shape
             cannot be resized.
     """
     module = cast("nn.Module", model)
@@ -41,20 +42,20 @@ def resize_weights(weights: Mapping[str, Tensor], model: OperatorStages) -> dict
 
 
 def _list_geometries(model: OperatorStages) -> dict[str, Geometry]:
-    """What the queries of every operator see, by the operator's path."""
+    """The geometry of every operator, by its path in the model."""
     paths = {module: path for path, module in cast("nn.Module", model).named_modules()}
     return {paths[operator]: operator.neighborhood.geometry for _, _, operator in model.operators()}
 
 
 def _resize_table(name: str, table: Tensor, after: Geometry) -> Tensor:
-    """A table over the (2w-1)² offsets of a window of side w."""
+    """Resize a table over the (2w-1)² offsets of a window of side w."""
     side = (isqrt(table.shape[1]) + 1) // 2 if table.ndim > 1 else 0
     return resize_table(name, table, replace(after, kernel_size=(side, side)), after)
 
 
 @torch.no_grad()
 def _resize_embedding(embedding: Tensor, shape: torch.Size) -> Tensor:
-    """A VOLO's, (1, rows, columns, width), or a DeiT's, (1, rows·columns, width)."""
+    """Resize the position embedding of a VOLO, (1, rows, columns, width), or of a DeiT, (1, rows·columns, width)."""
     if len(shape) == 4:
         nhwc: Tensor = resample_abs_pos_embed_nhwc(embedding, list(shape[1:3]))
         return nhwc

@@ -20,7 +20,7 @@ from paradigms.requirements import MapSize, choose_shift, fit_window
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What an operator must know of the block that it becomes a part of.
+    """The properties of a block that its operator must match.
 
     Attributes:
         dim: channels.
@@ -39,10 +39,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """An operator's place in a block: all that builds it for any map.
+    """The config of an operator and its place in a block, to build the operator for any map.
 
     Attributes:
-        map_size: the map that the config's window is meant for.
+        map_size: the map that the window of the config is stated for.
         depth: the block's index in its stage; every second one shifts its windows.
     """
 
@@ -52,7 +52,7 @@ class Placement:
     place: Place
 
     def target_window(self, map_size: MapSize) -> tuple[MapSize, MapSize]:
-        """Window, scaled with the map, and shift: half a window in every second block unless the config says it."""
+        """The window, scaled with the map, and the shift: half a window in every second block unless stated."""
         window = to_pair(self.config.window_size)
         if map_size != self.map_size:
             rows, columns = (
@@ -62,7 +62,7 @@ class Placement:
         return window, self.target_shift(window)
 
     def target_shift(self, window: MapSize) -> MapSize:
-        """By how much a block moves windows of this size, on a map with room for it."""
+        """The shift of windows of this size, on a map that is large enough."""
         return choose_shift(self.config, window, self.depth)
 
     def build(self, window_size: MapSize, shift_size: MapSize) -> LocalAttention:
@@ -71,7 +71,7 @@ class Placement:
 
 
 class Fitted(NamedTuple):
-    """An operator that was built for its place."""
+    """An operator with its placement."""
 
     placement: Placement
     operator: LocalAttention
@@ -89,16 +89,16 @@ class ChannelsFirst(nn.Module):
         self.operator = operator
 
     def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
-        """Attend, with the channels last."""
+        """Apply the operator to the map with channels last."""
         return self.operator(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class OperatorStages:
-    """A backbone in which an operator may take the place of the attention or convolution of blocks, stage by stage.
+    """A backbone in which operators can replace the attention or convolution of blocks, stage by stage.
 
-    A subclass derives from this class and from a model of timm's. It states `operator_stages` and `num_stages`, defines
-    `list_blocks` and `get_map_size`, and calls `set_operators` at the end of its `__init__`. Where its blocks have no
-    attention of timm's called `attn`, it also overrides `describe_place` and `put_operator`.
+    A subclass derives from this class and from a model of timm. It defines `operator_stages`, `num_stages`,
+    `list_blocks` and `get_map_size`, and calls `set_operators` at the end of its `__init__`. If its blocks have no
+    attention of timm named `attn`, it also overrides `describe_place` and `put_operator`.
     """
 
     operator_stages: tuple[int, ...]
@@ -106,7 +106,7 @@ class OperatorStages:
 
     @property
     def num_stages(self) -> int:
-        """All stages, with or without operators."""
+        """Number of stages, with or without operators."""
         raise NotImplementedError
 
     def list_blocks(self, stage: int) -> Iterable[nn.Module]:
@@ -114,11 +114,11 @@ class OperatorStages:
         raise NotImplementedError
 
     def get_map_size(self, stage: int) -> MapSize:
-        """Rows and columns of the map that the blocks of a stage see."""
+        """Rows and columns of the map in the blocks of a stage."""
         raise NotImplementedError
 
     def describe_place(self, _stage: int, block: nn.Module) -> Place:
-        """Channels, heads, bias and dropping of the operator in a block; those of timm's `attn` by default."""
+        """Channels, heads, bias and dropout of the operator in a block; by default those of timm's `attn`."""
         attn = cast("Any", block).attn
         values = attn.v if hasattr(attn, "v") else attn.qkv
         return Place(
@@ -130,7 +130,7 @@ class OperatorStages:
         )
 
     def put_operator(self, block: nn.Module, operator: LocalAttention, _map_size: MapSize) -> None:
-        """Make `operator`, or a module that holds it, a part of a block; `block.attn` by default."""
+        """Put `operator`, or a module around it, into a block; by default as `block.attn`."""
         block.attn = operator
 
     def get_operator(self, block: nn.Module) -> LocalAttention:
@@ -142,14 +142,16 @@ class OperatorStages:
         return fit_window(map_size, *placement.target_window(map_size))
 
     def set_operators(self, attention: Sequence[AttentionConfig | None]) -> None:
-        """Put an operator into every stage, None keeps what stands there; the weights are new, by the backbone's rule.
+        """Put an operator into every stage; None keeps the present layers. New weights follow the backbone's rule.
 
         Raises:
-            ValueError: not one entry a stage, an operator for a stage whose attention cannot be replaced, or one that
-                does not fit the stage's width; then nothing is replaced.
+            ValueError: the number of entries is not that of the stages, the attention of a stage cannot be replaced, or
+                an operator does not fit the width of its stage. Nothing is replaced then.
         """
         if len(attention) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stages, got {len(attention)} operators; None keeps what timm has")
+            raise ValueError(
+                f"{self.num_stages} stages need one operator each, got {len(attention)}; None keeps timm's attention"
+            )
         chosen = {stage: config for stage, config in enumerate(attention, start=1) if config is not None}
         fixed = sorted(set(chosen) - set(self.operator_stages))
         if fixed:
@@ -180,7 +182,7 @@ class OperatorStages:
             self.put_operator(block, operator, placement.map_size)
 
     def fit_operators(self) -> None:
-        """Fit windows to the maps as they are now; position tables that depend on the window are interpolated."""
+        """Fit windows to the present maps; position tables that depend on the window are interpolated."""
         for stage in self.operator_stages:
             map_size = self.get_map_size(stage)
             for block in self.list_blocks(stage):
@@ -190,26 +192,26 @@ class OperatorStages:
                     self.put_operator(block, refit(self.get_operator(block), placement, window, shift), map_size)
 
     def operators(self) -> Iterator[tuple[int, MapSize, LocalAttention]]:
-        """Every operator's stage (1-based) and map (rows, columns), and the operator, in order of the blocks."""
+        """The stage (from 1), the map (rows, columns) and the operator of every block that has one, in order."""
         for stage in self.operator_stages:
             for block in self.list_blocks(stage):
                 if _find_placement(block) is not None:
                     yield stage, self.get_map_size(stage), self.get_operator(block)
 
     def _weight_init(self) -> str:
-        """The rule that draws the backbone's weights, by timm's name."""
+        """The rule that initializes the backbone, by timm's name."""
         return cast("str", getattr(self, "weight_init_mode", ""))
 
 
 def _find_placement(block: nn.Module) -> Placement | None:
-    """What an earlier operator left at the block; None where timm's own attention stands."""
+    """The placement of the operator in a block; None for timm's own attention."""
     return block.__dict__.get("placement")
 
 
 def refit(operator: LocalAttention, placement: Placement, window: MapSize, shift: MapSize) -> LocalAttention:
-    """The same operator with another window; itself where nothing changes.
+    """Rebuild an operator with another window; if nothing changes, the operator itself is returned.
 
-    Tables with one entry an offset are interpolated as timm's are; those of a sliding window do not depend on the map.
+    Tables with one entry per offset are interpolated as in timm; those of a sliding window do not depend on the map.
 
     Raises:
         ValueError: a parameter depends on the window in another way.
@@ -235,10 +237,10 @@ def resize_table(name: str, table: Tensor, before: Geometry, after: Geometry) ->
     """Interpolate a table over offsets, (first, offsets, ...), from one window to another.
 
     Raises:
-        ValueError: the second axis of the table is not that of offsets.
+        ValueError: the second axis of the table is not the offsets.
     """
     if table.ndim < 2 or table.shape[1] != before.num_offsets:
-        raise ValueError(f"{name} depends on the window and is no table over offsets, got shape {tuple(table.shape)}")
+        raise ValueError(f"{name} depends on the window but is not a table over offsets: shape {tuple(table.shape)}")
     rows = table.movedim(1, 0)
     resized: Tensor = resize_rel_pos_bias_table(
         rows.flatten(1),

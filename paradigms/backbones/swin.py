@@ -15,7 +15,7 @@ from paradigms.requirements import MapSize
 
 
 class SwinBlock(timm_swin.SwinTransformerBlock):
-    """timm's block, whose attention moves, pads and cuts the map itself."""
+    """timm's block with an operator that shifts, pads and partitions the map itself."""
 
     placement: Placement
 
@@ -23,10 +23,10 @@ class SwinBlock(timm_swin.SwinTransformerBlock):
         return self.attn(x)  # type: ignore[no-any-return]
 
     def _init_buffers(self) -> None:
-        """No mask: the operator knows who sees whom."""
+        """Create no mask: the operator has its own."""
 
     def set_input_size(self, feat_size: MapSize, window_size: Size, always_partition: bool | None = None) -> None:
-        """Fit the operator to a map, with windows of a size that timm has scaled."""
+        """Fit the operator to a map, with the window size that timm has scaled."""
         self.input_resolution = to_pair(feat_size)
         if always_partition is not None:
             self.always_partition = always_partition
@@ -39,27 +39,27 @@ class SwinBlock(timm_swin.SwinTransformerBlock):
 class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
     """timm's model; sizes are its own arguments (`img_size`, `patch_size`, `embed_dim`, `depths`, `mlp_ratio`, ...).
 
-    Windows follow timm: no larger than the map, and every second block shifts them by half unless `shift_size` of a
-    config says otherwise or the map is a single window. `set_input_size` scales them with the map.
+    Windows follow timm: they are not larger than the map, and every second block shifts them by half, unless a config
+    states `shift_size` or the map is a single window. `set_input_size` scales them with the map.
 
     Args:
         attention: the operator of each stage; None keeps timm's windows.
-        num_heads: of each stage.
+        num_heads: number of heads in each stage.
         sizes: further arguments of timm's SwinTransformer.
 
     Raises:
-        ValueError: not one operator a stage, or heads that do not divide the width.
+        ValueError: the number of operators is not that of the stages, or heads do not divide the width.
     """
 
     def __init__(self, *, attention: Sequence[AttentionConfig | None], num_heads: Sequence[int], **sizes: Any) -> None:
         super().__init__(num_heads=tuple(num_heads), **sizes)
         if len(num_heads) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stages, got {len(num_heads)} heads")
+            raise ValueError(f"{self.num_stages} stages need one number of heads each, got {len(num_heads)}")
         self.set_operators(attention)
 
     @property
     def num_stages(self) -> int:
-        """As many as `depths` has entries."""
+        """The number of entries of `depths`."""
         return len(self.layers)
 
     @property
@@ -68,9 +68,9 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
         return tuple(range(1, self.num_stages + 1))
 
     def _install(self, stage: int, prepared: Sequence[Fitted]) -> None:
-        """Replace the attention of a stage; from now on timm scales this operator's window with the map."""
+        """Replace the attention of a stage, and let timm scale the window of the operator with the map."""
         super()._install(stage, prepared)
-        timm = cast("Any", self)  # its types do not know what these attributes hold
+        timm = cast("Any", self)  # timm's annotations do not cover these attributes
         grid = to_pair(timm.patch_embed.grid_size)
         windows = list(timm_swin.calc_stage_window_sizes(grid, timm._ref_window_sizes, timm._ref_grid_size))
         windows[stage - 1] = to_pair(prepared[0].placement.config.window_size)
@@ -81,7 +81,7 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
         return cast("nn.Sequential", self.layers[stage - 1].blocks)
 
     def get_map_size(self, stage: int) -> MapSize:
-        """As the first block knows it."""
+        """The size of the map, as stored in the first block."""
         return to_pair(cast("timm_swin.SwinTransformerBlock", self.list_blocks(stage)[0]).input_resolution)
 
     def _fit(self, block: nn.Module, map_size: MapSize, placement: Placement) -> tuple[MapSize, MapSize]:
@@ -89,7 +89,7 @@ class SwinTransformer(OperatorStages, timm_swin.SwinTransformer):
         return swin_block._calc_window_shift(*placement.target_window(map_size))
 
     def put_operator(self, block: nn.Module, operator: LocalAttention, map_size: MapSize) -> None:
-        """In a block that leaves windows to the operator."""
+        """Put the operator into a `SwinBlock`, which leaves windows to it."""
         block.__class__ = SwinBlock
         block.register_buffer("attn_mask", None, persistent=False)
         super().put_operator(block, operator, map_size)

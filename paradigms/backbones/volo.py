@@ -29,11 +29,11 @@ class VOLO(OperatorStages, timm_volo.VOLO):
     Differs from timm: `patch_size` may be 2, for small images; the stem's first convolution then has no stride.
 
     Args:
-        attention: the operator of each stage; None keeps timm's attention, as it must in stages 2 to 4.
-        num_heads: of each stage.
+        attention: the operator of each stage; None keeps timm's attention, and is required for stages 2 to 4.
+        num_heads: number of heads in each stage.
         img_size: side, or rows and columns, of the images.
-        patch_size: pixels of the image a side of a pixel of stage 1: 2, 4, 8 or 16.
-        weight_init: timm's name of the rule that draws weights.
+        patch_size: side of a patch in pixels of the image: 2, 4, 8 or 16.
+        weight_init: timm's name of the rule that initializes weights.
         sizes: further arguments of timm's VOLO.
 
     Raises:
@@ -43,7 +43,7 @@ class VOLO(OperatorStages, timm_volo.VOLO):
 
     operator_stages = (1,)
     map_size: MapSize | None = None
-    """Of stage 1, where it is known better than from the position embedding behind the downsampling."""
+    """The map of stage 1, if it cannot be derived from the position embedding after the downsampling."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class VOLO(OperatorStages, timm_volo.VOLO):
         self.map_size = (height // patch_size, width // patch_size)
         self.weight_init_mode = weight_init
         if len(num_heads) != self.num_stages:
-            raise ValueError(f"{self.num_stages} stages, got {len(num_heads)} heads")
+            raise ValueError(f"{self.num_stages} stages need one number of heads each, got {len(num_heads)}")
         named_apply(get_init_weights_vit(weight_init), cast("nn.Module", self))
         self.set_operators(attention)
 
     def _remove_stride(self, scale: int) -> None:
-        """Make the patches smaller than timm's smallest; everything behind the stem sees the map it was built for."""
+        """Remove strides of the stem, for patches smaller than timm's smallest; later maps keep their size."""
         if scale > 2:
             raise ValueError(f"patch_size must be 2, 4, 8 or 16, got {_SMALLEST_PATCH // scale}")
         self._stem_conv().stride = (1, 1)
@@ -107,15 +107,15 @@ class VOLO(OperatorStages, timm_volo.VOLO):
         return self.head(x[:, 0]), _exchange(token_logits, box)
 
     def reset_parameters(self) -> None:
-        """Draw the parameters that are no submodule's, as timm does."""
+        """Initialize the parameters that belong to no submodule, as timm does."""
         for parameter in self.parameters(recurse=False):
             trunc_normal_(parameter, std=0.02)
 
     def set_input_size(self, img_size: Size) -> None:
-        """Take images of another size from now on: the position embedding and the position tables are interpolated.
+        """Change the size of the images; the position embedding and the position tables are interpolated.
 
         Args:
-            img_size: side, or rows and columns; multiples of the patch.
+            img_size: side, or rows and columns; multiples of the patch size.
         """
         height, width = to_pair(img_size)
         self.map_size = (height // self.patch_size, width // self.patch_size)
@@ -127,16 +127,16 @@ class VOLO(OperatorStages, timm_volo.VOLO):
 
     @property
     def patch_size(self) -> int:
-        """Pixels of the image a side of a pixel of stage 1."""
+        """Side of a patch in pixels of the image."""
         return self._stem_conv().stride[0] * self.patch_embed.proj.stride[0]
 
     @property
     def num_stages(self) -> int:
-        """As many as `layers` has entries."""
+        """The number of entries of `layers`."""
         return len(self.stage_ends)
 
     def list_blocks(self, stage: int) -> nn.Sequential:
-        """Those of the part of the network that the stage is."""
+        """The blocks of a stage."""
         return cast("nn.Sequential", self.network[self.stage_ends[stage - 1]])
 
     def get_map_size(self, stage: int) -> MapSize:  # noqa: ARG002  # stage 1 alone has operators
@@ -148,7 +148,7 @@ class VOLO(OperatorStages, timm_volo.VOLO):
 
 
 def _exchange(x: Float[Tensor, "batch rows columns _"], box: Sequence[int]) -> Float[Tensor, "batch rows columns _"]:
-    """Each map with `box` taken from its counterpart in the reversed batch; twice is nothing."""
+    """Replace `box` in each map by that of its counterpart in the reversed batch; applied twice it changes nothing."""
     top, left, bottom, right = box
     inside = torch.zeros(x.shape[1:3], dtype=torch.bool, device=x.device)
     inside[top:bottom, left:right] = True

@@ -82,7 +82,7 @@ _TERMS = frozenset({"terms", "shared_terms"})
 
 _SUM, _FILTER = frozenset({"weighted_sum"}), frozenset({"filtered"})
 _FILTERED = frozenset({"weighted_sum", "filtered"})
-"""Without what is added, which `_add_filters` sees to."""
+"""Aggregations without an added filter; `_add_filters` makes the kernels for that."""
 
 
 def _attend_fused(backend: str) -> Attend:
@@ -121,7 +121,7 @@ _WEIGHTED = (
     Kernel("triton", _attend_composed("triton"), _SLIDING, _CENTRED, None, _FILTERED, None, runs_on=_has_triton),
     Kernel("dense", dense.attend, _SLIDING, frozenset({"zero", "mask"}), exports_to_onnx=True),
 )
-"""In the order in which `auto` prefers them: what has not been measured comes after what has."""
+"""In the order in which `auto` prefers them; kernels whose speed was never measured come last."""
 
 _CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve, frozenset[str] | None], ...] = (
     (_CHUNK, _NO_BIAS, moving.convolve, frozenset({"cpu"})),
@@ -131,13 +131,13 @@ _CONVOLUTIONS: tuple[tuple[frozenset[str], frozenset[str], Convolve, frozenset[s
     (_SLIDING, _CENTRED, sliding_window.convolve, None),
     (_SLIDING, _SHIFT, reference.convolve, None),
 )
-"""What applies a static filter, by the kinds and borders of the neighborhood and the backends that have it (None: all).
+"""Functions that apply a static filter: kinds and borders of the neighborhood, function, backends (None: all).
 
-The first that fits comes first in `KERNELS`."""
+`KERNELS` has them in this order."""
 
 
 def _add_filters(kernel: Kernel) -> list[Kernel]:
-    """A kernel for weights, or weights times a filter, plus a filter; for each combination that convolves something."""
+    """Kernels for the same weights plus a static filter: one for each entry of `_CONVOLUTIONS` that fits."""
     if kernel.kinds is None or kernel.borders is None or kernel.aggregations is None:
         return []
     weighs = {"added"} if "weighted_sum" in kernel.aggregations else set()
@@ -170,14 +170,14 @@ def choose_kernel(
     backend: str = "auto",
     device: torch.device | None = None,
 ) -> Kernel:
-    """The first kernel of this backend that supports the combination and runs on the device (None: never mind).
+    """The first kernel of this backend that supports the combination and runs on the device (None: any device).
 
-    Within `torch.onnx.export`, `auto` chooses among those that ONNX can express.
+    Within `torch.onnx.export`, `auto` chooses among the kernels that can be exported to ONNX.
 
-    `aggregation` is the kind of an `Aggregation`, `scores` what a parameterization makes: see `functional.Scores`.
+    `aggregation` is the kind of an `Aggregation`; `scores` is the kind of `functional.Scores`.
 
     Raises:
-        ValueError: the backend does not support it, or does not run here; `auto` always does.
+        ValueError: the backend does not support the combination or does not run on the device. `auto` never raises.
     """
     is_supported = False
     for kernel in KERNELS:
@@ -194,7 +194,7 @@ def choose_kernel(
 
 
 def require_taps(normalization: Normalization, geometry: Geometry, height: int, width: int) -> None:
-    """Raise a ValueError if a query of such a map counts fewer taps than the normalization's `minimum_taps`."""
+    """Raise a ValueError if a query of the map counts fewer taps than the normalization's `minimum_taps`."""
     least = getattr(normalization, "minimum_taps", 1)
     if least > 1:
         (fewest,) = load_constants(_count_fewest, geometry, height, width, device=CPU)
@@ -217,7 +217,7 @@ def _name_scores(scores: Scores, v: Tensor) -> str:
 
 
 def describe_preferred(device: torch.device) -> str:
-    """The backend that `auto` prefers on a device, with its instruction set where it is compiled."""
+    """The backend that `auto` prefers on a device; for compiled kernels with their instruction set."""
     kernel = next(kernel for kernel in KERNELS if kernel.runs_on(device))
     return f"{kernel.backend} ({cpu.get_instruction_set()})" if kernel.backend == "cpu" else kernel.backend
 
@@ -233,19 +233,20 @@ def attend(
     dropout_p: float = 0.0,
     backend: str = "auto",
 ) -> Float[Tensor, "batch height width heads head_dim"]:
-    """Eq. 4 of arXiv:2112.12786 from projected queries, keys and values to the output before its projection.
+    """Eq. 4 of arXiv:2112.12786, from projected queries, keys and values to the output before its projection.
 
-    On the meta device it only tells `torch.utils.flop_counter` its multiply-adds, by one formula for every kernel.
+    On the meta device it computes nothing. It reports its multiply-adds to `torch.utils.flop_counter`, by the same
+    formula for every kernel.
 
     Args:
-        scores: what the logits are made of, or the logits.
+        scores: the operands of the logits, or the logits.
         v: the values.
         geometry: which keys a query sees.
         normalization: logits to weights.
-        aggregation: weights meet values.
-        outside: what taps outside the map carry under the border `project`.
+        aggregation: how weights and values are combined.
+        outside: keys and values outside the map under the border `project`.
         dropout_p: probability of dropping a weight.
-        backend: `auto`, or the name of one.
+        backend: `auto` or the name of a backend.
 
     Raises:
         ValueError: the backend does not support this combination, or a query counts fewer taps than the normalization

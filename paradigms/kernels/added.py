@@ -1,7 +1,7 @@
-"""Generated weights plus a static filter: the weighted sum and a convolution, each by its fastest path.
+"""Generated weights plus a static filter: a weighted sum and a convolution, each by its fastest kernel.
 
-Σ_j (m_{j-i} w_ij + s_{j-i}) v_j = Σ_j m_{j-i} w_ij v_j + Σ_j s_{j-i} v_j. The ghost head is this, with
-m = 1 at λ = 0 (Eq. 8 of arXiv:2112.12786).
+Σ_j (m_{j-i} w_ij + s_{j-i}) v_j = Σ_j m_{j-i} w_ij v_j + Σ_j s_{j-i} v_j. The ghost head has this form; at λ = 0,
+m = 1 (Eq. 8 of arXiv:2112.12786).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the two kernels
     weigh: Attend,
     convolve: Convolve,
 ) -> Map:
-    """Eq. 4 with what `aggregation` adds; `weigh` computes the first sum, `convolve` the second."""
+    """Eq. 4 with the static filter of `aggregation`; `weigh` computes the first sum, `convolve` the second."""
     weighed = weigh(scores, v, geometry, normalization, Aggregation(aggregation.mul), outside, dropout_p)
     if aggregation.add is None:
         return weighed

@@ -1,7 +1,7 @@
 """Splits a map into blocks of queries, each with the halo of keys that its taps reach.
 
-Tap o of query a of a block is the key a + o of its halo. So among the products of all queries of a block with all keys
-of its halo, the taps are a strided view, `skew`: its entries are affine in (a_y, a_x, o_y, o_x).
+Tap o of query a of a block is the key a + o of its halo. The dense product of all queries of a block with all keys of
+its halo therefore contains the taps as a strided view, `skew`: the address is affine in (a_y, a_x, o_y, o_x).
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ Rows = Float[Tensor, "part_heads part_batch part_height padded_width channels"]
 Halos = Float[Tensor, "blocks keys channels"]
 
 BLOCK_SIZES = 7, 8
-"""Rows or columns of a block: enough for dense products, few enough that most of their pairs are not waste."""
+"""Rows or columns of a block: large enough for dense products, small enough that most products are taps."""
 
 
 class Cut(NamedTuple):
-    """How a map is cut; everything is (rows, columns)."""
+    """How a map is cut into blocks; every pair is (rows, columns)."""
 
     size: tuple[int, int]
     kernel: tuple[int, int]
@@ -31,17 +31,17 @@ class Cut(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Blocks along each axis."""
+        """Number of blocks along each axis."""
         return -(-self.size[0] // self.block[0]), -(-self.size[1] // self.block[1])
 
     @property
     def halo(self) -> tuple[int, int]:
-        """Keys of one block along each axis."""
+        """Number of keys in the halo of one block, along each axis."""
         return self.block[0] + self.kernel[0] - 1, self.block[1] + self.kernel[1] - 1
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Blocks of keys that one halo touches along each axis."""
+        """Number of blocks that one halo overlaps, along each axis."""
         return -(-self.halo[0] // self.block[0]), -(-self.halo[1] // self.block[1])
 
     @property
@@ -69,13 +69,16 @@ class Part(NamedTuple):
 
 
 def cut_map(size: tuple[int, int], kernel: tuple[int, int]) -> Cut:
-    """Choose the blocks that fill the map up least; a smaller map is one block."""
+    """Choose the block size that needs the least padding; a map smaller than a block is one block."""
     rows, columns = (min(length, min(BLOCK_SIZES, key=lambda block: -length % block)) for length in size)
     return Cut(size, kernel, (rows, columns))
 
 
 def cut_parts(cut: Cut, num_heads: int, batch: int, num_blocks: int) -> Iterator[Part]:
-    """At most `num_blocks` at once: whole heads, or images of one head, or rows of one image, but at least a row."""
+    """Split the blocks into parts of at most `num_blocks`, but at least one row of blocks.
+
+    A part is several heads, several images of one head, or several rows of one image.
+    """
     counts = num_heads, batch, cut.grid[0]
     blocks = batch * cut.grid[0] * cut.grid[1], cut.grid[0] * cut.grid[1], cut.grid[1]
     steps = [max(1, num_blocks // max(1, each)) for each in blocks]
@@ -86,7 +89,7 @@ def cut_parts(cut: Cut, num_heads: int, batch: int, num_blocks: int) -> Iterator
 
 
 def to_blocks(x: Map, cut: Cut, filler: float = 0.0) -> Blocks:
-    """The map, block by block; what fills the last blocks up is `filler`."""
+    """Split a map into blocks; the last blocks are padded with `filler`."""
     height, width = (count * size for count, size in zip(cut.grid, cut.block, strict=True))
     if (height, width) != cut.size:
         padded = x.new_full((len(x), height, width, *x.shape[3:]), filler)
@@ -100,7 +103,7 @@ def to_blocks(x: Map, cut: Cut, filler: float = 0.0) -> Blocks:
 
 
 def write_blocks(target: Map, blocks: Blocks, cut: Cut) -> None:
-    """Copy blocks to the map that they were cut from; what fills them up is dropped."""
+    """The inverse of `to_blocks`: copy blocks into the map `target`, without the padding."""
     x = blocks.unflatten(4, cut.block).permute(1, 2, 4, 3, 5, 0, 6)  # (B, rows, down, columns, across, heads, C)
     target.copy_(x.flatten(3, 4).flatten(1, 2)[:, : cut.size[0], : cut.size[1]])
 
@@ -111,7 +114,7 @@ def _inside(keys: Keys, cut: Cut) -> Float[Tensor, "heads batch height width cha
 
 
 def to_keys(x: Map, cut: Cut) -> Keys:
-    """The map in a frame of zeros that every halo fits in; a whole number of blocks along each axis."""
+    """Pad a map with zeros, so that it contains every halo and is a whole number of blocks along each axis."""
     lengths = [(count + reach - 1) * size for count, reach, size in zip(cut.grid, cut.reach, cut.block, strict=True)]
     keys = x.new_zeros(x.shape[3], x.shape[0], *lengths, x.shape[4], dtype=lse_dtype(x))
     _inside(keys, cut).copy_(x.permute(3, 0, 1, 2, 4))
@@ -119,47 +122,53 @@ def to_keys(x: Map, cut: Cut) -> Keys:
 
 
 def write_keys(target: Map, keys: Keys, cut: Cut) -> None:
-    """Copy keys to the map that they were framed from."""
+    """The inverse of `to_keys`: copy keys into the map `target`, without the padding."""
     target.copy_(_inside(keys, cut).permute(1, 2, 3, 0, 4))
 
 
 def take_rows(keys: Keys, cut: Cut, part: Part) -> Rows:
-    """The rows of the framed map that the halos of a part cover, as a view."""
+    """The rows of the padded map that the halos of a part cover, as a view."""
     down = cut.block[0]
     return keys[part.heads, part.batch, part.rows.start * down : (part.rows.stop + cut.reach[0] - 1) * down]
 
 
 def gather_halos(keys: Keys, cut: Cut, part: Part) -> Halos:
-    """The keys of each block."""
+    """Copy the halo of each block of a part."""
     halos = keys.unfold(2, cut.halo[0], cut.block[0]).unfold(3, cut.halo[1], cut.block[1])
     halos = halos[*part, : cut.grid[1]].permute(0, 1, 2, 3, 5, 6, 4)  # (heads, B, rows, columns, *halo, channels)
     return halos.flatten(4, 5).flatten(0, 3)
 
 
 def add_halos(keys: Keys, halos: Halos, cut: Cut, part: Part) -> None:
-    """Add what each block says to its keys: piece by piece of a halo, so in an order that is always the same."""
+    """Add one vector for each key of each halo to the padded map. The order of the sums is fixed.
+
+    The halos of different blocks overlap, but pieces of one block size at the same place of every halo do not.
+    """
     (down, across), columns = cut.block, cut.grid[1]
     blocks = keys.unflatten(3, (-1, across)).unflatten(2, (-1, down))[part.heads, part.batch]
-    said = halos.view(*blocks.shape[:2], -1, columns, *cut.halo, halos.shape[-1]).transpose(3, 4)
+    added = halos.view(*blocks.shape[:2], -1, columns, *cut.halo, halos.shape[-1]).transpose(3, 4)
     for y, x in product(range(cut.reach[0]), range(cut.reach[1])):
-        piece = said[:, :, :, y * down : (y + 1) * down, :, x * across : (x + 1) * across]
+        piece = added[:, :, :, y * down : (y + 1) * down, :, x * across : (x + 1) * across]
         rows = slice(part.rows.start + y, part.rows.stop + y)
         blocks[:, :, rows, : piece.shape[3], x : columns + x, : piece.shape[5]] += piece
 
 
 def skew(dense: Float[Tensor, "blocks queries keys"], cut: Cut) -> Float[Tensor, "blocks down across *kernel"]:
-    """The taps of each query among the products of a block with its halo; a view of the contiguous `dense`."""
+    """The taps of each query in the dense product of a block with its halo: a view of the contiguous `dense`."""
     down = cut.block[1] * cut.num_keys + cut.halo[1]
     strides = cut.num_queries * cut.num_keys, down, cut.num_keys + 1, cut.halo[1], 1
     return dense.as_strided((len(dense), *cut.block, *cut.kernel), strides)
 
 
 def skew_rows(
-    said: Float[Tensor, "heads batch height width taps"], cut: Cut
+    by_key: Float[Tensor, "heads batch height width taps"], cut: Cut
 ) -> Float[Tensor, "heads batch rows columns down across *kernel"]:
-    """What each key of `take_rows` says to each tap, seen by the query that has this tap there; a view."""
-    heads, batch, y, x, tap = said.stride()
+    """Reorder values of (key, tap) to (query, tap): a view in which query i at tap o reads the key i + o.
+
+    `by_key` has a value for each key of `take_rows` and each tap.
+    """
+    heads, batch, y, x, tap = by_key.stride()
     (down, across), (_, kernel_columns) = cut.block, cut.kernel
     strides = heads, batch, down * y, across * x, y, x, y + kernel_columns * tap, x + tap
-    rows = said.shape[2] // down - cut.reach[0] + 1
-    return said.as_strided((*said.shape[:2], rows, cut.grid[1], *cut.block, *cut.kernel), strides)
+    rows = by_key.shape[2] // down - cut.reach[0] + 1
+    return by_key.as_strided((*by_key.shape[:2], rows, cut.grid[1], *cut.block, *cut.kernel), strides)

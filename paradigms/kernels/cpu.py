@@ -1,8 +1,8 @@
 """Calls the compiled CPU kernels through their C interface.
 
-The library is built with the package where there is a compiler, for several instruction sets; the best one that the
-machine has is chosen when it is loaded. Sums run in an order that does not depend on the number of threads. float32 and
-float64 are computed as such, 16-bit inputs in float32.
+The library is built with the package if a compiler is available, for several instruction sets. When it is loaded, the
+best set that the machine supports is selected. The order of sums does not depend on the number of threads. Inputs of 16
+bits are computed in float32, others in their own dtype.
 """
 
 import ctypes
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).with_name("_native.so")
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
-"""In the order of the library's numbers for them."""
+"""The index in this tuple is the library's number of the instruction set."""
 
 WINDOWS_OF_AN_ITEM = 32
-"""Windows of one head that one thread takes at a time and whose table gradients are one partial sum."""
+"""Windows of one head that one thread processes at a time; the gradients of their tables are one partial sum."""
 
 MAP_DIMS = 5
-"""Of every map, and of nothing else that the library is given."""
+"""Number of dimensions of a map; no other tensor for the library has as many."""
 
 _chosen: str | None = None
 
@@ -75,7 +75,7 @@ def list_instruction_sets() -> tuple[str, ...]:
 
 
 def get_instruction_set() -> str:
-    """The one in use: the best, or what `use_instruction_set` says."""
+    """The instruction set in use: the best one, or that of `use_instruction_set`."""
     return _chosen or list_instruction_sets()[-1]
 
 
@@ -97,7 +97,7 @@ def use_instruction_set(name: str) -> Iterator[None]:
 
 
 def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Of the dtype that is computed in; maps with contiguous channels, tables contiguous."""
+    """Convert a tensor to `dtype`; channels of maps become contiguous, tables become contiguous as a whole."""
     if not x.is_floating_point():
         raise TypeError(f"the compiled kernels take floating-point tensors, got {x.dtype}")
     if not x.is_cpu:
@@ -113,7 +113,7 @@ def _prepare(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _count_keys(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
     """The first and the last position that each query of an axis counts."""
     position, connected, offset = list_axis_taps(geometry, dim, length)
-    if geometry.border == "zero":  # of chunks: what lies outside the map is counted too
+    if geometry.border == "zero":  # chunks also count positions outside the map
         position = np.arange(length)[:, None] + offset - geometry.offset_span[dim] // 2
         return position[:, 0].astype(np.int32), position[:, -1].astype(np.int32)
     counted = connected & (position >= 0)
@@ -122,14 +122,17 @@ def _count_keys(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array
 
 
 def _cut_axis(geometry: Geometry, length: int, dim: int) -> tuple[Array, Array]:
-    """What stands at each place of a cut axis, -1 outside; and the place's region, -1 where it is not counted."""
+    """The position and the region of each place of an axis that is cut into windows.
+
+    The position is -1 outside the map; the region is -1 where a place is not counted.
+    """
     position, region = cut_axis(geometry, dim, length)
     counted = np.where(position >= 0, region, -1) if geometry.border == "mask" else region
     return position.astype(np.int32), counted.astype(np.int32)
 
 
 def _list_bases(geometry: Geometry, length: int, dim: int) -> tuple[Array]:
-    """The offset of the first tap of each query of an axis."""
+    """The offset of the first tap of each query along an axis."""
     return (list_axis_taps(geometry, dim, length).offset[:, 0].astype(np.int32),)
 
 
@@ -145,13 +148,13 @@ class _Call:
         self.c.threads = torch.get_num_threads()
 
     def point(self, name: str, tensor: Tensor) -> None:
-        """Let a field of the structure point to a tensor, which is kept alive."""
+        """Set a field of the structure to the address of a tensor, and keep the tensor alive."""
         self.tensors.append(tensor)
         data = tensor.data_ptr()
         setattr(self.c, name, Map(data, *tensor.stride()[:-1]) if name in self.maps else data)
 
     def give(self, **tensors: Tensor | None) -> None:
-        """Point to inputs, in the dtype that is computed in."""
+        """Set the fields of input tensors, converted to the dtype of the computation; None is skipped."""
         for name, tensor in tensors.items():
             if tensor is not None:
                 self.point(name, _prepare(tensor, self.dtype))
@@ -160,7 +163,7 @@ class _Call:
         """Call the library.
 
         Raises:
-            MemoryError: there is not enough for the threads' work.
+            MemoryError: not enough memory for the buffers of the threads.
         """
         library = _load()
         assert library is not None
@@ -200,9 +203,9 @@ def _make_windows(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> 
 
 
 def _make_call(problem: Problem) -> tuple[_Call, int]:
-    """And how many partial sums of tables it writes."""
+    """The call of a problem, and the number of partial sums of the tables' gradients."""
     terms, v, geometry, outside, dropout = problem
-    heads, head_dim, offsets = *v.shape[-2:], geometry.num_offsets  # the library reads memory by these alone
+    heads, head_dim, offsets = *v.shape[-2:], geometry.num_offsets  # the library does not check any other shape
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))
     assert all(x is None or x.shape == (heads, offsets, head_dim) for x in (terms.rk, terms.rq))
     assert terms.rb is None or terms.rb.shape == (heads, offsets)
@@ -221,7 +224,7 @@ def _make_call(problem: Problem) -> tuple[_Call, int]:
 
 
 def _is_read(name: str, terms: Terms) -> bool:
-    """Whether the output depends on an operand: on queries and keys only where a term is made of them."""
+    """Whether the output depends on an operand; queries and keys may be used by no term."""
     tables = {"q": terms.rk, "k": terms.rq}
     return name not in tables or terms.scale is not None or tables[name] is not None
 
@@ -261,7 +264,7 @@ def attention_backward(grad: Tensor, normalizer: Tensor, problem: Problem) -> Op
 
 
 def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -> _Call:
-    """Outside the map all is zero, whatever the border."""
+    """The call of a product; everything outside the map is zero, whatever the border."""
     if geometry.kind == "window":
         return _make_windows(geometry, shape, dtype)
     moving = geometry.offset_span != geometry.kernel_size
@@ -269,7 +272,7 @@ def _make_primitive(geometry: Geometry, shape: torch.Size, dtype: torch.dtype) -
 
 
 def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
-    """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
+    """Two maps (batch, height, width, heads, head_dim) to (batch, height, width, heads, taps)."""
     taps = a.new_empty(*a.shape[:-1], geometry.num_taps, dtype=lse_dtype(a))
     if a.numel():
         call = _make_primitive(geometry, a.shape, taps.dtype)
@@ -302,12 +305,12 @@ def spread(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometr
 
 
 def _to_map(filters: Tensor | None) -> Tensor | None:
-    """As the library reads (batch, heads, taps, head_dim): a map of as many rows as taps, and one column."""
+    """View filters (batch, heads, taps, head_dim) as a map with one row per tap and one column, as the library does."""
     return None if filters is None else filters.transpose(1, 2)[:, :, None]
 
 
 def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
-    """To (batch, heads, taps, head_dim)."""
+    """The gradient of the filters, (batch, heads, taps, head_dim)."""
     filters = a.new_empty(len(a), a.shape[3], geometry.num_offsets, a.shape[4], dtype=lse_dtype(a))
     if a.numel():
         call = _make_primitive(geometry, a.shape, filters.dtype)
@@ -324,7 +327,7 @@ def _make_position_logits(terms: Terms, geometry: Geometry) -> _Call:
     q, k, rk, rq, rb, _ = terms
     assert q is not None and k is not None and rb is not None
     heads, channels = len(rb), q.shape[-1]
-    shape = heads, geometry.num_offsets, channels  # the library reads memory by these alone
+    shape = heads, geometry.num_offsets, channels  # the library does not check any other shape
     assert k.shape == q.shape and q.shape[3] == 1
     assert all(x is not None and x.shape == shape for x in (rk, rq)) and rb.shape == shape[:2]
     call = _make_sliding(geometry, torch.Size((*q.shape[:3], heads, channels)), lse_dtype(q))

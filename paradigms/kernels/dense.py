@@ -1,6 +1,6 @@
 """The backend `dense`: K copies of keys and values, as in the experiments of arXiv:2112.12786.
 
-Here to be compared with: `unfold` copies each channel K times, products read the copies, autograd keeps them.
+A baseline for comparisons: `unfold` copies each channel K times, and autograd keeps the copies.
 """
 
 import torch
@@ -18,7 +18,7 @@ LAYOUT = Layout(query="bnhd", key="bhdkn", table="hkd", logits="bhnk")
 
 
 def _copy_taps(x: Map, geometry: Geometry) -> Copies:
-    """Every query's K neighbours; zeros outside the map."""
+    """Copy the K neighbors of every query; zeros outside the map."""
     channels_first = x.flatten(3).permute(0, 3, 1, 2)
     halo = tuple(size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True))
     copies = unfold(channels_first, geometry.kernel_size, dilation=geometry.dilation, padding=halo)

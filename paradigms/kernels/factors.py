@@ -1,7 +1,7 @@
-"""Derivatives of Σ w m a b with respect to each of the four factors.
+"""Derivatives of Σ w m a b with respect to each of its four factors.
 
-`primitive` and `moving` have an operator for each: `dot` makes weights, `mix` what the queries a get, its transpose
-what the keys b get, `correlate` filters.
+`primitive` and `moving` have one operator for each derivative: `dot` for the weights w, `mix` for the map a of queries,
+the transpose of `mix` for the map b of keys, `correlate` for the filters m.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 FACTORS = "weights", "a", "b", "filters"
-"""A product takes those that it does not make, in this order, and then how it is computed."""
+"""A product takes the three factors other than its result, in this order, then its further arguments."""
 
 NUM_OPERANDS = len(FACTORS) - 1
 
@@ -18,7 +18,7 @@ Product = Callable[..., Tensor]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001 - torch's signature
-    """Each of the three is kept where a gradient by one of the others is asked for."""
+    """Save each of the three factors if the gradient of one of the others is required."""
     operands, ctx.how = inputs[:NUM_OPERANDS], inputs[NUM_OPERANDS:]
     needed = ctx.needs_input_grad[:NUM_OPERANDS]
     others = (needed[1] or needed[2], needed[0] or needed[2], needed[0] or needed[1])
@@ -26,7 +26,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def register_derivatives(operator: Any, made: str, products: Mapping[str, Product]) -> None:
-    """Let an operator that makes one of `FACTORS` be differentiated by the products that make the others."""
+    """Register the derivatives of an operator that computes the factor `made`, by the products for the others."""
     operands = [name for name in FACTORS if name != made]
 
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

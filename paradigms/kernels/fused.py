@@ -1,6 +1,6 @@
 """Softmax attention with every term of Eq. 4 (arXiv:2112.12786) as one custom operator of torch.
 
-It keeps its inputs and two numbers per query and head, `problem.Normalizer`, and recomputes the weights in the backward
+It saves its inputs and two numbers per query and head, `problem.Normalizer`, and recomputes the weights in the backward
 pass. A backend is a module with two functions, `attention` and `attention_backward`.
 """
 
@@ -30,7 +30,7 @@ BACKENDS: dict[str, Callable[[], FusedBackend]] = {
     "cpu": lambda: cpu,
     "triton": _load_triton,
 }
-"""The modules, by backend; Triton, which is not installed everywhere, is imported when it is first used."""
+"""The modules by backend. Triton is imported on first use, since it may not be installed."""
 
 NUM_OPERANDS = len(Operands._fields)
 
@@ -49,7 +49,7 @@ def _to_problem(
 
 
 def write_geometry(geometry: Geometry) -> str:
-    """One argument of the operator: what torch does around a call grows with the square of their number."""
+    """Write a geometry as one string. torch's overhead grows with the square of the number of arguments."""
     kind, border = geometry.kind, geometry.border
     return " ".join(map(str, (kind, *geometry.kernel_size, *geometry.dilation, border, *geometry.shift)))
 
@@ -100,7 +100,7 @@ def _attention_backward(
     geometry: str,
     backend: str,
 ) -> list[Tensor]:
-    """The gradients of the operands that are there, in their order."""
+    """The gradients of the operands that are present, in their order."""
     operands = Operands(q, k, v, rk, rq, rb, outside_k, outside_v)
     problem = _to_problem(operands, seed, dropout_p, scale, geometry)
     return [x for x in BACKENDS[backend]().attention_backward(grad, normalizer, problem) if x is not None]
@@ -178,7 +178,7 @@ def _flops(
     *others: Any,
     **__: object,
 ) -> int:
-    """Two for each product and sum of a term and of the weighted sum."""
+    """Two per multiply-add of the terms and of the weighted sum."""
     _rb, _outside_k, _outside_v, _seed, _dropout_p, scale, geometry, _backend = others
     products = 1 + sum(x is not None for x in (scale, rk, rq))
     return 2 * products * math.prod(v) * read_geometry(geometry).num_taps
@@ -186,12 +186,12 @@ def _flops(
 
 @register_flop_formula(torch.ops.paradigms.attention_backward)
 def _flops_of_backward(grad: object, normalizer: object, *inputs: Any, **__: object) -> int:  # noqa: ARG001
-    """As autograd's: two products for each of the forward pass; what is computed again is not counted."""
+    """Twice the products of the forward pass, as in torch's own formulas; recomputed products do not count."""
     return 2 * _flops(*inputs)
 
 
 def attend(problem: Problem, *, dropout_p: float, backend: str) -> Map:
-    """Eq. 4 of arXiv:2112.12786 under softmax; draws dropout's seed from torch's generator where it is needed."""
+    """Eq. 4 of arXiv:2112.12786 with softmax; if dropout is active, its seed is drawn from torch's generator."""
     terms, v, geometry, _, _ = problem
     assert all(x is None or x.shape == v.shape for x in (terms.q, terms.k))  # kernels read memory by the shape of v
     out, _normalizer = torch.ops.paradigms.attention.default(

@@ -1,14 +1,15 @@
 """The backend `torch` of fused sliding windows: dense products of query blocks with their halos.
 
-Such a product holds 3.4 times the pairs that are taps (7x7, blocks of 7x7), and is still the fastest that plain torch
-offers. Logits are read from it, and weights written to it, through the strided view `skew`. Only the blocks of one part
-are held at a time, so that memory beyond the operands does not grow with the map.
+Such a product has 3.4 times as many pairs as there are taps (7x7 kernel, blocks of 7x7), and is still the fastest way
+in plain torch. Logits are read from it, and weights are written to it, through the strided view `skew`. Only the blocks
+of one part are in memory at a time, so that memory beyond the operands does not grow with the map.
 
-A dilated kernel is an undilated one on each phase of the map: the pixels that a step of the dilation connects. A
-clamped window (border `shift`) is a kernel of all its 2k - 1 offsets an axis, of which it counts k.
+A dilated kernel is computed as an undilated one on each phase of the map: the pixels that steps of the dilation
+connect. A clamped window (border `shift`) is a kernel with all of its 2k - 1 offsets per axis, of which it counts k.
 
-A dense product multiplies pairs that are no taps by zero, and zero times NaN or infinity is NaN. So products read
-vectors with zeros in the place of what is not finite, and the results of the taps that such a vector meets become NaN.
+A dense product multiplies pairs that are not taps by zero, and zero times NaN or infinity is NaN. Products therefore
+read vectors whose non-finite values are replaced by zeros; afterwards, the results that depend on such a vector are set
+to NaN.
 """
 
 import math
@@ -50,23 +51,23 @@ Taps = Float[Tensor, "blocks queries taps"]
 Area = tuple[slice, slice, slice]
 
 PART_BYTES = {"cpu": 2**22}
-"""Of one dense product: small enough to stay in the cache between its steps."""
+"""Bytes of one dense product: small enough to stay in the cache."""
 
 PART_BYTES_ELSEWHERE = 2**28
-"""On an accelerator, large enough to fill it."""
+"""Bytes of one dense product on an accelerator: large enough to use all of it."""
 
 MAX_PAIRS_PER_TAP = 16
-"""Above it blocks are mostly waste, as for 1x1 kernels, and a loop over offsets is faster; see `_wastes_blocks`."""
+"""With more pairs per tap, as for 1x1 kernels, most of a block is wasted and a loop over offsets is faster."""
 
 MAX_PHASES = 16
-"""Above it the phases of a dilated kernel are too many and too small."""
+"""A dilated kernel with more phases has too many products that are too small."""
 
 NARROW = 16
-"""Below so many channels a head, products that end in them are slow."""
+"""With fewer channels per head, matrix products whose last axis is the channels are slow."""
 
 
 class _Layout(NamedTuple):
-    """The operands of a problem as its products want them."""
+    """The operands of a problem in the layouts that the products read."""
 
     cut: Cut
     q: Blocks | None
@@ -77,25 +78,25 @@ class _Layout(NamedTuple):
     rb: Float[Tensor, "heads taps"] | None
     scale: float | None
     uncounted: Bool[Tensor, "rows columns queries taps"] | None
-    counts_all_inside: bool  # whether what is not counted lies outside the map
+    counts_all_inside: bool  # whether every tap inside the map is counted
 
     def parts(self) -> Iterator[Part]:
-        """Of the map, such that a product fits its bytes; forward and backward pass cut alike."""
+        """Parts whose dense products fit the bytes allowed; equal in the forward and the backward pass."""
         budget = PART_BYTES.get(self.v.device.type, PART_BYTES_ELSEWHERE)
         product_bytes = self.cut.num_queries * self.cut.num_keys * self.v.element_size()
         return cut_parts(self.cut, self.v.shape[0], self.v.shape[1], budget // product_bytes)
 
     def halos(self, part: Part) -> Halos | None:
-        """What q is multiplied by; None without q·k."""
+        """The keys that q is multiplied by; None without the term q·k."""
         return None if self.scale is None or self.k is None else gather_halos(self.k, self.cut, part)
 
     def queries(self, part: Part) -> Float[Tensor, "blocks queries head_dim"]:
-        """The blocks of a part."""
+        """The queries of the blocks of a part."""
         assert self.q is not None
         return self.q[part].flatten(0, 3)
 
     def keys(self, part: Part) -> Float[Tensor, "heads keys head_dim"]:
-        """Each once, unlike in the halos of a part."""
+        """The keys of a part, each once; halos overlap."""
         assert self.k is not None
         return take_rows(self.k, self.cut, part).flatten(1, 3)
 
@@ -112,7 +113,7 @@ def _lay_out(problem: Problem) -> _Layout:
 
 
 def _list_uncounted(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array, "rows columns queries taps"]]:
-    """The taps that are not counted. The queries that fill a block up count all."""
+    """The taps that are not counted. Queries in the padding of a block count all taps."""
     (counted,) = offset.list_counted(geometry, height, width)
     cut = cut_map((height, width), geometry.offset_span)
     (rows, columns), (down, across) = cut.grid, cut.block
@@ -124,7 +125,7 @@ def _list_uncounted(geometry: Geometry, height: int, width: int) -> tuple[Bool[A
 def _find_uncounted(
     geometry: Geometry, size: tuple[int, int], device: torch.device
 ) -> Bool[Tensor, "rows columns queries taps"] | None:
-    """As `_list_uncounted`; None where all are counted."""
+    """`_list_uncounted` as a tensor; None if all taps are counted."""
     if geometry.border == "zero":
         return None
     (uncounted,) = load_constants(_list_uncounted, geometry, *size, device=device)
@@ -135,10 +136,10 @@ def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
     """Eq. 4's terms for the taps of a part; -inf where a tap is not counted."""
     logits = _start_logits(layout, part)
     if layout.rq is not None:
-        said = torch.bmm(layout.keys(part), layout.rq[part.heads].mT)
-        said = said.view(*take_rows(layout.v, layout.cut, part).shape[:-1], -1)
-        heard = skew_rows(said, layout.cut)
-        logits.view(heard.shape).add_(heard)
+        by_key = torch.bmm(layout.keys(part), layout.rq[part.heads].mT)
+        by_key = by_key.view(*take_rows(layout.v, layout.cut, part).shape[:-1], -1)
+        by_query = skew_rows(by_key, layout.cut)
+        logits.view(by_query.shape).add_(by_query)
     if halos is not None:
         assert layout.scale is not None
         taps = skew(torch.bmm(layout.queries(part), halos.mT), layout.cut)
@@ -150,7 +151,7 @@ def _make_logits(layout: _Layout, part: Part, halos: Halos | None) -> Taps:
 
 
 def _start_logits(layout: _Layout, part: Part) -> Taps:
-    """What needs no keys: q·r^k + r^b."""
+    """The terms without keys: q·r^k + r^b."""
     cut, heads = layout.cut, part.heads
     rb = layout.v.new_zeros(1, 1, 1) if layout.rb is None else layout.rb[heads, None]
     num_blocks = math.prod(length.stop - length.start for length in part) * cut.grid[1]
@@ -164,14 +165,14 @@ def _start_logits(layout: _Layout, part: Part) -> Taps:
 
 
 class _Dropped:
-    """Draws which weights are kept, part by part, the same in the forward and the backward pass."""
+    """Draws the weights that are kept, part by part; the same in the forward and the backward pass."""
 
     def __init__(self, dropout: Dropout | None, device: torch.device) -> None:
         self.p = 0.0 if dropout is None else dropout.p
         self.generator = None if dropout is None else torch.Generator(device).manual_seed(dropout.seed)
 
     def __call__(self, weights: Taps) -> Taps:
-        """The weights that go on, scaled to the same sum on average."""
+        """Drop weights and scale the others by 1 / (1 - p)."""
         if self.generator is None:
             return weights
         draws = torch.rand(weights.shape, generator=self.generator, device=weights.device)
@@ -179,17 +180,17 @@ class _Dropped:
 
 
 def _drop_infinite(x: Tensor) -> Tensor:
-    """Zeros in the place of what is not finite."""
+    """Replace values that are not finite by zeros."""
     return x.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _flag_infinite(x: Float[Tensor, "*vectors channels"]) -> Float[Tensor, "*vectors"]:
-    """NaN for each vector that is not finite, zero for the others."""
+    """NaN for each vector with a value that is not finite, zero for the others."""
     return (x * 0).sum(dim=-1)
 
 
 def _clear_uncounted(layout: _Layout, part: Part, taps: Taps) -> Taps:
-    """Zero, where NaN may be, at keys inside the map that a query does not count."""
+    """Set taps inside the map that a query does not count to zero, since they may be NaN."""
     if layout.uncounted is not None and not layout.counts_all_inside:
         uncounted = layout.uncounted[part.rows]
         taps.view(-1, *uncounted.shape).masked_fill_(uncounted, 0.0)
@@ -197,7 +198,7 @@ def _clear_uncounted(layout: _Layout, part: Part, taps: Taps) -> Taps:
 
 
 def _collect_flags(v: Map, geometry: Geometry) -> Float[Tensor, "batch height width heads"]:
-    """NaN for each query that counts a vector which is not finite, zero for the others; undilated."""
+    """NaN for each query that counts a vector with a non-finite value, zero for the others; for undilated kernels."""
     found = _flag_infinite(v).permute(0, 3, 1, 2)
     for dim in range(2):
         length, size = v.shape[dim + 1], geometry.kernel_size[dim]
@@ -212,14 +213,17 @@ def _collect_flags(v: Map, geometry: Geometry) -> Float[Tensor, "batch height wi
 
 
 class _Spread:
-    """Weights as matrices of a block's queries and its halo's keys; one buffer, zero where there is no tap."""
+    """Writes weights into matrices of (queries of a block, keys of its halo), zero where there is no tap.
+
+    All calls share one buffer.
+    """
 
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
         self.buffer: Tensor | None = None
 
     def __call__(self, weights: Taps, factor: float = 1.0) -> Float[Tensor, "blocks queries keys"]:
-        """Times a factor; overwrites what it returned before."""
+        """The matrices of the weights times a factor; overwrites the result of the call before."""
         if self.buffer is None or len(self.buffer) < len(weights):
             self.buffer = weights.new_zeros(len(weights), self.cut.num_queries, self.cut.num_keys)
         dense = self.buffer[: len(weights)]
@@ -229,14 +233,14 @@ class _Spread:
 
 
 def _multiply(weights: Tensor, vectors: Tensor) -> Tensor:
-    """Matrix products; narrow ones by their transposes, which CPU libraries make up to three times as fast."""
+    """Matrix products. With few channels the transposed product is up to three times as fast on CPUs."""
     if vectors.shape[-1] < NARROW:
         return torch.bmm(vectors.mT, weights.mT).mT
     return torch.bmm(weights, vectors)
 
 
 def _add_product(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
-    """To matrices in their place, without a passing copy where torch can."""
+    """Add a matrix product to `total` in place."""
     if vectors.shape[-1] < NARROW:
         total += _multiply(weights, vectors)
     else:
@@ -244,7 +248,7 @@ def _add_product(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
 
 
 def _attend(problem: Problem, dropped: _Dropped, out: Map, normalizer: Normalizer) -> None:
-    """Write the output of an undilated problem."""
+    """Compute the output and the normalizer of an undilated problem."""
     layout = _lay_out(problem)
     cut, spread = layout.cut, _Spread(layout.cut)
     blocks = layout.v.new_zeros(*layout.v.shape[:2], *cut.grid, cut.num_queries, layout.v.shape[-1])
@@ -267,10 +271,10 @@ def _attend(problem: Problem, dropped: _Dropped, out: Map, normalizer: Normalize
 def _attend_backward(
     problem: Problem, dropped: _Dropped, grad: Map, normalizer: Normalizer, gradients: Operands
 ) -> None:
-    """Write the gradients of the maps of an undilated problem, and add those of the tables."""
+    """Compute the gradients of the maps of an undilated problem, and add to those of the tables."""
     layout = _lay_out(problem)
     cut, spread = layout.cut, _Spread(layout.cut)
-    blocks, normalizers = to_blocks(grad, cut), to_blocks(normalizer, cut, filler=math.inf)  # what fills up weighs 0
+    blocks, normalizers = to_blocks(grad, cut), to_blocks(normalizer, cut, filler=math.inf)  # weights of padding are 0
     blocks, flags = _drop_infinite(blocks), _flag_infinite(blocks)[..., None]
     to = layout._replace(
         q=None if layout.q is None else torch.zeros_like(layout.q),
@@ -283,19 +287,19 @@ def _attend_backward(
     for part in layout.parts():
         halos = layout.halos(part)
         top, total = normalizers[part].flatten(0, 3).split(1, dim=-1)
-        total = total + flags[part].flatten(0, 3)  # a query's weights are NaN where its gradient is
+        total = total + flags[part].flatten(0, 3)  # a NaN in the gradient of a query makes its weights NaN
         weights = _clear_uncounted(layout, part, _make_logits(layout, part, halos).sub_(top).exp_().div_(total))
-        said = blocks[part].flatten(0, 3)
+        grad_out = blocks[part].flatten(0, 3)
         kept = dropped(weights)
-        add_halos(to.v, _multiply(spread(kept).mT, said), cut, part)
-        heard = skew(torch.bmm(said, gather_halos(layout.v, cut, part).mT), cut)
-        # the softmax's w (h - Σ w h), where h is already times what dropout made of a weight
-        change = _clear_uncounted(layout, part, torch.mul(kept.view(heard.shape), heard).view_as(weights))
-        change = change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
-        change = _clear_uncounted(layout, part, change)
-        _pass_to_tables(layout, to, part, change)
+        add_halos(to.v, _multiply(spread(kept).mT, grad_out), cut, part)
+        grad_kept = skew(torch.bmm(grad_out, gather_halos(layout.v, cut, part).mT), cut)
+        # softmax: the gradient of a logit is w (g - Σ w g); w g is kept * grad_kept, dropout included
+        grad_logits = _clear_uncounted(layout, part, torch.mul(kept.view(grad_kept.shape), grad_kept).view_as(weights))
+        grad_logits = grad_logits.addcmul_(weights, grad_logits.sum(dim=-1, keepdim=True), value=-1)
+        grad_logits = _clear_uncounted(layout, part, grad_logits)
+        _add_gradients_of_tables(layout, to, part, grad_logits)
         if halos is not None and layout.scale is not None:
-            _pass_to_products(layout, to, part, spread(change, layout.scale), halos)
+            _add_gradients_of_products(layout, to, part, spread(grad_logits, layout.scale), halos)
     if gradients.q is not None and to.q is not None:
         write_blocks(gradients.q, to.q, cut)
     for target, keys in ((gradients.k, to.k), (gradients.v, to.v)):
@@ -303,9 +307,9 @@ def _attend_backward(
             write_keys(target, keys, cut)
 
 
-def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> None:
-    """From the change of the logits to the position tables, and to what they are multiplied by."""
-    per_head = change.view(part.heads.stop - part.heads.start, -1, layout.cut.num_taps)
+def _add_gradients_of_tables(layout: _Layout, to: _Layout, part: Part, grad_logits: Taps) -> None:
+    """Add the gradients of the terms with tables: of r^b, of r^k and q, and of r^q and k."""
+    per_head = grad_logits.view(part.heads.stop - part.heads.start, -1, layout.cut.num_taps)
     if to.rb is not None:
         to.rb[part.heads] += per_head.sum(dim=1)
     if to.rk is not None and to.q is not None and layout.rk is not None:
@@ -313,23 +317,23 @@ def _pass_to_tables(layout: _Layout, to: _Layout, part: Part, change: Taps) -> N
         _add_product(to.q[part].flatten(1, 4), per_head, layout.rk[part.heads])
     if to.rq is not None and to.k is not None and layout.rq is not None:
         rows = take_rows(to.k, layout.cut, part)
-        said = rows.new_zeros(*rows.shape[:-1], layout.cut.num_taps)
-        heard = skew_rows(said, layout.cut)
-        heard.copy_(change.view(heard.shape))
-        said = said.flatten(1, 3)
-        _add_product(to.rq[part.heads], said.mT, layout.keys(part))
-        rows += _multiply(said, layout.rq[part.heads]).view(rows.shape)
+        by_key = rows.new_zeros(*rows.shape[:-1], layout.cut.num_taps)
+        by_query = skew_rows(by_key, layout.cut)
+        by_query.copy_(grad_logits.view(by_query.shape))
+        by_key = by_key.flatten(1, 3)
+        _add_product(to.rq[part.heads], by_key.mT, layout.keys(part))
+        rows += _multiply(by_key, layout.rq[part.heads]).view(rows.shape)
 
 
-def _pass_to_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
-    """From the change of the logits to q and k of q·k."""
+def _add_gradients_of_products(layout: _Layout, to: _Layout, part: Part, dense: Tensor, halos: Halos) -> None:
+    """Add the gradients of q and k in the term q·k; `dense` has the gradients of its logits."""
     assert to.q is not None and to.k is not None
     _add_product(to.q[part].flatten(0, 3), dense, _drop_infinite(halos))
     add_halos(to.k, _multiply(dense.mT, _drop_infinite(layout.queries(part))), layout.cut, part)
 
 
 def _phases(geometry: Geometry, v: Map) -> Iterator[Area]:
-    """The pixels that a dilated kernel connects; a map has as many such sets as it has steps within the dilation."""
+    """The phases of a map: each has the pixels that steps of the dilation connect."""
     (down, across), (_, height, width, *_) = geometry.dilation, v.shape
     for y, x in product(range(min(down, height)), range(min(across, width))):
         yield slice(None), slice(y, None, down), slice(x, None, across)
@@ -343,27 +347,27 @@ def _take(problem: Problem, area: Area) -> Problem:
 
 
 def _wastes_blocks(problem: Problem) -> bool:
-    """Whether blocks would be mostly waste, so that the loop over offsets is faster."""
+    """Whether most pairs of a block would not be taps, so that the loop over offsets is faster."""
     geometry, (down, across) = problem.geometry, problem.geometry.dilation
     cut = cut_map((-(-problem.v.shape[1] // down), -(-problem.v.shape[2] // across)), geometry.offset_span)
     return cut.num_keys > MAX_PAIRS_PER_TAP * cut.num_taps or down * across > MAX_PHASES
 
 
 def attention(problem: Problem) -> tuple[Map, Normalizer]:
-    """The output and the softmax's denominator."""
+    """The output and the normalizer of the softmax."""
     if _wastes_blocks(problem):
         return offset.attention(problem)
     out = problem.v.new_empty(problem.v.shape)
     normalizer = out.new_empty(*out.shape[:-1], 2, dtype=lse_dtype(out))
     dropped = _Dropped(problem.dropout, out.device)
-    with torch.autocast(out.device.type, enabled=False):  # 16-bit numbers are computed with in float32
+    with torch.autocast(out.device.type, enabled=False):  # 16-bit operands are computed in float32
         for area in _phases(problem.geometry, problem.v):
             _attend(_take(problem, area), dropped, out[area], normalizer[area])
     return out, normalizer
 
 
 def attention_backward(grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
-    """The gradients of the sum of `grad` times the output."""
+    """The gradients of the operands, given the gradient of the output."""
     if _wastes_blocks(problem):
         return offset.attention_backward(grad, normalizer, problem)
     terms, v, *_ = problem

@@ -54,7 +54,7 @@ def _list_valid(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array
 def _valid_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "windows 1 taps taps"] | None:
-    """As `_list_valid`; None where all count all."""
+    """`_list_valid` as a tensor; None if every query counts all keys."""
     if _counts_all(geometry, height, width):
         return None
     (valid,) = load_constants(_list_valid, geometry, height, width, device=device)
@@ -101,7 +101,7 @@ def attend_filtered(
     outside: Outside,
     dropout_p: float,
 ) -> Map:
-    """Likewise; compiled kernels compute what weights times a filter make of the values."""
+    """The same for weights times a filter, which compiled kernels apply to the values."""
 
     def mix(weights: Tensor, values: Tensor, aggregation: Aggregation, _: Tensor) -> Tensor:
         return moving.mix_windows(weights, values, aggregation, geometry.kernel_size)
@@ -114,7 +114,7 @@ def _list_kinds(geometry: Geometry, height: int, width: int) -> tuple[Any, ...]:
 
 
 def _window_kinds(geometry: Geometry, height: int, width: int, device: torch.device) -> WindowKinds | None:
-    """None where every query counts its whole window."""
+    """The windows by the taps that their queries count; None if every query counts its whole window."""
     if _counts_all(geometry, height, width):
         return None
     return WindowKinds(*load_constants(_list_kinds, geometry, height, width, device=device))

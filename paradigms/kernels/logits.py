@@ -1,6 +1,6 @@
 """The terms of Eq. 4 (arXiv:2112.12786) as products of whole tensors, in a kernel's layout.
 
-The reference has its own form of this sum: what a kernel is compared with must not be what it computes with.
+The reference does not use this module: kernels are compared with it, so it computes the sum independently.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from paradigms.functional import Terms
 
 
 class Layout(NamedTuple):
-    """The axes of the operands and of the logits, a letter each as in `torch.einsum`."""
+    """The axes of the operands and of the logits, one letter per axis, as in `torch.einsum`."""
 
     query: str
     key: str
@@ -24,7 +24,7 @@ def join_terms(terms: Terms, layout: Layout) -> Tensor:
     """The sum of the terms that are present.
 
     Args:
-        terms: laid out; `rb` lacks the channels of `layout.table` and must broadcast with the logits.
+        terms: tensors in this layout; `rb` has no channels and must broadcast with the logits.
         layout: the axes of `q`, `k`, of `rk` and `rq`, and of the result.
     """
     q, k, rk, rq, rb, scale = terms
@@ -41,5 +41,5 @@ def join_terms(terms: Terms, layout: Layout) -> Tensor:
         parts.append(torch.einsum(f"{table},{key}->{logits}", rq, k))
     if rb is not None:
         parts.append(rb)
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
+    assert len(parts) > 0  # torch.compile cannot trace bool(list)
     return sum(parts[1:], start=parts[0])

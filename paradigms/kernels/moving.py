@@ -1,12 +1,12 @@
 """Compiled kernels for taps whose offset depends on the query: border `shift`, chunks, filters in windows.
 
-Four products carry them, as three do those of `primitive`. With filters m, a row for each offset, and c(i, o) the key
-of tap o of query i, at offset δ(i, o):
+They are built from four products, as sliding windows with fixed offsets are from those of `primitive`. The filters m
+have one row per offset; c(i, o) is the key of tap o of query i, at offset δ(i, o):
 
     dot(a, b)[i, o] = Σ_c a_{i,c} m_{δ,c} b_{c(i,o),c}       mix(w, v)[i] = Σ_o w_{i,o} m_δ v_{c(i,o)}
     spread(w, a)[j] = Σ_{c(i,o)=j} w_{i,o} m_δ a_i           correlate(w, a, b)[δ] = Σ_{i,o at δ} w_{i,o} a_i b_{c(i,o)}
 
-All are derivatives of Σ w m a b, so that each is differentiated by the others, as often as one likes.
+All are derivatives of Σ w m a b. The derivatives of each product are therefore the other products, to any order.
 """
 
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def _(weights: Tensor, a: Tensor, b: Tensor, geometry: str) -> Tensor:  # noqa: 
 _OPERATORS = torch.ops.paradigms
 
 WIDTH = 32
-"""Channels that the kernels compute together when heads share their weights: few fill no vector, many no cache."""
+"""Channels that are computed together if heads share weights: enough to fill a vector, few enough for the cache."""
 
 
 _PRODUCTS = {
@@ -101,24 +101,24 @@ register_composition(_correlate, _compose(reference.correlate))
     [_OPERATORS.moving_dot, _OPERATORS.moving_mix, _OPERATORS.moving_spread, _OPERATORS.moving_correlate]
 )
 def _count_flops(_: object, b: Shape, third: object | None, geometry: str, **_out: object) -> int:
-    """The second of the operands is a map in each of them."""
+    """The second operand is a map in each of the products."""
     products = 1 if third is None else 2
     return 2 * products * torch.Size(b).numel() * read_geometry(geometry).num_taps
 
 
 def _expand(table: Tensor, batch: int) -> Filters:
-    """Filters of every image; torch adds up the gradient of what images share."""
+    """Expand filters to every image; torch then sums the gradients over images that share them."""
     return table.expand(batch, -1, -1, -1)
 
 
 def _share(x: Map, table: Float[Tensor, "table_heads offsets head_dim"]) -> tuple[Tensor, Tensor]:
-    """Queries or keys and a table with as many heads, where one of them has one for all."""
+    """Expand queries or keys and a table to the same number of heads; one of them may have a single head."""
     heads = max(x.shape[3], len(table))
     return x.expand(-1, -1, -1, heads, -1), _expand(table[None].expand(-1, heads, -1, -1), len(x))
 
 
 def _make_logits(terms: Terms, v: Map, geometry: str) -> Float[Tensor, "#batch height width #heads taps"]:
-    """Eq. 4's terms. Each table is a filter: with ones in the place of keys, of queries or of both."""
+    """The terms of Eq. 4. Each table is a filter of `dot`, with ones in place of the keys, the queries or both."""
     parts: list[Tensor] = []
     if terms.scale is not None:
         assert terms.q is not None and terms.k is not None
@@ -132,12 +132,12 @@ def _make_logits(terms: Terms, v: Map, geometry: str) -> Float[Tensor, "#batch h
     if terms.rb is not None:
         ones = v.new_ones(1, *v.shape[1:3], len(terms.rb), 1)
         parts.append(_OPERATORS.moving_dot(ones, ones, terms.rb[None, :, :, None].to(v.dtype), geometry))
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
+    assert len(parts) > 0  # torch.compile cannot trace bool(list)
     return sum(parts[1:], start=parts[0])
 
 
 def _valid_taps(geometry: Geometry, v: Map) -> Bool[Tensor, "height width 1 taps"] | None:
-    """Which taps each query counts; None where all count all."""
+    """The taps that each query counts; None if all queries count all taps."""
     height, width = v.shape[1:3]
     if geometry.border == "zero":
         return None
@@ -158,7 +158,7 @@ def attend(
     outside: Outside,  # noqa: ARG001 - nothing lies outside under these borders
     dropout_p: float,
 ) -> Map:
-    """Eq. 4 of arXiv:2112.12786 by any normalization; the border `shift`, and chunks under `zero` and `mask`."""
+    """Eq. 4 of arXiv:2112.12786 with any normalization: border `shift`, and chunks with borders `zero` and `mask`."""
     assert isinstance(scores, Terms)
     if geometry.kind == "chunk" and geometry.border == "zero":
         return _attend_framed(scores, v, geometry, normalization, aggregation, dropout_p)
@@ -178,7 +178,7 @@ def _mix_filtered(weights: Taps, v: Map, aggregation: Aggregation, geometry: str
 def _attend_framed(
     terms: Terms, v: Map, geometry: Geometry, normalization: Normalization, aggregation: Aggregation, dropout_p: float
 ) -> Map:
-    """Chunks that count the zeros outside the map, as those inside a map with a frame of zeros."""
+    """Chunks that count the zeros outside the map: computed inside a map that is padded with zeros."""
     (height, width), lengths = v.shape[1:3], [size // 3 for size in geometry.kernel_size]
     after = [length + -size % length for size, length in zip((height, width), lengths, strict=True)]
     how = write_geometry(replace(geometry, border="mask"))
@@ -201,7 +201,7 @@ def mix_windows(
     aggregation: Aggregation,
     window: tuple[int, int],
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
-    """Weights times a filter meet the values of windows; those of all images together where they share filters."""
+    """Apply weights times a filter to the values of windows; images that share filters are computed together."""
     assert aggregation.mul is not None
     rows, columns = window
     images = len(aggregation.mul)
@@ -212,7 +212,7 @@ def mix_windows(
 
 
 def _to_filters(table: Float[Tensor, "#batch ghosts offsets"], v: Map) -> Filters:
-    """A filter of each ghost for each of its channels."""
+    """Repeat the filter of each ghost for all of its channels."""
     batch, heads, head_dim = len(v), *v.shape[-2:]
     filters = table.unflatten(1, (heads, -1))
     filters = filters.repeat_interleave(head_dim // filters.shape[2], dim=2).transpose(2, 3)
@@ -220,7 +220,7 @@ def _to_filters(table: Float[Tensor, "#batch ghosts offsets"], v: Map) -> Filter
 
 
 def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:  # noqa: ARG001
-    """A static filter for each head: what lies outside the map is zero, counted or not."""
+    """Apply a static filter for each head; values outside the map are zero, counted or not."""
     heads, head_dim = v.shape[-2:]
     joined = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or n * head_dim <= WIDTH))
     wide = v.flatten(-2).unflatten(-1, (heads // joined, -1))

@@ -1,7 +1,7 @@
 """Sliding windows by a loop over offsets, which needs the least memory.
 
-`dot`, `mix` and `reverse`; and fused attention, which holds no weights: each loop makes the logits of one tap at a
-time, the forward pass in two loops and the backward pass in two more.
+It has `dot`, `mix` and `reverse`, and fused attention that never stores the weights. Fused attention computes the
+logits of one tap at a time, in two loops over the taps in each of the forward and backward passes.
 """
 
 import math
@@ -22,7 +22,7 @@ Area = tuple[slice, slice, slice]
 
 
 def _areas(shape: torch.Size, geometry: Geometry) -> Iterator[tuple[int, Area, Area]]:
-    """Each tap, the queries that have it on a map (batch, height, width, ...), and the pixels that they see there."""
+    """Each tap, the queries whose tap lies inside the map (batch, height, width, ...), and the pixels at that tap."""
     for tap in range(geometry.num_taps):
         here, there = [slice(None)], [slice(None)]
         for dim, index in enumerate(divmod(tap, geometry.kernel_size[1])):
@@ -35,7 +35,7 @@ def _areas(shape: torch.Size, geometry: Geometry) -> Iterator[tuple[int, Area, A
 
 
 def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
-    """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
+    """Two maps (batch, height, width, heads, head_dim) to (batch, height, width, heads, taps)."""
     out = a.new_zeros(*a.shape[:-1], geometry.num_taps)
     for tap, here, there in _areas(a.shape, geometry):
         products = _filter(a[here].to(lse_dtype(a)), filters, tap) * b[there]
@@ -56,9 +56,9 @@ def _filter(x: Tensor, filters: Tensor | None, tap: int) -> Tensor:
 
 
 def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
-    """To (batch, heads, taps, head_dim)."""
+    """The gradient of the filters, (batch, heads, taps, head_dim)."""
     out = a.new_zeros(len(a), a.shape[3], geometry.num_taps, a.shape[4])
-    weights, a, b = weights.contiguous(), a.contiguous(), b.contiguous()  # torch sums other layouts in another order
+    weights, a, b = weights.contiguous(), a.contiguous(), b.contiguous()  # the layout decides torch's order of sums
     for tap, here, there in _areas(a.shape, geometry):
         products = a[here].to(lse_dtype(a)) * b[there] * weights[here][..., tap, None]
         out[:, :, tap] = products.sum(dim=(1, 2))
@@ -84,7 +84,7 @@ def list_counted(geometry: Geometry, height: int, width: int) -> tuple[Bool[Arra
 def counted_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "height width offsets"] | None:
-    """As `list_counted`; None where each query counts all."""
+    """`list_counted` as a tensor; None if each query counts all taps."""
     if geometry.border == "zero":
         return None
     (counted,) = load_constants(list_counted, geometry, height, width, device=device)
@@ -92,7 +92,15 @@ def counted_taps(
 
 
 class _Tap(NamedTuple):
-    """One offset: its logits and what it drops, and which queries see a pixel there."""
+    """One offset with its logits.
+
+    Attributes:
+        row: its row in the position tables.
+        here: queries that have a pixel at this offset.
+        there: these pixels.
+        logits: of every query; -inf where the tap is not counted.
+        kept: factors of dropout: 0 or 1 / (1 - p).
+    """
 
     row: int
     here: Area
@@ -110,14 +118,14 @@ def _zeros(x: Tensor | None) -> Tensor | None:
 
 
 def _open(problem: Problem) -> Problem:
-    """The problem in the type of its sums."""
+    """Convert the operands to the dtype of the sums."""
     q, k, rk, rq, rb, scale = problem.terms
     terms = Terms(_widen(q), _widen(k), _widen(rk), _widen(rq), _widen(rb), scale)
     return problem._replace(terms=terms, v=problem.v.to(lse_dtype(problem.v)))
 
 
 def _loop(problem: Problem) -> Iterator[_Tap]:
-    """Every offset in turn; the same weights are dropped each time."""
+    """Loop over the offsets; every loop drops the same weights."""
     terms, v, geometry, _, dropout = problem
     counted = counted_taps(geometry, v.shape[1], v.shape[2], v.device)
     generator = None if dropout is None else torch.Generator(v.device).manual_seed(dropout.seed)
@@ -132,12 +140,12 @@ def _loop(problem: Problem) -> Iterator[_Tap]:
         yield _Tap(row, here, there, logits, kept)
 
 
-def _ask(terms: Terms, row: int, here: Area) -> Tensor | None:
-    """What a key is multiplied by: the logits' derivative by k."""
-    asked = None if terms.scale is None or terms.q is None else terms.scale * terms.q[here]
+def _sum_factors(terms: Terms, row: int, here: Area) -> Tensor | None:
+    """The sum of the factors of k in the logits, scale * q + r^q; None if no term has keys."""
+    factor = None if terms.scale is None or terms.q is None else terms.scale * terms.q[here]
     if terms.rq is None:
-        return asked
-    return terms.rq[:, row] if asked is None else asked + terms.rq[:, row]
+        return factor
+    return terms.rq[:, row] if factor is None else factor + terms.rq[:, row]
 
 
 def _make_logits(terms: Terms, v: Map, row: int, here: Area, there: Area) -> PerQuery:
@@ -146,14 +154,14 @@ def _make_logits(terms: Terms, v: Map, row: int, here: Area, there: Area) -> Per
         logits += (terms.q * terms.rk[:, row]).sum(dim=-1)
     if terms.rb is not None:
         logits += terms.rb[:, row]
-    asked = _ask(terms, row, here)
-    if asked is not None and terms.k is not None:
-        logits[here] += (asked * terms.k[there]).sum(dim=-1)
+    factor = _sum_factors(terms, row, here)
+    if factor is not None and terms.k is not None:
+        logits[here] += (factor * terms.k[there]).sum(dim=-1)
     return logits
 
 
 def attention(problem: Problem) -> tuple[Map, Normalizer]:
-    """The output and the softmax's denominator."""
+    """The output and the normalizer of the softmax."""
     dtype, problem = problem.v.dtype, _open(problem)
     top = problem.v.new_full(problem.v.shape[:-1], -math.inf)
     for tap in _loop(problem):
@@ -168,7 +176,7 @@ def attention(problem: Problem) -> tuple[Map, Normalizer]:
 
 
 def attention_backward(grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
-    """The gradients of the sum of `grad` times the output."""
+    """The gradients of the operands, given the gradient of the output."""
     given, problem, grad = problem, _open(problem), grad.to(normalizer.dtype)
     top, total = normalizer.unbind(dim=-1)
     terms, v, *_ = problem
@@ -181,31 +189,31 @@ def attention_backward(grad: Map, normalizer: Normalizer, problem: Problem) -> O
         weights = (tap.logits - top).exp_().div_(total)
         kept = weights * tap.kept
         to_v[tap.there].addcmul_(kept[tap.here][..., None], grad[tap.here])
-        change = weights.mul_(mean).neg_()
-        change[tap.here] += kept[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
-        _pass_on(terms, to, tap, change)
+        grad_logits = weights.mul_(mean).neg_()
+        grad_logits[tap.here] += kept[tap.here] * (grad[tap.here] * v[tap.there]).sum(dim=-1)
+        _add_gradients(terms, to, tap, grad_logits)
     return round_once(to, given)
 
 
-def _pass_on(terms: Terms, to: Operands, tap: _Tap, change: PerQuery) -> None:
-    """From the change of one tap's logits to everything that they are made of."""
+def _add_gradients(terms: Terms, to: Operands, tap: _Tap, grad_logits: PerQuery) -> None:
+    """Add the gradients of the operands of one tap's logits."""
     row, here, there, *_ = tap
-    inside = change[here][..., None]
+    inside = grad_logits[here][..., None]
     if to.rb is not None:
-        to.rb[:, row] = change.sum(dim=(0, 1, 2))
+        to.rb[:, row] = grad_logits.sum(dim=(0, 1, 2))
     if to.rk is not None and to.q is not None and terms.q is not None and terms.rk is not None:
-        to.rk[:, row] = (change[..., None] * terms.q).sum(dim=(0, 1, 2))
-        to.q.addcmul_(change[..., None], terms.rk[:, row])
+        to.rk[:, row] = (grad_logits[..., None] * terms.q).sum(dim=(0, 1, 2))
+        to.q.addcmul_(grad_logits[..., None], terms.rk[:, row])
     if to.rq is not None and terms.k is not None:
         to.rq[:, row] = (inside * terms.k[there]).sum(dim=(0, 1, 2))
     if terms.scale is not None and to.q is not None and terms.k is not None:
         to.q[here].addcmul_(inside, terms.k[there], value=terms.scale)
-    asked = _ask(terms, row, here)
-    if asked is not None and to.k is not None:
-        to.k[there].addcmul_(inside, asked)
+    factor = _sum_factors(terms, row, here)
+    if factor is not None and to.k is not None:
+        to.k[there].addcmul_(inside, factor)
 
 
 def round_once(gradients: Operands, problem: Problem) -> Operands:
-    """To the operands' own types, once."""
+    """Round gradients to the dtypes of the operands, once."""
     pairs = zip(gradients, to_operands(problem), strict=True)
     return Operands(*(None if x is None or of is None else x.to(of.dtype) for x, of in pairs))

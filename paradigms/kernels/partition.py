@@ -15,18 +15,18 @@ from paradigms.kernels.problem import Map
 
 
 class WindowKinds(NamedTuple):
-    """Windows sorted by which taps their queries count."""
+    """Windows sorted by kind: queries of windows of one kind count the same taps."""
 
     valid: Bool[Tensor, "kinds queries taps"]
-    sizes: tuple[int, ...]  # windows of each kind
-    order: Int[Tensor, "windows"]  # those of the first kind, of the second, ...
-    place: Int[Tensor, "windows"]  # of each window in that order
+    sizes: tuple[int, ...]  # number of windows of each kind
+    order: Int[Tensor, "windows"]  # windows of the first kind, of the second, ...
+    place: Int[Tensor, "windows"]  # position of each window in `order`
 
 
 def sort_windows(
     valid: Bool[Array, "windows 1 queries taps"],
 ) -> tuple[Bool[Array, "kinds queries taps"], tuple[int, ...], Int[Array, "windows"], Int[Array, "windows"]]:
-    """The parts of `WindowKinds`. There are few: windows at the end of a shifted map differ from the others."""
+    """The tensors of `WindowKinds`. There are few kinds: only windows at the ends of the map differ from the others."""
     kinds, kind_of = np.unique(valid[:, 0], axis=0, return_inverse=True)
     order = kind_of.argsort(kind="stable")
     return kinds, tuple(np.bincount(kind_of).tolist()), order, order.argsort()
@@ -44,7 +44,7 @@ def pad_map(
     after: tuple[int, int],
     outside: Shaped[Tensor, "heads channels"] | None,
 ) -> Shaped[Tensor, "batch padded_height padded_width heads channels"]:
-    """Add rows and columns that carry `outside` (None: zeros)."""
+    """Pad a map with rows and columns of `outside` (None: zeros)."""
     frame = before[1], after[1], before[0], after[0]
     if not any(frame):
         return x
@@ -60,7 +60,7 @@ def partition(
     geometry: Geometry,
     outside: Shaped[Tensor, "heads channels"] | None,
 ) -> Shaped[Tensor, "batch windows taps heads channels"]:
-    """Move the map by the shift, fill it up at its end, cut it into windows."""
+    """Shift the map cyclically, pad it at its end, and cut it into windows."""
     rows, columns = geometry.kernel_size
     if any(geometry.shift):
         x = x.roll((-geometry.shift[0], -geometry.shift[1]), dims=(1, 2))
@@ -72,7 +72,7 @@ def partition(
 def partition_taps(
     valid: Bool[Array, "pixels taps"], geometry: Geometry, height: int, width: int
 ) -> Bool[Array, "windows 1 queries taps"]:
-    """Which taps the queries of each window count; those that fill the map up count all."""
+    """The taps that the queries of each window count; queries in the padding count all taps."""
     (rows, columns), (down, across) = geometry.kernel_size, geometry.shift
     moved = np.roll(valid.reshape(height, width, -1), (-down, -across), axis=(0, 1))
     filled = np.pad(moved, ((0, -height % rows), (0, -width % columns), (0, 0)), constant_values=True)
@@ -81,7 +81,7 @@ def partition_taps(
 
 
 def merge(x: Float[Tensor, "batch windows taps heads head_dim"], geometry: Geometry, height: int, width: int) -> Map:
-    """The inverse of `partition`; what lies outside the map is dropped."""
+    """The inverse of `partition`; the padding is removed."""
     rows, columns = geometry.kernel_size
     down, across = -(-height // rows), -(-width // columns)
     x = x.unflatten(2, (rows, columns)).unflatten(1, (down, across)).transpose(2, 3)
@@ -100,17 +100,17 @@ def attend_within(  # noqa: PLR0913 - the parts of Eq. 4 and how filters are app
     *,
     mix_filtered: MixFiltered,
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
-    """Eq. 4 of arXiv:2112.12786 where all queries of a window have the same taps.
+    """Eq. 4 of arXiv:2112.12786 if all queries of a window have the same taps.
 
     Args:
-        terms: queries and keys laid out as `values` are; tables as the parameterization gives them.
-        values: of the taps of each window.
+        terms: queries and keys in the layout of `values`; tables as the parameterization returns them.
+        values: the values at the taps of each window.
         offset: the row of a position table for each query and tap of a window.
-        valid: which taps count; None for all.
+        valid: the taps that are counted; None for all.
         normalization: logits to weights.
         aggregation: the weighted sum, or weights times a filter.
         dropout_p: probability of dropping a weight.
-        mix_filtered: `mix_within`, or what computes the same.
+        mix_filtered: `mix_within`, or a function that computes the same.
     """
     rk, rq, rb = (None if x is None else take_rows(x, offset) for x in (terms.rk, terms.rq, terms.rb))
     logits = join_terms(terms._replace(rk=rk, rq=rq, rb=None if rb is None else rb[None, None]), LAYOUT)
@@ -126,7 +126,7 @@ def mix_within(
     aggregation: Aggregation,
     offset: Int[Tensor, "queries taps"],
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
-    """Weights times a filter meet values."""
+    """Apply weights times a filter to values."""
     assert aggregation.mul is not None
     filters = aggregation.mul.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
     heads, ghosts = weights.shape[2], filters.shape[1]
@@ -141,7 +141,7 @@ def convolve_within(
     offset: Int[Tensor, "queries taps"],
     kinds: WindowKinds | None,
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
-    """A static filter for each head: one matrix for all windows of a kind (None: all count every tap)."""
+    """Apply a static filter for each head: one matrix for all windows of a kind (None: every tap is counted)."""
     weights = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape)
     if kinds is None:
         return _mix_alike(weights, values)
@@ -153,7 +153,7 @@ def convolve_within(
 def _mix_alike(
     weights: Float[Tensor, "#batch heads queries taps"], values: Float[Tensor, "batch windows taps heads head_dim"]
 ) -> Float[Tensor, "batch windows queries heads head_dim"]:
-    """Weights that windows share, and images too where there is one set: no copy of them is made for each."""
+    """Apply weights that all windows share, and all images if there is one set; the weights are not copied."""
     if len(weights) == 1:
         return torch.einsum("hij,bwjhd->bwihd", weights[0], values)
     return torch.einsum("bhij,bwjhd->bwihd", weights, values)

@@ -1,10 +1,10 @@
 """Logits of position terms, q·r^k + r^q·k + r^b, as one compiled operator: taps whose offset depends on the query.
 
-Strict Hadamard attention (Eq. 7 of arXiv:2112.12786) weighs all channels of a map for every head. The products of
-`moving` would multiply each of them by a map of ones; here a table meets the map directly.
+Strict Hadamard attention (Eq. 7 of arXiv:2112.12786) uses all channels of a map for every head. The products of
+`moving` would multiply each table by a map of ones; here the tables are multiplied with the map directly.
 
-The sum L(q, k; r^k, r^q, r^b) is linear in the maps and in the tables. Its transpose makes all five gradients, and the
-derivatives of that are again L and its transpose, so that both can be differentiated as often as one likes.
+The sum L(q, k; r^k, r^q, r^b) is linear in the maps and in the tables. Its transpose computes all five gradients. The
+derivatives of the transpose are again L and its transpose, so that both can be differentiated to any order.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _differentiate_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """Of Σ (d_q ∂q + ... + d_rb ∂rb), which is L(d_q, d_k; r^k, r^q, d_rb) + L(q, k; d_rk, d_rq, 0) met by `grad`."""
+    """The derivatives of Σ grad · (L(d_q, d_k; r^k, r^q, d_rb) + L(q, k; d_rk, d_rq, 0))."""
     (grad, q, k, rk, rq, rb), (dq, dk, drk, drq, drb) = ctx.saved_tensors, grads
     by_grad = _OPERATORS.position_logits(dq, dk, rk, rq, drb, ctx.how)
     by_grad = by_grad + _OPERATORS.position_logits(q, k, drk, drq, torch.zeros_like(rb), ctx.how)
@@ -71,7 +71,7 @@ _backward.register_autograd(_differentiate_backward, setup_context=_keep)
 
 
 def _compose(*inputs: Any) -> Tensor:
-    """As operations of torch: keys are gathered."""
+    """The same by plain operations of torch, with gathered keys."""
     *tensors, geometry = inputs
     q, k, rk, rq, rb = (x.to(lse_dtype(x)) for x in tensors)
     index, _, offset = make_neighbors(read_geometry(geometry), q.shape[1], q.shape[2], q.device)
@@ -90,7 +90,7 @@ register_composition(_backward, _compose_backward, batches_gradients=True)
 
 @register_flop_formula(_OPERATORS.position_logits)
 def _count_flops(q: Shape, *inputs: Any, **_out: object) -> int:
-    """Two for each product and sum of q·r^k and of r^q·k."""
+    """Two per multiply-add of q·r^k and of r^q·k."""
     (heads, _), geometry = inputs[-2:]
     return 4 * torch.Size(q).numel() * heads * read_geometry(geometry).num_taps  # type: ignore[no-any-return]
 
@@ -101,7 +101,7 @@ def _count_flops_of_backward(grad: object, *inputs: Any, **_out: object) -> int:
 
 
 def are_position_terms(terms: Terms) -> bool:
-    """Whether these are all three terms and nothing else, of a map whose channels all heads weigh."""
+    """Whether these are the three position terms alone, and all heads use all channels of the map."""
     q, k, rk, rq, rb, scale = terms
     if scale is not None or q is None or k is None or rk is None or rq is None or rb is None:
         return False

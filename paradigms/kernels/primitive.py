@@ -1,14 +1,14 @@
 """The products `dot`, `mix` and `reverse` of sliding windows, as custom operators of torch.
 
-`dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`; what lies
-outside the map is zero. Their gradients are each other, as gathers: ∂dot/∂a = mix(g, b), ∂dot/∂b = mix(reverse(g), a),
-∂mix/∂w = dot(g, v), ∂mix/∂v = mix(reverse(w), g), ∂reverse/∂w = reverse(g). So they can be differentiated as often as
-one likes, keep nothing but their inputs, and sum in an order that does not depend on threads.
+`dot(a, b)[i, o] = a_i·b_{i+o}`, `mix(w, v)[i] = Σ_o w_{i,o} v_{i+o}`, `reverse(w)[j, o] = w[j+o, -o]`. Outside the map
+everything is zero. Their gradients are the same products, computed as gathers: ∂dot/∂a = mix(g, b),
+∂dot/∂b = mix(reverse(g), a), ∂mix/∂w = dot(g, v), ∂mix/∂v = mix(reverse(w), g), ∂reverse/∂w = reverse(g). They can be
+differentiated to any order and save nothing but their inputs. The order of sums does not depend on the threads.
 
 A static filter m may multiply each channel at each tap: dot(a, b, m)[i, o] = Σ_c a_{i,c} m_{o,c} b_{i+o,c} and
-mix(w, v, m)[i, c] = Σ_o w_{i,o} m_{o,c} v_{i+o,c}. The gradient by it is a third product,
-correlate(w, a, b)[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c}; all three are derivatives of one sum, Σ w m a b.
-Weights of a channel are never held.
+mix(w, v, m)[i, c] = Σ_o w_{i,o} m_{o,c} v_{i+o,c}. The gradient of the filter is a third product,
+correlate(w, a, b)[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c}. All three are derivatives of one sum, Σ w m a b. Weights per
+channel are never stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ Filters = Float[Tensor, "#batch heads taps head_dim"]
 
 @runtime_checkable
 class PrimitiveBackend(Protocol):
-    """What a module must offer; nothing of it is differentiated."""
+    """The functions of a backend; they need no derivatives."""
 
     def dot(self, a: Map, b: Map, filters: Filters | None, geometry: Geometry) -> Taps:
         """See `primitive.dot`."""
@@ -61,7 +61,7 @@ PRIMITIVES: dict[str, Callable[[], PrimitiveBackend]] = {
     "cpu": lambda: cpu,
     "triton": _load_triton,
 }
-"""The modules, by backend; Triton, which is not installed everywhere, is imported when it is first used."""
+"""The modules by backend. Triton is imported on first use, since it may not be installed."""
 
 
 def _sliding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Geometry:
@@ -124,7 +124,7 @@ def _keep_how(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noq
 
 
 def _mix_back(weights: Tensor, a: Tensor, filters: Tensor | None, *how: Any) -> Tensor:
-    """The transpose of `mix`: what queries say, gathered by keys."""
+    """The transpose of `mix`: each key gathers the weighted vectors of the queries that see it."""
     opposite = None if filters is None else filters.flip(2)
     return torch.ops.paradigms.mix(torch.ops.paradigms.reverse(weights, *how), a, opposite, *how)  # type: ignore[no-any-return]
 
@@ -165,7 +165,7 @@ register_composition(_reverse, _compose(reference.reverse))
 def _flops_of_product(
     _: object, b: Sequence[int], third: object | None, kernel_size: Sequence[int], *_how: object, **_out: object
 ) -> int:
-    """The second of the operands is a map in each of them."""
+    """The second operand is a map in each of the products."""
     products = 1 if third is None else 2
     return 2 * products * torch.Size(b).numel() * kernel_size[0] * kernel_size[1]
 
@@ -176,14 +176,14 @@ def _flops_of_reverse(*_: object, **__: object) -> int:
 
 
 def _choose(backend: str, device: torch.device) -> str:
-    """`auto`: compiled on a CPU where that was built, else torch."""
+    """`auto` is `cpu` on a CPU if the library was built, else `torch`."""
     if backend != "auto":
         return backend
     return "cpu" if device.type == "cpu" and cpu.is_available() else "torch"
 
 
 def dot(a: Map, b: Map, geometry: Geometry, *, filters: Filters | None = None, backend: str = "auto") -> Taps:
-    """Scores of neighbors: out[i, o] = Σ_c a_{i,c} m_{o,c} b_{i+o,c}, m being `filters`; zero where i+o is outside."""
+    """Dot products with neighbors: out[i, o] = Σ_c a_{i,c} m_{o,c} b_{i+o,c}, m = `filters`; zero if i+o is outside."""
     how = geometry.kernel_size, geometry.dilation, _choose(backend, a.device)
     return torch.ops.paradigms.dot(a, b, _expand(filters, a), *how)  # type: ignore[no-any-return]
 
@@ -195,17 +195,17 @@ def mix(weights: Taps, v: Map, geometry: Geometry, *, filters: Filters | None = 
 
 
 def correlate(weights: Taps, a: Map, b: Map, geometry: Geometry, *, backend: str = "auto") -> Filters:
-    """What each image says of each channel and tap: out[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c} over the taps inside."""
+    """The gradient of filters, image by image: out[o, c] = Σ_i w_{i,o} a_{i,c} b_{i+o,c} over the taps inside."""
     how = geometry.kernel_size, geometry.dilation, _choose(backend, a.device)
     return torch.ops.paradigms.correlate(weights, a, b, *how)  # type: ignore[no-any-return]
 
 
 def _expand(filters: Filters | None, x: Map) -> Filters | None:
-    """For every image: the gradient of what images share is added up by torch."""
+    """Expand filters to every image; torch then sums the gradients over images that share them."""
     return None if filters is None else filters.expand(len(x), -1, -1, -1)
 
 
 def reverse(weights: Taps, geometry: Geometry, *, backend: str = "auto") -> Taps:
-    """From what queries say to what keys hear: out[j, o] = w[j+o, -o], zero where j+o lies outside the map."""
+    """Reorder weights from queries to keys: out[j, o] = w[j+o, -o], zero if j+o lies outside the map."""
     how = geometry.kernel_size, geometry.dilation, _choose(backend, weights.device)
     return torch.ops.paradigms.reverse(weights, *how)  # type: ignore[no-any-return]

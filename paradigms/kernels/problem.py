@@ -12,22 +12,22 @@ Map = Float[Tensor, "batch height width heads head_dim"]
 Regrouped = Float[Tensor, "batch height width ghosts channels"]
 PerQuery = Float[Tensor, "batch height width heads"]
 Normalizer = Float[Tensor, "batch height width heads 2"]
-"""What the softmax divides by, in two numbers: the largest counted logit m and Σ e^(logit - m).
+"""The normalizer of the softmax as two numbers: the largest counted logit m and Σ e^(logit - m).
 
-Their logarithm in one number, m + log Σ, would round like m: weights that are recomputed from it do not sum to one when
-logits are large, and the gradients of the logits, which are differences, lose far more than that.
+One number, m + log Σ, would be rounded like m. With large logits, weights recomputed from it would not sum to one, and
+the gradients of the logits, which are differences, would lose far more precision.
 """
 
 
 class Dropout(NamedTuple):
-    """Which weights are dropped: each with probability `p`, by a generator that starts from `seed`."""
+    """Dropout of weights with probability `p`, drawn by a generator with this seed."""
 
     p: float
     seed: int
 
 
 class Problem(NamedTuple):
-    """Everything that fused attention is computed from; absent tensors are None, as in `Terms` and `Outside`."""
+    """The inputs of fused attention; absent tensors are None, as in `Terms` and `Outside`."""
 
     terms: Terms
     v: Map
@@ -37,7 +37,7 @@ class Problem(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The tensors of a `Problem`, or their gradients, in one order."""
+    """The tensors of a `Problem` or their gradients, in a fixed order."""
 
     q: Tensor | None
     k: Tensor | None
@@ -56,24 +56,24 @@ def to_operands(problem: Problem) -> Operands:
 
 
 def regroup(v: Map, outside: Outside, heads: int) -> tuple[Regrouped, Outside]:
-    """The same channels as so many heads."""
+    """Split the channels into this number of heads."""
     carried = None if outside.v is None else outside.v.reshape(heads, -1)
     return v.flatten(-2).unflatten(-1, (heads, -1)), Outside(outside.k, carried)
 
 
 @runtime_checkable
 class FusedBackend(Protocol):
-    """What a module must offer."""
+    """The functions of a backend."""
 
     def attention(self, problem: Problem) -> tuple[Map, Normalizer]:
-        """The output, contiguous and of the values' dtype, and the softmax's denominator."""
+        """The output, contiguous and in the dtype of the values, and the normalizer of the softmax."""
         ...
 
     def attention_backward(self, grad: Map, normalizer: Normalizer, problem: Problem) -> Operands:
-        """The gradients of the sum of `grad` times the output; None where the operand is."""
+        """The gradients of the operands, given the gradient of the output; None for absent operands."""
         ...
 
 
 def lse_dtype(v: Tensor) -> torch.dtype:
-    """Of the sums: 16-bit values are computed with in float32."""
+    """The dtype of sums: float32 for 16-bit values, else the dtype of the values."""
     return torch.float64 if v.dtype == torch.float64 else torch.float32

@@ -1,7 +1,7 @@
 """The backend `reference`: gathers K keys for every query. All other backends are compared with it.
 
-`attention`, `dot`, `mix`, `spread`, `correlate` and `reverse` are the operators of `fused`, `primitive` and
-`moving` as operations of torch, which have every derivative.
+`attention`, `dot`, `mix`, `spread`, `correlate` and `reverse` are the operators of `fused`, `primitive` and `moving`
+in plain torch, which can differentiate them to any order.
 """
 
 import math
@@ -36,7 +36,7 @@ def attend(
     outside: Outside,
     dropout_p: float,
 ) -> Float[Tensor, "batch height width heads head_dim"]:
-    """Eq. 4 of arXiv:2112.12786 over gathered taps; twice differentiable, any dtype."""
+    """Eq. 4 of arXiv:2112.12786 over gathered taps, for any dtype; differentiable to any order."""
     index, valid, offset = make_neighbors(geometry, v.shape[1], v.shape[2], v.device)
     if isinstance(scores, Terms):
         keys = None if scores.k is None else gather_taps(scores.k, outside.k, index)
@@ -49,7 +49,7 @@ def attend(
 
 
 def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
-    """A static filter for each head."""
+    """Apply a static filter for each head."""
     index, valid, offset = make_neighbors(geometry, v.shape[1], v.shape[2], v.device)
     filters = table.index_select(-1, offset.flatten()).unflatten(-1, offset.shape) * valid
     values = gather_taps(v, outside.v, index)
@@ -57,7 +57,7 @@ def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geo
 
 
 class _Softmax:
-    """Softmax that remembers what it has divided by: each query's maximum and the sum relative to it."""
+    """Softmax that keeps its normalizer: the maximum of each query and the sum relative to it."""
 
     kind = "softmax"
     normalizer: Tensor
@@ -73,7 +73,7 @@ class _Softmax:
 
 
 def attention(problem: Problem, dropout_p: float) -> tuple[Map, Normalizer]:
-    """Softmax attention and its normalizer; 16-bit numbers are computed with in float32, dropout draws anew."""
+    """Softmax attention and its normalizer. 16-bit operands are computed in float32; dropout uses torch's generator."""
     terms, v, geometry, outside, _ = problem
     softmax, wide = _Softmax(), lse_dtype(v)
     q, k, rk, rq, rb = (None if x is None else x.to(wide) for x in terms[:-1])
@@ -101,7 +101,7 @@ def spread(weights: Tensor, a: Map, filters: Tensor | None, geometry: Geometry) 
     sent = torch.einsum("bnhk,bnhd->bnkhd", _widen(taps), _widen(a).flatten(1, 2))
     if filters is not None:
         sent = sent * _take_filters(filters, offset)
-    received = sent.new_zeros(batch, height * width + 1, heads, head_dim)  # the last row lies outside the map
+    received = sent.new_zeros(batch, height * width + 1, heads, head_dim)  # the last row collects taps outside the map
     received = received.index_add(1, index.flatten(), sent.flatten(1, 2))
     return received[:, :-1].reshape(a.shape).to(a.dtype)
 
@@ -120,14 +120,14 @@ def reverse(weights: Tensor, geometry: Geometry) -> Tensor:
     height, width, num_taps = weights.shape[1], weights.shape[2], geometry.num_taps
     index = make_neighbors(geometry, height, width, weights.device).index
     opposite = num_taps - 1 - torch.arange(num_taps, device=weights.device)
-    said = weights.flatten(1, 2).transpose(2, 3).flatten(1, 2)  # (B, N taps, heads)
-    said = torch.cat([said, said.new_zeros(len(said), num_taps, said.shape[2])], dim=1)
-    heard = take_rows(said, index * num_taps + opposite)
-    return heard.transpose(2, 3).reshape(weights.shape)
+    by_query = weights.flatten(1, 2).transpose(2, 3).flatten(1, 2)  # (B, N taps, heads)
+    by_query = torch.cat([by_query, by_query.new_zeros(len(by_query), num_taps, by_query.shape[2])], dim=1)
+    by_key = take_rows(by_query, index * num_taps + opposite)
+    return by_key.transpose(2, 3).reshape(weights.shape)
 
 
 def _gather(x: Map, geometry: Geometry, filters: Tensor | None) -> Float[Tensor, "batch queries taps heads head_dim"]:
-    """Every query's neighbours, times the filter of their offset; zeros outside the map."""
+    """Gather the neighbors of every query, times the filter of their offset; zeros outside the map."""
     index, _, offset = make_neighbors(geometry, x.shape[1], x.shape[2], x.device)
     keys = gather_taps(_widen(x), None, index)
     return keys if filters is None else keys * _take_filters(filters, offset)

@@ -19,12 +19,12 @@ from paradigms.kernels.problem import Map
 
 
 def _to_chunk(geometry: Geometry) -> Geometry:
-    """The partition that queries are cut by."""
+    """The partition of the queries into chunks."""
     return Geometry("window", (geometry.kernel_size[0] // 3, geometry.kernel_size[1] // 3))
 
 
 def _list_offsets(geometry: Geometry) -> tuple[Int[Array, "queries taps"]]:
-    """The row of a position table for each query of a chunk and each key of the nine: as in the middle of nine."""
+    """The row of a position table for each query of a chunk and each key of the nine chunks around it."""
     rows, columns = _to_chunk(geometry).kernel_size
     offset = list_taps(geometry, 3 * rows, 3 * columns).offset.reshape(3 * rows, 3 * columns, -1)
     return (offset[rows : 2 * rows, columns : 2 * columns].reshape(rows * columns, -1),)
@@ -43,7 +43,7 @@ def _list_valid(geometry: Geometry, height: int, width: int) -> tuple[Bool[Array
 def _valid_taps(
     geometry: Geometry, height: int, width: int, device: torch.device
 ) -> Bool[Tensor, "chunks 1 queries taps"] | None:
-    """As `_list_valid`; None where all count all."""
+    """`_list_valid` as a tensor; None if every query counts all keys."""
     if geometry.border != "mask":
         return None
     (valid,) = load_constants(_list_valid, geometry, height, width, device=device)
@@ -84,7 +84,7 @@ def attend(
 
 
 def convolve(table: Float[Tensor, "#batch heads offsets"], v: Map, geometry: Geometry, outside: Outside) -> Map:
-    """A static filter for each head over the chunks around each query's own."""
+    """Apply a static filter for each head over the chunks around each query's own."""
     values = _gather_nine(v, geometry, outside.v)
     out = convolve_within(table, values, _tap_offsets(geometry, v.device), None)
     return merge(out, _to_chunk(geometry), *v.shape[1:3])

@@ -1,8 +1,8 @@
 """Sliding windows composed of dot, any normalization and mix; differentiable any number of times.
 
-Beyond the map everything is zero to `dot` and `mix`. A border that carries something there, b̄ (`project`), is an exact
-rewriting: dot(a, b) = dot(a, b - b̄) + a·b̄ and mix(w, v) = mix(w, v - v̄) + v̄ Σ_o w_o, as what is left beyond the map is
-zero again.
+`dot` and `mix` read zeros outside the map. Under the border `project`, keys and values outside the map are constants b̄
+and v̄. They are subtracted first, so that zeros are left outside, and added exactly:
+dot(a, b) = dot(a, b - b̄) + a·b̄ and mix(w, v) = mix(w, v - v̄) + v̄ Σ_o w_o.
 """
 
 import torch
@@ -30,15 +30,15 @@ def _remove(x: Map, outside: Float[Tensor, "heads head_dim"] | None) -> Map:
     return x if outside is None else x - outside.to(x.dtype)
 
 
-def _hear(
+def _make_key_logits(
     k: Float[Tensor, "batch height width #heads head_dim"],
     rq: Float[Tensor, "heads taps head_dim"],
     geometry: Geometry,
     backend: str,
 ) -> Taps:
-    """r^q_o·k_{i+o} for each query i: `reverse` brings what a key says to tap -o to the query that has it at o."""
-    said = torch.einsum("byxhd,hkd->byxhk", k, rq.flip(1))
-    return primitive.reverse(said, geometry, backend=backend)
+    """The term r^q_o·k_{i+o} of each query i and tap o: computed at each key, then reordered by `reverse`."""
+    by_key = torch.einsum("byxhd,hkd->byxhk", k, rq.flip(1))
+    return primitive.reverse(by_key, geometry, backend=backend)
 
 
 def _make_logits(terms: Scores, geometry: Geometry, outside: Outside, backend: str) -> SharedTaps:
@@ -56,12 +56,12 @@ def _make_logits(terms: Scores, geometry: Geometry, outside: Outside, backend: s
         parts.append(torch.einsum("byxhd,hkd->byxhk", q, terms.rk))
     if terms.rq is not None:
         assert k is not None
-        parts.append(_hear(k, terms.rq, geometry, backend))
+        parts.append(_make_key_logits(k, terms.rq, geometry, backend))
         if outside.k is not None:
             parts.append(torch.einsum("hkd,hd->hk", terms.rq, outside.k.to(terms.rq.dtype))[None, None, None])
     if terms.rb is not None:
         parts.append(terms.rb[None, None, None])
-    assert len(parts) > 0  # torch.compile cannot trace the truth of a list
+    assert len(parts) > 0  # torch.compile cannot trace bool(list)
     return sum(parts[1:], start=parts[0])
 
 
@@ -73,12 +73,12 @@ def _valid_taps(geometry: Geometry, v: Map) -> Bool[Tensor, "height width 1 taps
 
 
 def _mix_shared(weights: Float[Tensor, "#batch 1 1 heads taps"], v: Map, geometry: Geometry) -> Map:
-    """Weights that all pixels share are a depthwise convolution, whose channels are those of their head.
+    """Apply weights that all pixels share as a depthwise convolution; all channels of a head have the same kernel.
 
-    Where images have weights of their own, they become further channels.
+    If each image has its own weights, images become further channels.
     """
     if not len(v):
-        return v  # a convolution needs a channel
+        return v  # a convolution needs at least one channel
     images, head_dim = len(weights), v.shape[-1]
     kernel = weights.reshape(-1, 1, 1, *geometry.kernel_size).expand(-1, head_dim, -1, -1, -1).flatten(0, 1)
     halo = [size // 2 * step for size, step in zip(geometry.kernel_size, geometry.dilation, strict=True)]
@@ -105,7 +105,7 @@ def _mix_filtered(
     geometry: Geometry,
     backend: str,
 ) -> Map:
-    """A filter times the weights of its head."""
+    """Apply weights times the filters of their head."""
     heads, head_dim = v.shape[-2:]
     filters = mul.unflatten(1, (heads, -1))
     filters = filters.repeat_interleave(head_dim // filters.shape[2], dim=2).transpose(2, 3)
@@ -118,7 +118,7 @@ def _mix_filtered(
 
 
 def convolve(table: Float[Tensor, "#batch heads taps"], v: Map, geometry: Geometry, outside: Outside) -> Map:
-    """A static filter for each head."""
+    """Apply a static filter for each head."""
     return _mix(table[:, None, None], v, outside, geometry, "torch")
 
 
@@ -136,14 +136,14 @@ def attend(  # noqa: PLR0913 - the seam's arguments and the backend
     """Eq. 4 of arXiv:2112.12786 over the area centred on each query.
 
     Args:
-        scores: what the logits are made of, or the logits.
+        scores: the operands of the logits, or the logits.
         v: the values.
         geometry: a sliding window whose border is `zero`, `mask` or `project`.
         normalization: logits to weights.
         aggregation: the weighted sum, or weights times a filter.
-        outside: what taps outside the map carry under the border `project`.
+        outside: keys and values outside the map under the border `project`.
         dropout_p: probability of dropping a weight.
-        backend: of `dot`, `mix` and `reverse`.
+        backend: the backend of `dot`, `mix` and `reverse`.
     """
     weights = normalization(_make_logits(scores, geometry, outside, backend), _valid_taps(geometry, v))
     if dropout_p:

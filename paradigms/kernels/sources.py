@@ -1,4 +1,4 @@
-"""Digests the sources of the compiled library. Imports nothing of the package; the build runs it by path."""
+"""Digests the sources of the compiled library. The build runs this file by its path, so it imports no other module."""
 
 import hashlib
 from pathlib import Path

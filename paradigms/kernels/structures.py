@@ -1,4 +1,4 @@
-"""What the compiled kernels are handed over: the structures of native/case.h, mirrored, and how they are laid out."""
+"""The arguments of the compiled kernels: the structures of native/case.h in ctypes, and checks of their layout."""
 
 import ctypes
 from enum import IntEnum
@@ -81,14 +81,14 @@ class Place(ctypes.Structure):
 
 
 def list_places(library: ctypes.CDLL) -> dict[str, tuple[int, int]]:
-    """Offset and size of every structure and field, as the compiler has laid them out: `Map`, `Map.data`."""
+    """Offset and size of every structure and field in the compiled library, by names such as `Map`, `Map.data`."""
     library.paradigms_places.restype = ctypes.POINTER(Place)
     listed = takewhile(lambda place: place.structure, library.paradigms_places())
     return {b".".join(filter(None, (x.structure, x.field))).decode(): (x.offset, x.size) for x in listed}
 
 
 def list_mirrored_places() -> dict[str, tuple[int, int]]:
-    """The same of the structures in this file, as ctypes lays them out."""
+    """Offset and size of every structure and field in this file, as laid out by ctypes."""
     places = {}
     for mirror in MIRRORS:
         name = mirror.__name__

@@ -1,8 +1,7 @@
 """Our custom operators under `torch.func` (`jvp`, `vmap`, `grad`, ...) and forward-mode differentiation.
 
-An operator of torch's library knows backward differentiation alone: `jvp` would take its result for a constant. Under
-a transform each of ours is therefore computed by operations of torch, which have every rule. That is slower: a copy of
-the keys is gathered for each tap.
+A custom operator of torch supports backward differentiation only: `jvp` would treat its result as a constant. Under a
+transform, our operators are therefore computed in plain torch. That is slower: keys are gathered for each tap.
 """
 
 from collections.abc import Callable
@@ -16,10 +15,10 @@ _LIBRARY = torch.library.Library("paradigms", "FRAGMENT")
 
 
 def register_composition(operator: Any, compose: Callable[..., Any], *, batches_gradients: bool = False) -> None:
-    """Compute an operator of `torch.library.custom_op` by `compose`, of its arguments, wherever a transform is active.
+    """Compute an operator of `torch.library.custom_op` by `compose(*args)` if a transform is active.
 
-    To be called after `register_autograd`. `batches_gradients`: under the older `vmap` too, which
-    `torch.autograd.grad(..., is_grads_batched=True)` uses, and which loops over operators that return one tensor.
+    Call it after `register_autograd`. `batches_gradients` includes the older `vmap` of
+    `torch.autograd.grad(..., is_grads_batched=True)`, which by itself loops only over operators that return one tensor.
     """
     name = operator._opoverload._schema.name.removeprefix("paradigms::")
     differentiate = make_autograd_impl(operator._opoverload, operator)

@@ -1,12 +1,12 @@
 """Laws that every level satisfies; the level's own declarations are the oracle.
 
-A law is a function of an operator's config that raises `LawBroken`. `LAWS` are the laws of every operator.
-`check_level`
-checks all of them for a custom level. `list_configs` returns the operators that it checks, for parametrized tests:
+A law is a function of an operator's config that raises `LawBroken`. `LAWS` has the laws of every operator.
+`check_level` checks all of them for a custom level. `list_configs` returns the operators that it checks, for
+parametrized tests:
 
     @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
     @pytest.mark.parametrize("config", list_configs("normalization", "mine").values())
-    def test_my_level_keeps_the_laws(law, config):
+    def test_my_level_satisfies_the_laws(law, config):
         law(config)
 """
 
@@ -50,7 +50,7 @@ LAWS: dict[str, Law] = {
     "has the gradients of finite differences": has_the_gradients_of_finite_differences,
     "equals the reference": equals_the_reference,
 }
-"""What every operator keeps."""
+"""Laws of every operator, by name."""
 
 
 LAWS_OF_ROOMS: dict[str, dict[str, Callable[[str], None]]] = {
@@ -60,16 +60,16 @@ LAWS_OF_ROOMS: dict[str, dict[str, Callable[[str], None]]] = {
     },
     "neighborhood": {"values taps outside": values_taps_outside},
 }
-"""What the levels of a room keep besides: functions of a level's name."""
+"""Further laws of the levels of a room: functions of the name of a level."""
 
 
 def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
-    """The operators that a level is checked in: with every neighborhood and border that it goes with.
+    """The operators in which a level is checked: one for every neighborhood and border that it supports.
 
     The other parts are softmax, all four terms and the weighted sum.
 
     Raises:
-        ValueError: there is no such room, or no such level in it.
+        ValueError: the room does not exist, or has no level of this name.
     """
     if room not in ROOMS:
         raise ValueError(unknown_name("room", room, tuple(ROOMS)))
@@ -84,7 +84,7 @@ def list_configs(room: str, name: str) -> dict[str, AttentionConfig]:
             sizes = choose_sizes(levels["parameterization"])
             try:
                 found[f"{neighborhood}{suffix}-{border}"] = AttentionConfig(**{**levels, **sizes, **fields})
-            except ValueError:  # the level does not go with this neighborhood or border
+            except ValueError:  # the level does not support this neighborhood or border
                 continue
     return found
 
@@ -94,18 +94,18 @@ def _print_to_stderr(line: str) -> None:
 
 
 def check_level(room: str, name: str, *, show: Callable[[str], object] = _print_to_stderr) -> int:
-    """Check every law on a level; returns how many checks there were.
+    """Check every law on a level and return the number of checks.
 
-    It takes up to a minute; a line for each law says how far it is.
+    It takes up to a minute; one line per law reports the progress.
 
     Args:
         room: `parameterization`, `normalization`, `neighborhood` or `aggregation`.
-        name: the level's, as an experiment names it.
-        show: is called with each line; prints to stderr unless another function is given.
+        name: name of the level, as in an experiment.
+        show: is called with each line; prints to stderr by default.
 
     Raises:
         ValueError: there is no such level.
-        LawBroken: the level breaks a law; the message says which one, and in which operator.
+        LawBroken: the level breaks a law; the message names the law and the operator.
     """
     configs, own = list_configs(room, name), LAWS_OF_ROOMS.get(room, {})
     total = len(own) + len(LAWS)
@@ -122,7 +122,7 @@ def check_level(room: str, name: str, *, show: Callable[[str], object] = _print_
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """On maps as small as those of the laws several threads are slower than one."""
+    """Use one thread: on maps as small as those of the laws, several threads are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

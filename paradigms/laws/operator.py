@@ -9,7 +9,7 @@ from paradigms.functional import Terms, make_neighbors
 from paradigms.laws.specimen import DIM, HEIGHT, WIDTH, LawBroken, make_input, make_operator, require
 
 PARAMETER_KINDS = ("matrix", "table", "scalar")
-"""What a module declares its parameters to be: a product's matrix; numbers by offset; numbers that scale something."""
+"""The kinds of parameters that a module declares: a matrix of a product, a table over offsets, or factors."""
 
 
 def keeps_shape_and_dtype(config: AttentionConfig) -> None:
@@ -22,7 +22,7 @@ def keeps_shape_and_dtype(config: AttentionConfig) -> None:
 
 
 def trains_every_parameter(config: AttentionConfig) -> None:
-    """A parameter gets a finite gradient that is zero exactly where the operator declares it invariant."""
+    """Every parameter gets a finite gradient, which is zero exactly at the entries that are declared invariant."""
     operator = make_operator(config)
     weight = torch.randn(HEIGHT, WIDTH, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     (operator(make_input()) * weight).sum().backward()
@@ -39,9 +39,9 @@ def trains_every_parameter(config: AttentionConfig) -> None:
 
 
 def declares_its_parameters(config: AttentionConfig) -> None:
-    """A parameter with two axes or more is a layer's of torch, or declared to be a matrix, a table or a scalar.
+    """A parameter with two or more axes belongs to a layer of torch, or is declared as matrix, table or scalar.
 
-    By that an optimizer for matrices, and weight decay, know what to do with it.
+    Optimizers of matrices and weight decay depend on this.
     """
     for path, module in make_operator(config).named_modules():
         kinds = getattr(module, "parameter_kinds", {})
@@ -66,7 +66,7 @@ def declares_its_parameters(config: AttentionConfig) -> None:
 
 
 def declares_the_key_of_a_zero_input(config: AttentionConfig) -> None:
-    """`project_zero_key`, which taps outside the map carry under `project`, is the key of a pixel that is zero."""
+    """`project_zero_key`, the key of taps outside the map under `project`, is the key of a pixel that is zero."""
     operator = make_operator(config)
     declared = operator.parameterization.project_zero_key()
     scores = operator.parameterization(torch.zeros_like(make_input()))
@@ -83,7 +83,7 @@ def declares_the_key_of_a_zero_input(config: AttentionConfig) -> None:
 
 
 def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:
-    """[i, j]: whether the output at pixel i depends on the input at pixel j, pixel by pixel of the latter."""
+    """[i, j]: whether the output at pixel i depends on the input at pixel j."""
     num_pixels = x.shape[1] * x.shape[2]
     image = x[:1].expand(num_pixels, -1, -1, -1)
     change = torch.eye(num_pixels, dtype=x.dtype).view(num_pixels, *x.shape[1:3], 1)
@@ -92,7 +92,7 @@ def _find_reached(operator: LocalAttention, x: Tensor) -> Tensor:
 
 
 def depends_on_its_neighborhood_alone(config: AttentionConfig, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
-    """A query depends on itself and exactly the keys that its neighborhood declares, or is declared global."""
+    """A query depends exactly on itself and the keys that its neighborhood declares, or is declared global."""
     operator, num_pixels = make_operator(config), size[0] * size[1]
     index, valid, _ = make_neighbors(operator.neighborhood.geometry, *size)
     declared = torch.zeros(num_pixels, num_pixels + 1, dtype=torch.bool)
@@ -106,7 +106,7 @@ def depends_on_its_neighborhood_alone(config: AttentionConfig, size: tuple[int, 
 
 
 def depends_on_its_neighborhood_on_a_small_map(config: AttentionConfig) -> None:
-    """The same where the map is smaller than the kernel."""
+    """The same on a map that is smaller than the kernel."""
     depends_on_its_neighborhood_alone(config, (3, 2))
 
 
@@ -127,7 +127,7 @@ def moves_with_its_input(config: AttentionConfig) -> None:
 
 
 def has_the_gradients_of_finite_differences(config: AttentionConfig, backend: str = "reference") -> None:
-    """Of the input and of every parameter, in float64 on a map that is not square."""
+    """Gradients of the input and of every parameter equal finite differences, in float64 on a non-square map."""
     shift_size = (1, 0) if config.shift_size else None
     size, sizes = config.hadamard_size and 1, {"window_size": (2, 2), "kernel_size": (5, 1), "chunk_size": (2, 1)}
     small = make_config({**sizes, "shift_size": shift_size, "hadamard_size": size}, base=config)
@@ -145,7 +145,7 @@ def has_the_gradients_of_finite_differences(config: AttentionConfig, backend: st
 
 
 def equals_the_reference(config: AttentionConfig, size: tuple[int, int] = (9, 5)) -> None:
-    """What `auto` computes is what the reference computes, output and every gradient; and so is what both refuse."""
+    """`auto` equals the reference in the output and every gradient, and raises an error where the reference does."""
     operator, x = make_operator(config), make_input(*size)
     counted = make_neighbors(operator.neighborhood.geometry, *size).valid.sum(-1)
     least = getattr(operator.normalization, "minimum_taps", 1)
@@ -162,7 +162,7 @@ def equals_the_reference(config: AttentionConfig, size: tuple[int, int] = (9, 5)
 
 
 def differentiate(operator: LocalAttention, x: Tensor, backend: str) -> list[Tensor]:
-    """The output, the gradient of the input and that of each parameter, by one backend."""
+    """The output and the gradients of the input and of each parameter, by one backend."""
     operator.backend = backend
     x = x.clone().requires_grad_()
     y = operator(x)

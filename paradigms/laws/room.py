@@ -8,7 +8,7 @@ from paradigms.normalization import NORMALIZATIONS
 
 
 def keeps_what_it_declares(normalization: str, *, masked: bool) -> None:
-    """Of a normalization: no weight where a tap is not counted, the declared sum, and whether a constant matters."""
+    """A normalization gives weight zero to taps that are not counted; `weight_sum` and `ignores_constant` are true."""
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(2, 3, 5, 9, dtype=torch.float64, generator=generator)
     valid = torch.rand(5, 9, generator=generator) < 0.6
@@ -25,9 +25,9 @@ def keeps_what_it_declares(normalization: str, *, masked: bool) -> None:
 
 
 def values_taps_outside(neighborhood: str) -> None:
-    """Of a neighborhood: its borders differ by what a tap outside the map adds.
+    """The borders of a neighborhood differ in the keys and values of taps outside the map.
 
-    A corner gathers, under softmax, values that are 3 on the map and 1 where the input is zero.
+    The check is a softmax attention in a corner; values are 3 on the map and 1 for a zero input.
     """
     config = AttentionConfig(neighborhood=neighborhood, window_size=4, kernel_size=3)
     corners = {border: _gather_corner(config, border) for border in config.neighborhood_facts.borders}

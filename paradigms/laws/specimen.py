@@ -18,11 +18,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "sliding_window": {"-dilated": {"dilation": (2, 1)}},
     "sliding_chunk": {"-exact": {"exact": True}},
 }
-"""Of each neighborhood, besides its default."""
+"""Variants of each neighborhood, besides its default."""
 
 
-class LawBroken(AssertionError):  # noqa: N818 - what it says of the level
-    """A level does not do what all of them do, or what it declares; the message says which."""
+class LawBroken(AssertionError):  # noqa: N818 - the name states what happened
+    """A level breaks a law or one of its own declarations; the message says which."""
 
 
 def require(condition: bool | Tensor, message: str) -> None:
@@ -32,18 +32,18 @@ def require(condition: bool | Tensor, message: str) -> None:
 
 
 def choose_sizes(parameterization: Sequence[str]) -> dict[str, Any]:
-    """Neighborhoods that fit the maps of the laws, not square where the level allows it."""
+    """Sizes of neighborhoods that fit the maps of the laws; non-square if the level allows it."""
     kernel_size = (5, 1) if "outlook" in parameterization else (3, 5)
     return {"window_size": (4, 4), "kernel_size": kernel_size, "chunk_size": (2, 3)}
 
 
 def use_small_sizes(config: AttentionConfig) -> AttentionConfig:
-    """The same operator with such neighborhoods."""
+    """The same operator with the sizes of `choose_sizes`."""
     return config.replace(**choose_sizes(config.parameterization))
 
 
 def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = HEADS) -> LocalAttention:
-    """An operator in float64 whose parameters are far from zero but saturate nothing."""
+    """An operator in float64 whose parameters are far from zero, but do not saturate it."""
     operator = build_attention(config, dim=dim, num_heads=num_heads).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -51,9 +51,9 @@ def make_operator(config: AttentionConfig, *, dim: int = DIM, num_heads: int = H
             parameter.normal_(generator=generator).mul_(0.4)
         for module in operator.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.bias.abs_().add_(0.2)  # so that no ReLU after it is shut for every pixel
+                module.bias.abs_().add_(0.2)  # so that no ReLU after it is zero for every pixel
             if isinstance(module, ChannelFilter):
-                module.squeeze.bias.abs_().add_(0.2)  # so that its ReLU is open for every image
+                module.squeeze.bias.abs_().add_(0.2)  # so that its ReLU is positive for every image
     return operator
 
 

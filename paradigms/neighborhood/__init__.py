@@ -1,7 +1,7 @@
 """The room of neighborhoods: which keys a query sees (Φ of Eq. 4, arXiv:2112.12786).
 
-A new one is a file here with its row below, and a row of `paradigms.facts.NEIGHBORHOODS`; where no kind of
-geometry says what it sees, also a rule for one axis in `paradigms.functional.AXIS_RULES`.
+A new neighborhood is a file here with an entry below and an entry in `paradigms.facts.NEIGHBORHOODS`. If no kind of
+geometry describes it, it also needs a rule for one axis in `paradigms.functional.AXIS_RULES`.
 """
 
 from paradigms.neighborhood.level import Neighborhood

@@ -17,10 +17,10 @@ class Neighborhood(Protocol):
 
     @property
     def geometry(self) -> Geometry:
-        """What kernels need to know."""
+        """The geometry for the kernels."""
         ...
 
     @property
     def period(self) -> tuple[int, int]:
-        """Moving the input by so many pixels moves the output alike, away from the border."""
+        """Translating the input by this many pixels translates the output equally, away from the border."""
         ...

@@ -9,9 +9,9 @@ from paradigms.functional import Geometry
 
 @dataclass(frozen=True)
 class LocalWindow:
-    """A query sees its own window (arXiv:2103.14030), moved by `shift` in a shifted block.
+    """A query sees its own window (arXiv:2103.14030); in a shifted block, windows are moved by `shift`.
 
-    Where the map is no multiple of the window it is filled up at its end, under the rule `border`.
+    If the map is not a multiple of the window, it is padded at its end by the rule `border`.
     """
 
     window_size: tuple[int, int]

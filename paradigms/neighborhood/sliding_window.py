@@ -9,10 +9,10 @@ from paradigms.functional import Geometry
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """The area centred on the query, one offset a tap.
+    """A query sees the area centred on itself, with one offset per tap.
 
-    The border `shift` moves the area inside the map instead (arXiv:2204.07143); then a query near the border is not
-    its centre.
+    The border `shift` moves the area inside the map (arXiv:2204.07143), so that it is not centred on queries near the
+    edge.
     """
 
     kernel_size: tuple[int, int]

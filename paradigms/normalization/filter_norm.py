@@ -11,12 +11,12 @@ from paradigms.normalization.level import Logits, Valid
 class FilterNorm:
     """Filter normalization of DDF (arXiv:2104.14107): zero mean, fixed standard deviation over the counted taps.
 
-    The standard deviation is the unbiased one plus 1e-10, the gain √2/k for a k x k neighborhood (√(2/K) in general),
-    without a learned scale: the spatial branch of DDF. Which variant the ELSA paper used for Net7 is not printed.
-    Logits that are equal but for rounding give weights, and a gradient, of zero.
+    As in the spatial branch of DDF, the standard deviation is the unbiased one plus 1e-10, the gain is √2/k for a k x k
+    neighborhood (√(2/K) in general), and there is no learned scale. The ELSA paper does not state which variant it used
+    for Net7. If all logits are equal up to rounding, weights and gradients are zero.
 
     Attributes:
-        minimum_taps: fewer have no standard deviation; `kernels.attend` refuses a map where a query counts fewer.
+        minimum_taps: fewer taps have no standard deviation; `kernels.attend` then raises an error.
     """
 
     kind = "filter_norm"
@@ -26,7 +26,7 @@ class FilterNorm:
 
     @classmethod
     def from_config(cls, config: AttentionConfig) -> "FilterNorm":  # noqa: ARG003
-        """Nothing to read."""
+        """This level has no fields."""
         return cls()
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:

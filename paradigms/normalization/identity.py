@@ -15,9 +15,9 @@ class Identity:
 
     @classmethod
     def from_config(cls, config: AttentionConfig) -> "Identity":  # noqa: ARG003
-        """Nothing to read."""
+        """This level has no fields."""
         return cls()
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
-        """Pass the logits on."""
+        """Return the logits."""
         return logits if valid is None else logits * valid

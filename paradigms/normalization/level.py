@@ -14,11 +14,11 @@ Valid = Bool[Tensor, "... taps"]
 
 @runtime_checkable
 class Normalization(functional.Normalization, Protocol):
-    """How logits become weights; a class, or a module where it has parameters.
+    """How logits become weights: a class, or a module if it has parameters.
 
     Attributes:
-        ignores_constant: whether adding one number to all logits of a query leaves its weights alone.
-        weight_sum: of the counted taps; None where it depends on the logits.
+        ignores_constant: whether adding one number to all logits of a query does not change its weights.
+        weight_sum: the sum of the weights of the counted taps; None if it depends on the logits.
     """
 
     ignores_constant: ClassVar[bool]

@@ -16,12 +16,12 @@ class Softmax:
 
     @classmethod
     def from_config(cls, config: AttentionConfig) -> "Softmax":  # noqa: ARG003
-        """Nothing to read."""
+        """This level has no fields."""
         return cls()
 
     def __call__(self, logits: Logits, valid: Valid | None) -> Logits:
         """Normalize over the last axis."""
         if valid is not None:
             excluded = logits.new_zeros(valid.shape).masked_fill(~valid, -math.inf)
-            logits = logits + excluded  # adding to a few taps is cheaper, forward and back, than filling all logits
+            logits = logits + excluded  # adding -inf to a few taps is cheaper than masking all logits
         return logits.softmax(dim=-1)

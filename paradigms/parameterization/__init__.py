@@ -1,6 +1,6 @@
 """The room of parameterizations: how logits are computed.
 
-A sum of terms of Eq. 4 (arXiv:2112.12786), of which any non-empty subset can be chosen, or one of the others by itself.
+Either the sum of any non-empty subset of the terms of Eq. 4 (arXiv:2112.12786), or one of the other levels.
 """
 
 from paradigms.parameterization.ddf import DDF

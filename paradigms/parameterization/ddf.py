@@ -11,15 +11,16 @@ from paradigms.parameterization.generated_filter import GeneratedFilter
 class DDF(GeneratedFilter):
     """Logits W x_i + b, one filter for all channels of a pixel.
 
-    Differs from the released layer, which filters what it makes its filters of: here filters are made of the input and
-    meet its projection. Where that is linear and invertible, both have the same functions.
+    Differs from the released layer, which applies filters to the map that generates them. Here, the input generates the
+    filters, which are applied to the projected values. If the projection is linear and invertible, both layers can
+    represent the same functions.
 
     Args:
         dim: channels.
         num_taps: K.
 
     Shape:
-        (batch, height, width, dim) to (batch, height, width, 1, taps), whatever the heads.
+        (batch, height, width, dim) to (batch, height, width, 1, taps), for any number of heads.
     """
 
     def __init__(self, dim: int, *, num_taps: int) -> None:
@@ -36,9 +37,9 @@ class DDF(GeneratedFilter):
         geometry: Geometry,
         qkv_bias: bool,  # noqa: ARG003 - it has no such projection
     ) -> "DDF":
-        """Nothing to read."""
+        """This level has no fields."""
         return cls(dim, num_taps=geometry.num_taps)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width 1 taps"]:
-        """Compute a filter from the channels of every pixel."""
+        """Generate a filter from the channels of every pixel."""
         return self.to_logits(x).unsqueeze(-2)  # type: ignore[no-any-return]

@@ -7,10 +7,10 @@ from paradigms.parameterization.generated_filter import BottleneckFilter
 
 
 class DynamicConv(BottleneckFilter):
-    """Logits W ReLU(BN(U x̄)) of the mean x̄ over the map, U to a quarter of the channels: every pixel of an image alike.
+    """Logits W ReLU(BN(U x̄)) of the mean x̄ over the map, the same for every pixel; U reduces the channels to a quarter.
 
-    With as many heads as channels it is a depthwise convolution whose weights each image makes. To train, batch norm
-    needs more than one image.
+    With as many heads as channels, it is a depthwise convolution whose weights are generated from each image. In
+    training, batch norm needs more than one image.
 
     Shape:
         (batch, height, width, dim) to (batch, 1, 1, heads, taps).
@@ -19,5 +19,5 @@ class DynamicConv(BottleneckFilter):
     is_global = True
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch 1 1 heads taps"]:
-        """Through the bottleneck, the mean alone."""
+        """Generate the filter of each image from the mean over its map."""
         return super().forward(x.mean(dim=(1, 2), keepdim=True))

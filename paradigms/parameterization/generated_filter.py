@@ -1,4 +1,4 @@
-"""What parameterizations without keys share: they generate one number per tap directly."""
+"""The common part of parameterizations without keys, which generate one number per tap directly."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -16,10 +16,10 @@ REDUCTION = 4
 
 
 class GeneratedFilter(nn.Module):
-    """Logits (batch, height, width, heads, taps) as they are, made where the query is.
+    """Base class of parameterizations that return logits (batch, height, width, heads, taps).
 
     Attributes:
-        is_global: whether they depend on the whole map.
+        is_global: whether the logits depend on the whole map.
     """
 
     scores: ClassVar[str] = "logits"
@@ -38,7 +38,7 @@ class GeneratedFilter(nn.Module):
 
 
 class BottleneckFilter(GeneratedFilter):
-    """Logits W ReLU(BN(U x)) of vectors x, U to a quarter of their channels.
+    """Logits W ReLU(BN(U x)) of vectors x; U reduces the channels to a quarter.
 
     Args:
         dim: channels.
@@ -67,9 +67,9 @@ class BottleneckFilter(GeneratedFilter):
         geometry: Geometry,
         qkv_bias: bool,  # noqa: ARG003 - it has no such projection
     ) -> "BottleneckFilter":
-        """Nothing to read."""
+        """This level has no fields."""
         return cls(dim, num_heads, num_taps=geometry.num_taps)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
-        """Compute filters through the bottleneck."""
+        """Generate filters by the two layers."""
         return self.to_logits(relu(self.norm(self.squeeze(x)))).unflatten(-1, (self.num_heads, -1))  # type: ignore[no-any-return]

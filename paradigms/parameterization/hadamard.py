@@ -12,10 +12,10 @@ from paradigms.parameterization.terms import PositionTable
 
 
 class Hadamard(nn.Module):
-    """h_{j-i} = (q_i⊙k_i) r^k_{j-i} + r^q_{j-i} (q_j⊙k_j) + r^b_{j-i}: second order in the input, at a linear price.
+    """h_{j-i} = (q_i⊙k_i) r^k_{j-i} + r^q_{j-i} (q_j⊙k_j) + r^b_{j-i}: second order in the input, at linear cost.
 
-    All channels of the product q⊙k weigh in on every head, as in Algorithms 2 to 4, three ways to compute
-    this: the kernels' reference gathers (2), the composed kernel shifts what a 1x1 convolution makes (3).
+    Every head uses all channels of the product q⊙k, as in Algorithms 2 to 4, which are three ways to compute it. The
+    reference kernel gathers neighbors (Algorithm 2); composed kernels shift the result of a 1x1 convolution (3).
 
     Shape:
         Input (batch, height, width, dim); `q`, `k` (batch, height, width, 1, dim); `rk`, `rq` (heads, offsets, dim);
@@ -48,15 +48,15 @@ class Hadamard(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Terms:
         """Multiply queries and keys of the same pixel."""
-        product = multiply(self.q(x), self.k(x)).unsqueeze(-2)  # (B, H, W, 1, C): every head sees all channels
+        product = multiply(self.q(x), self.k(x)).unsqueeze(-2)  # (B, H, W, 1, C): every head uses all channels
         return Terms(product, product, self.rk.weight, self.rq.weight, self.rb.weight, None)
 
     def project_zero_key(self) -> Float[Tensor, "1 dim"] | None:
-        """The product of a pixel whose input is zero; None where that is zero."""
+        """The product q⊙k of a pixel whose input is zero; None if it is zero."""
         return None if self.q.bias is None else (self.q.bias * self.k.bias)[None]
 
     def position_tables(self) -> Mapping[str, PositionTable]:
-        """The tables, by name."""
+        """The position tables, by name."""
         return {"rk": self.rk, "rq": self.rq, "rb": self.rb}
 
     def constant_parameters(self) -> frozenset[str]:

@@ -73,7 +73,7 @@ class HadamardConv(GeneratedFilter):
         )
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
-        """Multiply queries and keys of the same pixel, look around, make a number for each head and tap."""
+        """Multiply queries and keys of the same pixel, convolve, and project to one number per head and tap."""
         product = multiply(self.q(x), self.k(x)).permute(0, 3, 1, 2)  # (B, C_qk, H, W)
         mixed = gelu(self.mix(product)).permute(0, 2, 3, 1)
         return self.to_logits(mixed).unflatten(-1, (self.num_heads, -1))  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from paradigms.parameterization.generated_filter import BottleneckFilter
 
 
 class Involution(BottleneckFilter):
-    """Logits of every pixel from its own channels: W ReLU(BN(U x_i)), U to a quarter of them, as released.
+    """Logits W ReLU(BN(U x_i)) of every pixel from its own channels; U reduces them to a quarter, as released.
 
-    Its groups are our heads, K numbers each; the released layers have a group every 16 channels.
+    The groups of involution are our heads; the released layers have one group per 16 channels.
     """

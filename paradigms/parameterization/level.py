@@ -12,11 +12,11 @@ from paradigms.functional import Geometry, Scores
 
 @runtime_checkable
 class Parameterization(Protocol):
-    """How logits are made; a module.
+    """How logits are computed: a module.
 
     Attributes:
-        scores: of which kind they are: see `paradigms.functional.Scores`.
-        is_global: whether they depend on the whole map.
+        scores: the kind of its result: see `paradigms.functional.Scores`.
+        is_global: whether the logits depend on the whole map.
     """
 
     scores: ClassVar[str]
@@ -30,17 +30,17 @@ class Parameterization(Protocol):
         ...
 
     def __call__(self, x: Float[Tensor, "batch height width dim"]) -> Scores:
-        """Make the logits, or what they are made of."""
+        """Compute the logits or their operands."""
         ...
 
     def project_zero_key(self) -> Float[Tensor, "heads head_dim"] | None:
-        """The key of a pixel whose input is zero; None where that is zero or no key exists."""
+        """The key of a pixel whose input is zero; None if it is zero or there are no keys."""
         ...
 
     def position_tables(self) -> Mapping[str, nn.Module]:
-        """The tables by offset that exist, by name; each has a `weight`."""
+        """The tables over offsets that exist, by name; each has a `weight`."""
         ...
 
     def constant_parameters(self) -> frozenset[str]:
-        """Parameters that add the same number to all of a query's logits, if every counted tap carries a key."""
+        """Parameters that add the same number to all logits of a query, if every counted tap has a key."""
         ...

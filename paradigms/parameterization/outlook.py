@@ -46,12 +46,12 @@ class Outlook(GeneratedFilter):
         geometry: Geometry,
         qkv_bias: bool,  # noqa: ARG003 - it has no such projection
     ) -> "Outlook":
-        """The window whose outlooks fill the kernel, which a config allows if there is one."""
+        """Choose the window for the kernel size of the config; the config checks that one exists."""
         rows, columns = geometry.kernel_size
         return cls(dim, num_heads, window=((rows + 1) // 2, (columns + 1) // 2))
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width heads taps"]:
-        """Weights of every pixel for its window, gathered by whom they are for."""
+        """Compute the weights of every pixel for its window, and sum them by the pixel that they are for."""
         taps = self.window[0] * self.window[1]
         logits = self.scale * self.to_logits(x).unflatten(-1, (self.num_heads, taps, taps))  # (..., target, source)
         return _gather_outlooks(logits.softmax(dim=-1), self.window)
@@ -60,7 +60,7 @@ class Outlook(GeneratedFilter):
 def _gather_outlooks(
     weights: Float[Tensor, "batch height width heads targets sources"], window: tuple[int, int]
 ) -> Float[Tensor, "batch height width heads taps"]:
-    """Target a of the pixel at i - a is i, and its source b is then tap b - a of i."""
+    """Sum weights over windows: target a of the pixel i - a is i, and source b of its window is tap b - a of i."""
     (rows, columns), (height, width) = window, weights.shape[1:3]
     halo = pad(weights, (0, 0, 0, 0, 0, 0, columns // 2, columns // 2, rows // 2, rows // 2))
     filters: list[Tensor] = []

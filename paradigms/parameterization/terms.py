@@ -14,7 +14,7 @@ from paradigms.functional import Geometry, Terms
 
 @dataclass(frozen=True)
 class Term:
-    """One term: which projections of the input it needs and, unless it is None, its position table."""
+    """The projections and the position table of one term; None if it has no table."""
 
     uses_query: bool
     uses_key: bool
@@ -32,11 +32,11 @@ TABLE_STD = 0.02
 
 
 class PositionTable(nn.Module):
-    """A learned vector, or number, for each head and offset; a module of its own so that it is drawn by itself.
+    """A learned vector or number for each head and offset. It is a separate module with its own initialization.
 
     Attributes:
-        is_position_table: by this an optimizer knows what weight decay may leave out.
-        weighs_neighbor: what it is multiplied with is of the neighbor, so that it does nothing where that is zero.
+        is_position_table: tells the optimizer that weight decay may exclude it.
+        weighs_neighbor: whether it is multiplied with a vector of the neighbor, and has no effect if that is zero.
     """
 
     is_position_table: ClassVar[bool] = True
@@ -48,15 +48,15 @@ class PositionTable(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the table; every rule of timm's calls this."""
+        """Initialize the table; all initialization rules of timm call this."""
         nn.init.trunc_normal_(self.weight, std=TABLE_STD)
 
 
 class TermSum(nn.Module):
     """The sum of one to four terms, with only the projections and tables that they need.
 
-    The paper leaves open whether r^k and r^q are shared over heads and how they start. Our choice: a table for each
-    head, one row an offset, truncated normal with standard deviation 0.02 as for r^b; and 1/√head_dim scales q·k alone.
+    The paper does not state whether heads share r^k and r^q, or how they are initialized. Our choice: one table per
+    head with one row per offset, truncated normal with standard deviation 0.02 as for r^b; 1/√head_dim scales q·k only.
 
     Shape:
         Input (batch, height, width, dim); `q`, `k` (batch, height, width, heads, head_dim); `rk`, `rq` (heads, offsets,
@@ -88,7 +88,7 @@ class TermSum(nn.Module):
         return cls(config.parameterization, dim, num_heads, num_offsets=geometry.num_offsets, qkv_bias=qkv_bias)
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Terms:
-        """Project the input; the kernels add the terms up."""
+        """Project the input; kernels compute the sum of the terms."""
         heads = (self.num_heads, -1)
         q = None if self.q is None else self.q(x).unflatten(-1, heads)
         k = None if self.k is None else self.k(x).unflatten(-1, heads)
@@ -96,15 +96,15 @@ class TermSum(nn.Module):
         return Terms(q, k, rk, rq, rb, self.scale)
 
     def project_zero_key(self) -> Float[Tensor, "heads head_dim"] | None:
-        """The key of a pixel whose input is zero; None where that is zero or no key exists."""
+        """The key of a pixel whose input is zero; None if it is zero or there are no keys."""
         bias = None if self.k is None else self.k.bias
         return None if bias is None else bias.view(self.num_heads, -1)
 
     def position_tables(self) -> dict[str, PositionTable]:
-        """The tables that exist, by name."""
+        """The position tables that exist, by name."""
         return {name: table for name, table in self.named_children() if isinstance(table, PositionTable)}
 
     def constant_parameters(self) -> frozenset[str]:
-        """Parameters that add the same number to all of a query's logits, if every counted tap carries a key."""
+        """Parameters that add the same number to all logits of a query, if every counted tap has a key."""
         has_bias = self.k is not None and self.k.bias is not None
         return frozenset({"k.bias"}) if has_bias and not self.offset_weighs_key else frozenset()

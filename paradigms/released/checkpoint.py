@@ -1,8 +1,8 @@
 """Reads files of weights as tensors by name.
 
-What a file is follows from its first bytes, not from its name. Damage is found where the format allows it: torch's
-files have a checksum for each tensor, files of safetensors a header that must cover every byte. A flipped byte inside a
-tensor of safetensors, or of torch's format before 1.6, changes a number and cannot be seen.
+The format is detected from the first bytes of a file, not from its name. Damage is detected if the format allows it:
+torch's files have a checksum for each tensor, and the header of a safetensors file must cover every byte. A changed
+byte inside a tensor of a safetensors file, or of torch's format before 1.6, cannot be detected.
 """
 
 import struct
@@ -35,21 +35,21 @@ READ_ERRORS = (
     ValueError,
     struct.error,
 )
-"""What readers raise for files that are damaged, or were written by something else."""
+"""Exceptions of readers for damaged files and unknown formats."""
 
 AVERAGED, LAST = ("state_dict_ema", "model_ema"), ("state_dict", "model")
-"""Where training puts weights: averaged ones are evaluated, so they come first."""
+"""Keys of weights in checkpoints of trainings: averaged weights first, since they are the ones that are evaluated."""
 
 ZIP, PICKLE, LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a file as they are named there, without what timm's training wraps around them.
+    """The tensors of a file by their names, without the other content of timm's checkpoints.
 
-    Where a checkpoint has averaged weights beside the last ones, it is they, since those are evaluated.
+    If a checkpoint also has averaged weights, these are returned, since they are the ones that are evaluated.
 
     Raises:
-        ValueError: the file is missing, damaged or holds something else; files that would execute code are refused.
+        ValueError: the file is missing or damaged, has no weights, or would execute code.
     """
     if not Path(path).is_file():
         raise ValueError(f"no such file: {path}")
@@ -75,17 +75,17 @@ def _read(path: Path) -> object:
         return load_file(path)
     elif not start.startswith(PICKLE):
         raise ValueError(_describe_content(start))
-    with safe_globals([Namespace]):  # the options that timm's training saves beside the weights
+    with safe_globals([Namespace]):  # timm's checkpoints contain their options as a Namespace
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Eight bytes of length, then a JSON object."""
+    """Whether a file starts like safetensors: eight bytes of length, then a JSON object."""
     return start[8:9] == b"{"
 
 
 def _describe_content(start: bytes) -> str:
-    """What a file is that is no file of weights."""
+    """Describe a file that has no weights."""
     if not start:
         return "it is empty"
     if start == LFS:
@@ -96,7 +96,7 @@ def _describe_content(start: bytes) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Hold every part of torch's archive against its checksum, which torch does not."""
+    """Compare every part of torch's archive with its checksum, which torch itself does not."""
     try:
         with ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -107,7 +107,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _unwrap(content: object) -> dict[str, Tensor]:
-    """The tensors; nothing where there is anything else."""
+    """The tensors of a checkpoint; empty if it has other content."""
     if not isinstance(content, dict):
         return {}
     place = next((name for name in (*AVERAGED, *LAST) if content.get(name) is not None), None)
@@ -125,11 +125,13 @@ def _unwrap(content: object) -> dict[str, Tensor]:
 def _check_tensors(path: Path, weights: dict[str, Tensor]) -> None:
     for name, tensor in weights.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            raise ValueError(f"{path}: {name} is no plain tensor of real numbers: {tensor.dtype}, {tensor.layout}")
+            raise ValueError(
+                f"{path}: {name} must be a dense tensor of real numbers, got {tensor.dtype}, {tensor.layout}"
+            )
 
 
 def _explain(path: Path, error: Exception) -> str:
-    """One line; torch's own advice, to load the file with its code, is not repeated."""
+    """The error in one line, without torch's advice to load the file with its code."""
     if isinstance(error, UnpicklingError):
         unsafe = _list_code(path)
         return f"it would execute code: {', '.join(unsafe)}" if unsafe else "it is damaged, or not a file of torch"
@@ -142,7 +144,7 @@ def _explain(path: Path, error: Exception) -> str:
 
 
 def _list_code(path: Path) -> list[str]:
-    """The functions and classes that a file of torch's names and that are no part of tensors."""
+    """The functions and classes in a file of torch that are not part of tensors."""
     try:
         return sorted(set(get_unsafe_globals_in_checkpoint(path)) - {"argparse.Namespace"})
     except READ_ERRORS:

@@ -1,9 +1,9 @@
 """Released weights of DeiT (arXiv:2012.12877), for our DeiT without class token.
 
-Read: timm 1.0.31's `models/deit.py` and `models/vision_transformer.py` (`deit_tiny_patch16_224` and larger ones).
-Patch embedding, blocks, last norm and head are taken as they are, the position embedding without its first entry, which
-is the class token's. `cls_token` and that entry are not loaded. The result is not a trained DeiT: its head was trained
-on the class token, and here it gets the mean over the patches. It is a starting point for training. Distilled DeiTs
+Source: timm 1.0.31's `models/deit.py` and `models/vision_transformer.py` (`deit_tiny_patch16_224` and larger ones).
+Patch embedding, blocks, last norm and head are not changed. `cls_token` and the first entry of the position embedding,
+which belongs to the class token, are not loaded. The result is not a trained DeiT: its head was trained on the class
+token, and here its input is the mean over the patches. It is a starting point for training. Distilled DeiTs
 (`dist_token`, `head_dist`) are an error.
 """
 

@@ -10,23 +10,22 @@ Weights = Mapping[str, Tensor]
 Convert = Callable[[re.Match[str], Weights], dict[str, Tensor]]
 
 KIND = r"(weight|bias)"
-"""The pattern of a parameter's own name in most modules."""
+"""The pattern of the last part of most parameter names."""
 
 
 COUNTER = "num_batches_tracked"
-"""The one tensor of a model that is of whole numbers: batch normalization counts its batches."""
+"""The only tensor of a model with an integer dtype: the number of batches in batch normalization."""
 
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """How the checkpoints of one code base name and shape their tensors.
+    """The names and shapes of tensors in the checkpoints of one code base.
 
     Attributes:
         source: the code base.
         signature: names that occur together in this layout only.
         rules: the conversion of a tensor, by a pattern of its whole name.
-        left_out: a description of the learned tensors that our models do not use; tensors that follow from sizes do not
-            count.
+        left_out: a description of the learned tensors that our models do not use.
     """
 
     source: str
@@ -35,10 +34,11 @@ class CheckpointLayout:
     left_out: str = ""
 
     def convert(self, weights: Weights) -> dict[str, Tensor]:
-        """Rename, split and turn tensors into those of our models.
+        """Rename, split and reorder tensors for our models.
 
         Raises:
-            ValueError: a tensor is left over, has an impossible shape, is of whole numbers, or two become one.
+            ValueError: a tensor is left over, has an impossible shape or an integer dtype, or two tensors get the same
+                name.
         """
         converted: dict[str, Tensor] = {}
         left_over = []
@@ -50,20 +50,20 @@ class CheckpointLayout:
             ((convert, match),) = matches  # the rules of a layout exclude each other
             made = self._apply(convert, match, weights)
             if twice := made.keys() & converted.keys():
-                raise ValueError(f"{name} of {self.source} becomes {min(twice)}, which another tensor is already")
+                raise ValueError(f"two tensors of {self.source} become {min(twice)}: {name} and another one")
             converted |= made
         if left_over:
             raise ValueError(f"no rule of {self.source} takes {', '.join(sorted(left_over))}")
         return converted
 
     def _apply(self, convert: Convert, match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-        """What one tensor becomes; a rule reads shapes and other tensors, which a damaged file may have changed."""
+        """Convert one tensor; errors of a rule mean that shapes or other tensors are not as expected."""
         name = match[0]
         try:
             made = convert(match, weights)
         except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             shape = tuple(weights[name].shape)
-            raise ValueError(f"{name} of shape {shape} is no tensor of {self.source}: {error}") from error
+            raise ValueError(f"{name} of shape {shape} is not a tensor of {self.source}: {error}") from error
         if any(not tensor.is_floating_point() and not key.endswith(COUNTER) for key, tensor in made.items()):
             raise ValueError(f"{name} holds {weights[name].dtype}, not floating point")
         return made
@@ -75,7 +75,7 @@ def keep(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
 
 
 def drop(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:  # noqa: ARG001 - what every rule takes
-    """Nothing: an index or a mask, which follows from sizes, or a tensor of `left_out`."""
+    """Drop a tensor: an index or a mask that follows from sizes, or a tensor of `left_out`."""
     return {}
 
 

@@ -1,6 +1,6 @@
 """Released weights of Swin (arXiv:2103.14030) and ELSA-Swin (arXiv:2112.12786).
 
-Read: `cls/models/elsa/elsa.py` and `cls/models/elsa_swin.py` of github.com/damo-cv/ELSA, and timm's
+Source: `cls/models/elsa/elsa.py` and `cls/models/elsa_swin.py` of github.com/damo-cv/ELSA, and timm's
 `models/swin_transformer.py`, before 0.9 (as in Microsoft's code) and after it. Indices and masks, which follow from
 sizes, are dropped.
 """
@@ -13,17 +13,20 @@ from paradigms.released.layout import KIND, CheckpointLayout, Convert, Weights, 
 
 
 def _to_next_stage(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-    """Merging at the end of a stage is merging at the start of the next."""
+    """Move patch merging from the end of a stage to the start of the next stage."""
     return {f"layers.{int(match[1]) + 1}.downsample.{match[2]}": weights[match[0]]}
 
 
 def _split_thirds(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-    """Rows q, k, v of one linear layer."""
+    """Split the rows of one linear layer into q, k and v."""
     return _name_projections(match, dict(zip("qkv", weights[match[0]].chunk(3), strict=True)))
 
 
 def _split_elsa(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-    """Rows q, k, v of one 1x1 convolution, queries and keys narrower than values; v, q, k in blocks of windows."""
+    """Split the rows of one 1x1 convolution; queries and keys are narrower than values.
+
+    The order is q, k, v in ELSA's blocks and v, q, k in its blocks with windows.
+    """
     joined = weights[match[0]].flatten(1) if weights[match[0]].ndim > 1 else weights[match[0]]
     width = len(weights[f"{match[1]}.post_proj.weight"])
     narrow = (len(joined) - width) // 2
@@ -33,7 +36,7 @@ def _split_elsa(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
 
 
 def _name_projections(match: re.Match[str], parts: Weights) -> dict[str, Tensor]:
-    """The groups of the pattern are the attention and `weight` or `bias`."""
+    """Name the projections; the groups of the pattern are the attention and `weight` or `bias`."""
     q, k, v = parts["q"], parts["k"], parts["v"]
     attention, kind = match[1], match[2]
     inner = f"{attention}.parameterization"
@@ -41,14 +44,14 @@ def _name_projections(match: re.Match[str], parts: Weights) -> dict[str, Tensor]
 
 
 def _turn_table(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-    """Timm's table has rows by query minus key, and heads last; ours heads first, then key minus query."""
+    """Reorder a table: timm's has rows by query minus key, then heads; ours has heads, then rows by key minus query."""
     return {f"{match[1]}.parameterization.rb.weight": weights[match[0]].flip(0).mT}
 
 
 def _split_ghost_head(match: re.Match[str], weights: Weights) -> dict[str, Tensor]:
-    """The added filter, (1, channels, k, k); or O, which multiplies, and it, (2, 1, channels, k, k).
+    """Split the filters: S of shape (1, channels, k, k), or O and S of shape (2, 1, channels, k, k).
 
-    γ = 0 with λ above 0 has one filter too, which multiplies: no released model is like that, and none is read here.
+    γ = 0 with λ > 0 has one filter too, which is O. No released model has it, and it is not supported here.
     """
     filters = weights[match[0]]
     names = ("add",) if filters.ndim == 4 else ("mul", "add")
@@ -57,7 +60,7 @@ def _split_ghost_head(match: re.Match[str], weights: Weights) -> dict[str, Tenso
 
 
 def _flatten(template: str) -> Convert:
-    """A 1x1 convolution as a linear layer."""
+    """Convert a 1x1 convolution to a linear layer."""
     return lambda match, weights: {match.expand(template): weights[match[0]].flatten(1)}
 
 

@@ -1,9 +1,10 @@
 """Released weights of VOLO (arXiv:2106.13112); most names are the same in our model.
 
-Read: timm 1.0.31's `models/volo.py`, and `models/volo.py` of github.com/sail-sg/volo, which have the same names. Every
-tensor is taken: stem and its batch norms, Outlookers, downsampling, transformer blocks, class token and class attention
-(`post_network`), position embedding, `head`, and the head over all tokens (`aux_head`), which a model needs
-`use_aux_head` for: half of its maximum over the tokens is part of the logits, so that it cannot be left out.
+Source: timm 1.0.31's `models/volo.py`, and `models/volo.py` of github.com/sail-sg/volo, which have the same names.
+Every tensor is loaded: stem and its batch norms, Outlookers, downsampling, transformer blocks, class token and class
+attention (`post_network`), position embedding, `head`, and the head over all tokens (`aux_head`). A model needs
+`use_aux_head` for the last one; half of its maximum over the tokens is part of the logits, so that it cannot be left
+out.
 """
 
 from paradigms.released.layout import KIND, CheckpointLayout, Convert, keep

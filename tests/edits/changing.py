@@ -234,7 +234,5 @@ CHANGING = (
     ),
     # scores
     edit("score of the model", TASK, "correct.any(-1).double()", "correct[:, :4].any(-1).double()"),
-    edit(
-        "loss of the evaluation", TASK, '"loss": torch.cat(losses).double().mean()', '"loss": torch.cat(losses).mean()'
-    ),
+    edit("loss of the evaluation", TASK, '"loss": losses.double().mean()', '"loss": losses.mean()'),
 )

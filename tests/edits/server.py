@@ -78,7 +78,7 @@ def rehearse(root: str, experiment: str, row: str, overrides: list[str]) -> dict
     code, data = Digester(None).digest(found.cell)
     provenance = {**collect(threads=1), "code_digest": code, "data_digest": data}
     context = RunContext(MlflowTracker("sqlite:///unused.db"), plan.spec, "", provenance, data_dir=None, threads=1)
-    made = rehearse_cell(PlannedRun(found, 0), context)
+    made = rehearse_cell(lambda _: None, PlannedRun(found, 0), context)
     return {"ended": f"{made.status} {made.detail}".strip(), "trace": made.digest, "code": made.code_digest}
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from harness.cli import VERBS, main, make_parser
+from harness.execution.ledger import find_digests
 from harness.plan import make_plan
 from harness.reading import load_spec
 from harness.record import Record, RunStatus
+from harness.report.files import find_records
 from harness.table import list_columns
 from harness.tracking import MlflowTracker
+from harness.tracking.record_files import read_runs
 
 EXPERIMENT = """\
 title: Two rows
@@ -237,7 +240,19 @@ def test_a_plan_for_scripts_has_stable_keys(capsys: pytest.CaptureFixture[str]) 
     assert (plan["experiment"], plan["counts"]["to do"], plan["to_train"]) == ("two", 4, 4)
     row = plan["rows"][1]
     assert set(row) == {
-        *("row", "cell_id", "is_floor", "is_placebo", "solution", "levels", "params", "macs", "stages", "runs"),
+        *(
+            "row",
+            "cell_id",
+            "is_floor",
+            "is_placebo",
+            "solution",
+            "levels",
+            "params",
+            "macs",
+            "division",
+            "stages",
+            "runs",
+        ),
     }
     assert row["levels"]["parameterization"] == "query_key"
     assert row["runs"] == [
@@ -267,12 +282,33 @@ def run_id(experiment: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch)
         pytest.param(("export", "tow.yaml"), "tow.yaml", id="no experiment"),
         pytest.param(("merge", "two.jsonl"), "merge needs --output", id="nowhere to write"),
         pytest.param(("export", "two.yaml", "--output", "x.jsonl"), "export and import take none", id="an output"),
+        pytest.param(("import", "two.jsonl", "--set", "training.lr=1"), "--set is for export alone", id="overrides"),
+        pytest.param(("export", "two.yaml", "--set", "training.lrr=1"), "did you mean 'lr'", id="an unknown key"),
     ],
 )
 def test_a_mistake_with_records_gets_one_message(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in fail(capsys, "records", *arguments)
+
+
+def test_records_of_an_experiment_with_overrides_are_exported_to_their_own_folder(
+    experiment: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    override = "training.lr=0.002"
+    plan, tracker = make_plan(load_spec(experiment, overrides=[override])), MlflowTracker(tracking_uri)
+    run = plan.runs[0]
+    code, data = find_digests(plan, data_dir=None)[run.row.cell.id]
+    tracker.prepare("two")
+    parent = tracker.start_invocation(plan.spec, command="harness run two.yaml", provenance={})
+    provenance = {"code_digest": code, "data_digest": data}
+    started = tracker.start_run(run, spec=plan.spec, parent_id=parent, provenance=provenance)
+    record = Record(run.row.cell.id, run.row.name, 0, RunStatus.OK, {"test/top1": 58.0}, provenance=provenance)
+    tracker.finish_run(started, record)
+    assert main(["records", "export", "two.yaml", "--set", override, "--tracking-uri", tracking_uri]) == 0
+    assert "written: results/smoke+training.lr=0.002/runs/two.jsonl" in capsys.readouterr().out
+    (exported,) = read_runs(find_records(plan.spec, Path("results")))
+    assert (exported.overrides, exported.record.cell_id) == ((override,), run.row.cell.id)
 
 
 @pytest.mark.usefixtures("run_id")

@@ -11,6 +11,7 @@ from harness.confounds import check_confounds
 from harness.data import load_data
 from harness.errors import SpecError
 from harness.plan import Plan, make_plan
+from harness.ranks import Ranks
 from harness.reading import is_search, list_experiments, load_spec
 from harness.rehearsal import Trace, VisitedData, plan_visit
 from harness.spec import ExperimentSpec, RowSpec
@@ -26,7 +27,7 @@ def trace(plan: Plan, name: str) -> Rehearsal:
     cell = next(row.cell for row in plan.rows if row.name == name)
     data = VisitedData(load_data(cell.data, cell.training, replicate=0, data_dir=None, device=CPU), plan_visit(cell))
     training = Training(
-        build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, device=CPU
+        build_model(cell, replicate=0), data, cell.training, task=CLASSIFICATION, replicate=0, ranks=Ranks(CPU)
     )
     content = Trace(training, data)
     next(data.train_batches(1))
@@ -171,7 +172,10 @@ def test_a_row_that_starts_from_another_one_inherits_what_that_states(tmp_path: 
     check_confounds(plan, {})
 
 
-@pytest.mark.parametrize("recipe", ["smoke", "laptop", "gpu", "imagenet", "finetune"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["laptop", *(pytest.param(name, marks=pytest.mark.slow) for name in ("smoke", "finetune", "gpu", "imagenet"))],
+)
 def test_no_shipped_experiment_is_refused(recipe: str) -> None:
     for name, path in list_experiments().items():
         if not is_search(path):

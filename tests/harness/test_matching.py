@@ -260,6 +260,7 @@ print("torch" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_plan_imports_torch_only_to_solve(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
 

@@ -10,8 +10,10 @@ from torch import nn
 
 from harness.commands.progress import describe_end, describe_epoch
 from harness.errors import SpecError
+from harness.execution import RunEnded
 from harness.measure import Measure
 from harness.plan import Plan, make_plan
+from harness.ranks import Ranks
 from harness.reading import load_spec
 from harness.record import EpochMetrics, Record
 from harness.report.figures.size import draw_sizes
@@ -35,7 +37,7 @@ class _Counting(Task):
     def build_objective(self, _model: nn.Module, _training: TrainingSpec, _device: torch.device) -> TrainingTask:
         raise NotImplementedError
 
-    def evaluate(self, _model: nn.Module, _batches: Iterable[object], _device: torch.device) -> Evaluation:
+    def evaluate(self, _model: nn.Module, _batches: Iterable[object], _ranks: Ranks) -> Evaluation:
         raise NotImplementedError
 
 
@@ -81,7 +83,7 @@ def test_every_output_has_the_name_and_the_unit_of_the_measure(mirrored: Plan, r
     assert "Misses in mm on " in markdown
     assert "top" not in markdown.lower()
     measure = find_measure(mirrored.spec)
-    assert "test misses 16.00 mm, took" in describe_end(twins[0], measure)
+    assert "test misses 16.00 mm, took" in describe_end(RunEnded(mirrored.runs[0], twins[0]), measure)
     epoch = EpochMetrics(1, 1, {"val/misses": 9.5, "train/loss": 1.0})
     assert describe_epoch(epoch, measure) == "val misses  9.50 mm, train loss 1.000"
     figure = draw_sizes(make_results(mirrored, twins, current={}))

@@ -8,7 +8,7 @@ import pytest
 
 from harness.cell import Cell
 from harness.errors import SpecError
-from harness.plan import FLOORS, SkippedRow, make_plan, select_rows
+from harness.plan import FLOORS, SkippedRow, make_plan, select_rows, select_seeds
 from harness.spec import (
     ExperimentSpec,
     FactorsSpec,
@@ -24,6 +24,20 @@ def test_the_plan_is_replicate_major(spec: ExperimentSpec) -> None:
     rows = {name: RowSpec(heads=heads) for name, heads in (("A", 1), ("B", 2), ("C", 4))}
     plan = make_plan(spec.model_copy(update={"rows": rows}))
     assert [(run.row.name, run.seed) for run in plan.runs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(None, [0, 1]), ((1, 1), [1]), ((0, 1), [0, 1])])
+def test_some_replicates_of_a_plan_are_chosen(
+    seeds: tuple[int, int] | None, expected: list[int], spec: ExperimentSpec
+) -> None:
+    plan = select_seeds(make_plan(spec), seeds)
+    assert sorted({run.replicate for run in plan.runs}) == expected
+    assert plan.rows == make_plan(spec).rows
+
+
+def test_replicates_that_the_plan_lacks_are_an_error(spec: ExperimentSpec) -> None:
+    with pytest.raises(SpecError, match=r"--seeds 1-2: the plan has the seeds 0 to 1; `--set seeds=3` adds more"):
+        select_seeds(make_plan(spec), (1, 2))
 
 
 def test_some_rows_of_a_plan_are_chosen_by_names_that_may_have_commas(spec: ExperimentSpec) -> None:

@@ -373,6 +373,12 @@ def test_the_training_of_a_backbone_states_its_difference_only(experiment: Path)
     }
 
 
+def test_a_process_has_at_least_two_images_of_a_batch(experiment: Path) -> None:
+    message = message_of(experiment, overrides=["training.batch_size=6", "processes=4"])
+    assert "processes must not exceed half of batch_size, got 4 and 6" in message
+    assert load_spec(experiment, overrides=["training.batch_size=6", "processes=3"]).recipe.processes == 3
+
+
 def test_floors_cannot_learn_token_labels(experiment: Path) -> None:
     message = message_of(experiment, overrides=["floor_width=8", "training.token_labels={grid: 7}"])
     assert "floors have no tokens: state token_labels under training_of" in message

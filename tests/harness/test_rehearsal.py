@@ -11,6 +11,7 @@ from harness.build import build_model
 from harness.cell import Cell
 from harness.data import load_data
 from harness.plan import make_plan
+from harness.ranks import Ranks
 from harness.reading import load_spec
 from harness.rehearsal import MAX_EPOCHS, Trace, VisitedData, choose_epochs, list_learning_rates, plan_visit
 from harness.spec import TrainingSpec
@@ -32,7 +33,9 @@ def start(cell: Cell, replicate: int = 0) -> tuple[Training, VisitedData]:
     visit = plan_visit(cell)
     data = VisitedData(load_data(cell.data, cell.training, replicate=replicate, data_dir=None, device=CPU), visit)
     model, task = build_model(cell, replicate=replicate), CLASSIFICATION
-    return Training(model, data, cell.training, task=task, replicate=replicate, device=CPU, epochs=visit.epochs), data
+    return Training(
+        model, data, cell.training, task=task, replicate=replicate, ranks=Ranks(CPU), epochs=visit.epochs
+    ), data
 
 
 def rehearse(cell: Cell, replicate: int = 0) -> str:
@@ -40,7 +43,7 @@ def rehearse(cell: Cell, replicate: int = 0) -> str:
     trace = Trace(training, data)
     for _ in trace.follow():
         pass
-    tested = CLASSIFICATION.evaluate(training.evaluated_model, data.test_batches(), CPU)
+    tested = CLASSIFICATION.evaluate(training.evaluated_model, data.test_batches(), Ranks(CPU))
     return digest_trace(trace.to_content(tested))
 
 

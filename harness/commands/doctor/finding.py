@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """`problem`: something will not work. `warning`: something is slower, older or missing that one may want."""
+    """`problem`: something will not work. `warning`: something optional is slow, old or missing."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: how bad it is, what was looked at, what was found, and what to do where it is not ok."""
+    """The result of a check: its level, its subject, what was found, and what to do if it is not ok."""
 
     level: Level
     topic: str

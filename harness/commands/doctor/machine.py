@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 LITTLE_SPACE, NO_SPACE = 2e9, 0.2e9
-"""Bytes: a table under `imagenet` keeps some GB of weights, one under `laptop` a hundredth of that."""
+"""Limits in bytes: a table under `imagenet` stores a few GB of weights, one under `laptop` a hundredth of that."""
 
 
 def check_machine() -> Iterator[Finding]:
-    """Needs torch; where it cannot be imported that is all that is said."""
+    """Check device, threads and kernels; if torch cannot be imported, this is the only finding."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -48,7 +48,7 @@ def _check_device(device: "torch.device") -> Finding:
 
 
 def _check_threads() -> Finding:
-    """Runs have one thread each; more workers than cores slow each other down."""
+    """Check the number of workers of each recipe: a run has one thread, and more workers than cores are slower."""
     import torch
 
     cores = len(os.sched_getaffinity(0))
@@ -74,7 +74,7 @@ def _check_kernels(device: "torch.device") -> Finding:
 
 @contextmanager
 def _collect_log(name: str) -> Iterator[list[str]]:
-    """What is logged meanwhile, kept from the terminal."""
+    """Collect the messages of a logger instead of printing them."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -89,7 +89,7 @@ def _collect_log(name: str) -> Iterator[list[str]]:
 
 
 def check_disk(folders: Iterable[Path]) -> Iterator[Finding]:
-    """Where the store and the tables go: is there room, may one write?"""
+    """Check free space and write permission in the folders of the store and of the tables."""
     for folder in dict.fromkeys(_find_existing(folder) for folder in folders):
         free = shutil.disk_usage(folder).free
         found = f"{free / 1e9:,.1f} GB free in {folder}"

@@ -18,11 +18,11 @@ from harness.text import count_noun
 from harness.tracking.store import Store
 
 _WIDTH = 72
-"""Of what was found, so that a line has at most 100 columns."""
+"""Width of a finding, so that a line has at most 100 columns."""
 
 
 def examine(tracking_uri: str, *, data_dir: Path | None = None) -> Iterator[Finding]:
-    """One finding after the other; whatever is wrong, the rest is looked at too."""
+    """Run all checks and yield their findings; a problem does not prevent later checks."""
     yield from check_software(ROOT)
     yield from check_machine()
     yield from check_store(tracking_uri)
@@ -33,14 +33,14 @@ def examine(tracking_uri: str, *, data_dir: Path | None = None) -> Iterator[Find
 
 def _list_folders(tracking_uri: str) -> list[Path]:
     folders = [find_root() / "results"]
-    with suppress(StoreError):  # counted by `check_store`
+    with suppress(StoreError):  # reported by `check_store`
         database = Store(tracking_uri).database
         folders += [] if database is None else [database.parent]
     return folders
 
 
 def describe_findings(findings: Sequence[Finding]) -> str:
-    """A line each, with what to do below it, as text for a terminal."""
+    """One line per finding, with the advice below it, as text for a terminal."""
     texts = [f"{found.found}\n→ {found.advice}" if found.advice else found.found for found in findings]
     rows = [[found.level.value, found.topic, text] for found, text in zip(findings, texts, strict=True)]
     counts = Counter(found.level for found in findings)

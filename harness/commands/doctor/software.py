@@ -21,7 +21,7 @@ SETUP = "`make setup`, or `pip install --editable . --constraint constraints.txt
 
 
 def check_software(root: Path) -> Iterator[Finding]:
-    """Of the checkout at `root`, or of the installed package where `root` is none."""
+    """Check the checkout at `root`, or the installed package if `root` is not a checkout."""
     project = _read_project(root)
     yield _check_python(project)
     yield from _check_packages(project, _read_constraints(root))
@@ -30,7 +30,7 @@ def check_software(root: Path) -> Iterator[Finding]:
 
 
 def _read_project(root: Path) -> Mapping[str, Any] | None:
-    """What pyproject.toml says of this project; None outside a checkout."""
+    """The project table of pyproject.toml; None outside a checkout."""
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def _read_project(root: Path) -> Mapping[str, Any] | None:
 
 
 def _read_constraints(root: Path) -> dict[str, str]:
-    """The versions that results were made with, by package."""
+    """The versions with which results were made, by package."""
     path = root / "constraints.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     pairs = (line.partition("#")[0].strip().partition("==") for line in lines)
@@ -79,7 +79,7 @@ def _check_packages(project: Mapping[str, Any] | None, pinned: Mapping[str, str]
 
 
 def _find_fault(needed: Requirement) -> str:
-    """What is wrong with a package; empty where nothing is."""
+    """The problem of a package; empty if there is none."""
     found = _find_version(needed.name)
     if found is None:
         return f"{needed.name} is missing"
@@ -95,7 +95,7 @@ def _find_version(name: str) -> str | None:
 
 
 def _check_installation(project: Mapping[str, Any] | None, root: Path) -> Finding:
-    """Whether what pip knows of this package is what its folder says."""
+    """Compare the installed metadata of this package with its folder."""
     try:
         installed = _require_installed()
     except PackageNotFoundError:
@@ -123,7 +123,7 @@ def _find_editable(installed: Distribution) -> Path | None:
 
 
 def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
-    """What pyproject.toml says now and did not when the package was installed."""
+    """The changes of pyproject.toml since the package was installed."""
     stated = {str(Requirement(text)) for text in project["dependencies"]}
     known = {
         str(needed) for text in installed.requires or () if "extra" not in str((needed := Requirement(text)).marker)
@@ -139,7 +139,7 @@ def _compare(project: Mapping[str, Any], installed: Distribution) -> list[str]:
 
 
 def _check_commit() -> Finding:
-    """A warning about changes that no commit has: a run's number could not be made again."""
+    """Warn of uncommitted changes, since the numbers of a run could not be reproduced."""
     found = collect()
     if found["dirty"] == "true":
         advice = "commit before runs whose numbers you keep: the store records only that there were changes"

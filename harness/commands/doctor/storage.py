@@ -15,7 +15,7 @@ from harness.tracking.store import Store
 
 
 def check_store(tracking_uri: str) -> Iterator[Finding]:
-    """Does it exist, can it be read, is its schema MLflow's of today, is anything left open?"""
+    """Check that the store exists and can be read, that its schema is up to date, and that no dead runs are open."""
     try:
         tracker = MlflowTracker(tracking_uri)
         runs = tracker.find_runs()
@@ -39,7 +39,7 @@ def check_store(tracking_uri: str) -> Iterator[Finding]:
 
 
 def check_searches(tracking_uri: str) -> Iterator[Finding]:
-    """Can the journal of the searches be read? Nothing where no search was run."""
+    """Check that the journal of the searches can be read; no finding without a search."""
     try:
         journal = Store(tracking_uri).journal
         if not journal.exists():
@@ -56,7 +56,7 @@ def check_searches(tracking_uri: str) -> Iterator[Finding]:
 
 
 def check_data(data_dir: Path | None) -> Iterator[Finding]:
-    """One finding a recipe; what does not ship may well be missing."""
+    """Check the images of each recipe; if they do not ship with the package, missing images are only a warning."""
     for name in list_recipes():
         data = load_recipe(name).data
         found = describe_data(data.name, data_dir, spec=data)

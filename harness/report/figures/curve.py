@@ -10,9 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.measure import Measure
 from harness.record import Record, RunStatus
-from harness.report.figures.figure import COLORS, GRAY, make_figure, mark_empty, styled, to_short_lines
+from harness.report.figures.figure import COLORS, GRAY, make_figure, mark_empty, name_source, styled, to_short_lines
 from harness.report.figures.gaps import name_with_gap
-from harness.report.summary import name_recipe
 from harness.statistics import average_curves
 from harness.table.column import Row
 from harness.table.results import Results
@@ -22,15 +21,15 @@ from harness.text import escape_figure
 FLOOR_STYLES = ("--", "-.")
 
 LINE_HEIGHT = 0.19
-"""Of a legend; inches."""
+"""Height of a line of the legend in inches."""
 
 LIGHT = "#c4c4c4"
-"""Of rows that have no color and no name."""
+"""The color of rows without a color and a name of their own."""
 
 
 @styled
 def draw_curves(results: Results) -> Figure:
-    """A panel for what was measured and, where the paper prints curves, one for those: of other data and schedules."""
+    """Draw a panel of measured curves and, if the paper prints curves, one of those (other data and schedules)."""
     published = {name: row.curve for name, row in results.plan.spec.published.items() if row.curve}
     figure = make_figure(9.6 if published else 7.2, 4.2)
     panels = figure.subplots(1, 2 if published else 1, squeeze=False)[0]
@@ -42,7 +41,7 @@ def draw_curves(results: Results) -> Figure:
         _draw_row(panels[0], row, results.replicates[row["row"]], GRAY, style)
     _settle_epochs(panels[0], [len(line.get_xdata()) for line in panels[0].lines])
     panels[0].set_ylabel(escape_figure(f"validation {results.measure.label}"))
-    panels[0].set_title(escape_figure(f"recipe {name_recipe(results.plan.spec)}"))
+    panels[0].set_title(name_source(results.plan.spec))
     if published:
         _draw_published(panels[1], published, colors, results.measure.label)
     for panel in panels:
@@ -53,7 +52,7 @@ def draw_curves(results: Results) -> Figure:
 
 
 def _choose_colors(rows: Sequence[Row], results: Results) -> dict[str, str]:
-    """The baseline and the best others have a color and a name, as many as can be told apart, in the table's order."""
+    """Choose the rows with a color and a name: the baseline and the best others, as many as there are colors."""
     ranked = sorted(rows, key=lambda row: _rank(row, results))
     named = {row["row"] for row in ranked[: len(COLORS)]}
     return dict(zip((row["row"] for row in rows if row["row"] in named), COLORS, strict=False))
@@ -65,7 +64,7 @@ def _rank(row: Row, results: Results) -> tuple[bool, float]:
 
 
 def _draw_row(panel: Axes, row: Row, replicates: Replicates, color: str | None, style: str = "-") -> None:
-    """The mean over measured seeds, and of named rows every seed; a bad end is a dotted line and a cross."""
+    """Draw the mean over measured seeds, and every seed of named rows; a bad end is a dotted line and a cross."""
     for record in replicates.records.values() if color else ():
         _draw_seed(panel, record, replicates.measure, color or LIGHT)
     mean = average_curves([*_get_curve(record, replicates.measure).values()] for record in replicates.ok)
@@ -77,7 +76,7 @@ def _draw_row(panel: Axes, row: Row, replicates: Replicates, color: str | None, 
 
 
 def _settle_epochs(panel: Axes, lengths: Sequence[int]) -> None:
-    """One epoch is a point with room around it."""
+    """Set the limits of the axis of epochs; a single epoch gets a margin."""
     if max(lengths, default=0) == 0:
         mark_empty(panel, "nothing to show")
     elif max(lengths) == 1:
@@ -96,7 +95,7 @@ def _draw_seed(panel: Axes, record: Record, measure: Measure, color: str) -> Non
 
 
 def _get_curve(record: Record, measure: Measure) -> dict[int, float]:
-    """By epoch; what is not finite is no number."""
+    """The curve of a record by epoch, without values that are not finite."""
     points = {epoch.epoch: epoch.metrics.get(measure.val, math.nan) for epoch in record.curve}
     return {epoch: score if math.isfinite(score) else math.nan for epoch, score in points.items()}
 

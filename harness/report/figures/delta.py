@@ -24,14 +24,14 @@ ROW_HEIGHT, CHARACTER_WIDTH = 0.36, 0.07
 """Inches."""
 
 SEED_SHIFT = 0.24
-"""How far below a row's interval its seeds stand, in rows."""
+"""Distance of the seeds below the interval of their row, in rows."""
 
 Limits = tuple[float, float]
 
 
 @styled
 def draw_deltas(results: Results) -> Figure:
-    """One line a row, in the table's order; the baseline is the line at zero."""
+    """Draw one line per row, in the order of the table; the baseline is the line at zero."""
     rows = [row for row in results.rows if row["row"] != results.plan.spec.baseline]
     longest = max((len(row["row"]) for row in rows), default=0)
     figure = make_figure(6.0 + CHARACTER_WIDTH * longest, 1.4 + ROW_HEIGHT * len(rows))
@@ -53,7 +53,7 @@ def draw_deltas(results: Results) -> Figure:
 
 
 def _get_differences(results: Results, row: Row) -> list[float]:
-    """Seed by seed, where both have one and may be compared."""
+    """The differences by seed, for seeds that both rows have and that can be compared."""
     mine, base = (results.replicates.get(name) for name in (row["row"], results.plan.spec.baseline))
     if mine is None or base is None or not is_comparable(mine, base):
         return []
@@ -61,7 +61,7 @@ def _get_differences(results: Results, row: Row) -> list[float]:
 
 
 def _choose_limits(rows: list[Row], differences: list[list[float]]) -> Limits:
-    """All points, and of the intervals as much as leaves the points apart: with two seeds they are very wide."""
+    """Limits that contain all points, and intervals only as far as the points stay distinguishable."""
     points = [0.0, *(point for group in differences for point in group)]
     points += [row["published_delta"] for row in rows if pd.notna(row["published_delta"])]
     low, high = min(points), max(points)
@@ -85,7 +85,7 @@ def _draw_row(panel: Axes, height: int, row: Row, points: list[float], limits: L
 
 
 def _draw_interval(panel: Axes, height: int, ends: Limits, color: str, limits: Limits) -> None:
-    """An arrow where it goes on beyond the limits."""
+    """Draw an interval; an arrow shows that it exceeds the limits."""
     shown = max(ends[0], limits[0]), min(ends[1], limits[1])
     panel.plot(shown, [height, height], color=color, linewidth=2.2, solid_capstyle="butt", gid="interval")
     for end, at, marker in zip(ends, shown, "<>", strict=True):

@@ -11,7 +11,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.text import escape_figure
+from harness.report.summary import name_recipe
+from harness.spec import ExperimentSpec
+from harness.text import count_noun, escape_figure
 
 P = ParamSpec("P")
 
@@ -29,25 +31,28 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "elsa-ablation",
 }
-"""Matplotlib's settings; text stays text and ids do not change from one drawing to the next."""
+"""Matplotlib's settings; SVG contains text as text, and its ids are reproducible."""
 
 COLORS = ("#1b6ca8", "#c44e52", "#4c9f70", "#8b5fbf", "#d08c2e", "#555555", "#2aa6a6", "#b8578a", "#7a6a4f")
-"""Of things that have no order."""
+"""Colors of unordered things."""
 
 GRAY = "#8a8a8a"
 
 LINE_LENGTH = 30
-"""Characters."""
+"""Maximal length of a line in characters."""
+
+TITLE_LENGTH = 60
+"""Maximal length of a panel's title in characters: a longer one would leave no room for the panel."""
 
 
 def make_figure(width: float = 6.4, height: float = 4.0) -> Figure:
-    """An empty figure in the house's style; sides in inches."""
+    """An empty figure in the common style; sides are in inches."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height))
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that draws, in the house's style: matplotlib reads its settings when axes and texts are made."""
+    """Decorate a drawing function to use the common style; matplotlib reads settings when axes and texts are made."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -58,9 +63,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def to_short_lines(text: str) -> str:
-    """A label for where there is little room: a long one is broken between words and at each plus."""
+    """Break a long label into lines, between words and at each plus."""
     label = escape_figure(text)
     return label if len(label) <= LINE_LENGTH else fill(label.replace("+", " + "), LINE_LENGTH)
+
+
+def name_source(spec: ExperimentSpec) -> str:
+    """Where measured values come from, as the title of a panel; many overrides are counted, the page lists them."""
+    title = f"recipe {name_recipe(spec)}"
+    if len(title) > TITLE_LENGTH:
+        title = f"recipe {spec.recipe.name} with {count_noun(len(spec.overrides), 'override')}"
+    return escape_figure(title)
 
 
 def mark_empty(panel: Axes, text: str) -> None:
@@ -71,13 +84,13 @@ def mark_empty(panel: Axes, text: str) -> None:
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """A sentence below all panels; none where `text` is empty."""
+    """Add a sentence below all panels, unless `text` is empty."""
     if text:
         figure.supxlabel(escape_figure(text), x=0.01, ha="left", fontsize=8, style="italic", color=GRAY, wrap=True)
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as one `<svg>` element, to stand within a page."""
+    """The figure as one `<svg>` element for an HTML page."""
     with mpl.rc_context(STYLE), BytesIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
         text = file.getvalue().decode()

@@ -1,4 +1,4 @@
-"""What figures say of rows that have no number, or fewer runs than planned."""
+"""Texts of figures about rows that have no number, or fewer runs than planned."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from harness.table.reason import show_outcomes
 
 
 def explain_gap(row: Row) -> str:
-    """Why a row has no number, or fewer than planned, in a word; empty where nothing is missing."""
+    """Why a row has no number or fewer runs than planned, in a word; empty if nothing is missing."""
     if row["n"]:
         return "" if row["n"] == row["seeds"] else show_replicates(row)
     return show_outcomes(row["outcomes"]) or join("; ")(row["marks"])
@@ -23,6 +23,6 @@ def name_with_gap(row: Row) -> str:
 
 
 def list_gaps(rows: Iterable[Row]) -> str:
-    """What stands below a figure where runs have no number; empty where all have one."""
+    """The note below a figure on runs without a number; empty if there are none."""
     gaps = [name_with_gap(row) for row in rows if explain_gap(row) and QUOTED not in row["marks"]]
     return f"runs without a number: {'; '.join(gaps)}" if gaps else ""

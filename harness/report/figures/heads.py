@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from harness.cell import Cell
 from harness.plan import Plan, PlannedRow
-from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, styled, to_short_lines
+from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, name_source, styled, to_short_lines
 from harness.report.figures.gaps import explain_gap, list_gaps
-from harness.report.summary import name_recipe
 from harness.table.column import Row
 from harness.table.columns.scores import ScoreColumns
 from harness.table.results import Results
@@ -22,7 +21,7 @@ from harness.text import escape_figure
 MARKERS = "os^Dv*"
 
 MAX_FEET = 15
-"""How many lines have a height of their own for what is missing."""
+"""Number of lines with their own height for missing numbers."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Line:
 
     @property
     def color(self) -> str:
-        """Its own, as far as there are colors."""
+        """The color of the line; colors repeat if there are too many lines."""
         return COLORS[self.place % len(COLORS)]
 
     @property
@@ -46,17 +45,17 @@ class Line:
 
 @styled
 def draw_heads(results: Results) -> Figure:
-    """Measured, and beside it the paper's, of other data; a row without a number is a cross at the foot."""
+    """Draw measured numbers and, beside them, the paper's; a row without a number is a cross at the bottom."""
     lines, rows = _make_lines(results.plan.rows), {row["row"]: row for row in results.rows}
     heads = _name_heads(results.plan)
     score = results.score
-    sources = {score.mean: f"recipe {name_recipe(results.plan.spec)}"}
+    sources = {score.mean: name_source(results.plan.spec)}
     if any(pd.notna(row[score.published]) for row in rows.values()):
         sources[score.published] = "the paper, on its own data and schedule"
     figure = make_figure(1.8 + 3.8 * len(sources), max(3.9, 0.5 * len(lines)))
     panels = figure.subplots(1, len(sources), squeeze=False)[0]
     for panel, (column, title) in zip(panels, sources.items(), strict=True):
-        panel.set_title(escape_figure(title))
+        panel.set_title(title)
         panel.set_xlabel("heads")
         panel.set_xticks(range(len(heads)), list(heads.values()))
         for line in lines:
@@ -77,7 +76,7 @@ def draw_heads(results: Results) -> Figure:
 
 
 def _name_heads(plan: Plan) -> dict[tuple[int, ...], str]:
-    """The numbers of heads, the fewest first, as the rows state them: `1x`; of several names the first."""
+    """The numbers of heads in increasing order, as the rows state them (`1x`)."""
     stated = {name: row.heads or plan.spec.cell.heads or "1x" for name, row in plan.stated.items()}
     rows = sorted((row for row in plan.rows if not row.is_floor), key=lambda row: sum(row.cell.num_heads))
     names: dict[tuple[int, ...], str] = {}
@@ -96,7 +95,7 @@ def _make_lines(rows: Iterable[PlannedRow]) -> list[Line]:
 
 
 def _name_line(group: Sequence[PlannedRow]) -> str:
-    """What the names of its rows begin with: `LSA` of `LSA, 1x` and `LSA, 2x`."""
+    """The common beginning of the names of its rows: `LSA` of `LSA, 1x` and `LSA, 2x`."""
     names = [row.name for row in group]
     columns = zip(*(name.split() for name in names), strict=False)
     shared = takewhile(lambda words: len(set(words)) == 1, columns)
@@ -116,7 +115,7 @@ def _draw_line(panel: Axes, line: Line, rows: dict[int, Row], column: str, score
 
 
 def _draw_gap(panel: Axes, line: Line, place: int, reason: str) -> None:
-    """Each line has its own height at the foot, so that two gaps at one place can be read."""
+    """Draw a cross for a missing number; each line has its own height, so that crosses do not overlap."""
     if not reason:
         return
     foot, axes = 0.03 + 0.06 * (line.place % MAX_FEET), panel.get_xaxis_transform()

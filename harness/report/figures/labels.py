@@ -16,20 +16,20 @@ Side = tuple[int, int]
 FONT_SIZE = 8
 
 MARKER_RADIUS = 5.0
-"""Around a point's middle no name may enter; in 1/72 inch."""
+"""Radius around a point that no name may overlap, in 1/72 inch."""
 
 DISTANCES = (7.0, 14.0, 22.0, 32.0, 44.0, 58.0)
-"""How far from its point a name may stand, the nearest first; likewise."""
+"""Distances between a point and its name, the nearest first, in 1/72 inch."""
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-"""Where it may stand, across and up, the best first."""
+"""Directions (right, up) from a point to its name, the best first."""
 
 ALIGNMENTS = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the axes with the name that belongs beside it."""
+    """A point of the axes with its name."""
 
     x: float
     y: float
@@ -38,15 +38,15 @@ class Point:
 
 
 def name_points(panel: Axes, points: Sequence[Point], *, others: Sequence[Point] = ()) -> list[Annotation]:
-    """Put each name at the nearest free place; one that stands apart from its point has a thin line to it.
+    """Put each name at the nearest free place; a distant name is connected with its point by a thin line.
 
-    The panel has its limits and all else that it holds by now. `others` are points that have no name. Where no place
-    within the panel is free, a point has none either: a name across others would say nothing.
+    The limits and all other content of the panel must be final. `others` are points without names. If no place in the
+    panel is free, the name is omitted.
     """
     figure = panel.get_figure(root=True)
     assert figure is not None
     FigureCanvasAgg(figure)  # measures texts
-    figure.draw_without_rendering()  # the layout is known from here on
+    figure.draw_without_rendering()  # computes the layout
     pixels = figure.dpi / 72
     taken = [_find_box(panel, point).padded(MARKER_RADIUS * pixels) for point in (*points, *others)]
     names = []
@@ -66,7 +66,7 @@ def name_points(panel: Axes, points: Sequence[Point], *, others: Sequence[Point]
 def _find_box(
     panel: Axes, point: Point, side: Side = (0, 0), distance: float = 0.0, size: tuple[float, float] = (0.0, 0.0)
 ) -> Bbox:
-    """What a text of this size covers, in pixels."""
+    """The area of a text of this size, in pixels."""
     x, y = panel.transData.transform((point.x, point.y))
     left = x + side[0] * distance - size[0] * (1 - side[0]) / 2
     bottom = y + side[1] * distance - size[1] * (1 - side[1]) / 2
@@ -85,7 +85,7 @@ def _annotate(panel: Axes, point: Point, side: Side, distance: float) -> Annotat
         color=point.color,
         arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6} if distance > DISTANCES[0] else None,
     )
-    annotation.set_in_layout(False)  # else the axes shrink to make room for it
+    annotation.set_in_layout(False)  # else the axes would shrink to make room for it
     return annotation
 
 

@@ -8,20 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, mark_empty, styled
+from harness.report.figures.figure import COLORS, GRAY, add_note, make_figure, mark_empty, name_source, styled
 from harness.report.figures.gaps import list_gaps
 from harness.report.figures.labels import Point, name_points
-from harness.report.summary import name_recipe
 from harness.table.column import Row
 from harness.table.columns.scores import ScoreColumns
 from harness.table.results import Results
 from harness.text import escape_figure
 
 WIDE = 20.0
-"""The largest size over the smallest, from which on the axis is logarithmic."""
+"""Ratio of the largest to the smallest size from which on the axis is logarithmic."""
 
 MAX_NAMED = 20
-"""Of more points only the baseline has a name, and those that no smaller one equals."""
+"""With more points, only the baseline and points on the Pareto front have names."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class SizeColumns:
 
 @styled
 def draw_sizes(results: Results) -> Figure:
-    """Two panels side by side; below them the paper's, of other data, where it prints sizes. Floors are left out."""
+    """Draw two panels side by side and, if the paper prints sizes, its panels below them. Floors are left out."""
     rows, baseline = results.rows, results.plan.spec.baseline
     measured = SizeColumns(results.score.mean, "macs", "params")
     published = SizeColumns(results.score.published, "published_macs", "published_params", 1e9, 1e6)
-    sources = {measured: f"recipe {name_recipe(results.plan.spec)}"}
+    sources = {measured: name_source(results.plan.spec)}
     if any(_make_points(rows, published, baseline)):
         sources[published] = "the paper, on its own data and schedule"
     figure = make_figure(9.0, 0.4 + 3.4 * len(sources))
@@ -49,7 +48,7 @@ def draw_sizes(results: Results) -> Figure:
     content = [(source, _make_points(rows, source, baseline)) for source in sources]
     for line, (source, points) in zip(panels, content, strict=True):
         _draw_line(line, points, results.measure.label)
-        line[0].set_title(escape_figure(sources[source]))
+        line[0].set_title(sources[source])
     _draw_spreads(panels[0], rows, results.score)
     add_note(figure, list_gaps(rows))
     for line, (_, points) in zip(panels, content, strict=True):
@@ -60,7 +59,7 @@ def draw_sizes(results: Results) -> Figure:
 
 
 def _make_points(rows: Sequence[Row], source: SizeColumns, baseline: str) -> tuple[list[Point], list[Point]]:
-    """By multiply-adds and by parameters; what lacks either number is no point."""
+    """The points by multiply-adds and by parameters; rows without one of the numbers are left out."""
     sizes = {source.macs: source.macs_unit, source.params: source.params_unit}
     macs, params = (
         [
@@ -92,13 +91,13 @@ def _draw_line(panels: Sequence[Axes], points: tuple[list[Point], list[Point]], 
 
 
 def _is_wide(points: Sequence[Point]) -> bool:
-    """Whether sizes lie so far apart that a linear axis would heap the small ones."""
+    """Whether the range of sizes is too large for a linear axis."""
     sizes = [point.x for point in points]
     return bool(sizes) and 0 < WIDE * min(sizes) < max(sizes)
 
 
 def _draw_spreads(panels: Sequence[Axes], rows: Sequence[Row], score: ScoreColumns) -> None:
-    """One standard deviation over seeds, up and down."""
+    """Draw one standard deviation over seeds, up and down."""
     for panel, column in zip(panels, ("macs", "params"), strict=True):
         for row in rows:
             if pd.notna(row[column]) and pd.notna(row[score.std]):

@@ -1,4 +1,4 @@
-"""Claims of the paper: the comparisons that decide them, and the verdict of the runs; one row of `KINDS` a kind."""
+"""Claims of the paper: the comparisons that decide them, and their verdicts; one entry of `KINDS` per kind."""
 
 from harness.table.claims.judge import JudgedClaim, answer_questions, judge_claims, list_questions
 from harness.table.claims.kinds import Answers

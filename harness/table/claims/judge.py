@@ -1,4 +1,4 @@
-"""Judges the claims of an experiment by the runs that stand in its table."""
+"""Judges the claims of an experiment by the runs of its table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ class JudgedClaim:
     """A claim with its verdict.
 
     Attributes:
-        evidence: what the verdict rests on, or why there is none.
-        judged: the comparison that decides, if it is of the measure, and the verdict on the claim.
+        evidence: the numbers behind the verdict, or why there is no verdict.
+        judged: the deciding comparison, if it compares the measure, and the verdict on the claim.
     """
 
     claim: ClaimSpec
@@ -28,7 +28,7 @@ class JudgedClaim:
 
 
 def list_questions(plan: Plan, rows: Mapping[str, Replicates]) -> list[Question]:
-    """What the claims and their controls ask of these rows, each question once: the family of all tests of claims."""
+    """The questions of all claims and their controls about these rows, each once: the family of all tests of claims."""
     claims = [stated for claim in plan.spec.claims for stated in (claim, claim.control) if stated is not None]
     testable = [claim for claim in claims if not KINDS[type(claim)].explain_obstacle(claim, plan.spec)]
     asked = (question for claim in testable for question in KINDS[type(claim)].ask(claim, plan.spec))
@@ -64,7 +64,7 @@ def judge_claims(plan: Plan, rows: Mapping[str, Replicates], answers: Answers) -
 
 
 def _judge(claim: ClaimSpec, plan: Plan, rows: Mapping[str, Replicates], answers: Answers) -> JudgedClaim:
-    """By the claim's own rows; confounded where its controls change what they say."""
+    """Judge a claim by its own rows; it is confounded if the controls give another verdict."""
     own, verdict = _conclude(claim, plan, rows, answers), None
     evidence = own.evidence
     if claim.control is not None:
@@ -94,5 +94,5 @@ def _conclude(claim: ClaimSpec, plan: Plan, rows: Mapping[str, Replicates], answ
 
 
 def _explain_skipped(claim: ClaimSpec, plan: Plan) -> str:
-    """Why the recipe skips a row of the claim: the first one, the others are mostly alike; empty where it has all."""
+    """Why the recipe skips the first skipped row of the claim; empty if it skips none."""
     return next((f"{row.name}: {row.reason}" for row in plan.skipped if row.name in claim.rows), "")

@@ -1,4 +1,4 @@
-"""Kinds of claims: what each one asks, and what follows from the answers; a new kind is one row in `KINDS`."""
+"""Kinds of claims: their questions, and the conclusions from the answers; a new kind is one entry in `KINDS`."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ from harness.tasks import find_margin, find_measure
 from harness.text import count_noun
 
 Answers = Mapping[Question, Judged]
-"""The comparison and verdict of each question that could be asked."""
+"""The comparison and verdict of each question that the runs can answer."""
 
 SPEED, MACS = "train/images_per_second", "macs"
 
@@ -47,12 +47,12 @@ Spec = TypeVar("Spec", bound=ClaimSpec)
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What the runs say of a claim.
+    """The conclusion from the runs on a claim.
 
     Attributes:
-        verdict: None where one seed, or none that the rows share, allows no verdict.
-        evidence: what it rests on, or why there is nothing.
-        judged: the comparison that decides, where it is of the measure.
+        verdict: None if the rows have fewer than two common seeds.
+        evidence: the numbers behind the verdict, or why there is no verdict.
+        judged: the deciding comparison, if it compares the measure.
     """
 
     verdict: ClaimVerdict | None
@@ -61,18 +61,18 @@ class Conclusion:
 
 
 class ClaimKind(Generic[Spec]):
-    """A kind of claim; one that compares nothing asks nothing."""
+    """A kind of claim. By default, it asks no questions."""
 
     def ask(self, _claim: Spec, _spec: ExperimentSpec) -> Sequence[Question]:
         """The comparisons that decide the claim."""
         return ()
 
     def explain_obstacle(self, _claim: Spec, _spec: ExperimentSpec) -> str:
-        """Why the recipe cannot show the claim; empty where it can."""
+        """Why the claim cannot be tested under the recipe; empty if it can."""
         return ""
 
     def conclude(self, claim: Spec, plan: Plan, rows: Mapping[str, Replicates], answers: Answers) -> Conclusion:
-        """The verdict; each of the claim's rows has a run, and `answers` has what could be compared."""
+        """Conclude from the answers; every row of the claim has a run."""
         raise NotImplementedError
 
 
@@ -85,19 +85,19 @@ class Ranking(ClaimKind[Spec]):
         return [Question(*pair, quantity, rule, claim.describe(*pair)) for pair in pairwise(claim.rows)]
 
     def find_quantity(self, _claim: Spec, spec: ExperimentSpec) -> Quantity:
-        """What is compared."""
+        """The quantity that is compared."""
         return FinalValue(find_measure(spec).test)
 
     def make_rule(self, _claim: Spec, spec: ExperimentSpec) -> Rule:
-        """How a comparison is judged."""
+        """The rule that judges a comparison."""
         return Rule(Family.HOLM, find_measure(spec).sign, find_margin(spec))
 
     def judge(self, verdicts: Sequence[Verdict]) -> ClaimVerdict:
-        """The verdict on the claim from those on its pairs."""
+        """The verdict on the claim, from the verdicts on its pairs."""
         return judge_order(verdicts)
 
     def conclude(self, claim: Spec, plan: Plan, rows: Mapping[str, Replicates], answers: Answers) -> Conclusion:
-        """By the pairs; the comparison that decides is one that refutes, else the one with the largest p-value."""
+        """Conclude from the pairs; a refuting comparison decides, or else the one with the largest p-value."""
         judged = [answers.get(question, UNCOMPARED) for question in self.ask(claim, plan.spec)]
         evidence = "; ".join([*(self.show(plan, answer) for answer in judged), *_list_losses(claim.rows, rows)])
         verdicts = [Verdict(answer.verdict) for answer in judged if answer.verdict]
@@ -120,7 +120,7 @@ class Equality(Ranking[EqualSpec]):
         return EqualityRule(Family.HOLM, find_measure(spec).sign, claim.within or find_margin(spec))
 
     def explain_obstacle(self, claim: EqualSpec, spec: ExperimentSpec) -> str:
-        """There may be no margin."""
+        """The claim needs a margin."""
         return "" if claim.within or find_margin(spec) else "neither claim, experiment nor measure states a margin"
 
     def judge(self, verdicts: Sequence[Verdict]) -> ClaimVerdict:
@@ -160,7 +160,7 @@ class Faster(Ranking[FasterSpec]):
         return Rule(Family.HOLM)
 
     def conclude(self, claim: FasterSpec, plan: Plan, rows: Mapping[str, Replicates], answers: Answers) -> Conclusion:
-        """The ratio of speeds is tested; multiply-adds decide as they are."""
+        """Test the ratio of speeds; multiply-adds are compared without a test."""
         if claim.by != MACS:
             return replace(super().conclude(claim, plan, rows, answers), judged=UNCOMPARED)
         first, second = (average(rows[name].records.values(), MACS) for name in claim.rows)
@@ -175,10 +175,10 @@ class Faster(Ranking[FasterSpec]):
 
 
 class Outcome(ClaimKind[OutcomeSpec]):
-    """Every run of some rows ends in one way."""
+    """Every run of some rows has a certain outcome."""
 
     def conclude(self, claim: OutcomeSpec, plan: Plan, rows: Mapping[str, Replicates], _answers: Answers) -> Conclusion:
-        """Count; an outcome of a limit that the recipe lacks can be seen, but its absence shows nothing."""
+        """Count the outcomes; if the recipe lacks the limit that causes an outcome, its absence shows nothing."""
         status = RunStatus(claim.status)
         ended = [record.status for name in claim.rows for record in rows[name].records.values()]
         results = [each for each in ended if each.is_result]
@@ -204,7 +204,7 @@ def _find_p(answer: Judged) -> float:
 
 
 def _list_losses(names: Sequence[str], rows: Mapping[str, Replicates]) -> Iterator[str]:
-    """The rows that a bad outcome has thinned: what is left of them decides nothing."""
+    """Describe the rows that lost runs by a bad outcome, since the remaining runs decide nothing."""
     for name in names:
         bad = sum(record.status.is_bad for record in rows[name].records.values())
         if bad:

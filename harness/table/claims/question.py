@@ -1,4 +1,4 @@
-"""What a claim asks of two rows: which one is better by a number of their runs, or whether they are equal."""
+"""The questions of claims about two rows: which one is better by some quantity, or whether they are equal."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
@@ -14,7 +14,7 @@ class Quantity(Hashable, Protocol):
     """A number of a run with a measurement; equal values are the same quantity."""
 
     def read(self, record: Record) -> float | None:
-        """The number; None where the run lacks it."""
+        """The number; None if the run lacks it."""
         ...
 
 
@@ -36,14 +36,14 @@ class FinalLogarithm:
     metric: str
 
     def read(self, record: Record) -> float | None:
-        """The natural logarithm; None where the metric is not positive."""
+        """The natural logarithm; None if the metric is not positive."""
         value = record.metrics.get(self.metric, 0.0)
         return math.log(value) if value > 0 else None
 
 
 @dataclass(frozen=True)
 class EarlyValue:
-    """A metric of the curve at an epoch, or after a share of the epochs, but at the first one at the earliest."""
+    """A metric of the curve at an epoch, or after a share of the epochs (at least one epoch)."""
 
     metric: str
     at: int | float
@@ -59,8 +59,8 @@ class Question:
     """A comparison of two rows.
 
     Attributes:
-        rule: how the answer follows from the comparison.
-        text: in words.
+        rule: the rule that judges the comparison.
+        text: the question in words.
     """
 
     first: str
@@ -76,16 +76,16 @@ class Question:
 
     @property
     def contrast(self) -> Contrast:
-        """The first row less the second."""
+        """The first row minus the second."""
         return {self.first: 1.0, self.second: -1.0}
 
 
 Group = tuple[Quantity, Rule]
-"""What is tested at once: questions about one quantity under one rule."""
+"""Questions about one quantity under one rule are tested at once."""
 
 
 def group_questions(questions: Iterable[Question]) -> dict[Group, list[Question]]:
-    """The questions by what is tested at once."""
+    """The questions by group."""
     groups: dict[Group, list[Question]] = {}
     for question in questions:
         groups.setdefault((question.quantity, question.rule), []).append(question)

@@ -35,7 +35,7 @@ def list_shown(spec: ExperimentSpec) -> tuple[str, ...]:
 
 
 def make_columns(measures: Sequence[Measure], *, baseline: str) -> tuple[Column[Entry], ...]:
-    """What a table says comes first: row, score, difference, verdict; then sizes and origin.
+    """The columns in order: row, score, difference and verdict first, then sizes and origin.
 
     The first of `measures` decides.
     """

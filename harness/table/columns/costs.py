@@ -81,17 +81,17 @@ def make_curve(measure: Measure) -> Column[Entry]:
 
 
 def explain_solutions(results: Results) -> Iterator[str]:
-    """Sizes that were solved, so that rows cost as much as others."""
+    """The note on sizes that were solved, so that rows cost as much as others."""
     solved = [f"{row.name}: {row.solution.describe()}" for row in results.plan.rows if row.solution is not None]
     if solved:
         yield f"**Solved sizes**: {escape_markdown('; '.join(solved))}."
 
 
 def _explain_throughput(_: Results) -> Iterator[str]:
-    """What the speed is of."""
+    """The note on what the speed measures."""
     yield "**images/s** is the speed of training beside the other workers; it is no benchmark."
 
 
 def _explain_curve(results: Results) -> Iterator[str]:
-    """Explain that curves are means over seeds."""
+    """The note that curves are means over seeds."""
     yield (f"**val {results.measure.title} by epoch** is the mean over the replicates; the csv has every epoch.")

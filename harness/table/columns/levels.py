@@ -24,7 +24,7 @@ TERM_FORMULAS = dict(zip(TERMS, ("$qk$", "$qr^k$", "$r^qk$", "$r^b$"), strict=Tr
 
 
 def make_factor_columns(get: Callable[[Any], Cell | None]) -> tuple[Column[Any], ...]:
-    """The level of each factor in the cell of an item."""
+    """A column for the level of each factor in the cell of an item."""
 
     def level(factor: str) -> Callable[[Any], str | None]:
         return lambda item: None if (cell := get(item)) is None else cell.factors()[factor]
@@ -36,7 +36,7 @@ def make_factor_columns(get: Callable[[Any], Cell | None]) -> tuple[Column[Any],
 
 
 def make_levels() -> tuple[Column[Entry], ...]:
-    """The levels of the row, and its terms of Eq. 4: a narrow column for each, one for what is no term."""
+    """The columns of levels, and of the terms of Eq. 4: one narrow column per term, one for other parameterizations."""
 
     def show(column: Column[Entry]) -> Column[Entry]:
         name = column.name
@@ -74,6 +74,6 @@ def make_levels() -> tuple[Column[Entry], ...]:
 
 
 def _explain_terms(_: Results) -> Iterator[str]:
-    """The terms of Eq. 4."""
+    """The note on the terms of Eq. 4."""
     titles = ", ".join(f"{title} {term}" for term, title in TERM_TITLES.items())
     yield f"Terms of Eq. 4: {titles}; {TICK} in every stage, a number in that stage alone."

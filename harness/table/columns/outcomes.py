@@ -55,7 +55,7 @@ MARKS = {
 
 
 def make_outcomes() -> tuple[Column[Entry], ...]:
-    """How many runs, what happened to the others, and what a reader has to know."""
+    """The columns of the number of runs, of bad outcomes and of marks."""
     measured = Column[Entry](
         "n",
         lambda entry: len(entry.runs.scores),
@@ -102,7 +102,7 @@ def is_complete(frame: pd.DataFrame) -> bool:
 
 
 def show_replicates(row: Row) -> str:
-    """`3` where every planned replicate was measured, else `2/3; diverged@412`; empty for a row without runs."""
+    """`3` if every planned replicate was measured, else `2/3; diverged@412`; empty for a row without runs."""
     if row["seeds"] == 0:
         return ""
     if row["n"] == row["seeds"]:
@@ -117,7 +117,7 @@ def _show_notes(row: Row) -> str:
 
 
 def _explain_outcomes(results: Results) -> Iterator[str]:
-    """Outcomes that are no measurement, and their reasons."""
+    """The note on runs without a measurement, and their reasons."""
     if any(results.frame["outcomes"]):
         yield (
             "**n** counts measured replicates of planned ones, then every other outcome; `diverged@412` left the "
@@ -130,13 +130,13 @@ def _explain_outcomes(results: Results) -> Iterator[str]:
 
 
 def list_marks(results: Results) -> list[str]:
-    """Every mark that some row has, in one order."""
+    """Every mark that some row has, in a fixed order."""
     present = {mark for marks in results.frame["marks"] for mark in marks}
     return [mark for mark in MARKS if mark in present]
 
 
 def explain_mark(mark: str, results: Results) -> str:
-    """What a mark says, in the words of the measure and the task."""
+    """The explanation of a mark, in terms of the measure and the task."""
     measure, task = results.measure, TASKS[results.plan.spec.recipe.data.task]
     climbed = "climbed" if measure.direction == "higher" else "fell"
     words = {"title": measure.title, "climbed": climbed}
@@ -144,7 +144,7 @@ def explain_mark(mark: str, results: Results) -> str:
 
 
 def _explain_marks(results: Results) -> Iterator[str]:
-    """The meaning of every mark that some row has."""
+    """The note on every mark that some row has."""
     yield from (f"`{mark}`: {explain_mark(mark, results)}" for mark in list_marks(results))
     for row in (*results.rows, *results.floors):
         if row["unattested"]:

@@ -23,7 +23,7 @@ DAGGER = "†"
 
 
 def make_published_results(measure: Measure) -> tuple[Column[Entry], ...]:
-    """What the paper says of the row."""
+    """The columns of published results."""
     name, form = name_scores(measure).published, measure.short_format
 
     def is_printed(frame: pd.DataFrame) -> bool:
@@ -69,7 +69,7 @@ def make_published_results(measure: Measure) -> tuple[Column[Entry], ...]:
 
 
 def make_published_sizes() -> tuple[Column[Entry], ...]:
-    """Sizes and speed as printed."""
+    """The columns of published sizes and speed."""
 
     def show_sizes(row: Row) -> str:
         """Parameters and multiply-adds as printed: `28.3 M, 4.5 G`."""
@@ -100,7 +100,7 @@ def make_published_sizes() -> tuple[Column[Entry], ...]:
 
 
 def make_published_curve(measure: Measure) -> Column[Entry]:
-    """Validation by epoch as printed."""
+    """The column of the published validation score by epoch."""
     return Column(
         "published_curve",
         lambda entry: entry.printed.curve,
@@ -114,7 +114,7 @@ def make_published_curve(measure: Measure) -> Column[Entry]:
 
 
 def _explain_paper(results: Results) -> Iterator[str]:
-    """What the paper's numbers are of."""
+    """The note on what the published numbers measure."""
     frame, spec = results.frame, results.plan.spec
     published = [name_scores(results.measure).published, "published_params", "published_macs", "published_throughput"]
     if not (frame[published].notna().any(axis=None) or any(frame["published_curve"])):
@@ -130,12 +130,12 @@ def _explain_paper(results: Results) -> Iterator[str]:
 
 
 def _is_comparable(frame: pd.DataFrame) -> bool:
-    """Whether some printed score is that of a row as it was trained here."""
+    """Whether some printed score can be compared with a row."""
     return bool(frame["replication"].isin([*Agreement]).any())
 
 
 def _explain_replication(results: Results) -> Iterator[str]:
-    """How our runs are compared with a printed one."""
+    """The note on how runs are compared with printed scores."""
     if _is_comparable(results.frame):
         yield (
             "**as printed?**: whether the printed score lies where one more run of the row is expected, by the spread "
@@ -144,13 +144,13 @@ def _explain_replication(results: Results) -> Iterator[str]:
 
 
 def to_source(spec: ExperimentSpec) -> str:
-    """Where the experiment is printed."""
+    """The place where the experiment is published."""
     assert spec.source is not None
     places = {"Table": spec.source.table, "Figure": spec.source.figure}
     return ", ".join([spec.source.paper, *(f"{kind} {n}" for kind, n in places.items() if n is not None)])
 
 
 def _explain_expected(results: Results) -> Iterator[str]:
-    """Outcomes that the paper reports in words."""
+    """The note on outcomes that the paper reports in words."""
     if results.frame["expected"].any():
         yield "`paper: ...` is the outcome that the paper reports in words; the claims have the verdict."

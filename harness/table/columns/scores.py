@@ -1,4 +1,4 @@
-"""Columns of scores: the deciding measure, the others, and what is said of differences and floors."""
+"""Columns of scores: the deciding measure and the others, with the notes on differences and floors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CHANGED = "Whoever changes a rule after seeing data can choose what it proves: t
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """Columns of a frame.
+    """Names of the columns of a measure.
 
     Attributes:
-        mean: of the test set over the replicates.
-        std: of the same; only the deciding measure has it.
-        val_mean: of the last validation; likewise.
-        published: what the paper prints; likewise.
+        mean: mean on the test set over the replicates.
+        std: its standard deviation; only for the deciding measure.
+        val_mean: mean of the last validation; only for the deciding measure.
+        published: the printed number; only for the deciding measure.
     """
 
     mean: str
@@ -44,13 +44,13 @@ class ScoreColumns:
 
 
 def name_scores(measure: Measure) -> ScoreColumns:
-    """The columns of a measure, each with its name in it: `NAME_mean`."""
+    """The names of the columns of a measure: `NAME_mean` and others, with the name of the measure."""
     name = measure.name
     return ScoreColumns(f"{name}_mean", f"{name}_std", f"val_{name}_mean", f"published_{name}")
 
 
 def make_scores(measure: Measure) -> tuple[Column[Entry], ...]:
-    """Mean and standard deviation on the test set, mean of the last validation, and whether the first is the best."""
+    """The columns of mean and standard deviation on the test set, of the last validation, and of the best row."""
     names = name_scores(measure)
 
     def show_spread(row: Row, spread: str) -> str:
@@ -74,13 +74,13 @@ def make_scores(measure: Measure) -> tuple[Column[Entry], ...]:
 
 
 def _show_mean(row: Row, name: str, measure: Measure) -> str:
-    """Bold where no row is known to be better."""
+    """Show a mean, in bold if no row is known to be better."""
     shown = show_in_math(row[name], measure.format)
     return rf"\textbf{{{show_number(row[name], measure.format)}}}" if row["is_best"] else shown
 
 
 def make_mean(measure: Measure) -> Column[Entry]:
-    """Of a measure that does not decide."""
+    """The column of a measure that does not decide."""
     return Column(
         name_scores(measure).mean,
         lambda entry: entry.average(measure.test),
@@ -95,12 +95,12 @@ def make_mean(measure: Measure) -> Column[Entry]:
 
 
 def _explain_score(results: Results) -> Iterator[str]:
-    """The score's mean and spread."""
+    """The note on the mean and the spread of scores."""
     yield f"**{results.measure.title}** is the mean ± the standard deviation over the n measured replicates."
 
 
 def explain_delta(results: Results) -> Iterator[str]:
-    """Differences, intervals and verdicts."""
+    """The note on differences, intervals and verdicts."""
     frame, spec = results.frame, results.plan.spec
     if results.plan.placebo is not None:
         yield f"**Placebo**: {escape_markdown(describe_placebo(results))}"
@@ -136,7 +136,7 @@ def explain_delta(results: Results) -> Iterator[str]:
 
 
 def describe_placebo(results: Results) -> str:
-    """What the placebo is and whether it is what it should be; empty where there is none."""
+    """The note on the placebo and its verdict; empty without a placebo."""
     placebo = results.plan.placebo
     if placebo is None:
         return ""
@@ -155,7 +155,7 @@ def describe_placebo(results: Results) -> str:
 
 
 def _explain_looks(course: Course, spec: ExperimentSpec, equivalent: str) -> Iterator[str]:
-    """The rule by which rows got their seeds, and where each one stopped."""
+    """The note on the rule by which rows got their seeds, and where each row stopped."""
     levels = ", ".join(f"{100 * look.alpha:.2g} %" for look in course.looks)
     bounds = ", ".join(f"{look.futile_t:.2g}" for look in course.looks if not look.is_last)
     seeds = ", ".join(str(look.seeds) for look in course.looks)
@@ -187,7 +187,7 @@ def _to_sign_flip_note(pairs: int) -> str:
 
 
 def _explain_images(frame: pd.DataFrame, measure: Measure) -> Iterator[str]:
-    """How much another test set would move the differences."""
+    """The note on how much another test set would change the differences."""
     errors = frame["image_error"].dropna()
     if not errors.empty:
         yield (
@@ -197,7 +197,7 @@ def _explain_images(frame: pd.DataFrame, measure: Measure) -> Iterator[str]:
 
 
 def _explain_outlook(outlook: Outlook, *, measure: Measure) -> Iterator[str]:
-    """What these seeds could have found, and what it would take to know more."""
+    """The note on the detectable difference, and on the seeds that open rows need."""
     text = f"These seeds detect a difference of {outlook.detectable:{measure.format}} with 80 % power."
     if outlook.seeds:
         counts = [f"{escape_markdown(row)} {n or f'over {MAX_SEEDS:,}'}" for row, n in outlook.seeds.items()]
@@ -208,7 +208,7 @@ def _explain_outlook(outlook: Outlook, *, measure: Measure) -> Iterator[str]:
 
 
 def explain_floors(results: Results) -> Iterator[str]:
-    """Floors, with a warning where the baseline is not above every one."""
+    """The note on floors, with a warning if the baseline is not above all of them."""
     frame, spec, measure = results.frame, results.plan.spec, results.measure
     if not frame["is_floor"].any():
         yield f"The recipe {escape_code(spec.recipe.name)} trains no floors (models without attention)."

@@ -1,7 +1,7 @@
 """Sliding windows in Triton, for GPUs: fused softmax attention and `dot`, `mix`, `reverse`.
 
-Checked against the reference in Triton's interpreter, and compiled for one GPU target; a test compares them on a GPU
-where there is one. Nobody has measured their speed. Importing this package does not import triton.
+They are compared with the reference in Triton's interpreter, on a GPU if there is one, and compiled for one GPU target.
+Their speed has not been measured. Importing this package does not import triton.
 """
 
 import os
@@ -11,7 +11,7 @@ import torch
 
 
 def is_available(device: torch.device) -> bool:
-    """Whether these kernels run here: on CUDA where triton is installed, on a CPU in its interpreter alone."""
+    """Whether these kernels run on a device: CUDA if triton is installed, a CPU only in triton's interpreter."""
     if find_spec("triton") is None:
         return False
     return device.type == "cuda" or (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")

@@ -1,9 +1,9 @@
 """Fused softmax attention over sliding windows: one forward pass, backward by gathers without atomics.
 
-Forward, a program keeps a block of queries and goes through their taps with an online softmax. Backward there are three
-kernels: queries go through their taps again; keys go through the queries that see them; and each row of the position
-tables goes through all queries, a chunk of them a program, whose partial sums torch adds up. So the results do not
-depend on the order in which programs run.
+In the forward pass, a program processes a block of queries and loops over their taps with an online softmax. The
+backward pass has three kernels. The first loops over the taps of each query again. The second loops over the queries
+that see each key. The third loops over all queries for each row of the position tables; every program takes a chunk of
+queries, and torch adds their partial sums. The results do not depend on the order in which programs run.
 """
 
 from typing import NamedTuple, no_type_check
@@ -35,11 +35,11 @@ from paradigms.kernels.triton_kernels.tile import (
 )
 
 MAX_CHUNKS = 64
-"""Programs that share the sums of one row of the position tables: the partial sums are so many tables."""
+"""Number of programs per row of the position tables, and of partial sums of the tables."""
 
 
 class Inputs(NamedTuple):
-    """What the output is made of; None for what is absent."""
+    """The operands of the output; None for absent ones."""
 
     q: Strided | None
     k: Strided | None
@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What is known when a kernel is compiled."""
+    """The compile-time constants of a kernel."""
 
     window: Window
     tile: Tile
@@ -70,7 +70,7 @@ class Launch(NamedTuple):
 @triton.jit
 @no_type_check
 def _mix_terms(x, table, entry, constants: tl.constexpr):
-    """What the other side of a product is multiplied by: scale * x + rows of the table; either may be absent."""
+    """The factor of keys or of queries in the logits: scale * x + rows of the table; either may be absent."""
     y = tl.zeros_like(x)
     if constants.scale is not None:
         y += x * constants.scale
@@ -95,7 +95,7 @@ def _make_logits(inputs, q, k, entry, constants: tl.constexpr):
 @triton.jit
 @no_type_check
 def _make_weights(logits, counted, normalizer, query, exists):
-    """What the forward pass made of these logits of each query, again."""
+    """Recompute the weights of the forward pass from the logits of each query."""
     top = tl.load(normalizer + 2 * query, mask=exists, other=0.0)
     total = tl.load(normalizer + 2 * query + 1, mask=exists, other=1.0)
     return tl.exp(tl.where(counted, logits - top, float("-inf"))) / total
@@ -104,7 +104,7 @@ def _make_weights(logits, counted, normalizer, query, exists):
 @triton.jit
 @no_type_check
 def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
-    """Zero for dropped weights, 1 / (1 - p) for others: Philox at the numbers that name a weight, always the same."""
+    """Zero for dropped weights, 1 / (1 - p) for others. Philox counts by weight, so that all kernels draw the same."""
     if constants.dropout_p == 0.0:
         return tl.full([constants.tile.block], 1.0, constants.tile.dtype)
     else:
@@ -118,7 +118,7 @@ def _draw_factors(seed, pixel, offset, place, constants: tl.constexpr):
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def forward(inputs, extent, seed, out, normalizer, constants: tl.constexpr):
-    """The output, and the softmax's denominator: the largest logit, and the sum of all exponentials less it."""
+    """The output and the normalizer of the softmax: the largest logit m, and Σ e^(logit - m)."""
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
     batch, head, pixel, exists = find_block(extent, tile.block)
@@ -150,7 +150,7 @@ def forward(inputs, extent, seed, out, normalizer, constants: tl.constexpr):
 def backward_of_queries(inputs, extent, seed, grad, normalizer, delta, grad_q, constants: tl.constexpr):
     """The gradient of q, and delta = Σ P dP, which the other kernels read.
 
-    One pass over the taps, as Σ P (dP - delta) x = Σ P dP x - delta Σ P x.
+    One loop over the taps suffices, since Σ P (dP - delta) x = Σ P dP x - delta Σ P x.
     """
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
@@ -184,7 +184,7 @@ def backward_of_queries(inputs, extent, seed, grad, normalizer, delta, grad_q, c
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def backward_of_keys(inputs, extent, seed, grad, normalizer, delta, grad_k, grad_v, constants: tl.constexpr):
-    """The gradients of k and v: a key goes through the queries that see it."""
+    """The gradients of k and v: a loop over the queries that see each key."""
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
     batch, head, pixel, exists = find_block(extent, tile.block)
@@ -220,7 +220,7 @@ def backward_of_keys(inputs, extent, seed, grad, normalizer, delta, grad_k, grad
 def backward_of_tables(
     inputs, extent, seed, grad, normalizer, delta, grad_rk, grad_rq, grad_rb, blocks_per_chunk, constants: tl.constexpr
 ):
-    """Partial sums (chunks, heads, offsets, ...) of the gradients of rk, rq, rb: an offset goes through its queries."""
+    """Partial sums (chunks, heads, offsets, ...) of the gradients of rk, rq, rb: a loop over queries per offset."""
     window: tl.constexpr = constants.window
     tile: tl.constexpr = constants.tile
     offset, head, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -276,7 +276,7 @@ def _make_launch(problem: Problem) -> Launch:
 
 
 def attention(problem: Problem) -> tuple[Tensor, Tensor]:
-    """The output, contiguous and of the values' dtype, and the softmax's denominator."""
+    """The output, contiguous and in the dtype of the values, and the normalizer of the softmax."""
     launch = _make_launch(problem)
     out = torch.empty(problem.v.shape, dtype=problem.v.dtype, device=problem.v.device)
     normalizer = torch.empty(*problem.v.shape[:-1], 2, dtype=lse_dtype(problem.v), device=problem.v.device)
@@ -287,7 +287,7 @@ def attention(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def _make_gradient(x: Tensor | None, used: Strided | None) -> Tensor | None:
-    """Where a kernel writes; zeros for an operand that the output does not depend on."""
+    """An empty tensor for the gradient of an operand; zeros if the output does not depend on it."""
     if x is None:
         return None
     return (torch.zeros if used is None else torch.empty)(x.shape, dtype=x.dtype, device=x.device)
@@ -314,7 +314,7 @@ def _sum_tables(launch: Launch, grad: Strided, normalizer: Tensor, delta: Tensor
 
 
 def attention_backward(grad: Tensor, normalizer: Tensor, problem: Problem) -> Operands:
-    """The gradients of the sum of `grad` times the output; None where the operand is."""
+    """The gradients of the operands, given the gradient of the output; None for absent operands."""
     launch = _make_launch(problem)
     inputs, extent, seed, constants = launch
     to_q, to_k = _make_gradient(problem.terms.q, inputs.q), _make_gradient(problem.terms.k, inputs.k)

@@ -29,7 +29,7 @@ from paradigms.kernels.triton_kernels.tile import (
 @triton.jit
 @no_type_check
 def load_filter(filters, batch, tap, head, tile: tl.constexpr):
-    """What multiplies each channel at a tap; one where there are no filters."""
+    """The filter of each channel at a tap; 1 without filters."""
     if filters is None:
         return tl.full([tile.padded], 1.0, tile.dtype)
     else:
@@ -42,7 +42,7 @@ def load_filter(filters, batch, tap, head, tile: tl.constexpr):
 @triton.jit
 @no_type_check
 def load_weights(weights, batch, pixel, head, tap, exists, extent, tile: tl.constexpr):
-    """What queries give to their tap."""
+    """The weights of the queries at a tap."""
     start = tl.cast(batch, tl.int64) * weights.batch + tl.cast(head, tl.int64) * weights.head
     start += tl.cast(pixel // extent.width, tl.int64) * weights.row
     start += tl.cast(pixel % extent.width, tl.int64) * weights.column
@@ -52,7 +52,7 @@ def load_weights(weights, batch, pixel, head, tap, exists, extent, tile: tl.cons
 @triton.jit
 @no_type_check
 def dot_taps(a, b, filters, out, extent, window: tl.constexpr, tile: tl.constexpr):
-    """Each query with the keys of its taps; a tap outside gives zero, as its key is loaded as zeros."""
+    """Dot products of each query with the keys of its taps; keys outside the map are loaded as zeros."""
     batch, head, pixel, exists = find_block(extent, tile.block)
     left = load_tile(a, batch, pixel // extent.width, pixel % extent.width, head, exists, tile)
     here = find_row(extent, batch, pixel, head) * (window.size[0] * window.size[1])
@@ -66,7 +66,7 @@ def dot_taps(a, b, filters, out, extent, window: tl.constexpr, tile: tl.constexp
 @triton.jit
 @no_type_check
 def mix_taps(weights, v, filters, out, extent, window: tl.constexpr, tile: tl.constexpr):
-    """The sum of what each query's taps see, weighted."""
+    """The weighted sum over the taps of each query."""
     batch, head, pixel, exists = find_block(extent, tile.block)
     mixed = tl.zeros([tile.block, tile.padded], tile.dtype)
     for tap in range(window.size[0] * window.size[1]):
@@ -80,7 +80,7 @@ def mix_taps(weights, v, filters, out, extent, window: tl.constexpr, tile: tl.co
 @triton.jit
 @no_type_check
 def correlate_taps(weights, a, b, out, extent, window: tl.constexpr, tile: tl.constexpr):
-    """One tap of one map and head a program: the sum over its pixels, block by block."""
+    """The sum over all pixels, block by block; one program per tap, map and head."""
     taps = window.size[0] * window.size[1]
     tap, head = tl.program_id(0) % taps, tl.program_id(0) // taps % extent.heads
     batch, pixels = tl.program_id(0) // taps // extent.heads, extent.height * extent.width
@@ -100,7 +100,7 @@ def correlate_taps(weights, a, b, out, extent, window: tl.constexpr, tile: tl.co
 @triton.jit
 @no_type_check
 def reverse_taps(weights, out, extent, window: tl.constexpr, block: tl.constexpr):
-    """Each pixel takes, tap by tap, what the pixel there holds for the opposite tap."""
+    """For each pixel and tap, copy the weight that the pixel at this tap has for the opposite tap."""
     batch, head, pixel, exists = find_block(extent, block)
     here = find_row(extent, batch, pixel, head) * (window.size[0] * window.size[1])
     start = tl.cast(batch, tl.int64) * weights.batch + tl.cast(head, tl.int64) * weights.head
@@ -117,12 +117,12 @@ def _plan(x: Tensor, geometry: Geometry) -> tuple[Extent, Window, Tile, tuple[in
 
 
 def _to_map(filters: Tensor | None) -> Strided | None:
-    """As programs read (batch, heads, taps, head_dim): a map of as many rows as taps, and one column."""
+    """View filters (batch, heads, taps, head_dim) as a map with one row per tap and one column, as programs do."""
     return None if filters is None else to_strided(filters.transpose(1, 2)[:, :, None])
 
 
 def dot(a: Tensor, b: Tensor, filters: Tensor | None, geometry: Geometry) -> Tensor:
-    """(batch, height, width, heads, head_dim) twice to (batch, height, width, heads, taps)."""
+    """Two maps (batch, height, width, heads, head_dim) to (batch, height, width, heads, taps)."""
     extent, window, tile, grid = _plan(a, geometry)
     out = torch.empty(*a.shape[:-1], geometry.num_taps, dtype=a.dtype, device=a.device)
     maps = to_strided(a), to_strided(b), _to_map(filters)
@@ -142,7 +142,7 @@ def mix(weights: Tensor, v: Tensor, filters: Tensor | None, geometry: Geometry) 
 
 
 def correlate(weights: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tensor:
-    """To (batch, heads, taps, head_dim)."""
+    """The gradient of the filters, (batch, heads, taps, head_dim)."""
     extent, window, tile, _ = _plan(a, geometry)
     out = torch.empty(len(a), a.shape[3], geometry.num_taps, a.shape[4], dtype=a.dtype, device=a.device)
     maps = to_strided(weights), to_strided(a), to_strided(b)

@@ -1,10 +1,11 @@
 """Tiling that the Triton kernels share: blocks of pixels, their taps, loads and stores.
 
-A program works on one block of pixels of one map and head, or on one offset of many maps. It computes in float64 for
-float64 inputs and in float32 for all others, and rounds once, when it stores. What triton compiles is not Python's to
-run: `no_type_check` keeps checkers of types away from it.
+A program computes one block of pixels of one map and head, or one offset of many maps. It computes in float64 for
+float64 inputs and in float32 for all others, and rounds once, when it stores. `no_type_check` marks functions that
+triton compiles and Python does not run.
 
-An *offset* is a row of a position table, a *tap* one of a query's K slots; they differ under the border `shift` alone.
+An *offset* is a row of a position table; a *tap* is one of the K slots of a query. They differ only under the border
+`shift`.
 """
 
 from typing import NamedTuple, no_type_check
@@ -20,7 +21,7 @@ NUM_WARPS = 4
 
 
 class Strided(NamedTuple):
-    """A map (batch, height, width, heads, channels), its channels adjacent, and how far apart the rest lies."""
+    """A map (batch, height, width, heads, channels) with adjacent channels, and the strides of its other axes."""
 
     pointer: Tensor
     batch: int
@@ -39,7 +40,7 @@ class Extent(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What a program holds at once, known when it is compiled: `block` pixels x `channels`, padded to `padded`."""
+    """The tile of a program, a compile-time constant: `block` pixels x `channels`, padded to `padded`."""
 
     block: int
     channels: int
@@ -48,7 +49,7 @@ class Tile(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The sliding window, known when a program is compiled; all but the number of offsets as (rows, columns)."""
+    """The sliding window, a compile-time constant; every pair is (rows, columns)."""
 
     size: tuple[int, int]
     dilation: tuple[int, int]
@@ -58,18 +59,18 @@ class Window(NamedTuple):
 
 
 def to_strided(x: Tensor) -> Strided:
-    """Any layout is taken as it is, except that the last axis is made adjacent."""
+    """Take the strides of a map; if its channels are not adjacent, it is copied first."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     return Strided(x, *x.stride()[:4])
 
 
 def to_window(geometry: Geometry) -> Window:
-    """Geometry as kernels take it."""
+    """The geometry as an argument of kernels."""
     return Window(geometry.kernel_size, geometry.dilation, geometry.border, geometry.offset_span, geometry.num_offsets)
 
 
 def choose_tile(x: Tensor) -> Tile:
-    """About 2048 numbers, sixteen for each thread of `NUM_WARPS`; both sides are powers of two."""
+    """A tile of about 2048 numbers, sixteen for each thread of `NUM_WARPS`; both sides are powers of two."""
     channels = x.shape[-1]
     padded = triton.next_power_of_2(channels)
     dtype = tl.float64 if x.dtype == torch.float64 else tl.float32
@@ -77,16 +78,16 @@ def choose_tile(x: Tensor) -> Tile:
 
 
 def make_grid(extent: Extent, block: int) -> tuple[int]:
-    """A program for every block of pixels, map and head; `find_block` divides them again."""
+    """One program per block of pixels, map and head; `find_block` is the inverse."""
     return (extent.batch * extent.heads * triton.cdiv(extent.height * extent.width, block),)
 
 
 @triton.jit
 @no_type_check
 def find_block(extent, block: tl.constexpr):
-    """This program's map, head, pixels, and which of them are its own; heads go fastest, as in memory.
+    """The map, head and pixels of this program, and which pixels exist; heads vary fastest, as in memory.
 
-    Past the end it is the last pixel again, so that whatever is found from a pixel exists.
+    Past the end, the last pixel is repeated, so that addresses computed from a pixel are valid.
     """
     pixels = extent.height * extent.width
     blocks = tl.cdiv(pixels, block)
@@ -99,14 +100,14 @@ def find_block(extent, block: tl.constexpr):
 @triton.jit
 @no_type_check
 def find_row(extent, batch, pixel, head):
-    """The row of a contiguous (batch, height, width, heads, ...)."""
+    """The row of a pixel and head in a contiguous tensor (batch, height, width, heads, ...)."""
     return (tl.cast(batch, tl.int64) * (extent.height * extent.width) + pixel) * extent.heads + head
 
 
 @triton.jit
 @no_type_check
 def load_tile(x, batch, row, column, head, inside, tile: tl.constexpr):
-    """Pixels of a map as (pixels, channels); zeros where not `inside`, in channels that do not exist, and for None."""
+    """Load pixels of a map as (pixels, channels); zeros if not `inside`, in the padding of channels, and for None."""
     if x is None:
         return tl.zeros([tile.block, tile.padded], tile.dtype)
     else:
@@ -120,7 +121,7 @@ def load_tile(x, batch, row, column, head, inside, tile: tl.constexpr):
 @triton.jit
 @no_type_check
 def load_rows(table, row, tile: tl.constexpr):
-    """Rows, which exist, of a contiguous (rows, channels)."""
+    """Load rows of a contiguous (rows, channels); all of them must exist."""
     channel = tl.arange(0, tile.padded)
     there = table + (row[:, None] * tile.channels + channel[None, :])
     return tl.load(there, mask=(channel < tile.channels)[None, :], other=0.0).to(tile.dtype)
@@ -129,7 +130,7 @@ def load_rows(table, row, tile: tl.constexpr):
 @triton.jit
 @no_type_check
 def store_rows(table, row, values, exists, tile: tl.constexpr):
-    """Into rows of a contiguous (rows, channels)."""
+    """Store rows of a contiguous (rows, channels)."""
     channel = tl.arange(0, tile.padded)
     there = table + (row[:, None] * tile.channels + channel[None, :])
     tl.store(there, values.to(table.dtype.element_ty), mask=exists[:, None] & (channel < tile.channels)[None, :])
@@ -138,7 +139,7 @@ def store_rows(table, row, values, exists, tile: tl.constexpr):
 @triton.jit
 @no_type_check
 def _first_key(query, length, size: tl.constexpr, dilation: tl.constexpr):
-    """Where a clamped window begins and how many keys there are, counted within the query's phase of the dilation."""
+    """The first key of a clamped window and the number of keys on the axis, in the query's phase of the dilation."""
     available = (length - query % dilation + dilation - 1) // dilation
     first = tl.maximum(query // dilation - size // 2, 0)
     return tl.minimum(first, tl.maximum(available - size, 0)), available
@@ -147,7 +148,7 @@ def _first_key(query, length, size: tl.constexpr, dilation: tl.constexpr):
 @triton.jit
 @no_type_check
 def _find_key(query, tap, length, size: tl.constexpr, dilation: tl.constexpr, border: tl.constexpr):
-    """Along one axis: the key of a query's tap, whether it is inside, and its offset (a single one if all share it)."""
+    """Along one axis: the key of a query's tap, whether it is inside, and its offset (one number if all share it)."""
     if border == "shift":
         first, available = _first_key(query, length, size, dilation)
         key = first + tap
@@ -160,7 +161,7 @@ def _find_key(query, tap, length, size: tl.constexpr, dilation: tl.constexpr, bo
 @triton.jit
 @no_type_check
 def find_keys(pixel, tap, extent, window: tl.constexpr):
-    """The keys (row, column) of the queries' tap, which are inside, and their offsets."""
+    """The keys (row, column) at a tap of the queries, which of them are inside, and their offsets."""
     down, across = tap // window.size[1], tap % window.size[1]
     query_row, query_column = pixel // extent.width, pixel % extent.width
     row, row_inside, row_offset = _find_key(
@@ -175,7 +176,7 @@ def find_keys(pixel, tap, extent, window: tl.constexpr):
 @triton.jit
 @no_type_check
 def find_distance(offset, window: tl.constexpr):
-    """From the query to the key at an offset, in rows and columns of pixels."""
+    """The distance from a query to its key at an offset, in rows and columns of pixels."""
     down = offset // window.span[1] - window.span[0] // 2
     across = offset % window.span[1] - window.span[1] // 2
     return down * window.dilation[0], across * window.dilation[1]
@@ -184,7 +185,7 @@ def find_distance(offset, window: tl.constexpr):
 @triton.jit
 @no_type_check
 def _sees(query, key, length, size: tl.constexpr, dilation: tl.constexpr, border: tl.constexpr):
-    """Along one axis, of two positions as far apart as an offset: whether both are inside and one sees the other."""
+    """Along one axis, for two positions one offset apart: whether both are inside and the query sees the key."""
     both = (query >= 0) & (query < length) & (key >= 0) & (key < length)
     if border == "shift":
         first, _ = _first_key(query, length, size, dilation)
@@ -196,7 +197,7 @@ def _sees(query, key, length, size: tl.constexpr, dilation: tl.constexpr, border
 @triton.jit
 @no_type_check
 def sees(row, column, key_row, key_column, extent, window: tl.constexpr):
-    """Whether queries see keys that lie as far from them as an offset."""
+    """Whether queries see keys that are one offset apart from them."""
     rows = _sees(row, key_row, extent.height, window.size[0], window.dilation[0], window.border)
     columns = _sees(column, key_column, extent.width, window.size[1], window.dilation[1], window.border)
     return rows & columns

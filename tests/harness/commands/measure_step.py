@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.build import build_model
 from harness.cell import Cell
+from harness.ranks import Ranks
 from harness.tasks.classification import CLASSIFICATION
 from harness.train import Training
 
@@ -29,10 +30,10 @@ def train_briefly(cell: Cell, num_images: int, num_steps: int) -> None:
         yield from (draw(num_images) for _ in range(num_steps))
 
     data = SimpleNamespace(
-        steps_per_epoch=100, num_classes=classes, train_batches=draw_steps, val_batches=lambda: [draw(1)]
+        steps_per_epoch=100, num_classes=classes, train_batches=draw_steps, val_batches=lambda: [draw(1)], metrics={}
     )
     model = build_model(cell, replicate=None, device="cpu")
-    next(iter(Training(model, data, cell.training, task=CLASSIFICATION, replicate=0, device=torch.device("cpu"))))
+    next(iter(Training(model, data, cell.training, task=CLASSIFICATION, replicate=0, ranks=Ranks(torch.device("cpu")))))
 
 
 def read_status(name: str) -> int:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.commands.checklist import list_paragraphs, to_latex, to_markdown
+from harness.commands.checklist import list_paragraphs, read_paragraphs, to_latex, to_markdown
 from harness.errors import StoreError
-from harness.execution import read_results
 from harness.plan import Plan, make_plan
 from harness.record import Record, RunStatus
 from harness.spec import ExperimentSpec
@@ -122,24 +121,32 @@ def test_each_format_escapes_what_it_has_to() -> None:
     assert to_latex(paragraphs) == r"\paragraph{Compute.} 50 \% of a\_b. $\pm$ 1"
 
 
-def test_committed_runs_are_read_and_no_table_is_written(
-    small_plan: Plan, portable_runs: list[PortableRun], tracking_uri: str, tmp_path: Path
+def test_committed_runs_are_read_and_nothing_is_written(
+    small_plan: Plan,
+    portable_runs: list[PortableRun],
+    tracking_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = write_runs(tmp_path / "tiny" / "runs" / "small.jsonl", portable_runs[:2])
-    results = read_results(small_plan, MlflowTracker(tracking_uri), {}, tmp_path)
-    assert "Of 15 planned runs, 2 gave a measurement" in to_markdown(list_paragraphs(results))
+    tracker = MlflowTracker(tracking_uri)
+    assert tracker.import_run(portable_runs[0])
+    monkeypatch.setattr(MlflowTracker, "read_predictions", None)  # the paragraphs need none
+    paragraphs = read_paragraphs(small_plan, tracker, {}, tmp_path)
+    assert "Of 15 planned runs, 2 gave a measurement" in to_markdown(paragraphs)
     assert {path for path in tmp_path.glob("tiny/**/*") if path.is_file()} == set(files)
+    assert len(tracker.find_runs()) == 1
 
 
 def test_a_damaged_record_file_and_no_runs_are_one_message(small_plan: Plan, tracking_uri: str, tmp_path: Path) -> None:
     tracker = MlflowTracker(tracking_uri)
     with pytest.raises(StoreError, match="no run of small under recipe tiny is stored"):
-        read_results(small_plan, tracker, {}, tmp_path)
+        read_paragraphs(small_plan, tracker, {}, tmp_path)
     path = tmp_path / "tiny" / "runs" / "small.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("nothing\n")
     with pytest.raises(StoreError, match=r"small\.jsonl:1: not a run"):
-        read_results(small_plan, tracker, {}, tmp_path)
+        read_paragraphs(small_plan, tracker, {}, tmp_path)
 
 
 def test_an_unknown_experiment_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
-from harness.commands.claims import ListedClaim, describe_claims, list_claims
+from harness.commands.claims import ListedClaim, describe_claims, list_claims, to_page
 from harness.errors import SpecError
 from harness.reading import list_experiments, load_spec
 from harness.spec import CLAIMS
@@ -34,14 +34,21 @@ def test_the_verdicts_are_those_of_the_committed_table(tmp_path: Path, capsys: p
     assert {(claim["experiment"], claim["recipe"]) for claim in claims} == {("figure2", "laptop")}
 
 
-def test_the_page_beside_the_tables_is_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = run(capsys, tmp_path, "--markdown")
-    assert (RESULTS / "README.md").read_text() == page, "harness claims --markdown > results/README.md"
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory: pytest.TempPathFactory) -> list[ListedClaim]:
+    """All that are shipped, by the committed runs."""
+    tracker = MlflowTracker(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+    return list_claims(tracker, results=RESULTS)
+
+
+def test_the_page_beside_the_tables_is_of_today(claims: list[ListedClaim]) -> None:
+    page = to_page(claims)
+    assert (RESULTS / "README.md").read_text() == f"{page}\n", "harness claims --markdown > results/README.md"
     assert re.search(r"^69 claims: \d+ supported", page, re.MULTILINE)
 
 
-def test_all_shipped_claims_are_listed_trained_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = run(capsys, tmp_path)
+def test_all_shipped_claims_are_listed_trained_or_not(claims: list[ListedClaim]) -> None:
+    text = describe_claims(claims)
     specs = [load_spec(path) for path in list_experiments().values()]
     stated = [claim for spec in specs for claim in spec.claims]
     assert {claim.kind for claim in stated} == set(CLAIMS)

@@ -98,7 +98,7 @@ def test_an_unknown_row_is_told_with_the_nearest_and_the_known() -> None:
 
 @pytest.mark.parametrize("name", [EXPERIMENT, f"experiments/{EXPERIMENT}.yaml"])
 def test_an_experiment_alone_is_asked_for_a_row(name: str) -> None:
-    with pytest.raises(SpecError, match=r"name one of them: Swin-T, Net1"):
+    with pytest.raises(SpecError, match=r"name one of them: Swin-T, Swin-T again, Net1"):
         find_described(name, None, recipe=None)
 
 

@@ -12,6 +12,7 @@ from harness.build import build_model
 from harness.cli import main
 from harness.data import load_data
 from harness.plan import Plan, make_plan
+from harness.ranks import Ranks
 from harness.reading import load_spec
 from harness.tasks.classification import CLASSIFICATION
 from paradigms import load_released
@@ -56,7 +57,7 @@ def describe(model: nn.Module, plan: Plan, row: str) -> str:
     """What must be printed of a model that was evaluated by hand."""
     recipe, device = plan.spec.recipe, torch.device("cpu")
     data = load_data(recipe.data, recipe.training, replicate=0, data_dir=None, device=device)
-    scores = CLASSIFICATION.evaluate(model, data.test_batches(), device).scores
+    scores = CLASSIFICATION.evaluate(model, data.test_batches(), Ranks(device)).scores
     return f"{row}: top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % of 200 test images"
 
 

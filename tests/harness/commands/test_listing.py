@@ -8,7 +8,7 @@ def test_everything_there_is_is_listed_within_a_hundred_columns() -> None:
     listing = make_listing(SECTIONS, data_dir=None)
     assert [entry["experiment"] for entry in listing["experiments"]] == list(list_experiments())
     table1 = next(entry for entry in listing["experiments"] if entry["experiment"] == "table1")
-    assert (table1["rows"], table1["seeds"], table1["recipe"]) == (8, 7, "laptop")
+    assert (table1["rows"], table1["seeds"], table1["recipe"]) == (9, 7, "laptop")
     assert {entry["preset"] for entry in listing["presets"]} == set(PRESETS)
     rooms = {entry["part"]: entry["levels"] for entry in listing["operators"]}
     assert rooms["normalization"] == list(NORMALIZATIONS)

@@ -1,4 +1,5 @@
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -6,14 +7,19 @@ from typing import cast
 import pytest
 
 from harness.checkpoint import Checkpoint, locate_checkpoints
-from harness.commands.status import ExperimentStatus, describe_status, read_status
+from harness.commands.status import ExperimentStatus, describe_status, list_uncounted, read_status
 from harness.errors import SpecError
 from harness.execution.ledger import find_digests
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.reading import list_experiments, load_spec
 from harness.record import EpochMetrics, Record, RunStatus
+from harness.report.files import find_records
 from harness.tracking import StoredRun, Tracker
 from harness.tracking.process import ProcessIdentity
+from harness.tracking.record_files import write_runs
+from tests.harness.tracking.test_record_files import make_run
+
+RESULTS = Path("results")
 
 EXPERIMENT = """\
 title: Three rows
@@ -34,8 +40,15 @@ class Shelf:
     runs: tuple[StoredRun, ...]
     checkpoints: Path = Path("checkpoints")
 
-    def find_runs(self) -> list[StoredRun]:
-        return sorted(self.runs, key=lambda run: run.started, reverse=True)
+    def list_experiments(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(run.experiment for run in self.runs))
+
+    def find_runs(self, *, experiments: Collection[str] | None = None) -> list[StoredRun]:
+        return [run for run in self.runs if experiments is None or run.experiment in experiments]
+
+    def find_runs_of(self, cell_ids: Iterable[str]) -> list[StoredRun]:
+        wanted = set(cell_ids)
+        return [run for run in self.runs if run.cell_id in wanted]
 
 
 class Desk:
@@ -67,7 +80,7 @@ class Desk:
         return replace(stored, **changes)
 
     def read(self, *runs: StoredRun) -> ExperimentStatus:
-        (status,) = read_status(cast("Tracker", Shelf(runs)), [self.path])
+        (status,) = read_status(cast("Tracker", Shelf(runs)), [self.path], results=RESULTS)
         return status
 
 
@@ -120,6 +133,22 @@ def test_every_run_is_in_one_state(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     assert "three smoke: Net4 seed 1 running (harness show Net41)" in text
 
 
+def test_runs_of_the_record_file_count_as_stored_ones_until_the_store_has_them(desk: Desk) -> None:
+    code, data = desk.digests[desk.find("Net1", 1).row.cell.id]
+    provenance = {"code_digest": code, "data_digest": data}
+    numbers = [number for number, run in enumerate(desk.plan.runs) if run.row.name == "Net1"]
+    runs = [make_run(desk.plan, number, ended=time.time(), provenance=provenance) for number in numbers]
+    write_runs(find_records(desk.plan.spec, RESULTS), runs)
+    stored = desk.store("Net1", 0, origin=runs[0].origin)
+    status = desk.read(stored)
+    assert (status.counts["done"], status.counts["open"]) == (2, 8)
+    assert {run.run_id for run in status.runs if run.state == "done"} == {"Net10", ""}
+    assert status.seconds_left is not None
+    bad = replace(runs[1], record=replace(runs[1].record, status=RunStatus.DIVERGED, status_detail="nan"))
+    write_runs(find_records(desk.plan.spec, RESULTS), [bad])
+    assert describe_status([desk.read(stored)]).splitlines()[4] == "three smoke: Net1 seed 1 diverged: nan"
+
+
 def test_what_a_dead_process_left_open_is_open(desk: Desk) -> None:
     assert desk.read(desk.store("Net4", 1, None, is_live=False)).counts["open"] == 10
 
@@ -143,10 +172,10 @@ def test_the_time_left_is_that_of_what_is_missing_on_the_recipes_workers(
 
 def test_shipped_experiments_have_a_line_on_request(desk: Desk) -> None:
     shelf = cast("Tracker", Shelf((desk.store("Net1", 0),)))
-    statuses = read_status(shelf, recipe="smoke", shipped=True)
+    statuses = read_status(shelf, results=RESULTS, recipe="smoke", shipped=True)
     assert [status.experiment for status in statuses] == [*list_experiments(), "three"]
     assert {status.recipe for status in statuses} == {"smoke"}
-    assert [status.experiment for status in read_status(shelf)] == ["three"]
+    assert [status.experiment for status in read_status(shelf, results=RESULTS)] == ["three"]
 
 
 def test_experiments_of_the_project_are_planned(desk: Desk) -> None:
@@ -155,7 +184,7 @@ def test_experiments_of_the_project_are_planned(desk: Desk) -> None:
     (Path("experiments") / "mine.yaml").write_text(EXPERIMENT)
     (Path("experiments") / "mine_too.yaml").write_text(f"{EXPERIMENT}search: {{ghost_lambda: [0, 1]}}\n")
     Path("harness.yaml").write_text("plugins: []\n")
-    statuses = read_status(cast("Tracker", Shelf((desk.store("Net1", 0),))))
+    statuses = read_status(cast("Tracker", Shelf((desk.store("Net1", 0),))), results=RESULTS)
     assert [(status.experiment, status.is_planned, len(status.runs)) for status in statuses] == [
         ("three", True, 10),
         ("mine", True, 10),
@@ -167,7 +196,7 @@ def test_a_failure_that_another_experiment_has_repaired_is_not_listed(desk: Desk
     failed = desk.store("Net1", 0, RunStatus.FAILED, experiment="elsewhere", started=1.0)
     repaired = replace(desk.store("Net1", 0, experiment="another", run_id="ok", started=2.0), row="Mine")
     for runs, counted in (((failed,), "failed"), ((failed, repaired), "done")):
-        statuses = read_status(cast("Tracker", Shelf(runs)))
+        statuses = read_status(cast("Tracker", Shelf(runs)), results=RESULTS, everything=True)
         (status,) = (status for status in statuses if status.experiment == "elsewhere")
         assert status.counts[counted] == 1
         assert ("elsewhere smoke: Net1 seed 0 failed" in describe_status(statuses)) is (counted == "failed")
@@ -177,7 +206,8 @@ def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -
     plain = desk.store("Swin-T", 0), desk.store("Net1", 0, RunStatus.FAILED), desk.store("Net4", 0, None)
     changed = desk.store("Swin-T", 0, overrides=("training.lr=1",), run_id="other", cell_id="other")
     desk.path.unlink()
-    statuses = read_status(cast("Tracker", Shelf((*plain, changed))), recipe="smoke")
+    shelf = cast("Tracker", Shelf((*plain, changed)))
+    statuses = read_status(shelf, results=RESULTS, recipe="smoke", everything=True)
     others = [status for status in statuses if status.experiment == "three"]
     assert [(status.overrides, len(status.runs), status.is_planned) for status in others] == [
         ((), 3, False),
@@ -185,14 +215,21 @@ def test_runs_whose_file_is_not_at_hand_are_counted_from_the_store(desk: Desk) -
     ]
     assert others[0].counts == {"done": 1, "running": 1, "resumable": 0, "failed": 1, "stale": 0, "open": 0}
     assert "counted from the store alone" in describe_status(others)
+    assert read_status(shelf, results=RESULTS) == []
+    assert list_uncounted(shelf, []) == ["three"]
+    text = describe_status([], [f"mine{number}" for number in range(7)])
+    assert (
+        "other experiments in the store: mine0, mine1, mine2, mine3, mine4 and 2 more; `harness status --all`" in text
+    )
 
 
 def test_a_shipped_experiment_has_a_line_for_each_recipe_that_it_was_run_under(desk: Desk) -> None:
     run = desk.store("Swin-T", 0, experiment="table1")
-    found = [(s.experiment, s.recipe) for s in read_status(cast("Tracker", Shelf((run,))), shipped=True)]
+    statuses = read_status(cast("Tracker", Shelf((run,))), results=RESULTS, shipped=True)
+    found = [(status.experiment, status.recipe) for status in statuses]
     assert [recipe for name, recipe in found if name == "table1"] == ["laptop", "smoke"]
 
 
 def test_an_unknown_path_is_the_users_mistake() -> None:
     with pytest.raises(SpecError, match="did you mean 'table1'"):
-        read_status(cast("Tracker", Shelf(())), [Path("tabel1")])
+        read_status(cast("Tracker", Shelf(())), [Path("tabel1")], results=RESULTS)

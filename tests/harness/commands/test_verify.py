@@ -193,6 +193,23 @@ def test_a_table_pasted_into_a_document_is_verified(results: Path, tmp_path: Pat
     assert "pair in" in capsys.readouterr().out
 
 
+def test_a_table_without_runs_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = results / "smoke" / "pair.csv"
+    (results / "old").mkdir()
+    shutil.copy(table, results / "old" / "pair.csv")
+    assert main(["verify", str(results)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "every number follows" in first
+    assert second == "pair in old: not verified, its runs are not beside it"
+
+
+def test_a_table_can_be_named_by_any_of_its_files(results: Path) -> None:
+    (found,) = verify([results / "smoke" / "pair.md"], results)
+    assert (found.differences, found.runs > 0) == ((), True)
+    (found,) = verify([results / "smoke" / "other.md"], results)
+    assert "other.jsonl" in found.differences[0]
+
+
 @pytest.mark.parametrize("name", ["nothing.tex", "folder", "other.tex", "empty.jsonl"])
 def test_what_cannot_be_verified_is_one_message(results: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name

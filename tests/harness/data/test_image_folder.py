@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.data import image_folder, loading
+from harness.data import image_folder, index, loading
 from harness.data.loading import watching_loaders
 from harness.data.streaming import StreamedData
 from harness.errors import DataError, LoaderKilled
@@ -186,6 +186,50 @@ def test_the_digest_follows_names_and_sizes(folder: Path) -> None:
     renamed = image_folder.digest_files(folder)
     path.with_name("9.jpg").write_bytes(b"shorter")
     assert len({before, renamed, image_folder.digest_files(folder)}) == 3
+
+
+def test_the_digest_is_that_of_earlier_versions(folder: Path) -> None:
+    """Results of many hours become stale where it changes."""
+    for number, path in enumerate(sorted(folder.glob("*/*/*"))):
+        path.write_bytes(bytes(number))
+    deep = folder / "train" / "ant-like" / "deep"
+    deep.mkdir(parents=True)
+    (folder / "train" / "ant" / "0.jpg").rename(deep / "0.JPEG")
+    (folder / "val" / "ant").rename(folder / "val" / "ant-like")
+    digest = image_folder.digest_files(folder)
+    assert digest == "9dd707a43b588b4300c1eeee09ec2cd60547263731130cc2719eb0115186e5ac"
+
+
+def _forbid_listing(*_: object) -> None:
+    raise AssertionError("listed again")
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_folder_is_listed_once_by_whoever_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, described = _spec(), image_folder.describe(folder)
+    expected = _images(_load(folder, spec), 1)
+    monkeypatch.setattr(image_folder, "list_files", _forbid_listing)
+    assert image_folder.describe(folder, spec) == described
+    index._known.clear()  # as in another process
+    data = _load(folder, spec)
+    assert data.digest == described.digest
+    assert torch.equal(_images(data, 1), expected)
+    with pytest.raises(AssertionError, match="listed again"):
+        image_folder.describe(folder)
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_was_rewritten_after_the_listing_ends_the_run(folder: Path, workers: int) -> None:
+    data, path = _load(folder, _spec(loading_workers=workers)), folder / "train" / "ant" / "0.jpg"
+    before, size = image_folder.digest_files(folder), path.stat().st_size
+    path.write_bytes((folder / "train" / "ant" / "1.jpg").read_bytes() + b"0")
+    assert image_folder.digest_files(folder) == before  # the folder's time is the same
+    sizes = rf"from {size:,} to {path.stat().st_size:,} bytes"
+    with pytest.raises(DataError, match=rf"ant/0\.jpg has changed {sizes} since it was listed; run the command again"):
+        list(data.train_batches(1))
+    index._known.clear()
+    assert image_folder.digest_files(folder) != before
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.attestation import Standing
 from harness.errors import StoreError
 from harness.execution import read_results, write_results
-from harness.execution.adoption import adopt_runs, gather_records
+from harness.execution.adoption import adopt_runs, gather_records, preview_ledger
 from harness.plan import Plan
 from harness.report.files import find_records
 from harness.trace import FORMAT, TRACE, TRACED_SEED
@@ -37,6 +38,25 @@ def test_each_run_is_gathered_once_from_store_and_file(plan: Plan, tracker: Mlfl
         gathered = gather_records(plan, tracker, tmp_path)
         assert [(each.row, each.seed) for each in gathered] == [(run.record.row, run.record.seed) for run in runs[:2]]
         assert [each.run_id is None for each in gathered] == [False, True]
+
+
+def test_a_preview_of_the_ledger_has_the_runs_that_would_be_imported_and_stores_nothing(
+    plan: Plan, tracker: MlflowTracker, tmp_path: Path
+) -> None:
+    runs = [make_run(plan, number) for number in range(3)]
+    assert tracker.import_run(replace(runs[0], experiment="another"))
+    write_runs(find_records(plan.spec, tmp_path), runs)
+    for _ in range(2):
+        entries = preview_ledger(plan, tracker, {}, tmp_path)
+        found = [entry.record for entry in entries if entry.record is not None]
+        assert {entry.standing for entry in entries} == {Standing.DONE, Standing.TO_DO}
+        assert [(record.row, record.seed) for record in found] == [(run.record.row, run.record.seed) for run in runs]
+        assert [record.run_id is None for record in found] == [False, True, True]
+    assert len(tracker.find_runs()) == 1
+    assert adopt_runs(plan, tracker, tmp_path) == 3
+    adopted = preview_ledger(plan, tracker, {}, tmp_path)
+    assert [entry.standing for entry in adopted] == [entry.standing for entry in entries]
+    assert all(entry.record is None or entry.record.run_id for entry in adopted)
 
 
 def test_a_run_of_another_experiment_becomes_a_copy_once(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:

@@ -1,25 +1,27 @@
 import errno
+import io
 import os
 import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from torch import nn
 
 from harness.build import build_model, describe_kernels
 from harness.costs import measure_cost
 from harness.data import fashion_mnist
 from harness.engines.memory import OutOfMemoryKills
 from harness.errors import Cause, Diverged, LoaderKilled, StoreError
-from harness.execution.cell import Ended, classify, run_cell
+from harness.execution.cell import classify, run_cell
 from harness.execution.context import RunContext, execute_cell
-from harness.execution.open_run import Opened, Raised, RunMessage
+from harness.execution.open_run import Kept, Opened, Raised, RunMessage
+from harness.execution.outcome import Ended
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.processes import name_signal
 from harness.record import EpochMetrics, Record, RunStatus
@@ -32,9 +34,7 @@ PROVENANCE = {"code_digest": "c0de", "data_digest": fashion_mnist.digest_files(N
 @pytest.fixture
 def make_context(tracker: MlflowTracker) -> Callable[..., RunContext]:
     def make(spec: ExperimentSpec, **changes: object) -> RunContext:
-        tracker.prepare(spec.name)
-        parent_id = tracker.start_invocation(spec, command="harness run", provenance=PROVENANCE)
-        return replace(RunContext(tracker, spec, parent_id, PROVENANCE, None, 1), **changes)
+        return replace(RunContext(tracker, spec, "mine", PROVENANCE, None, 1), **changes)
 
     return make
 
@@ -65,12 +65,12 @@ def execute(plan: Plan, context: RunContext) -> tuple[Record, list[RunMessage]]:
     return run_cell(messages.append, plan.runs[0], context), messages
 
 
-def read_artifact(tracker: MlflowTracker, record: Record, name: str) -> Path:
-    assert record.run_id is not None
-    return Path(MlflowClient(tracker.store.uri).download_artifacts(record.run_id, name))
+def find_kept(messages: list[RunMessage]) -> dict[str, io.BytesIO]:
+    """The files that a run has left behind."""
+    return {message.name: io.BytesIO(message.content) for message in messages if isinstance(message, Kept)}
 
 
-def test_a_run_becomes_a_record_that_the_store_has_too(
+def test_a_run_becomes_a_record_and_stores_nothing(
     plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
 ) -> None:
     plan = to_trainable(plan)
@@ -89,33 +89,29 @@ def test_a_run_becomes_a_record_that_the_store_has_too(
     assert record.limits == {"time_limit_minutes": 5.0}
     assert isinstance(messages[0], Opened)
     assert [message for message in messages if isinstance(message, EpochMetrics)] == list(record.curve)
-    (stored,) = tracker.ledger([record.cell_id])
-    assert (stored.run_id, stored.metrics) == (record.run_id, pytest.approx(record.metrics))
+    assert not tracker.find_runs()
 
 
-def test_weights_and_predictions_are_kept(
-    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
-) -> None:
+def test_weights_and_predictions_are_kept(plan: Plan, make_context: Callable[..., RunContext]) -> None:
     plan = to_trainable(plan)
-    record, _ = execute(plan, make_context(plan.spec))
+    record, messages = execute(plan, make_context(plan.spec))
+    kept = find_kept(messages)
     model = build_model(plan.runs[0].row.cell, replicate=1)
-    model.load_state_dict(torch.load(read_artifact(tracker, record, "weights.pt"), weights_only=True))
-    with np.load(read_artifact(tracker, record, "predictions.npz")) as arrays:
+    model.load_state_dict(torch.load(kept["weights.pt"], weights_only=True))
+    with np.load(kept["predictions.npz"]) as arrays:
         top1 = 100 * float((arrays["predictions"] == arrays["labels"]).mean())
     assert top1 == pytest.approx(record.metrics["test/top1"])
 
 
 def test_a_run_that_is_not_to_test_keeps_its_weights_and_no_number_of_the_test_set(
-    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+    plan: Plan, make_context: Callable[..., RunContext]
 ) -> None:
     plan = to_trainable(plan)
-    record, _ = execute(plan, replace(make_context(plan.spec), tests=False))
+    record, messages = execute(plan, replace(make_context(plan.spec), tests=False))
     assert record.status == RunStatus.OK, record.status_detail
     assert "val/top1" in record.metrics
     assert not [name for name in record.metrics if name.startswith("test/")]
-    assert read_artifact(tracker, record, "weights.pt").exists()
-    with pytest.raises(MlflowException):
-        read_artifact(tracker, record, "predictions.npz")
+    assert list(find_kept(messages)) == ["weights.pt"]
 
 
 def test_the_same_run_twice_gives_the_same_numbers(plan: Plan, make_context: Callable[..., RunContext]) -> None:
@@ -126,31 +122,45 @@ def test_the_same_run_twice_gives_the_same_numbers(plan: Plan, make_context: Cal
     assert {name: first[name] for name in measured} == {name: second[name] for name in measured}
 
 
-def test_a_divergence_is_a_result_with_its_step(
-    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext]
+@pytest.mark.parametrize("field", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
+def test_how_a_step_is_computed_is_in_the_provenance_and_decides_rounding_alone(
+    field: str, plan: Plan, make_context: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Compiled without inductor, which takes a minute and more."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    trainable = to_trainable(plan, "Swin-T", ema_decay=0.9)
+    recipe = trainable.spec.recipe.model_copy(update={field: True})
+    usual, _ = execute(trainable, make_context(trainable.spec))
+    changed, _ = execute(trainable, make_context(trainable.spec.model_copy(update={"recipe": recipe})))
+    assert field not in usual.provenance
+    assert changed.provenance[field] == "yes"
+    assert changed.status == usual.status == RunStatus.OK, changed.status_detail
+    assert changed.metrics["test/loss"] == pytest.approx(usual.metrics["test/loss"], rel=1e-4)
+
+
+def test_a_divergence_is_a_result_with_its_step(plan: Plan, make_context: Callable[..., RunContext]) -> None:
     plan = to_trainable(plan, "Swin-T", lr=1e12)
-    record, _ = execute(plan, make_context(plan.spec))
+    record, messages = execute(plan, make_context(plan.spec))
     assert record.status == RunStatus.DIVERGED
     assert record.step is not None
     assert record.step < 40
     assert "not finite" in record.status_detail or " is " in record.status_detail
     assert record.cause in (Cause.LOSS, Cause.GRADIENT, Cause.WEIGHT, Cause.VALIDATION)
-    (stored,) = tracker.ledger([record.cell_id])
-    assert (stored.cause, stored.module) == (record.cause, record.module)
     assert record.metrics["params"] > 0
-    assert "at step" in read_artifact(tracker, record, "error.txt").read_text()
+    (raised,) = [message for message in messages if isinstance(message, Raised)]
+    assert "at step" in raised.output
+    assert not raised.origin
 
 
 def test_an_exception_is_a_failure_with_its_traceback(
-    plan: Plan, tracker: MlflowTracker, make_context: Callable[..., RunContext], tmp_path: Path
+    plan: Plan, make_context: Callable[..., RunContext], tmp_path: Path
 ) -> None:
     record, messages = execute(plan, make_context(plan.spec, data_dir=tmp_path))
     assert record.status == RunStatus.FAILED
     (raised,) = [message for message in messages if isinstance(message, Raised)]
     assert raised.origin.startswith("DataError in ")
     assert "Fashion-MNIST is not complete" in record.status_detail
-    assert "Traceback" in read_artifact(tracker, record, "error.txt").read_text()
+    assert "Traceback" in raised.output
 
 
 def test_data_other_than_the_recorded_ones_are_not_trained_on(
@@ -164,7 +174,7 @@ def test_data_other_than_the_recorded_ones_are_not_trained_on(
     assert not [message for message in messages if isinstance(message, EpochMetrics)]
 
 
-def test_a_store_that_breaks_is_not_the_runs_failure(
+def test_a_store_that_cannot_be_read_is_not_the_runs_failure(
     plan: Plan, make_context: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = to_trainable(plan)
@@ -172,7 +182,7 @@ def test_a_store_that_breaks_is_not_the_runs_failure(
     def break_down(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(MlflowTracker, "log_epoch", break_down)
+    monkeypatch.setattr("harness.execution.prepared.make_model", break_down)
     with pytest.raises(StoreError, match="the disk is full"):
         execute(plan, make_context(plan.spec))
 

@@ -5,10 +5,12 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,18 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from PIL import Image
 
 from harness.checkpoint import CheckpointFolder, locate_checkpoints
 from harness.data import data_digest
-from harness.execution import checkpoints
+from harness.engines.engine import Died, Engine, Job, Message, Returned, Started
+from harness.engines.engine import Event as EngineEvent
+from harness.execution import RunEnded, checkpoints
 from harness.execution.cell import run_cell
-from harness.execution.context import RunContext, execute_cell
+from harness.execution.invocation import Invocation
 from harness.execution.ledger import Standing, read_ledger
 from harness.execution.open_run import Resumed, RunMessage, Warned
+from harness.execution.rehearsals import Rehearser
+from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import AugmentationSpec, BackbonesSpec, DataSpec, ExperimentSpec, RecipeSpec, SwinSpec, TrainingSpec
@@ -33,6 +38,7 @@ from harness.tasks import Evaluation
 from harness.tasks.classification import Classification
 from harness.tracking import MlflowTracker
 from harness.train import Training
+from tests.pictures import write_pictures
 
 FORK = multiprocessing.get_context("fork")
 CODE = "c0de"
@@ -70,13 +76,53 @@ def make_spec(data: DataSpec, augmentation: AugmentationSpec) -> ExperimentSpec:
     return ExperimentSpec(name="mine", title="Mine", recipe=recipe, baseline="A", rows={"A": {}}, seeds=1)
 
 
+@dataclass
+class ForkEngine:
+    """Runs each job in a process of its own, to which `change` is done before."""
+
+    change: Callable[[], object]
+    messages: list[RunMessage] = field(default_factory=list)
+    exit_code: int = 0
+    workers: int = 1
+    threads: int = 1
+
+    def execute(self, jobs: Iterable[Job]) -> Generator[EngineEvent, None, None]:
+        for job in jobs:
+            yield Started(job.name, 1)
+            receiver, sender = FORK.Pipe(duplex=False)
+            process = FORK.Process(target=work, args=(sender, job, self.change))
+            process.start()
+            sender.close()
+            values = list[Any]()
+            with suppress(EOFError):
+                while True:
+                    values.append(receiver.recv())
+                    self.messages += values[-2:-1]
+                    yield from (Message(job.name, value) for value in values[-2:-1])
+            process.join()
+            self.exit_code = process.exitcode or 0
+            if self.exit_code:
+                self.messages += values[-1:]
+                yield from (Message(job.name, value) for value in values[-1:])
+                yield Died(job.name, self.exit_code, "")
+            else:
+                yield Returned(job.name, values[-1], "")
+
+    def stop(self, name: str) -> None:
+        raise NotImplementedError
+
+    def take_rest(self) -> list[EngineEvent]:
+        return []
+
+
 @dataclass(frozen=True)
 class Desk:
-    """A run, where it is stored and what its process needs."""
+    """A run, where it is stored, and what is known of its code and data."""
 
     tracker: MlflowTracker
-    context: RunContext
     plan: Plan
+    provenance: Mapping[str, str]
+    data_dir: Path | None = None
 
     @property
     def run(self) -> PlannedRun:
@@ -86,22 +132,22 @@ class Desk:
     def folder(self) -> Path:
         return locate_checkpoints(self.tracker.checkpoints, self.run.row.cell.id, 0).path
 
+    @property
+    def digests(self) -> tuple[str, str]:
+        return self.provenance["code_digest"], self.provenance["data_digest"]
+
+    def make_setup(self, engine: Engine) -> Setup:
+        digests = {self.run.row.cell.id: self.digests}
+        return Setup(self.plan.spec, self.tracker, engine, self.provenance, digests, self.data_dir)
+
     def execute(self, *, change: Callable[[], object] = lambda: None) -> tuple[Any, ...]:
         """The record and the messages of a process of its own; how it was killed where it was."""
-        self.tracker.close_dead_runs()
-        receiver, sender = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=work, args=(sender, self.run, self.context, change))
-        process.start()
-        sender.close()
-        messages = list[RunMessage]()
-        try:
-            while True:
-                messages.append(receiver.recv())
-        except EOFError:
-            process.join()
-        if process.exitcode:
-            return process.exitcode, messages
-        return messages.pop(), messages
+        engine = ForkEngine(change)
+        setup = self.make_setup(engine)
+        with closing(Invocation(setup, "harness run", Rehearser(setup), is_to_do=lambda _: True)) as invocation:
+            (*_, ended) = invocation.train([self.run])
+        assert isinstance(ended, RunEnded)
+        return engine.exit_code or ended.record, engine.messages
 
     def read_artifacts(self, record: Record) -> dict[str, Any]:
         """The tensors and arrays that a run has kept."""
@@ -112,12 +158,13 @@ class Desk:
             return {**{name: tensor.numpy() for name, tensor in weights.items()}, **dict(arrays)}
 
 
-def work(sender: Any, run: PlannedRun, context: RunContext, change: Callable[[], object]) -> None:
-    """Execute a run; `change` is done to the process before."""
+def work(sender: Any, job: Job, change: Callable[[], object]) -> None:
+    """Execute a job; `change` is done to the process before."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in `harness.engines.worker`: Ray leaves a handler behind
     torch.set_num_threads(1)
     checkpoints.SHARE = math.inf
     change()
-    sender.send(execute_cell(sender.send, run, context))
+    sender.send(job.function(sender.send, *job.args))
 
 
 def kill_at(step: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
@@ -147,21 +194,12 @@ def make_desk(spec: ExperimentSpec, tracker: MlflowTracker, data_dir: Path | Non
     tracker.prepare(spec.name)
     data = data_digest(spec.recipe.data, spec.recipe.training, data_dir=data_dir)
     provenance = {"code_digest": CODE, "data_digest": data, "device": "CPU"}
-    parent_id = tracker.start_invocation(spec, command="harness run", provenance=provenance)
-    context = RunContext(tracker, spec, parent_id, provenance, data_dir, 1)
-    return Desk(tracker, context, make_plan(spec))
+    return Desk(tracker, make_plan(spec), provenance, data_dir)
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 60), ("val", 10)):
-        for name in ("ant", "bee"):
-            (tmp_path / "images" / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 256, (34, 40, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{index}.png")
-    return tmp_path / "images"
+    return write_pictures(tmp_path / "images", train=60, val=10)
 
 
 @pytest.fixture
@@ -258,7 +296,8 @@ def test_streamed_images_of_several_processes_go_on_too(streamed: Desk) -> None:
     require_equal(streamed, record, whole)
 
 
-@pytest.mark.parametrize("name", ["desk", pytest.param("streamed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["desk", "streamed"])
 def test_sigterm_ends_a_run_after_a_checkpoint_at_the_next_step(name: str, request: pytest.FixtureRequest) -> None:
     """Also where it is sent to the processes that load images."""
     desk: Desk = request.getfixturevalue(name)
@@ -280,9 +319,8 @@ def damage_newest(folder: Path, count: int) -> None:
         path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize(
-    ("count", "step"), [(1, 19), pytest.param(2, None, marks=pytest.mark.slow)], ids=["newest", "both"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "step"), [(1, 19), (2, None)], ids=["newest", "both"])
 def test_a_run_goes_on_from_what_is_not_damaged(desk: Desk, count: int, step: int | None) -> None:
     whole, _ = desk.execute()
     desk.execute(change=kill_at(20))
@@ -291,6 +329,21 @@ def test_a_run_goes_on_from_what_is_not_damaged(desk: Desk, count: int, step: in
     assert [m.checkpoint.step for m in messages if isinstance(m, Resumed)] == ([] if step is None else [step])
     assert sum("is damaged" in m.text for m in messages if isinstance(m, Warned)) == count
     require_equal(desk, record, whole)
+
+
+def end_at_once() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_run_without_checkpoints_stays_one_run_after_attempts_that_never_began(desk: Desk) -> None:
+    """What the process of a run alone knows of its place is not forgotten by an attempt that ends before it tells."""
+    for change in (end_at_once, kill_at(20), end_at_once):
+        code, _ = desk.execute(change=change)
+        assert code == -signal.SIGKILL
+    shutil.rmtree(desk.folder)
+    record, _ = desk.execute()
+    (stored,) = desk.tracker.ledger([record.cell_id])
+    assert (stored.run_id, stored.status) == (record.run_id, RunStatus.OK)
 
 
 @pytest.mark.slow
@@ -319,7 +372,7 @@ def test_an_epoch_that_is_trained_twice_is_in_the_curve_once(desk: Desk) -> None
 )
 def test_a_checkpoint_of_something_else_is_not_continued(desk: Desk, name: str, value: str) -> None:
     desk.execute(change=kill_at(20))
-    changed = replace(desk, context=replace(desk.context, provenance={**desk.context.provenance, name: value}))
+    changed = replace(desk, provenance={**desk.provenance, name: value})
     record, messages = changed.execute()
     assert not [message for message in messages if isinstance(message, Resumed)]
     assert [m.text for m in messages if isinstance(m, Warned)] == [
@@ -365,19 +418,18 @@ def test_checkpoints_take_no_more_than_their_share_of_the_time(desk: Desk, monke
 
     monkeypatch.setattr(checkpoints.Checkpoints, "_write", count)
     monkeypatch.setattr(checkpoints.Checkpoints, "_cost", math.inf, raising=False)
-    assert run_cell(lambda _message: None, desk.run, desk.context).status == RunStatus.OK
+    context = desk.make_setup(ForkEngine(lambda: None)).make_context(desk.run, run_id="mine")
+    assert run_cell(lambda _message: None, desk.run, context).status == RunStatus.OK
     assert 1 <= len(written) < 39
 
 
 def test_a_ledger_tells_where_a_run_would_go_on(desk: Desk) -> None:
     desk.execute(change=kill_at(30))
-    desk.tracker.close_dead_runs()
-    today = (CODE, desk.context.provenance["data_digest"])
-    (entry,) = read_ledger(desk.plan, desk.tracker, {desk.run.row.cell.id: today})
+    (entry,) = read_ledger(desk.plan, desk.tracker, {desk.run.row.cell.id: desk.digests})
     assert entry.standing == Standing.RESUMABLE
     assert entry.checkpoint is not None
     assert (entry.checkpoint.epoch, entry.checkpoint.step) == (2, 30)
-    (entry,) = read_ledger(desk.plan, desk.tracker, {desk.run.row.cell.id: ("other", today[1])})
+    (entry,) = read_ledger(desk.plan, desk.tracker, {desk.run.row.cell.id: ("other", desk.digests[1])})
     assert (entry.standing, entry.checkpoint) == (Standing.TO_DO, None)
 
 

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -19,13 +21,16 @@ from harness.engines.engine import Event, Job, Message, Returned, Started
 from harness.execution import RunOptions, TableWritten, run_plan
 from harness.execution.context import execute_rehearsal
 from harness.execution.ledger import Standing, read_ledger
-from harness.execution.open_run import Measured, Opened, OpenRun
+from harness.execution.open_run import Kept, Measured, Opened, OpenRun
 from harness.execution.rehearsals import list_stored
 from harness.plan import Plan, make_plan
 from harness.record import EpochMetrics, RunStatus
+from harness.shapes import measure_shape
 from harness.tracking import MlflowTracker
 from harness.tracking.process import ProcessIdentity
 from tests.rehearsals import play_rehearsal
+
+measure = cache(measure_shape)
 
 METRICS = {"val/top1": 40.0, "train/loss": 1.0, "train/images_per_second": 100.0}
 
@@ -96,20 +101,15 @@ class OwnProcess:
             if job.function is execute_rehearsal:
                 yield Returned(job.name, play_rehearsal(run, context), "")
                 continue
-            provenance, tracker = context.provenance, context.tracker
-            run_id = tracker.start_run(run, spec=context.spec, parent_id=context.parent_id, provenance=provenance)
-            open_run = OpenRun(run, context.spec.recipe.limits, provenance)
+            open_run = OpenRun(run, context.spec.recipe.limits, context.provenance)
             epochs = [EpochMetrics(epoch, 10 * epoch, METRICS) for epoch in (1, 2)]
             tested = Measured({"test/top1": 50.0, "params": 1000.0, "macs": 5000.0})
-            for note in (Opened(run_id, provenance), *epochs, tested):
+            place = {**context.provenance, "kernels": "those that the process of a run finds"}
+            opened, kept = Opened(place, continues=False), Kept("weights.pt", b"weights")
+            for note in (opened, *epochs, tested, kept):
                 open_run.add(note)
-                if isinstance(note, EpochMetrics):
-                    tracker.log_epoch(run_id, note)
                 yield Message(job.name, note)
-            tracker.log_text(run_id, "weights", "weights.pt")
-            record = open_run.to_record(RunStatus.OK)
-            tracker.finish_run(run_id, record)
-            yield Returned(job.name, record, "")
+            yield Returned(job.name, open_run.to_record(RunStatus.OK), "")
 
     def take_rest(self) -> list[Event]:
         return []
@@ -131,8 +131,9 @@ def other(plan: Plan) -> Plan:
 
 
 @pytest.fixture(autouse=True)
-def _no_shipped_experiments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To plan them all takes a second, and they have no runs here."""
+def _empty_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """To plan all shipped experiments takes seconds, and they have no runs here."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.commands.status.list_experiments", dict)
 
 
@@ -146,9 +147,10 @@ def play(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> TableWritte
 def look(plan: Plan, tracker: MlflowTracker) -> None:
     """All that a second person asks a store in any instant."""
     tracker.running_elsewhere()
-    read_status(tracker)
+    read_status(tracker, results=Path("results"))
     entries = read_ledger(plan, tracker, {})
-    describe_plan(plan, entries, list_stored(plan, tracker, {}, {}))
+    shapes = {row.cell.id: measure(row.cell) for row in plan.rows}
+    describe_plan(plan, entries, list_stored(plan, tracker, {}, {}), shapes)
     for run in tracker.find_runs():
         describe_shown(find_shown(tracker, run.run_id), store="store")
     tracker.read_records(plan.spec.name, [row.cell.id for row in plan.rows])
@@ -168,6 +170,9 @@ def require_complete(plan: Plan, tracker: MlflowTracker, options: RunOptions) ->
         wanted = ("command",) if run.data.tags["kind"] == "invocation" else ("row", "seed", "recipe")
         assert set(wanted) <= run.data.params.keys()
         assert "status" in run.data.tags
+    trained = [run for run in runs if run.data.tags["kind"] in ("run", "reused")]
+    names = [(run.info.experiment_id, run.data.tags["kind"], run.info.run_name) for run in trained]
+    assert len(set(names)) == len(names)
 
 
 def count_writes(plan: Plan, tracker: MlflowTracker, options: RunOptions, writes: Writes) -> int:
@@ -177,15 +182,17 @@ def count_writes(plan: Plan, tracker: MlflowTracker, options: RunOptions, writes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Killed])
+@pytest.mark.parametrize(("error", "step"), [(KeyboardInterrupt, 4), (Killed, 2)], ids=["interrupted", "killed"])
 def test_whatever_ends_a_run_between_two_writes_the_next_command_completes_the_table(
     error: type[BaseException],
+    step: int,
     shared: Plan,
     other: Plan,
     tracker: MlflowTracker,
     options: RunOptions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """At every second write, or every fourth; what is interrupted still writes its outcome."""
     tracker.prepare(shared.spec.name)
     play(other, tracker, options)
     assert tracker.store.database is not None
@@ -194,7 +201,7 @@ def test_whatever_ends_a_run_between_two_writes_the_next_command_completes_the_t
         database.backup(begun)
         number = count_writes(shared, tracker, options, Writes())
         assert number > 20
-        for last in range(1, number + 1):
+        for last in range(1, number + 1, step):
             begun.backup(database)
             with monkeypatch.context() as patch, Writes(last, error).watched(), pytest.raises(error):
                 patch.setattr(ProcessIdentity, "current", lambda: dead)

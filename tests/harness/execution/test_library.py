@@ -66,11 +66,11 @@ def test_code_that_was_edited_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPat
 def test_a_stale_source_is_warned_of(monkeypatch: pytest.MonkeyPatch, tracking_uri: str) -> None:
     """As the command line does, and before anything is trained."""
 
-    def refuse(**_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise StoreError("nothing is trained here")
 
     monkeypatch.setattr("harness.execution.library.list_stale", lambda *_, **__: ["run 4f1c is stale"])
-    monkeypatch.setitem(harness.execution.library.ENGINES, "local", refuse)
+    monkeypatch.setattr("harness.execution.library.make_engine", refuse)
     with pytest.warns(UserWarning, match="run 4f1c is stale"), pytest.raises(StoreError, match="nothing is trained"):
         run("table1", tracking_uri=tracking_uri)
 

@@ -12,9 +12,9 @@ def make_epoch(epoch: int, speed: float) -> EpochMetrics:
 
 @pytest.fixture
 def open_run(small_plan: Plan) -> OpenRun:
-    run = OpenRun(small_plan.runs[0], LimitsSpec(memory_limit_gb=2), {"commit": "abc"})
+    run = OpenRun(small_plan.runs[0], LimitsSpec(memory_limit_gb=2), {"commit": "abc"}, "run id")
     for note in (
-        Opened("run id", {"commit": "abc", "device": "GPU"}),
+        Opened({"commit": "abc", "device": "GPU"}, continues=False),
         Measured({"params": 7.0}),
         *(make_epoch(epoch, speed) for epoch, speed in ((1, 10.0), (2, 100.0), (3, 90.0))),
     ):

@@ -59,6 +59,7 @@ class PlayedEngine:
     ) -> None:
         self.script, self.score = script, score
         self.played: list[tuple[str, int]] = []
+        self.names: list[str] = []
         self.rest: list[EngineEvent] = []
 
     def execute(self, jobs: Iterable[Job]) -> Generator[EngineEvent, None, None]:
@@ -68,6 +69,7 @@ class PlayedEngine:
                 yield Returned(job.name, play_rehearsal(run, context), "")
                 continue
             self.played.append((run.row.name, run.seed))
+            self.names.append(job.name)
             yield Started(job.name, 1)
             yield from self.play(job.name, run, context, self.script(run))
 
@@ -79,14 +81,10 @@ class PlayedEngine:
         if fate == "stillborn":
             yield Died(name, 1, "Traceback ...\nImportError: no module")
             return
-        run_id = context.tracker.start_run(
-            run, spec=context.spec, parent_id=context.parent_id, provenance=context.provenance
-        )
         open_run = OpenRun(run, context.spec.recipe.limits, context.provenance)
-        for note in (Opened(run_id, context.provenance), Measured({"params": 1000.0, "macs": 5000.0}), *CURVE):
+        opened = Opened(context.provenance, continues=False)
+        for note in (opened, Measured({"params": 1000.0, "macs": 5000.0}), *CURVE):
             open_run.add(note)
-            if isinstance(note, EpochMetrics):
-                context.tracker.log_epoch(run_id, note)
             yield Message(name, note)
         match fate:
             case "killed":
@@ -104,7 +102,6 @@ class PlayedEngine:
             case _:
                 open_run.add(Measured({"test/top1": self.score(run)}))
                 record = open_run.to_record(RunStatus(fate), step=17 if fate == "diverged" else None)
-                context.tracker.finish_run(run_id, record)
                 yield Returned(name, record, "")
 
 
@@ -338,27 +335,15 @@ def test_closing_the_events_ends_what_runs_as_interrupted(
     assert trained == [(run.row.name, run.seed) for run in plan.runs[1:]]
 
 
-def finish_behind(tracker: MlflowTracker, event: EpochEnded) -> Record:
-    """The process of the run in `event` writes its outcome; its caller does not know it yet."""
-    (run_id,) = [live.run_id for live in tracker.find_runs() if live.record is None]
-    open_run = OpenRun(event.run, LimitsSpec(), {"code_digest": "c0de", "data_digest": "da7a"}, run_id)
-    for note in CURVE:
-        open_run.add(note)
-    open_run.add(Measured({"test/top1": 77.0}))
-    record = open_run.to_record(RunStatus.OK)
-    tracker.finish_run(run_id, record)
-    return record
-
-
-@pytest.mark.parametrize("has_arrived", [True, False], ids=["arrived", "only stored"])
-def test_an_interruption_keeps_a_run_that_has_finished(
-    plan: Plan, tracker: MlflowTracker, options: RunOptions, has_arrived: bool
-) -> None:
+def test_an_interruption_keeps_a_run_that_has_finished(plan: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     engine = PlayedEngine(lambda _run: "hangs")
     with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
         event = next(event for event in events if isinstance(event, EpochEnded) and event.epoch.epoch == 2)
-        record = finish_behind(tracker, event)
-        engine.rest = [Returned("0", record, "")] if has_arrived else []
+        open_run = OpenRun(event.run, LimitsSpec(), {"code_digest": "c0de", "data_digest": "da7a"})
+        for note in (*CURVE, Measured({"test/top1": 77.0})):
+            open_run.add(note)
+        record = open_run.to_record(RunStatus.OK)
+        engine.rest = [Returned(engine.names[0], record, "")]
     (stored,) = tracker.ledger([record.cell_id])
     assert (stored.status, stored.metrics["test/top1"]) == (RunStatus.OK, 77.0)
     (invocation,) = invocations(tracker)
@@ -367,7 +352,7 @@ def test_an_interruption_keeps_a_run_that_has_finished(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"), [(TimedOut("0", ""), RunStatus.TIMED_OUT), (Died("0", 1, "Error: x"), RunStatus.FAILED)]
+    ("outcome", "status"), [(TimedOut("", ""), RunStatus.TIMED_OUT), (Died("", 1, "Error: x"), RunStatus.FAILED)]
 )
 def test_an_interruption_keeps_an_outcome_that_only_the_engine_knows(
     plan: Plan, tracker: MlflowTracker, options: RunOptions, outcome: TimedOut | Died, status: RunStatus
@@ -375,24 +360,9 @@ def test_an_interruption_keeps_an_outcome_that_only_the_engine_knows(
     engine = PlayedEngine(lambda _run: "hangs")
     with closing(run_plan(plan, tracker=tracker, engine=engine, options=options)) as events:
         next(event for event in events if isinstance(event, EpochEnded))
-        engine.rest = [Message("0", CURVE[1]), outcome]
+        engine.rest = [Message(engine.names[0], CURVE[1]), replace(outcome, name=engine.names[0])]
     (stored,) = tracker.ledger([plan.rows[0].cell.id])
     assert stored.status == status
-
-
-@pytest.mark.parametrize("fate", ["timed_out", "killed"])
-def test_an_outcome_that_the_process_has_stored_stands_whatever_ended_it(
-    plan: Plan, tracker: MlflowTracker, options: RunOptions, fate: str
-) -> None:
-    engine = only_row("Swin-T", fate)
-    for event in run_plan(plan, tracker=tracker, engine=engine, options=options):
-        if len(engine.played) != 1:
-            continue
-        if isinstance(event, EpochEnded) and event.epoch.epoch == 2:
-            finish_behind(tracker, event)
-        elif isinstance(event, RunEnded):
-            assert (event.record.status, event.record.metrics["test/top1"]) == (RunStatus.OK, 77.0)
-            assert len(event.record.curve) == 2
 
 
 def test_damaged_data_is_one_error_before_any_run(plan: Plan, tracker: MlflowTracker, tmp_path: Path) -> None:

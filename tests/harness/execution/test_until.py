@@ -65,6 +65,7 @@ def test_an_interrupted_call_goes_on_to_the_same_table(
     assert more == [("Net7-N", 3), *((name, seed) for seed in (5, 6) for name in ("Swin-T", "Net7-N"))]
 
 
+@pytest.mark.slow
 def test_runs_that_no_look_asked_for_change_no_decision(
     until: Plan, tracker: MlflowTracker, options: RunOptions
 ) -> None:
@@ -80,6 +81,7 @@ def test_runs_that_no_look_asked_for_change_no_decision(
         assert made.frame[column].equals(events[-1].results.frame[column]), column
 
 
+@pytest.mark.slow
 def test_a_placebo_gets_the_seeds_of_the_baseline(until: Plan, tracker: MlflowTracker, options: RunOptions) -> None:
     rows = {**until.spec.rows, "Again": RowSpec(placebo=True)}
     plan = make_plan(until.spec.model_copy(update={"rows": rows}))

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,11 @@ class PlayedEngine:
 
     def _play(self, job: Job) -> Generator[Event, None, None]:
         run, context = job.args
-        start: Callable[..., str] = context.tracker.start_run
-        run_id = start(run, spec=context.spec, parent_id=context.parent_id, provenance=context.provenance)
         open_run = OpenRun(run, context.spec.recipe.limits, context.provenance)
         top1 = measure(run)
-        notes: list[Any] = [Opened(run_id, context.provenance), Measured({"params": 1000.0, "macs": 5000.0})]
+        notes: list[Any] = [Opened(context.provenance, continues=False), Measured({"params": 1000.0, "macs": 5000.0})]
         for note in (*notes, *(make_epoch(number, top1 or 84.0) for number in (1, 2))):
             open_run.add(note)
-            if isinstance(note, EpochMetrics):
-                context.tracker.log_epoch(run_id, note)
             yield Message(job.name, note)
             if job.name in self._unwanted:
                 yield Stopped(job.name, "")
@@ -101,7 +97,6 @@ class PlayedEngine:
         if context.tests:
             open_run.add(Measured({"test/top1": top1 or 84.0, "test/top5": 100.0}))
         record = open_run.to_record(RunStatus.OK) if top1 else open_run.to_record(RunStatus.DIVERGED, step=17)
-        context.tracker.finish_run(run_id, record)
         yield Returned(job.name, record, "")
 
 

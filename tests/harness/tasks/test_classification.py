@@ -4,6 +4,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from harness.ranks import Ranks
 from harness.tasks.classification import CLASSIFICATION, is_at_ceiling, is_at_chance
 
 CPU = torch.device("cpu")
@@ -19,7 +20,7 @@ LABELS = torch.zeros(3, dtype=torch.long)
 
 def test_top1_top5_and_loss_are_means_over_images_not_batches() -> None:
     batches = [(LOGITS[:2], LABELS[:2]), (LOGITS[2:], LABELS[2:])]
-    measured = CLASSIFICATION.evaluate(nn.Identity(), batches, CPU)
+    measured = CLASSIFICATION.evaluate(nn.Identity(), batches, Ranks(CPU))
     loss = nn.functional.cross_entropy(LOGITS, LABELS).item()
     assert measured.scores == pytest.approx({"top1": 100 / 3, "top5": 200 / 3, "loss": loss})
     assert {name: values.tolist() for name, values in measured.per_image.items()} == {
@@ -36,12 +37,12 @@ def test_the_scores_of_images_have_the_runs_top1_as_their_mean() -> None:
 
 
 def test_fewer_than_five_classes_are_all_among_the_first_five() -> None:
-    assert CLASSIFICATION.evaluate(nn.Identity(), [(LOGITS[:, :3], LABELS)], CPU).scores["top5"] == 100
+    assert CLASSIFICATION.evaluate(nn.Identity(), [(LOGITS[:, :3], LABELS)], Ranks(CPU)).scores["top5"] == 100
 
 
 def test_a_model_is_measured_in_eval_mode_without_gradients() -> None:
     model = nn.Sequential(nn.Dropout(0.9), nn.Linear(6, 6))
-    first, second = (CLASSIFICATION.evaluate(model.train(), [(LOGITS, LABELS)], CPU) for _ in range(2))
+    first, second = (CLASSIFICATION.evaluate(model.train(), [(LOGITS, LABELS)], Ranks(CPU)) for _ in range(2))
     assert first.scores == second.scores
     assert not model.training
 

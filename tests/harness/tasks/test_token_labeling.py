@@ -5,10 +5,12 @@ import torch
 from timm.task import ClassificationTask
 from torch import Tensor, nn
 
-from harness.batch import Box, TokenTargets
+from harness.batch import Box, TokenTargets, take_images
+from harness.division import list_positions
 from harness.spec import TokenLabelsSpec, TrainingSpec
 from harness.tasks.classification import CLASSIFICATION
 from harness.tasks.token_labeling import TokenLabelingTask
+from paradigms.backbones.volo import VOLO
 
 CPU = torch.device("cpu")
 
@@ -57,3 +59,19 @@ def test_a_recipe_without_token_labels_is_timms_task() -> None:
     model = nn.Linear(2, 2)
     assert isinstance(CLASSIFICATION.build_objective(model, _training(None), CPU), ClassificationTask)
     assert isinstance(CLASSIFICATION.build_objective(model, _training(TokenLabelsSpec(grid=4)), CPU), TokenLabelingTask)
+
+
+def test_the_parts_of_a_batch_have_its_loss_although_tokens_are_exchanged() -> None:
+    """MixToken exchanges tokens between the images of a pair, which are in one part."""
+    torch.manual_seed(0)
+    sizes = {"layers": [1, 1], "embed_dims": [8, 16], "stem_hidden_dim": 8, "use_aux_head": True, "num_classes": 3}
+    model = VOLO(attention=[None, None], num_heads=[1, 2], img_size=32, patch_size=4, **sizes).eval()
+    images = torch.rand(6, 3, 32, 32)
+    targets = TokenTargets(torch.rand(6, 3).softmax(-1), torch.rand(6, 4, 4, 3).softmax(-1), (0, 1, 2, 3))
+    objective = CLASSIFICATION.build_objective(model, _training(TokenLabelsSpec(grid=4)), CPU)
+    parts = [take_images((images, targets), list_positions(6, part=part, num_parts=2)) for part in range(2)]
+    losses = [objective(*part)["loss"].item() * len(part[0]) / 6 for part in parts]
+    assert sum(losses) == pytest.approx(objective(images, targets)["loss"].item(), rel=1e-6)
+    halves = [take_images((images, targets), range(first, first + 3)) for first in (0, 3)]
+    broken = [objective(*half)["loss"].item() / 2 for half in halves]
+    assert sum(broken) != pytest.approx(objective(images, targets)["loss"].item(), rel=1e-6)

@@ -93,6 +93,8 @@ class TrackerContract:
         assert tracker.close_dead_runs() == []
         assert tracker.running_elsewhere() == []
         assert tracker.find_runs() == []
+        assert tracker.find_runs_of(cell_ids(small_plan)) == []
+        assert tracker.list_experiments() == ()
 
     def test_runs_are_found_by_the_beginning_of_their_id_or_their_cells(self, desk, other_desk, small_plan):
         record, other = desk.execute(small_plan.runs[0]), desk.execute(small_plan.runs[1])
@@ -102,6 +104,9 @@ class TrackerContract:
         assert set(found) == {record.run_id, other.run_id, copy_id, open_id}
         assert [run.run_id for run in desk.tracker.find_runs(record.run_id[:12])] == [record.run_id]
         assert {run.run_id for run in desk.tracker.find_runs(record.cell_id[:10])} == {record.run_id, copy_id}
+        assert {run.run_id for run in desk.tracker.find_runs_of([record.cell_id])} == {record.run_id, copy_id}
+        assert {run.run_id for run in desk.tracker.find_runs(experiments=["other"])} == {copy_id}
+        assert set(desk.tracker.list_experiments()) == {"small", "other"}
         assert found[copy_id].experiment == "other"
         assert found[copy_id].reused_from == record.run_id
         assert replace(found[record.run_id].record, end_time=0.0) == replace(record, curve=())
@@ -218,7 +223,7 @@ class TrackerContract:
     ):
         as_another_process(is_alive=False)
         with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, "set_terminated", lambda *_args: None)
+            patch.setattr(MlflowClient, "set_terminated", lambda *_args, **_options: None)
             desk.execute(small_plan.runs[0])
         as_another_process(is_alive=True)
         desk.tracker.close_dead_runs()

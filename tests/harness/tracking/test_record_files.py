@@ -11,7 +11,7 @@ from harness.plan import Plan
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.tracking import PREDICTIONS, MlflowTracker
 from harness.tracking.process import ProcessIdentity
-from harness.tracking.record_files import PortableRun, merge_runs, read_runs, write_runs
+from harness.tracking.record_files import PortableRun, merge_runs, read_runs, read_scores, write_runs
 from harness.tracking.translation import to_config
 
 
@@ -168,8 +168,7 @@ def test_an_import_that_is_interrupted_is_made_again(
     monkeypatch.setattr(ProcessIdentity, "is_gone", property(lambda _: True))
     tracker.close_dead_runs()
     assert tracker.import_run(run)
-    statuses = [record.status for record in tracker.ledger([run.record.cell_id])]
-    assert sorted(statuses) == [RunStatus.INTERRUPTED, RunStatus.OK]
+    assert [record.status for record in tracker.ledger([run.record.cell_id])] == [RunStatus.OK]
 
 
 def test_a_run_in_the_table_of_a_second_experiment_is_stored_as_a_copy(tracking_uri: str, small_plan: Plan) -> None:
@@ -179,3 +178,12 @@ def test_a_run_in_the_table_of_a_second_experiment_is_stored_as_a_copy(tracking_
     assert len(tracker.ledger([run.record.cell_id])) == 1
     (copied,) = tracker.read_records("second", [run.record.cell_id])
     assert (copied.row, copied.metrics["test/top1"]) == ("another name", 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("mine.npz", "not UTF-8; the runs are in mine.jsonl"), ("mine.jsonl", "not UTF-8")]
+)
+def test_a_file_that_is_no_text_is_told_with_the_one_that_has_the_runs(name: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\xff")
+    with pytest.raises(StoreError, match=f"{end}$"):
+        read_scores(tmp_path / name)

@@ -103,7 +103,7 @@ def test_an_operator_takes_no_other_mask() -> None:
 
 
 def test_a_deit_has_one_stage() -> None:
-    with pytest.raises(ValueError, match="1 stages, got 2 operators"):
+    with pytest.raises(ValueError, match="1 stages need one operator each, got 2"):
         DeiT(attention=[GLOBAL, GLOBAL], num_heads=(3,), **SMALL)
-    with pytest.raises(ValueError, match="1 stage, got 2 heads"):
+    with pytest.raises(ValueError, match="1 stage needs one number of heads, got 2"):
         DeiT(attention=[GLOBAL], num_heads=(3, 3), **SMALL)

@@ -53,5 +53,5 @@ def test_a_kernel_of_another_size_is_no_window_that_grew() -> None:
         config = AttentionConfig(parameterization=TERMS, neighborhood="sliding_window", kernel_size=kernel_size)
         return VOLO(attention=[config, None], img_size=16, patch_size=2, **VOLO_SIZES, **SHARED)
 
-    with pytest.raises(ValueError, match=r"parameterization\.rk\.weight depends on the window and is no table"):
+    with pytest.raises(ValueError, match=r"parameterization\.rk\.weight depends on the window but is not a table"):
         resize_weights(build_sliding(5).state_dict(), build_sliding(3))  # type: ignore[attr-defined]

@@ -50,6 +50,6 @@ def test_stages_without_an_operator_keep_their_convolutions(backbone: Any) -> No
 def test_an_operator_that_does_not_fit_changes_nothing(backbone: Any) -> None:
     model = backbone(**SIZES, attention=[DWCONV, None, None, None], num_heads=DIMS, img_size=64)
     before = list(model.operators())
-    with pytest.raises(ValueError, match="4 stages, got 1 operators; None keeps"):
+    with pytest.raises(ValueError, match="4 stages need one operator each, got 1; None keeps"):
         model.set_operators([DWCONV])
     assert list(model.operators()) == before

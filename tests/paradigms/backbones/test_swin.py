@@ -55,7 +55,7 @@ def test_stages_may_have_different_operators_and_train() -> None:
 
 
 def test_one_operator_a_stage_is_needed() -> None:
-    with pytest.raises(ValueError, match="2 stages, got 1 operators"):
+    with pytest.raises(ValueError, match="2 stages need one operator each, got 1"):
         SwinTransformer(attention=[AttentionConfig()], num_heads=(1, 1), **SMALL)
 
 

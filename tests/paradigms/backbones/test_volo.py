@@ -87,7 +87,7 @@ def test_stages_of_global_attention_take_no_operator() -> None:
 
 
 def test_one_entry_a_stage_is_needed() -> None:
-    with pytest.raises(ValueError, match="2 stages, got 1 operators"):
+    with pytest.raises(ValueError, match="2 stages need one operator each, got 1"):
         VOLO(attention=[AttentionConfig()], img_size=64, **SMALL)
 
 

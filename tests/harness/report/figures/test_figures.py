@@ -199,6 +199,16 @@ def test_a_baseline_alone_is_drawn(small_plan, records, plot) -> None:
     assert "<svg" in to_svg(PLOTS[plot](make_results(alone, records, current={})))
 
 
+@every_plot
+def test_overrides_leave_room_for_the_panels(small_plan, records, plot) -> None:
+    """A title that is wider than the figure makes matplotlib give up its layout, and warn."""
+    overrides = tuple(f"training.augmentation.shift={number}" for number in range(20))
+    many = change_spec(small_plan, overrides=overrides, published={})
+    figure = PLOTS[plot](make_results(many, records, current={}))
+    figure.draw_without_rendering()
+    assert all("shift=" not in panel.get_title(loc="left") for panel in figure.axes)
+
+
 @pytest.mark.parametrize("plot", ON_EVERY_PAGE)
 def test_a_name_is_no_formula(small_plan, records, plot) -> None:
     rows = {"_$x$_": RowSpec(parameterization=("query_key",)), "Swin-T": RowSpec()}
