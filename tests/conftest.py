@@ -11,6 +11,15 @@ from torch.overrides import TorchFunctionMode
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that train in forked processes come first.
+
+    A compiled model or a forecast of memory registers a device with torch, whose next gradient starts threads for it:
+    processes that are forked then cannot compute gradients.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
+
+
 class _NothingToClamp(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

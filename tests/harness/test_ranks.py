@@ -20,6 +20,8 @@ from harness.train import Training
 from tests.forked_ranks import run_ranks
 from tests.pictures import draw_bars
 
+pytestmark = pytest.mark.forks
+
 CPU = torch.device("cpu")
 MIXED = AugmentationSpec(hflip=0.5, shift=1, reprob=0.5, mixup=0.8, cutmix=1.0)
 

@@ -40,6 +40,8 @@ from harness.tracking import MlflowTracker
 from harness.train import Training
 from tests.pictures import write_pictures
 
+pytestmark = pytest.mark.forks
+
 FORK = multiprocessing.get_context("fork")
 CODE = "c0de"
 
@@ -149,6 +151,11 @@ class Desk:
         assert isinstance(ended, RunEnded)
         return engine.exit_code or ended.record, engine.messages
 
+    def require_killed(self, change: Callable[[], object], number: signal.Signals = signal.SIGKILL) -> None:
+        """Execute in a process that `change` lets a signal end."""
+        end, _ = self.execute(change=change)
+        assert end == -number, end.status_detail if isinstance(end, Record) else f"ended with {end}"
+
     def read_artifacts(self, record: Record) -> dict[str, Any]:
         """The tensors and arrays that a run has kept."""
         assert record.run_id is not None
@@ -257,8 +264,7 @@ def kill_in_test() -> None:
 @pytest.mark.slow
 def test_a_run_that_is_killed_after_its_last_epoch_is_only_tested(desk: Desk) -> None:
     whole, _ = desk.execute()
-    code, _ = desk.execute(change=kill_in_test)
-    assert code == -signal.SIGKILL
+    desk.require_killed(kill_in_test)
     record, messages = desk.execute()
     assert not [message for message in messages if isinstance(message, EpochMetrics)]
     require_one_complete_run(desk, record)
@@ -273,8 +279,7 @@ def test_a_run_that_is_killed_after_its_last_epoch_is_only_tested(desk: Desk) ->
 def test_a_run_that_is_killed_within_a_step_goes_on_bit_for_bit(desk: Desk, step: int) -> None:
     """Step 26 is the first of the last epoch."""
     whole, _ = desk.execute()
-    code, _ = desk.execute(change=kill_at(step))
-    assert code == -signal.SIGKILL
+    desk.require_killed(kill_at(step))
     record, messages = desk.execute()
     (resumed,) = [message for message in messages if isinstance(message, Resumed)]
     assert (resumed.checkpoint.step, resumed.attempts) == (step, 2)
@@ -288,8 +293,7 @@ def test_a_run_that_is_killed_within_a_step_goes_on_bit_for_bit(desk: Desk, step
 def test_streamed_images_of_several_processes_go_on_too(streamed: Desk) -> None:
     whole, _ = streamed.execute()
     for step in (4, 9):
-        code, _ = streamed.execute(change=kill_at(step))
-        assert code == -signal.SIGKILL
+        streamed.require_killed(kill_at(step))
     record, messages = streamed.execute()
     assert [m.checkpoint.step for m in messages if isinstance(m, Resumed)] == [9]
     assert record.metrics["attempts"] == 3
@@ -307,8 +311,7 @@ def test_sigterm_ends_a_run_after_a_checkpoint_at_the_next_step(name: str, reque
         checkpoints.Checkpoints._is_due = lambda *_, **__: False  # type: ignore[method-assign]
         kill_at(4, signal.SIGTERM)()
 
-    code, _ = desk.execute(change=change)
-    assert code == -signal.SIGTERM
+    desk.require_killed(change, signal.SIGTERM)
     record, messages = desk.execute()
     assert [m.checkpoint.step for m in messages if isinstance(m, Resumed)] == [5]
     require_equal(desk, record, whole)
@@ -323,7 +326,7 @@ def damage_newest(folder: Path, count: int) -> None:
 @pytest.mark.parametrize(("count", "step"), [(1, 19), (2, None)], ids=["newest", "both"])
 def test_a_run_goes_on_from_what_is_not_damaged(desk: Desk, count: int, step: int | None) -> None:
     whole, _ = desk.execute()
-    desk.execute(change=kill_at(20))
+    desk.require_killed(kill_at(20))
     damage_newest(desk.folder, count)
     record, messages = desk.execute()
     assert [m.checkpoint.step for m in messages if isinstance(m, Resumed)] == ([] if step is None else [step])
@@ -338,8 +341,7 @@ def end_at_once() -> None:
 def test_a_run_without_checkpoints_stays_one_run_after_attempts_that_never_began(desk: Desk) -> None:
     """What the process of a run alone knows of its place is not forgotten by an attempt that ends before it tells."""
     for change in (end_at_once, kill_at(20), end_at_once):
-        code, _ = desk.execute(change=change)
-        assert code == -signal.SIGKILL
+        desk.require_killed(change)
     shutil.rmtree(desk.folder)
     record, _ = desk.execute()
     (stored,) = desk.tracker.ledger([record.cell_id])
@@ -357,7 +359,7 @@ def test_an_epoch_that_is_trained_twice_is_in_the_curve_once(desk: Desk) -> None
             after_step(self, training) if training.step == 10 else None
         )
 
-    desk.execute(change=change)
+    desk.require_killed(change)
     (desk.folder / "13-1.pt").write_bytes(b"")
     record, messages = desk.execute()
     assert [m.checkpoint.step for m in messages if isinstance(m, Resumed)] == [10]
@@ -371,7 +373,7 @@ def test_an_epoch_that_is_trained_twice_is_in_the_curve_once(desk: Desk) -> None
     ids=["other code", "another environment"],
 )
 def test_a_checkpoint_of_something_else_is_not_continued(desk: Desk, name: str, value: str) -> None:
-    desk.execute(change=kill_at(20))
+    desk.require_killed(kill_at(20))
     changed = replace(desk, provenance={**desk.provenance, name: value})
     record, messages = changed.execute()
     assert not [message for message in messages if isinstance(message, Resumed)]
@@ -424,7 +426,7 @@ def test_checkpoints_take_no_more_than_their_share_of_the_time(desk: Desk, monke
 
 
 def test_a_ledger_tells_where_a_run_would_go_on(desk: Desk) -> None:
-    desk.execute(change=kill_at(30))
+    desk.require_killed(kill_at(30))
     (entry,) = read_ledger(desk.plan, desk.tracker, {desk.run.row.cell.id: desk.digests})
     assert entry.standing == Standing.RESUMABLE
     assert entry.checkpoint is not None

@@ -34,7 +34,7 @@ from tests.harness.execution.test_checkpoints import (
 )
 from tests.pictures import write_pictures
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.forks]
 
 Interrupt = Callable[[psutil.Process, list[psutil.Process]], None]
 
