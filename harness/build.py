@@ -1,5 +1,6 @@
 """Builds torch modules from cells. The only module that builds operators of `paradigms` for training."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -34,14 +35,16 @@ def build_model(cell: Cell, *, replicate: int | None, device: torch.device | str
         ValueError: the operator does not fit the backbone.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
-        is_floor = cell.backbone in FLOORS
-        if is_floor:
-            model = _build_floor(cell)
-        else:
-            model = BACKBONES[cell.backbone](**to_arguments(cell), attention=cell.attention)
+        is_floor, task = cell.backbone in FLOORS, TASKS[cell.data.task]
+        model = _build_floor(cell) if is_floor else task.build_model(_build_backbone(cell), cell.data, cell.framework)
         if replicate is not None:
-            initialize(model, replicate, TORCH_RULE if is_floor else cast("BackboneSpec", cell.sizes).weight_init)
+            name = TORCH_RULE if is_floor else cast("BackboneSpec", cell.sizes).weight_init
+            initialize(model, replicate, task.make_rule(get_init_weights_vit(name)))
     return model if str(device) == "meta" else model.to(device)
+
+
+def _build_backbone(cell: Cell) -> nn.Module:
+    return BACKBONES[cell.backbone](**to_arguments(cell), attention=cell.attention)
 
 
 def count_outputs(cell: Cell) -> int:
@@ -62,16 +65,16 @@ def to_arguments(cell: Cell) -> dict[str, Any]:
         "in_chans": cell.data.channels,
         "num_classes": count_outputs(cell),
         "num_heads": cell.num_heads,
+        **TASKS[cell.data.task].backbone_arguments,
     }
 
 
-def initialize(model: nn.Module, replicate: int, weight_init: str) -> None:
-    """Draw every parameter by timm's rule under a seed of its own name, so that rows start alike where they can.
+def initialize(model: nn.Module, replicate: int, rule: Callable[[nn.Module, str], None]) -> None:
+    """Draw every parameter by a rule under a seed of its own name, so that rows start alike where they can.
 
-    `weight_init` is timm's name of the rule. A module is drawn once for each of its parameters, and that parameter's
-    values are kept.
+    The rule gets a module and its path. A module is drawn once for each of its parameters, and that parameter's values
+    are kept.
     """
-    rule = get_init_weights_vit(weight_init)
     with torch.no_grad():
         for path, module in model.named_modules():
             parameters = dict(module.named_parameters(recurse=False))
@@ -102,7 +105,8 @@ def describe_stages(cell: Cell) -> list[StageInfo]:
     """What the queries of each stage with an operator see; nothing for a floor."""
     if cell.backbone in FLOORS:
         return []
-    model = build_model(cell, replicate=None, device="meta")
+    with torch.device("meta"):
+        model = _build_backbone(cell)
     found: dict[int, StageInfo] = {}
     for stage, (height, width), operator in cast("OperatorStages", model).operators():
         geometry, config = operator.neighborhood.geometry, cell.attention[stage - 1]

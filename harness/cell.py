@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from harness.document import describe_mistake
 from harness.initial import Initial, make_initial
-from harness.spec import DataSpec, Spec, TrainingSpec, find_sizes
+from harness.spec import DataSpec, FrameworkSpec, Spec, TrainingSpec, find_framework, find_sizes
 from paradigms.config import CORE, TERMS, AttentionConfig, make_config
 from paradigms.facts import FIELDS
 
@@ -25,7 +25,7 @@ ALL = "all"
 """What `Cell.terms` has for a term of every stage."""
 
 CONTENT = ("backbone", "sizes", "attention", "num_heads", "data", "training")
-"""The keys that every cell has as a dict; `init_from` may be missing."""
+"""The keys that every cell has as a dict; `init_from` and `framework` may be missing."""
 
 RESOLVED = {"num_heads", "window_size", "initialization"}
 """Sizes of a backbone that the operator and the heads of a cell already say."""
@@ -44,6 +44,7 @@ class Cell:
         attention: the operator of each stage, None where timm's own attention stands; empty for a floor.
         num_heads: of each stage; empty for a floor.
         init_from: where the weights start; None: from scratch.
+        framework: what the task puts on the backbone; None: the backbone's own head, or none.
     """
 
     backbone: str
@@ -53,6 +54,7 @@ class Cell:
     data: DataSpec
     training: TrainingSpec
     init_from: Initial | None = None
+    framework: FrameworkSpec | None = None
 
     @cached_property
     def id(self) -> str:
@@ -72,6 +74,7 @@ class Cell:
             "data": _to_stated(self.data, WITHOUT_EFFECT),
             "training": _to_stated(self.training, set()),
             **({} if self.init_from is None else {"init_from": self.init_from.identity}),
+            **self._name_framework(_to_stated),
         }
 
     def to_identity(self) -> dict[str, Any]:
@@ -101,7 +104,14 @@ class Cell:
             "data": self.data.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
             "init_from": None if self.init_from is None else asdict(self.init_from),
+            **self._name_framework(lambda sizes, _: sizes.model_dump(mode="json")),
         }
+
+    def _name_framework(self, to_sizes: Callable[[Spec, set[str]], dict[str, Any]]) -> dict[str, Any]:
+        """The key of the framework, where there is one."""
+        if self.framework is None:
+            return {}
+        return {"framework": {"name": self.framework.family, "sizes": to_sizes(self.framework, set())}}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Cell":
@@ -113,7 +123,7 @@ class Cell:
         missing = [key for key in CONTENT if key not in content]
         if missing:
             raise ValueError(f"a cell needs {', '.join(missing)}")
-        backbone, initial = content["backbone"], content.get("init_from")
+        backbone, initial, framework = content["backbone"], content.get("init_from"), content.get("framework")
         return cls(
             backbone=backbone,
             sizes=_read(find_sizes(backbone), content, "sizes"),
@@ -122,11 +132,13 @@ class Cell:
             data=_read(DataSpec, content, "data"),
             training=_read(TrainingSpec, {"training": _rename_precision(content["training"])}, "training"),
             init_from=None if initial is None else make_initial(initial),
+            framework=None if framework is None else _read(find_framework(framework["name"]), framework, "sizes"),
         )
 
     def levels(self) -> frozenset[str]:
         """Every level that the cell names: of its operators, its backbone, its dataset, its task."""
         named = frozenset({self.backbone, self.data.name, self.data.task})
+        named |= frozenset() if self.framework is None else {self.framework.family}
         return named.union(*(config.levels() for config in self.operators()))
 
     def operators(self) -> tuple[AttentionConfig, ...]:

@@ -2,9 +2,10 @@
 
 import resource
 import sys
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -13,15 +14,27 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+class _Counted(nn.Module):
+    """The forward pass whose operations count: `count_forward` of a model whose own depends on what it sees."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> object:
+        return getattr(cast("Any", self.model), "count_forward", self.model)(images)
+
+
 def count_multiply_adds(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Of the forward pass of one image of shape (channels, height, width); `model` must be on the meta device.
 
-    On the meta device every operator decomposes into those that torch has formulas for; our own registers its own.
+    Of a model with a method `count_forward` it is that instead. On the meta device every operator decomposes into those
+    that torch has formulas for; our own registers its own.
     """
-    model.eval()
-    constants = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    counted = _Counted(model.eval())
+    constants = {name: parameter.detach() for name, parameter in counted.named_parameters()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:  # it refuses outputs that are views of parameters
-        torch.func.functional_call(model, constants, (torch.empty(1, *input_shape, device="meta"),))
+        torch.func.functional_call(counted, constants, (torch.empty(1, *input_shape, device="meta"),))
     total: int = counter.get_total_flops()
     return total // 2
 

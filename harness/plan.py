@@ -183,10 +183,8 @@ def _find_skipped(
         if mismatch is not None:
             yield SkippedRow(name, mismatch)
             continue
-        backbone = row.backbone or spec.cell.backbone
-        lacking = [recipe.name for recipe in list_applied_recipes(spec) if getattr(recipe.backbones, backbone) is None]
-        if lacking:
-            reason = f"recipe {lacking[0]!r} has no sizes for backbone {backbone!r}"
+        reason = _explain_lacking(spec, row)
+        if reason is not None:
             if name == spec.baseline:
                 raise error_in_row(spec, name, reason)
             yield SkippedRow(name, reason)
@@ -196,6 +194,17 @@ def _find_skipped(
             raise error_in_row(spec, name, unsolved, "match")
         if unsolved is not None:
             yield SkippedRow(name, unsolved)
+
+
+def _explain_lacking(spec: ExperimentSpec, row: RowSpec) -> str | None:
+    """Which sizes of a row the recipe lacks, or the one that it starts from."""
+    backbone, framework = row.backbone or spec.cell.backbone, row.framework or spec.cell.framework
+    for recipe in list_applied_recipes(spec):
+        if getattr(recipe.backbones, backbone) is None:
+            return f"recipe {recipe.name!r} has no sizes for backbone {backbone!r}"
+    if framework is not None and getattr(spec.recipe.frameworks, framework) is None:
+        return f"recipe {spec.recipe.name!r} has no sizes for framework {framework!r}"
+    return None
 
 
 def _find_repeated(

@@ -220,6 +220,8 @@ def _make_recipe(recipe: Document, recipes: Mapping[str, Path]) -> RecipeSpec:
         raise recipe.error(unknown_name("dataset", spec.data.name, tuple(DATASETS)), "data", "name")
     if spec.data.task not in TASKS:
         raise recipe.error(unknown_name("task", spec.data.task, tuple(TASKS)), "data", "task")
+    if spec.floor_width is not None and TASKS[spec.data.task].frameworks:
+        raise recipe.error(f"floors classify images; task {spec.data.task!r} has none", "floor_width")
     for place, training in ("training", spec.training), *spec.training_of.items():
         if training.ema_decay == 1:
             key = ("training",) if place == "training" else ("training_of", place)

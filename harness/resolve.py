@@ -11,7 +11,18 @@ from harness.errors import SpecError
 from harness.initial import FromRun, Initial, read_file
 from harness.redundancy import find_idle_fields, list_parts
 from harness.rows import list_ablations
-from harness.spec import BackboneSpec, DataSpec, ExperimentSpec, Heads, OperatorSpec, RecipeSpec, RowSpec, TrainingSpec
+from harness.spec import (
+    BackboneSpec,
+    DataSpec,
+    ExperimentSpec,
+    FrameworkSpec,
+    Heads,
+    OperatorSpec,
+    RecipeSpec,
+    RowSpec,
+    TrainingSpec,
+)
+from harness.tasks import TASKS
 from paradigms.config import AttentionConfig, make_config
 from paradigms.facts import to_pair, unknown_name
 from paradigms.presets import get_preset
@@ -49,7 +60,8 @@ def resolve_row(spec: ExperimentSpec, name: str, rows: Mapping[str, RowSpec]) ->
         raise error_in_row(spec, name, str(error)) from None
     _check_pairs(spec, name, attention, data.image_size // sizes.patch_size)
     training, initial = _get_training(spec, name, row, sizes, data), _find_initial(spec, name, rows)
-    cell = Cell(sizes.family, sizes, attention, num_heads, data, training, initial)
+    framework = _get_framework(spec, name, row, sizes)
+    cell = Cell(sizes.family, sizes, attention, num_heads, data, training, initial, framework)
     _require_places(spec, name, cell, sizes)
     return cell
 
@@ -86,6 +98,26 @@ def _get_data(spec: ExperimentSpec, row: RowSpec) -> DataSpec:
     """The recipe's data, in the row's own image size where it states one."""
     data = spec.recipe.data
     return data if row.image_size is None else data.model_copy(update={"image_size": row.image_size})
+
+
+def _get_framework(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec) -> FrameworkSpec | None:
+    """What the recipe's task puts on a row's backbone, in the recipe's sizes."""
+    task, framework = spec.recipe.data.task, row.framework or spec.cell.framework
+    possible = TASKS[task].frameworks
+    if framework is None and not possible:
+        return None
+    if framework not in possible:
+        known = f"one of {', '.join(possible)}" if possible else "none"
+        got = "none" if framework is None else repr(framework)
+        raise error_in_row(spec, name, f"framework must be {known} for task {task!r}, got {got}")
+    if not sizes.has_pyramid:
+        raise error_in_row(
+            spec, name, f"framework {framework!r} needs maps of several scales, a {sizes.label} has none"
+        )
+    if row.init_from is not None:
+        raise error_in_row(spec, name, f"framework {framework!r} is trained from scratch", "init_from")
+    found: FrameworkSpec = getattr(spec.recipe.frameworks, framework)
+    return found
 
 
 def _get_training(spec: ExperimentSpec, name: str, row: RowSpec, sizes: BackboneSpec, data: DataSpec) -> TrainingSpec:

@@ -44,6 +44,14 @@ from harness.spec.experiment import (
     Stages,
 )
 from harness.spec.field import Name, Spec
+from harness.spec.framework import (
+    CascadeMaskRCNNSpec,
+    DetectorSpec,
+    FrameworkSpec,
+    FrameworksSpec,
+    MaskRCNNSpec,
+    find_framework,
+)
 from harness.spec.operator import Heads, OperatorSpec, add_field
 from harness.spec.recipe import RecipeSpec
 from harness.spec.training import LimitsSpec, TokenLabelsSpec, TrainingSpec
@@ -56,19 +64,24 @@ __all__ = [
     "BackboneSpec",
     "BackbonesSpec",
     "BetterSpec",
+    "CascadeMaskRCNNSpec",
     "CellSpec",
     "ClaimSpec",
     "DataSpec",
     "DeitSpec",
+    "DetectorSpec",
     "EarlierSpec",
     "EqualSpec",
     "Expectation",
     "ExperimentSpec",
     "FactorsSpec",
     "FasterSpec",
+    "FrameworkSpec",
+    "FrameworksSpec",
     "Heads",
     "LimitsSpec",
     "LinearSpec",
+    "MaskRCNNSpec",
     "MatchSpec",
     "MlpSpec",
     "Name",
@@ -88,6 +101,7 @@ __all__ = [
     "VoloSpec",
     "add_backbone",
     "add_level_fields",
+    "find_framework",
     "find_sizes",
 ]
 

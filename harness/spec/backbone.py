@@ -25,6 +25,9 @@ class BackboneSpec(Spec):
     label: ClassVar[str]
     """The name of the family in texts."""
 
+    has_pyramid: ClassVar[bool] = False
+    """Whether its stages give maps of several scales for images of any size, which frameworks need."""
+
     patch_size: Side
     num_heads: Annotated[tuple[Channels, ...], ForStages]
     qkv_bias: bool = True
@@ -77,6 +80,7 @@ class SwinSpec(BackboneSpec):
 
     family = "swin"
     label = "Swin"
+    has_pyramid = True
 
     embed_dim: Channels
     depths: Annotated[tuple[Blocks, ...], ForStages]

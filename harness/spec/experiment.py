@@ -11,6 +11,7 @@ from harness.positions import Positions, to_key_path
 from harness.spec.backbone import Backbone
 from harness.spec.claim import Claim, Expectation, OutcomeSpec
 from harness.spec.field import Line, Name, OneOrMore, Replicates, Side, Spec, described
+from harness.spec.framework import Framework
 from harness.spec.operator import Aggregation, Neighborhood, Normalization, OperatorSpec, Term
 from harness.spec.recipe import RecipeSpec
 
@@ -42,9 +43,11 @@ class CellSpec(OperatorSpec):
     """The common part of all rows.
 
     `sizes` replaces some sizes of the backbone, by recipe: `{laptop: {mlp_ratio: 3.5}}`. Other recipes keep theirs.
+    `framework` is what is put on the backbone for tasks that need one, such as `mask_rcnn`.
     """
 
     backbone: Backbone = "swin"
+    framework: Framework | None = None
     sizes: dict[str, dict[str, Any]] = {}
 
 
@@ -100,6 +103,7 @@ class RowSpec(OperatorSpec):
     former_keys = {"expect": "a claim of the experiment: `claims: [{outcome: ROW, status: diverged}]`"}
 
     backbone: Backbone | None = None
+    framework: Framework | None = None
     sizes: dict[str, dict[str, Any]] = {}
     under: dict[str, OperatorSpec] = {}
     stages: dict[Stages, OperatorSpec] = {}

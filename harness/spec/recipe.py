@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from harness.spec.backbone import Backbone, BackbonesSpec
 from harness.spec.data import DataSpec
 from harness.spec.field import Channels, Images, Line, Processes, Spec, Text
+from harness.spec.framework import FrameworksSpec
 from harness.spec.training import LimitsSpec, TrainingSpec
 
 
@@ -20,6 +21,7 @@ class RecipeSpec(Spec):
     `training_of` is the exception: the fields of `training` that differ for some backbones. A note under every table
     lists the rows that are trained differently.
 
+    `frameworks` are the sizes of what tasks such as detection put on a backbone.
     `paper` is the paper that uses this recipe; under other recipes its printed numbers are not compared with ours.
     `workers` is the number of runs that execute at once, unless the command line states it. `note` is shown under every
     table.
@@ -54,6 +56,7 @@ class RecipeSpec(Spec):
     channels_last: bool = False
     data: DataSpec
     backbones: BackbonesSpec
+    frameworks: FrameworksSpec = FrameworksSpec()
     training: TrainingSpec
     training_of: dict[Backbone, TrainingSpec] = {}
     limits: LimitsSpec = LimitsSpec()

@@ -7,6 +7,7 @@ from harness.measure import Measure
 from harness.spec import ExperimentSpec
 from harness.spec.data import DEFAULT_TASK
 from harness.tasks.classification import CLASSIFICATION
+from harness.tasks.detection import DETECTION
 from harness.tasks.task import Evaluation, Task
 from paradigms.facts import unknown_name
 
@@ -21,7 +22,7 @@ __all__ = [
     "list_measures",
 ]
 
-TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
+TASKS: dict[str, Task] = {"classification": CLASSIFICATION, "detection": DETECTION}
 
 DEFAULT_MEASURE = TASKS[DEFAULT_TASK].measures[0]
 """Of experiments that name neither a task nor a measure."""

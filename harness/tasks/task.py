@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measure import Measure
-from harness.spec import DataSpec, TrainingSpec
+from harness.spec import DataSpec, FrameworkSpec, TrainingSpec
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,12 @@ class Task(ABC):
 
     measures: ClassVar[tuple[Measure, ...]]
 
+    frameworks: ClassVar[tuple[str, ...]] = ()
+    """The names of what it can put on a backbone, one of which every row needs; none: the backbone's own head."""
+
+    backbone_arguments: ClassVar[Mapping[str, Any]] = {}
+    """Further arguments of the backbone's constructor, by timm's names."""
+
     quality: ClassVar[str] = "score"
     """What titles of figures call the measure: `Validation score by epoch`."""
 
@@ -59,6 +65,17 @@ class Task(ABC):
     @abstractmethod
     def count_outputs(self, data: DataSpec) -> int:
         """How many numbers the head of a model has."""
+
+    def build_model(self, backbone: nn.Module, _data: DataSpec, _framework: FrameworkSpec | None) -> nn.Module:
+        """What is trained; the backbone with its own head by default."""
+        return backbone
+
+    def make_rule(self, rule: Callable[[nn.Module, str], None]) -> Callable[[nn.Module, str], None]:
+        """How the parameters of a module with this path in the model are drawn; `rule` is that of the backbone.
+
+        Those of its children are drawn by themselves.
+        """
+        return rule
 
     @abstractmethod
     def build_objective(self, model: nn.Module, training: TrainingSpec, device: torch.device) -> TrainingTask:

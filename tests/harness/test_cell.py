@@ -284,11 +284,12 @@ def test_no_field_is_left_out_of_the_laws_above(spec: ExperimentSpec) -> None:
     assert operator == set(OperatorSpec.model_fields)
     assert {*CORE, *FIELDS} <= operator
     of_rows = {"backbone", "sizes", "under", "stages", "also_changes"} | {
+        "framework",
         "init_from",
         "image_size",
         "match",
         "placebo",
-    }  # the last four in test_initial, test_matching and test_placebo
+    }  # the last five in test_frameworks, test_initial, test_matching and test_placebo
     assert of_rows == set(RowSpec.model_fields) - set(OperatorSpec.model_fields)
     assert spec.recipe.backbones.swin is not None
     parts: dict[str, tuple[BaseModel, set[str]]] = {
