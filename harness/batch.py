@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Box = tuple[int, int, int, int]
@@ -23,6 +23,24 @@ class TokenTargets(NamedTuple):
     image: Float[Tensor, "batch classes"]
     tokens: Float[Tensor, "batch rows columns classes"]
     box: Box
+
+
+class Objects(NamedTuple):
+    """What is to be found in one image.
+
+    Attributes:
+        size: rows and columns of the image without its padding.
+        boxes: left, top, right and bottom in pixels.
+        labels: the class of each, from 0.
+        masks: which pixels of the image belong to it.
+        crowd: whether it stands for many; such an object is neither trained on nor counted as missed.
+    """
+
+    size: tuple[int, int]
+    boxes: Float[Tensor, "objects 4"]
+    labels: Int[Tensor, "objects"]
+    masks: Bool[Tensor, "objects rows columns"]
+    crowd: Bool[Tensor, "objects"]
 
 
 Images = Float[Tensor, "batch channels height width"]
