@@ -24,6 +24,7 @@ from harness.spec import (
     TrainingSpec,
     VoloSpec,
 )
+from harness.tasks import TASKS
 from paradigms.config import CORE, TERMS
 from paradigms.facts import FIELDS
 
@@ -170,7 +171,7 @@ LEVEL_CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 RECIPE_CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "name": "image_folder",
-        "task": "regression",
+        "task": "regression",  # of a plug-in
         "num_classes": 5,
         "channels": 3,
         "image_size": 56,
@@ -271,8 +272,14 @@ def test_every_field_of_a_level_changes_the_id_where_it_is_read(
     ("part", "field"), [(part, field) for part, fields in RECIPE_CHANGES.items() for field in fields]
 )
 def test_every_field_of_the_recipe_changes_the_id(
-    spec: ExperimentSpec, part: str, field: str, plan_cell: PlanCell, vary_recipe: VaryRecipe
+    spec: ExperimentSpec,
+    part: str,
+    field: str,
+    plan_cell: PlanCell,
+    vary_recipe: VaryRecipe,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(TASKS, "regression", TASKS["classification"])
     changed = vary_recipe(spec, part, **{field: RECIPE_CHANGES[part][field]})
     row = {"backbone": part} if part in ("volo", "deit") else {}
     assert plan_cell(changed, row).id != plan_cell(spec, row).id
