@@ -56,6 +56,7 @@ def test_a_table_is_the_same_on_a_disk_that_is_full_again_and_again(small_disk: 
     (tmp_path / "large").mkdir()
     undisturbed, desk = make_desk(tmp_path / "large"), make_desk(small_disk)
     undisturbed.harness(*COMMAND)
+    met, codes = [], []
     for moment in MOMENTS:
         call = desk.start(*COMMAND, "--workers", "1")
         assert call.stdout is not None
@@ -64,9 +65,13 @@ def test_a_table_is_the_same_on_a_disk_that_is_full_again_and_again(small_disk: 
         rest, errors = call.communicate(timeout=240)
         filler.unlink()
         report = f"{moment}\n{output}{rest}\n{errors}"
+        met.append(moment in output)
+        codes.append(call.returncode)
         assert call.returncode in (0, 2), report
         assert "Traceback" not in errors, report
         if call.returncode == 2:
             assert "full" in errors.splitlines()[-1] or "No space left" in errors.splitlines()[-1], report
+    assert all(met), [moment for moment, was_met in zip(MOMENTS, met, strict=True) if not was_met]
+    assert 2 in codes
     desk.harness(*COMMAND)
     require_equal(desk, undisturbed)

@@ -105,11 +105,14 @@ def _read_cell(config: Mapping[str, Any]) -> Cell:
     """The cell of a run with a model of timm.
 
     Raises:
-        StoreError: the run is that of a floor.
+        StoreError: the run is that of a floor, or has a framework on its backbone.
         PluginError: one of its levels is unknown.
     """
     if config["backbone"] in FLOORS:
         raise StoreError(f"the backbone of {config['row']} is {config['backbone']}, which is not a model of timm")
+    if config.get("framework") is not None:
+        name = config["framework"]["name"]
+        raise StoreError(f"the model of {config['row']} is a {name} on its backbone, which is not a model of timm")
     try:
         return Cell.from_dict(config)
     except ValueError as error:

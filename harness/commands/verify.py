@@ -170,9 +170,9 @@ def _check_runs(runs: Iterable[PortableRun]) -> Iterator[str]:
         if (record.cell_id, record.seed) in seen:
             yield f"{label}: the file has this run twice"
         seen[record.cell_id, record.seed] = label
-        scores = TASKS[record.task].score_images(run.per_image) if run.per_image else {}
-        for measure, of_images in scores.items():
-            stored, score = record.metrics.get(f"test/{measure}", math.nan), float(of_images.mean())
+        scores = TASKS[record.task].score(run.per_image) if run.per_image else {}
+        for measure, score in scores.items():
+            stored = record.metrics.get(f"test/{measure}", math.nan)
             if not math.isclose(stored, score, rel_tol=ROUNDING):
                 yield f"{label}: test/{measure} is {stored}, its predictions give {score}"
 

@@ -95,10 +95,14 @@ class Task(ABC):
     def score_images(self, _per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.float64]]:
         """The score of each image by measure, from what is kept of it, where the score of a run is their mean.
 
-        Runs are verified with it, and the noise of the test images is estimated. Measures that are no such mean, or do
-        not follow from what is kept, are left out.
+        The noise of the test images is estimated from it. Measures that are no such mean, or do not follow from what is
+        kept, are left out.
         """
         return {}
+
+    def score(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
+        """The scores of a run by measure, as far as they follow from what is kept of its images: it is verified by them."""
+        return {name: float(scores.mean()) for name, scores in self.score_images(per_image).items()}
 
     def check_training(self, training: TrainingSpec) -> None:
         """Refuse what the loss would ignore.
