@@ -11,7 +11,9 @@ from harness.spec import CascadeMaskRCNNSpec, DataSpec, FrameworkSpec, MaskRCNNS
 from harness.tasks.task import Evaluation, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from timm.task import TrainingTask
     from torch import nn
 
@@ -73,6 +75,12 @@ class Detection(Task):
         from harness.tasks.detection.evaluation import evaluate
 
         return evaluate(model, batches, ranks)
+
+    def score(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
+        """All scores, from the truth and the detections of each image."""
+        from harness.tasks.detection.evaluation import score_arrays
+
+        return score_arrays(per_image)
 
 
 def _draw(rule: Callable[[nn.Module, str], None], module: nn.Module, path: str) -> None:
