@@ -84,7 +84,9 @@ def make_objects(size: tuple[int, int], boxes: Sequence[Sequence[float]], labels
         mask[top:bottom, left:right] = True
         mask[top : (top + bottom) // 2, left : (left + right) // 2] = False
     crowd = torch.zeros(len(boxes), dtype=torch.bool)
-    return Objects(size, torch.tensor(boxes, dtype=torch.float).reshape(-1, 4), torch.tensor(labels).long(), masks, crowd)
+    return Objects(
+        size, torch.tensor(boxes, dtype=torch.float).reshape(-1, 4), torch.tensor(labels).long(), masks, crowd
+    )
 
 
 def compute_losses(model: Any, objects: Sequence[Objects], seed: int = 0) -> dict[str, torch.Tensor]:

@@ -87,7 +87,9 @@ def count_as_mmcv(model: nn.Module) -> int:
     return total
 
 
-@pytest.mark.parametrize(("kind", "backbone", "millions"), PARAMETERS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("kind", "backbone", "millions"), PARAMETERS, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_parameters_are_the_printed_millions(kind: type[Any], backbone: str, millions: int) -> None:
     assert round(count_parameters(build(kind, backbone)) / 1e6) == millions
 
