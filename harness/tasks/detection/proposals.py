@@ -49,7 +49,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
     """Torchvision's network, which samples anchors, decodes boxes and suppresses overlapping ones.
 
     Differs from torchvision: the loss of boxes is L1 or has the given `anchor_beta`, an object claims anchors only from
-    `anchor_lowest_iou` on, and anchors that leave the image may be left out.
+    `anchor_lowest_iou` on, anchors in the padding are not trained, and those that leave the image may be left out.
     """
 
     def __init__(self, channels: int, strides: Sequence[int], sizes: DetectorSizes) -> None:
@@ -87,13 +87,13 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         return labels, matched
 
     def _find_trained(self, anchors: Regions, size: tuple[int, int]) -> Tensor:
-        """Which anchors may be trained in an image of this size."""
-        border = self.sizes.anchor_border
-        if border is None:
-            return torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-        rows, columns = size
-        inside: Tensor = (anchors[:, :2] >= -border).all(dim=1)
-        return inside & (anchors[:, 2] < columns + border) & (anchors[:, 3] < rows + border)
+        """Which anchors may be trained in an image of this size: those centered in it that do not leave it too far."""
+        limits = torch.tensor([size[1], size[0]], device=anchors.device)
+        trained: Tensor = ((anchors[:, :2] + anchors[:, 2:]) / 2 < limits).all(dim=1)
+        if self.sizes.anchor_border is not None:
+            trained &= (anchors[:, :2] >= -self.sizes.anchor_border).all(dim=1)
+            trained &= (anchors[:, 2:] < limits + self.sizes.anchor_border).all(dim=1)
+        return trained
 
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
