@@ -72,6 +72,8 @@ def _list_plans(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 
 def _fits(weights: Mapping[str, Tensor], cell: Cell) -> bool:
-    if cell.framework is None and count_outputs(cell) not in {len(tensor) for tensor in weights.values() if tensor.ndim == 1}:
+    if cell.framework is None and count_outputs(cell) not in {
+        len(tensor) for tensor in weights.values() if tensor.ndim == 1
+    }:
         return False  # the bias of the head differs: most models need not be built
     return find_misfit(weights, build_model(cell, replicate=None, device="meta"), resize=False) is None

@@ -45,6 +45,7 @@ from harness.spec.experiment import (
 )
 from harness.spec.field import Name, Spec
 from harness.spec.framework import (
+    BoxStageSpec,
     CascadeMaskRCNNSpec,
     DetectorSpec,
     FrameworkSpec,
@@ -64,6 +65,7 @@ __all__ = [
     "BackboneSpec",
     "BackbonesSpec",
     "BetterSpec",
+    "BoxStageSpec",
     "CascadeMaskRCNNSpec",
     "CellSpec",
     "ClaimSpec",

@@ -101,7 +101,7 @@ class Task(ABC):
         return {}
 
     def score(self, per_image: Mapping[str, NDArray[np.generic]]) -> Mapping[str, float]:
-        """The scores of a run by measure, as far as they follow from what is kept of its images: it is verified by them."""
+        """The scores of a run by measure, as far as what is kept of its images gives them: to verify it."""
         return {name: float(scores.mean()) for name, scores in self.score_images(per_image).items()}
 
     def check_training(self, training: TrainingSpec) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from harness.build import build_model, describe_stages
 from harness.cell import Cell
@@ -17,6 +18,7 @@ from harness.spec import (
     CascadeMaskRCNNSpec,
     DataSpec,
     DeitSpec,
+    DetectorSpec,
     ExperimentSpec,
     FrameworksSpec,
     MaskRCNNSpec,
@@ -173,3 +175,12 @@ def test_cascade_mask_rcnn_differs_from_mask_rcnn_as_published() -> None:
     assert (plain.box_convolutions, cascade.box_convolutions) == (0, 4)
     with pytest.raises(ValueError, match="Mask R-CNN has one stage, got 3"):
         MaskRCNNSpec(stages=cascade.stages)
+
+
+@pytest.mark.parametrize("kind", [MaskRCNNSpec, CascadeMaskRCNNSpec])
+@pytest.mark.parametrize(
+    "changes", [{"mask_side": 7}, {"box_layers": 0}, {"stages": ()}, {"anchor_background_iou": 0.8}]
+)
+def test_impossible_sizes_are_refused(kind: type[DetectorSpec], changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        kind(**changes)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.measure import Measure
-from harness.spec import CascadeMaskRCNNSpec, DataSpec, FrameworkSpec, MaskRCNNSpec, TrainingSpec
+from harness.spec import CascadeMaskRCNNSpec, DataSpec, DetectorSpec, FrameworkSpec, MaskRCNNSpec, TrainingSpec
 from harness.tasks.task import Evaluation, Task
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ class Detection(Task):
         from harness.tasks.detection.mask_rcnn import MaskRCNN
         from harness.tasks.detection.pyramid import PyramidBackbone
 
-        assert isinstance(framework, MaskRCNNSpec | CascadeMaskRCNNSpec)
-        detector = MaskRCNN if isinstance(framework, MaskRCNNSpec) else CascadeMaskRCNN
-        return detector(PyramidBackbone(backbone, framework.pyramid_channels), data.num_classes, framework)
+        assert isinstance(framework, DetectorSpec)
+        pyramid = PyramidBackbone(backbone, framework.pyramid_channels)
+        if isinstance(framework, CascadeMaskRCNNSpec):
+            return CascadeMaskRCNN(pyramid, data.num_classes, framework)
+        assert isinstance(framework, MaskRCNNSpec)
+        return MaskRCNN(pyramid, data.num_classes, framework)
 
     def make_rule(self, rule: Callable[[nn.Module, str], None]) -> Callable[[nn.Module, str], None]:
         """The backbone's own rule, and for all else that of mmdetection."""

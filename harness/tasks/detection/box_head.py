@@ -9,8 +9,8 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, generalized_box_iou_loss
 
+from harness.spec import BoxStageSpec, DetectorSpec
 from harness.tasks.detection.regions import Regions, Samples
-from harness.tasks.detection.sizes import BoxStage, DetectorSizes
 
 Logits = Float[Tensor, "regions classes_and_background"]
 Deltas = Float[Tensor, "regions classes 4"]
@@ -23,7 +23,7 @@ class BoxHead(nn.Module):
         (regions, channels, side, side) to logits (regions, classes + 1), background last, and (regions, classes, 4).
     """
 
-    def __init__(self, channels: int, num_classes: int, stage: BoxStage, sizes: DetectorSizes) -> None:
+    def __init__(self, channels: int, num_classes: int, stage: BoxStageSpec, sizes: DetectorSpec) -> None:
         super().__init__()
         self.stage, self.sizes = stage, sizes
         self.convolutions = nn.Sequential()

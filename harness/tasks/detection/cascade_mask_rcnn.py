@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from harness.batch import Objects
+from harness.spec import CascadeMaskRCNNSpec
 from harness.tasks.detection.detections import Detections
 from harness.tasks.detection.detector import Detector, ImageSizes, Maps
 from harness.tasks.detection.pyramid import PyramidBackbone
 from harness.tasks.detection.regions import Regions
-from harness.tasks.detection.sizes import CASCADE_MASK_RCNN, DetectorSizes
+
+DEFAULTS = CascadeMaskRCNNSpec()
 
 
 class CascadeMaskRCNN(Detector):
@@ -25,7 +27,7 @@ class CascadeMaskRCNN(Detector):
         ValueError: `sizes` has other channels than the pyramid.
     """
 
-    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: DetectorSizes = CASCADE_MASK_RCNN) -> None:
+    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: CascadeMaskRCNNSpec = DEFAULTS) -> None:
         super().__init__(pyramid, num_classes, sizes)
 
     def compute_losses(

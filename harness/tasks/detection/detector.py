@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from harness.batch import Images, Objects
+from harness.spec import DetectorSpec
 from harness.tasks.detection.box_head import BoxHead, Deltas, Logits
 from harness.tasks.detection.detections import Detections
 from harness.tasks.detection.initialization import initialize_head
@@ -16,7 +17,6 @@ from harness.tasks.detection.mask_head import MaskHead, compute_mask_loss, keep_
 from harness.tasks.detection.proposals import ProposalNetwork
 from harness.tasks.detection.pyramid import PyramidBackbone
 from harness.tasks.detection.regions import Regions, Samples, align_regions, sample_regions
-from harness.tasks.detection.sizes import DetectorSizes
 
 Maps = Sequence[Float[Tensor, "batch channels _ _"]]
 ImageSizes = Sequence[tuple[int, int]]
@@ -38,7 +38,7 @@ class Detector(nn.Module):
         ValueError: the channels of the pyramid are not those of `sizes`.
     """
 
-    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: DetectorSizes) -> None:
+    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: DetectorSpec) -> None:
         super().__init__()
         if pyramid.channels != sizes.pyramid_channels:
             raise ValueError(f"pyramid_channels is {sizes.pyramid_channels}, but the pyramid has {pyramid.channels}")

@@ -9,8 +9,8 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from harness.batch import Objects
+from harness.spec import DetectorSpec
 from harness.tasks.detection.regions import Regions, Samples
-from harness.tasks.detection.sizes import DetectorSizes
 
 
 class MaskHead(nn.Module):
@@ -20,7 +20,7 @@ class MaskHead(nn.Module):
         (regions, channels, side / 2, side / 2) to logits (regions, classes, side, side).
     """
 
-    def __init__(self, channels: int, num_classes: int, sizes: DetectorSizes) -> None:
+    def __init__(self, channels: int, num_classes: int, sizes: DetectorSpec) -> None:
         super().__init__()
         self.convolutions = nn.Sequential()
         for _ in range(sizes.mask_convolutions):

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from harness.batch import Objects
+from harness.spec import MaskRCNNSpec
 from harness.tasks.detection.detections import Detections
 from harness.tasks.detection.detector import Detector, ImageSizes, Maps
 from harness.tasks.detection.pyramid import PyramidBackbone
 from harness.tasks.detection.regions import Regions
-from harness.tasks.detection.sizes import MASK_RCNN, DetectorSizes
+
+DEFAULTS = MaskRCNNSpec()
 
 
 class MaskRCNN(Detector):
@@ -27,12 +29,10 @@ class MaskRCNN(Detector):
         sizes: everything else; the defaults are those of the paper.
 
     Raises:
-        ValueError: `sizes` has more than one stage, or other channels than the pyramid.
+        ValueError: `sizes` has other channels than the pyramid.
     """
 
-    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: DetectorSizes = MASK_RCNN) -> None:
-        if len(sizes.stages) != 1:
-            raise ValueError(f"Mask R-CNN has one stage, got {len(sizes.stages)}; CascadeMaskRCNN has several")
+    def __init__(self, pyramid: PyramidBackbone, num_classes: int, sizes: MaskRCNNSpec = DEFAULTS) -> None:
         super().__init__(pyramid, num_classes, sizes)
 
     def compute_losses(

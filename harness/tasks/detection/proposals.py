@@ -10,8 +10,8 @@ from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
+from harness.spec import DetectorSpec
 from harness.tasks.detection.regions import BACKGROUND, IGNORED, Regions, assign_objects
-from harness.tasks.detection.sizes import DetectorSizes
 
 
 class Anchors(nn.Module):
@@ -52,7 +52,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
     `anchor_lowest_iou` on, anchors in the padding are not trained, and those that leave the image may be left out.
     """
 
-    def __init__(self, channels: int, strides: Sequence[int], sizes: DetectorSizes) -> None:
+    def __init__(self, channels: int, strides: Sequence[int], sizes: DetectorSpec) -> None:
         super().__init__(
             Anchors(strides, sizes.anchor_scale, sizes.anchor_ratios),
             ProposalHead(channels, len(sizes.anchor_ratios)),

@@ -10,7 +10,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.ops import box_area, box_iou, roi_align
 
 from harness.batch import Objects
-from harness.tasks.detection.sizes import BoxStage, DetectorSizes
+from harness.spec import BoxStageSpec, DetectorSpec
 
 BACKGROUND = -1
 IGNORED = -2
@@ -63,7 +63,7 @@ def assign_objects(
 
 
 def sample_regions(
-    proposals: Regions, objects: Objects, num_classes: int, stage: BoxStage, sizes: DetectorSizes
+    proposals: Regions, objects: Objects, num_classes: int, stage: BoxStageSpec, sizes: DetectorSpec
 ) -> Samples:
     """Choose the regions of one image that a stage is trained on, at random from proposals and boxes of objects."""
     regions = torch.cat([proposals, objects.boxes])

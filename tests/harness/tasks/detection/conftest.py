@@ -1,18 +1,17 @@
 """Detectors small enough to train on a CPU in seconds, and objects to find."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from harness.batch import Objects
+from harness.spec import CascadeMaskRCNNSpec, DetectorSpec, MaskRCNNSpec
 from harness.tasks.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from harness.tasks.detection.detector import Detector
 from harness.tasks.detection.mask_rcnn import MaskRCNN
 from harness.tasks.detection.pyramid import PyramidBackbone
-from harness.tasks.detection.sizes import CASCADE_MASK_RCNN, MASK_RCNN, DetectorSizes
 from paradigms.backbones import SwinTransformer
 from paradigms.config import AttentionConfig
 from paradigms.presets import get_preset
@@ -37,9 +36,9 @@ SMALL: dict[str, Any] = {
     "max_detections": 10,
 }
 
-SIZES: dict[type[Detector], DetectorSizes] = {
-    MaskRCNN: replace(MASK_RCNN, **SMALL),
-    CascadeMaskRCNN: replace(CASCADE_MASK_RCNN, **SMALL),
+SIZES: dict[type[Detector], DetectorSpec] = {
+    MaskRCNN: MaskRCNNSpec(**SMALL),
+    CascadeMaskRCNN: CascadeMaskRCNNSpec(**SMALL),
 }
 
 BuildDetector = Callable[..., Any]
@@ -70,7 +69,7 @@ def build_detector() -> BuildDetector:
 
     def build(kind: type[Any], *presets: str, **changes: Any) -> Any:
         torch.manual_seed(0)
-        sizes = replace(SIZES[kind], **changes)
+        sizes = SIZES[kind].model_copy(update=changes)
         return kind(PyramidBackbone(build_backbone(*presets), sizes.pyramid_channels), NUM_CLASSES, sizes)
 
     return build

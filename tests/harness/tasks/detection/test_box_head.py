@@ -1,24 +1,23 @@
-from dataclasses import replace
 from math import exp, log
 
 import pytest
 import torch
 from torch import Tensor
 
+from harness.spec import BoxStageSpec, CascadeMaskRCNNSpec, DetectorSpec
 from harness.tasks.detection.box_head import BoxHead
 from harness.tasks.detection.regions import Samples
-from harness.tasks.detection.sizes import CASCADE_MASK_RCNN, BoxStage, DetectorSizes
 
 from .conftest import NUM_CLASSES, SMALL
 
-SIZES = replace(CASCADE_MASK_RCNN, **SMALL)
+SIZES = CascadeMaskRCNNSpec(**SMALL)
 DEVIATIONS = (0.05, 0.06, 0.1, 0.2)
 REGIONS = [[4.0, 6.0, 20.0, 30.0], [0.0, 0.0, 10.0, 12.0], [8.0, 2.0, 31.0, 17.0]]
 
 
-def build(sizes: DetectorSizes = SIZES) -> BoxHead:
+def build(sizes: DetectorSpec = SIZES) -> BoxHead:
     torch.manual_seed(0)
-    return BoxHead(16, NUM_CLASSES, BoxStage(deviations=DEVIATIONS), sizes)
+    return BoxHead(16, NUM_CLASSES, BoxStageSpec(deviations=DEVIATIONS), sizes)
 
 
 def decode(deltas: list[float], region: list[float]) -> list[float]:
@@ -58,7 +57,7 @@ def make_samples() -> tuple[list[Samples], list[Tensor]]:
 
 @pytest.mark.parametrize("loss", ["l1", "giou"])
 def test_losses_are_means_over_all_regions(loss: str) -> None:
-    head = build(replace(SIZES, box_loss=loss, box_loss_weight=3.0))
+    head = build(SIZES.model_copy(update={"box_loss": loss, "box_loss_weight": 3.0}))
     logits, deltas = torch.randn(3, NUM_CLASSES + 1), torch.randn(3, NUM_CLASSES, 4)
     samples, boxes = make_samples()
     class_loss, box_loss = head.compute_losses(logits, deltas, samples, boxes)
@@ -77,7 +76,7 @@ def test_losses_are_means_over_all_regions(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", ["l1", "giou"])
 def test_background_alone_has_no_loss_of_boxes_but_a_gradient(loss: str) -> None:
-    head = build(replace(SIZES, box_loss=loss))
+    head = build(SIZES.model_copy(update={"box_loss": loss}))
     logits, deltas = head(torch.randn(4, 16, 5, 5))
     nothing = torch.full((4,), -1)
     samples = Samples(torch.rand(4, 4), nothing, torch.full((4,), NUM_CLASSES), nothing < -1)
@@ -105,7 +104,7 @@ def test_boxes_are_refined_for_their_class_and_clipped(known: bool) -> None:
 
 
 def test_detections_are_the_best_boxes_of_each_class() -> None:
-    head = build(replace(SIZES, lowest_score=0.2, detection_nms=0.5, max_detections=3))
+    head = build(SIZES.model_copy(update={"lowest_score": 0.2, "detection_nms": 0.5, "max_detections": 3}))
     regions = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [0, 30, 10, 40]])
     probabilities = torch.tensor(
         [[0.50, 0.25, 0.05, 0.20], [0.60, 0.05, 0.05, 0.30], [0.05, 0.05, 0.30, 0.60], [0.10, 0.15, 0.10, 0.65]]

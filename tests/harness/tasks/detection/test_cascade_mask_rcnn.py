@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.spec import CascadeMaskRCNNSpec
 from harness.tasks.detection.cascade_mask_rcnn import CascadeMaskRCNN
-from harness.tasks.detection.mask_rcnn import MaskRCNN
-from harness.tasks.detection.sizes import CASCADE_MASK_RCNN
 
 from .conftest import NUM_CLASSES, BuildDetector, compute_losses, make_objects
 
@@ -52,7 +51,7 @@ def test_stages_are_trained_on_what_the_one_before_refined(model: Any, monkeypat
 
 
 def test_each_stage_has_its_own_overlap_and_deviations(model: Any) -> None:
-    assert [stage.iou for stage in CASCADE_MASK_RCNN.stages] == [0.5, 0.6, 0.7]
+    assert [stage.iou for stage in CascadeMaskRCNNSpec().stages] == [0.5, 0.6, 0.7]
     object_ = make_objects((61, 63), [[0, 0, 40, 20]], [1])
     proposals = [torch.tensor([[0.0, 0.0, 40.0, height] for height in (11, 13, 15)])]
     labels = [model.sample(stage, proposals, [object_])[0].labels[:3].tolist() for stage in range(3)]
@@ -97,8 +96,3 @@ def test_scores_are_those_of_the_mean_logits_and_masks_the_mean_of_probabilities
         masks = [model.predict_masks(stage, maps, [box[None]])[0, label].sigmoid() for stage in range(3)]
         torch.testing.assert_close(mask, sum(masks) / 3)
     assert len(found.scores)
-
-
-def test_mask_rcnn_has_one_stage(build_detector: BuildDetector) -> None:
-    with pytest.raises(ValueError, match="Mask R-CNN has one stage, got 3"):
-        build_detector(MaskRCNN, stages=CASCADE_MASK_RCNN.stages)

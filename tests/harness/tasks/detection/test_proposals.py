@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -7,15 +6,15 @@ import torch
 from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 
+from harness.spec import DetectorSpec, MaskRCNNSpec
 from harness.tasks.detection.proposals import Anchors, ProposalNetwork
-from harness.tasks.detection.sizes import MASK_RCNN, DetectorSizes
 
 from .conftest import SMALL
 
-SIZES = replace(MASK_RCNN, **SMALL)
+SIZES = MaskRCNNSpec(**SMALL)
 
 
-def build(sizes: DetectorSizes = SIZES) -> ProposalNetwork:
+def build(sizes: DetectorSpec = SIZES) -> ProposalNetwork:
     torch.manual_seed(0)
     return ProposalNetwork(16, (4, 8), sizes)
 
@@ -39,7 +38,7 @@ def test_anchors_that_leave_the_image_are_ignored_where_asked(border: int | None
     anchors = torch.tensor(
         [[0.0, 0.0, 8.0, 8.0], [-1.0, 0.0, 8.0, 8.0], [20.0, 4.0, 30.0, 14.0], [20.0, 4.0, 29.0, 9.0]]
     )
-    network = build(replace(SIZES, anchor_border=border))
+    network = build(SIZES.model_copy(update={"anchor_border": border}))
     target = {"boxes": torch.tensor([[0.0, 0.0, 8.0, 8.0]]), "size": (20, 30)}
     (labels,), (boxes,) = network.assign_targets_to_anchors([anchors], [target])
     assert labels.tolist() == ([1, 1, 0, 0] if border is None else [1, -1, -1, 0])
@@ -64,7 +63,7 @@ def test_an_object_claims_its_best_anchor_only_if_it_is_good_enough() -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 1 / 9], ids=["l1", "smooth_l1"])
 def test_losses_are_means_over_the_sampled_anchors(beta: float) -> None:
-    network = build(replace(SIZES, anchor_beta=beta))
+    network = build(SIZES.model_copy(update={"anchor_beta": beta}))
     labels = torch.tensor([1.0, 0, 0, -1, 1, 0])
     logits, deltas, targets = torch.randn(6), torch.randn(6, 4), torch.randn(6, 4)
     class_loss, box_loss = network.compute_loss(logits, deltas, [labels], [targets])
@@ -89,7 +88,7 @@ def test_an_image_without_objects_trains_background_alone() -> None:
 
 
 def test_proposals_stay_inside_of_the_image_and_their_number_depends_on_the_mode() -> None:
-    sizes = replace(SIZES, train_proposals=7, test_proposals=3, proposal_nms=0.99)
+    sizes = SIZES.model_copy(update={"train_proposals": 7, "test_proposals": 3, "proposal_nms": 0.99})
     network = build(sizes)
     maps = {str(level): torch.randn(1, 16, side, side) for level, side in enumerate((8, 4))}
     images = ImageList(torch.zeros(1, 3, 32, 32), [(20, 27)])

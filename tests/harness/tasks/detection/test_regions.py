@@ -1,12 +1,10 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from harness.spec import BoxStageSpec, MaskRCNNSpec
 from harness.tasks.detection.regions import BACKGROUND, IGNORED, align_regions, assign_objects, sample_regions
-from harness.tasks.detection.sizes import MASK_RCNN, BoxStage
 
 from .conftest import NUM_CLASSES, make_objects
 
@@ -72,8 +70,8 @@ def test_samples_have_at_most_the_fraction_of_objects_and_their_labels() -> None
     objects = make_objects((40, 40), [[0, 0, 20, 20], [20, 20, 40, 40]], [2, 0])
     near = objects.boxes.repeat(20, 1) + torch.rand(40, 4)
     far = torch.tensor([[30.0, 0.0, 38.0, 8.0]]).repeat(40, 1)
-    sizes = replace(MASK_RCNN, region_samples=32, region_positives=0.25)
-    found = sample_regions(torch.cat([near, far]), objects, NUM_CLASSES, BoxStage(iou=0.5), sizes)
+    sizes = MaskRCNNSpec(region_samples=32, region_positives=0.25)
+    found = sample_regions(torch.cat([near, far]), objects, NUM_CLASSES, BoxStageSpec(iou=0.5), sizes)
     assert len(found.regions) == 32
     assert (found.objects >= 0).sum() == 8
     for region, index, label in zip(found.regions, found.objects, found.labels, strict=True):
@@ -84,8 +82,8 @@ def test_samples_have_at_most_the_fraction_of_objects_and_their_labels() -> None
 
 def test_boxes_of_objects_are_regions_too() -> None:
     objects = make_objects((40, 40), [[0, 0, 20, 20]], [2])
-    sizes = replace(MASK_RCNN, region_samples=32)
-    found = sample_regions(torch.tensor([[30.0, 30.0, 38.0, 38.0]]), objects, NUM_CLASSES, BoxStage(), sizes)
+    sizes = MaskRCNNSpec(region_samples=32)
+    found = sample_regions(torch.tensor([[30.0, 30.0, 38.0, 38.0]]), objects, NUM_CLASSES, BoxStageSpec(), sizes)
     assert found.regions[found.are_objects].tolist() == objects.boxes.tolist()
     assert found.labels.tolist() == [NUM_CLASSES, 2]
 
