@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Box = tuple[int, int, int, int]
@@ -25,14 +25,32 @@ class TokenTargets(NamedTuple):
     box: Box
 
 
+class Objects(NamedTuple):
+    """What is to be found in one image.
+
+    Attributes:
+        size: rows and columns of the image without its padding.
+        boxes: left, top, right and bottom in pixels.
+        labels: the class of each, from 0.
+        masks: which pixels of the image belong to it.
+        crowd: whether it stands for many; such an object is neither trained on nor counted as missed.
+    """
+
+    size: tuple[int, int]
+    boxes: Float[Tensor, "objects 4"]
+    labels: Int[Tensor, "objects"]
+    masks: Bool[Tensor, "objects rows columns"]
+    crowd: Bool[Tensor, "objects"]
+
+
 Images = Float[Tensor, "batch channels height width"]
 """Normalized."""
 
-LabelledBatch = tuple[Images, Int[Tensor, "batch"]]
-"""Images and the index of each one's class."""
+LabelledBatch = tuple[Images, Int[Tensor, "batch"] | tuple[Objects, ...]]
+"""Images, and the index of each one's class or the objects in each."""
 
-Targets = Int[Tensor, "batch"] | Float[Tensor, "batch classes"] | TokenTargets
-"""What images are trained on: their classes, weights of classes where they are mixed, or token labels."""
+Targets = Int[Tensor, "batch"] | Float[Tensor, "batch classes"] | TokenTargets | tuple[Objects, ...]
+"""What images are trained on: classes, weights of classes where they are mixed, token labels, or objects."""
 
 Batch = tuple[Images, Targets]
 
@@ -43,4 +61,6 @@ def take_images(batch: Batch, positions: Sequence[int]) -> Batch:
     index = torch.tensor(positions, device=images.device)
     if isinstance(targets, TokenTargets):
         return images[index], TokenTargets(targets.image[index], targets.tokens[index], targets.box)
-    return images[index], targets[index]
+    if isinstance(targets, Tensor):
+        return images[index], targets[index]
+    return images[index], tuple(targets[position] for position in positions)

@@ -116,7 +116,7 @@ class VisitedData:
         for images, labels in batches:
             batch = images[:left], labels[:left]
             left = None if left is None else left - len(batch[1])
-            digest.update(digest_tensors(batch).encode())
+            digest.update(digest_tensors(_list_tensors(batch)).encode())
             yield batch
             if left == 0:
                 break

@@ -71,6 +71,7 @@ class Classification(Task):
         measured = []
         with torch.inference_mode():
             for images, truth in batches:
+                assert isinstance(truth, torch.Tensor)
                 logits, labels = model(images.to(ranks.device)).float(), truth.to(ranks.device)
                 ranked = logits.topk(min(RANKS[TOP5.name], logits.shape[-1])).indices
                 measured.append((cross_entropy(logits, labels, reduction="none"), ranked, labels))
