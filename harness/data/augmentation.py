@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
@@ -59,7 +59,7 @@ class BatchAugmentation:
         """Augment a batch of images."""
         if self.hflip:
             flipped = torch.rand(len(images)) < self.hflip
-            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+            images = flip_images(images, flipped)
         if self.shift:
             images = shift_images(images, self.shift)
         batch = normalize(images, mean=self.mean, std=self.std)
@@ -101,6 +101,13 @@ Erasing = RandomErasing | ErasingOfPart
 def normalize(images: UInt8[Tensor, "*shape"], *, mean: float, std: float) -> Float[Tensor, "*shape"]:
     """Bytes → numbers with the given mean and standard deviation (of pixels in [0, 1]) taken out."""
     return images.float().sub_(255 * mean).div_(255 * std)
+
+
+def flip_images(
+    images: UInt8[Tensor, "batch channels height width"], flipped: Bool[Tensor, "batch"]
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Mirror some images, left for right."""
+    return torch.where(flipped[:, None, None, None], images.flip(-1), images)
 
 
 def shift_images(

@@ -1,6 +1,6 @@
 """The dataset families, by name."""
 
-from harness.data import fashion_mnist, image_folder, image_shards, timm
+from harness.data import fashion_mnist, fashion_scenes, image_folder, image_shards, timm
 from harness.data.cifar10 import CIFAR10
 from harness.data.cifar100 import CIFAR100
 from harness.data.family import Family
@@ -12,4 +12,5 @@ DATASETS: dict[str, Family] = {
     "image_folder": image_folder,
     "image_shards": image_shards,
     "timm": timm,
+    "fashion_scenes": fashion_scenes,
 }

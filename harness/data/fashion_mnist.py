@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,21 @@ def load_data(
     """Decode the files, checked by digest, and take the recipe's samples of them."""
     from harness.data.memory import MemoryData, take_splits
 
-    folder, digest = _folder(data_dir), digest_files(data_dir)
-    train, test = ((_read_images(folder, split), _read_labels(folder, split)) for split in ("train", "t10k"))
+    digest = digest_files(data_dir)
+    train, test = read_arrays(data_dir, "train"), read_arrays(data_dir, "test")
     splits = take_splits(spec, train, test, replicate=replicate, mean=MEAN, std=STD)
     return MemoryData(spec, training, splits, digest=digest, replicate=replicate, device=device)
+
+
+def read_arrays(data_dir: Path | None, split: Literal["train", "test"]) -> tuple[_Bytes, _Bytes]:
+    """Images (images, 1, 28, 28) and labels (images,) of a split.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    folder, prefix = _folder(data_dir), "train" if split == "train" else "t10k"
+    _require_files(folder)
+    return _read_images(folder, prefix), _read_labels(folder, prefix)
 
 
 def digest_files(data_dir: Path | None, _spec: DataSpec | None = None, /) -> str:

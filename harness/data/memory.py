@@ -1,5 +1,6 @@
 """Small images kept in memory and augmented as whole batches."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -10,7 +11,7 @@ from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.batch import Batch, Images, LabelledBatch
+from harness.batch import Batch, LabelledBatch
 from harness.data.augmentation import BatchAugmentation, build_erasing, build_mixup, normalize, order_generator, seeded
 from harness.data.split import Indices, sample_test, split_training
 from harness.seeding import seed_for
@@ -61,11 +62,34 @@ def take_splits(spec: DataSpec, train: Arrays, test: Arrays, *, replicate: int, 
     )
 
 
-class MemoryData:
-    """The `Data` of a run whose images fit into memory.
+class ShuffledBatches(ABC):
+    """Training batches of images in memory, in a random order for each replicate and epoch.
 
     Images are augmented on the CPU whatever the device, so that the device does not change what a model sees.
     """
+
+    def __init__(self, training: TrainingSpec, *, num_train: int, replicate: int) -> None:
+        self.metrics: Mapping[str, float] = {}
+        self.num_train, self.replicate = num_train, replicate
+        self.batch_size = training.batch_size
+        self.steps_per_epoch = num_train // self.batch_size
+
+    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches from number `first` on; an incomplete last one is left out."""
+        order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
+        for step in range(first, self.steps_per_epoch):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            with seeded(seed_for("augmentation", self.replicate, epoch, step)):
+                batch = self._train_batch(indices)
+            yield batch
+
+    @abstractmethod
+    def _train_batch(self, indices: Int[Tensor, "batch"]) -> Batch:
+        """These images, augmented from the global generators, on the run's device."""
+
+
+class MemoryData(ShuffledBatches):
+    """The `Data` of a run whose labelled images fit into memory."""
 
     def __init__(
         self,
@@ -77,32 +101,20 @@ class MemoryData:
         replicate: int,
         device: torch.device,
     ) -> None:
-        self.digest, self.splits, self.replicate, self.device = digest, splits, replicate, device
-        self.metrics: Mapping[str, float] = {}
+        super().__init__(training, num_train=len(splits.train.labels), replicate=replicate)
+        self.digest, self.splits, self.device = digest, splits, device
         self.num_classes = spec.num_classes
-        self.num_train, self.num_val, self.num_test = (
-            len(split.labels) for split in (splits.train, splits.val, splits.test)
-        )
-        self.batch_size = training.batch_size
-        self.steps_per_epoch = self.num_train // self.batch_size
+        self.num_val, self.num_test = len(splits.val.labels), len(splits.test.labels)
         self.augment = BatchAugmentation(training.augmentation, mean=splits.mean, std=splits.std)
         self.mixup = build_mixup(spec, training)
         self.erase = build_erasing(training.augmentation, "after_mixing")
 
-    def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Shuffled, augmented batches from number `first` on; an incomplete last one is left out."""
-        order = torch.randperm(self.num_train, generator=order_generator(seed_for("order", self.replicate, epoch)))
-        for step in range(first, self.steps_per_epoch):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            with seeded(seed_for("augmentation", self.replicate, epoch, step)):
-                batch = self._train_batch(indices)
-            yield batch[0].to(self.device, non_blocking=True), batch[1].to(self.device, non_blocking=True)
-
-    def _train_batch(self, indices: Int[Tensor, "batch"]) -> tuple[Images, Tensor]:
+    def _train_batch(self, indices: Int[Tensor, "batch"]) -> Batch:
         images, targets = self.augment(self.splits.train.images[indices]), self.splits.train.labels[indices]
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        return (images if self.erase is None else self.erase(images)), targets
+        images = images if self.erase is None else self.erase(images)
+        return images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
 
     def val_batches(self) -> Iterator[LabelledBatch]:
         """The validation images in the order of the files."""

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 from harness.spec.field import Channels, Classes, Images, ImagesOrNone, Probability, Side, Spec, known
 from harness.spec.timm_names import INTERPOLATIONS, check_policy
 
-DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "image_shards", "timm"]
+DATASETS = ["fashion_mnist", "cifar10", "cifar100", "image_folder", "image_shards", "timm", "fashion_scenes"]
 """The names of the dataset families; a plug-in adds its own."""
 
 DEFAULT_TASK = "classification"
