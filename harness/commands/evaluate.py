@@ -22,13 +22,14 @@ def evaluate_row(plan: Plan, row: str, weights: Path, data_dir: Path | None) -> 
     """Measure the test images of the recipe, as at the end of a run, and return the scores as text.
 
     Raises:
-        SpecError: the experiment has no such row.
+        SpecError: the experiment has no such row, or its task lacks a package.
         WeightsError: the weights do not fit the row; the message lists the rows that they fit.
         DataError: the images are missing or damaged.
         LoaderKilled: a process that loads images was killed.
     """
     cell = find_row(plan, row).cell
     task = TASKS[cell.data.task]
+    task.check_packages()
     device = choose_device(plan.spec.recipe.limits)
     model = build_model(cell, replicate=None, device=device)
     try:

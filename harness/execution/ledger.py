@@ -15,6 +15,7 @@ from harness.provenance import code_digest, fingerprint_code
 from harness.record import Record, RunStatus
 from harness.spec import DataSpec, LimitsSpec
 from harness.table.reason import LIMIT_OF
+from harness.tasks import TASKS
 from harness.trace import TRACE, Rehearsal
 from harness.tracking import Tracker
 
@@ -84,10 +85,12 @@ def check_plan(plan: Plan, *, data_dir: Path | None) -> None:
     """That the dataset can give what every row asks for: classes, channels, sizes, counts; no image is decoded.
 
     Raises:
-        SpecError: there is no such dataset, or a row differs from the baseline in more than it states.
+        SpecError: there is no such dataset, the task lacks a package, or a row differs from the baseline in more than
+            it states.
         DataError: it cannot.
     """
     for data, training in dict.fromkeys((row.cell.data, row.cell.training) for row in plan.rows):
+        TASKS[data.task].check_packages()
         check_data(data, training, data_dir=data_dir)
     check_confounds(plan, {})
 

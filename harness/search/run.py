@@ -36,7 +36,7 @@ from harness.search.spec import WINNER, SearchSpec
 from harness.search.storage import show_storage
 from harness.search.study import OpenTrial, Study
 from harness.search.trial import TrialResult
-from harness.tasks import find_measure
+from harness.tasks import TASKS, find_measure
 from harness.tracking import Tracker
 
 
@@ -65,10 +65,12 @@ def run_search(
     """Execute trials and yield events; closing the iterator leaves open trials to the next call.
 
     Raises:
+        SpecError: the task lacks a package.
         DataError: the dataset is missing or cannot give what the recipe asks for.
         StoreError: the store, the study's storage, or the folder of the report cannot be used.
     """
     space, experiment = make_space(spec), spec.to_experiment()
+    TASKS[spec.recipe.data.task].check_packages()
     check_data(spec.recipe.data, spec.recipe.training, data_dir=options.data_dir)
     check_results(options.results / name_folder(experiment) / spec.name, "trials")
     check_files(spec.recipe.data, options.data_dir)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import SpecError
 from harness.measure import Measure
 from harness.spec import DataSpec, FrameworkSpec, TrainingSpec
 
@@ -54,6 +56,10 @@ class Task(ABC):
 
     backbone_arguments: ClassVar[Mapping[str, Any]] = {}
     """Further arguments of the backbone's constructor, by timm's names."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+    """Modules that not every installation has, and the extra that installs them."""
 
     quality: ClassVar[str] = "score"
     """What titles of figures call the measure: `Validation score by epoch`."""
@@ -119,6 +125,16 @@ class Task(ABC):
         for name, value in fields.items():
             if value:
                 raise ValueError(f"training.{name} needs a task with classes, got {value!r}")
+
+    def check_packages(self) -> None:
+        """Find out before any run whether the packages that the task needs are installed.
+
+        Raises:
+            SpecError: one is not; the message says how to install it.
+        """
+        missing = [package for package in self.packages if find_spec(package) is None]
+        if missing:
+            raise SpecError(f"this task needs {', '.join(missing)}: pip install 'elsa-ablation[{self.extra}]'")
 
     def find_chance(self, measure: Measure, _data: DataSpec) -> float | None:
         """The value of a model that guesses on these images."""

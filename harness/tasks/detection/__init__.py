@@ -44,6 +44,8 @@ class Detection(Task):
     )
     frameworks = (MaskRCNNSpec.family, CascadeMaskRCNNSpec.family)
     backbone_arguments: ClassVar[Mapping[str, Any]] = {"strict_img_size": False, "always_partition": True}
+    packages = ("faster_coco_eval",)
+    extra = "dense"
     quality = "average precision"
 
     def count_outputs(self, _data: DataSpec) -> int:
