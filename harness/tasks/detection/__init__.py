@@ -1,0 +1,1 @@
+"""Detection: boxes, masks and classes of the objects in an image."""
