@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -63,4 +64,5 @@ def score_arrays(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     truth, found = unpack(arrays)
     if not any(len(image.labels[~image.crowd]) for image in truth):
         raise DataError(f"none of the {len(truth)} evaluated images has an object to find")
-    return score(truth, found, 1 + max(int(image.labels.max(initial=0)) for image in (*truth, *found)))
+    labels = np.concatenate([*(image.labels for image in truth), *(image.labels for image in found)])
+    return score(truth, found, 1 + int(labels.max()))

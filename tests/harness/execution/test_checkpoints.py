@@ -34,7 +34,7 @@ from harness.execution.setup import Setup
 from harness.plan import Plan, PlannedRun, make_plan
 from harness.record import EpochMetrics, Record, RunStatus
 from harness.spec import AugmentationSpec, BackbonesSpec, DataSpec, ExperimentSpec, RecipeSpec, SwinSpec, TrainingSpec
-from harness.tasks import Evaluation
+from harness.tasks import TASKS, Evaluation
 from harness.tasks.classification import Classification
 from harness.tracking import MlflowTracker
 from harness.train import Training
@@ -242,7 +242,7 @@ def require_one_complete_run(desk: Desk, record: Record) -> None:
     (stored,) = [found for found in desk.tracker.ledger([record.cell_id]) if "attempts" in found.metrics]
     assert (stored.run_id, stored.status) == (record.run_id, RunStatus.OK)
     client = MlflowClient(desk.tracker.store.uri)
-    for name in ("train/loss", "val/top1", "train/seconds"):
+    for name in ("train/loss", TASKS[record.task].measures[0].val, "train/seconds"):
         points = client.get_metric_history(record.run_id or "", name)
         assert [(point.step, point.value) for point in points] == [(e.epoch, e.metrics[name]) for e in record.curve]
     assert not desk.folder.exists()
