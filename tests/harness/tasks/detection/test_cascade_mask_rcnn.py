@@ -26,20 +26,30 @@ def test_stages_are_trained_on_what_the_one_before_refined(model: Any, monkeypat
     objects = [make_objects((50, 63), [[8, 10, 40, 30], [40, 32, 60, 48]], [1, 2]), make_objects((61, 40), [], [])]
     sampled: list[tuple[list[Tensor], list[Any]]] = []
     refined: list[list[Tensor]] = []
+    labels: list[Tensor] = []
     sample = model.sample
 
     def record_sample(stage: int, proposals: Sequence[Tensor], wanted: Sequence[Any]) -> Any:
         sampled.append((list(proposals), sample(stage, proposals, wanted)))
         return sampled[-1][1]
 
-    for head in model.box_heads:
+    def record_refined(head: Any) -> None:
         refine = head.refine
-        monkeypatch.setattr(
-            head, "refine", lambda *arguments, refine=refine: refined.append(refine(*arguments)) or refined[-1]
-        )
+
+        def record(*arguments: Any) -> list[Tensor]:
+            labels.append(arguments[4])
+            refined.append(refine(*arguments))
+            return refined[-1]
+
+        monkeypatch.setattr(head, "refine", record)
+
+    for head in model.box_heads:
+        record_refined(head)
     monkeypatch.setattr(model, "sample", record_sample)
     compute_losses(model, objects)
     assert len(sampled) == 3
+    for (_, samples), known in zip(sampled, labels, strict=True):
+        assert torch.equal(known, torch.cat([each.labels for each in samples]))
     for stage in (1, 2):
         for image in range(2):
             before, boxes = sampled[stage - 1][1][image], refined[stage - 1][image]

@@ -19,6 +19,14 @@ def test_a_mask_is_cropped_to_its_region() -> None:
     assert crops[2].tolist() == torch.zeros(6, 6).tolist()
 
 
+def test_a_mask_is_read_at_the_centers_of_pixels_and_rounded() -> None:
+    masks = torch.zeros(1, 4, 20, dtype=torch.bool)
+    masks[..., 10:] = True
+    region = torch.tensor([[8.25, 0.0, 12.25, 4.0]])
+    # columns at 8.75, 9.75, 10.75 and 11.75; the mask is 0 at the center 9.5 and 1 at 10.5, so that 9.75 has 0.25
+    assert crop_masks(masks, region, torch.zeros(1, dtype=torch.long), 4)[0].tolist() == [[0, 0, 1, 1]] * 4
+
+
 def make_samples(objects: list[int], labels: list[int], regions: list[list[float]]) -> Samples:
     index = torch.tensor(objects)
     return Samples(torch.tensor(regions).reshape(-1, 4), index, torch.tensor(labels), index < -1)

@@ -10,6 +10,7 @@ from harness.evaluate import count_multiply_adds, count_parameters
 from harness.tasks.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from harness.tasks.detection.mask_rcnn import MaskRCNN
 from harness.tasks.detection.pyramid import PyramidBackbone
+from harness.tasks.detection.sizes import CASCADE_MASK_RCNN, MASK_RCNN
 from paradigms.backbones import SwinTransformer
 from paradigms.config import AttentionConfig
 from paradigms.presets import get_preset
@@ -31,6 +32,16 @@ PARAMETERS = [
     (CascadeMaskRCNN, "Swin-S", 107),
     (CascadeMaskRCNN, "ELSA-S", 110),
 ]
+
+
+def test_settings_are_those_released_for_elsa() -> None:
+    """Of det/configs in the released code, what differs between the two detectors."""
+    assert (MASK_RCNN.anchor_beta, CASCADE_MASK_RCNN.anchor_beta) == (0, 1 / 9)
+    assert (MASK_RCNN.anchor_border, CASCADE_MASK_RCNN.anchor_border) == (None, 0)
+    assert (MASK_RCNN.train_proposals, CASCADE_MASK_RCNN.train_proposals) == (1000, 2000)
+    assert (MASK_RCNN.box_loss, CASCADE_MASK_RCNN.box_loss) == ("l1", "giou")
+    assert (MASK_RCNN.box_loss_weight, CASCADE_MASK_RCNN.box_loss_weight) == (1, 10)
+    assert [stage.lowest_iou for stage in (*MASK_RCNN.stages, *CASCADE_MASK_RCNN.stages)] == [0.5, None, None, None]
 
 
 class CountedParts(nn.Module):
