@@ -72,7 +72,7 @@ class ShuffledBatches(ABC):
         self.metrics: Mapping[str, float] = {}
         self.num_train, self.replicate = num_train, replicate
         self.batch_size = training.batch_size
-        self.steps_per_epoch = num_train // self.batch_size
+        self.steps_per_epoch = self.num_train // self.batch_size
 
     def train_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented batches from number `first` on; an incomplete last one is left out."""

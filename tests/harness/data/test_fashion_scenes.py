@@ -15,6 +15,7 @@ from harness.data.scenes import MAX_ITEMS, THRESHOLD, Scenes, compose_scenes, re
 from harness.division import list_positions
 from harness.errors import DataError
 from harness.ranks import Ranks
+from harness.rehearsal import Visit, VisitedData
 from harness.seeding import seed_for
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
 
@@ -289,6 +290,21 @@ def test_a_rank_reads_its_part_of_every_batch(world_size: int) -> None:
         for (images, objects), (expected, wanted) in zip(part.val_batches(), evaluated[rank::world_size], strict=True):
             assert torch.equal(images, expected)
             assert_equal_objects(objects, wanted)
+
+
+def test_a_rehearsal_visits_some_scenes_and_digests_their_objects(data: SceneData) -> None:
+    def visit(visited: SceneData) -> VisitedData:
+        rehearsed = VisitedData(visited, Visit(steps=2, val_images=17))
+        assert len(list(rehearsed.train_batches(1))) == 2
+        assert [(len(images), len(objects)) for images, objects in rehearsed.val_batches()] == [(16, 16), (1, 1)]
+        return rehearsed
+
+    first, other = visit(data), _load(_spec())
+    other.splits.val.labels[0, 0] += 1
+    other.splits.train.labels[:, 0] += 1
+    changed = visit(other)
+    assert changed.evaluated["val"] != first.evaluated["val"]
+    assert not set(changed.batches[1]) & set(first.batches[1])
 
 
 @pytest.mark.parametrize(
