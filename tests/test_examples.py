@@ -41,9 +41,10 @@ def start(*arguments: str, folder: Path = ROOT, store: str = "") -> str:
     return done.stdout
 
 
-def test_the_page_shows_every_example() -> None:
-    shown = re.findall(r'^--8<-- "(.+)"$', PAGE.read_text(), re.MULTILINE)
-    assert sorted(ROOT / path for path in shown) == sorted(path for path in EXAMPLES.iterdir() if path.is_file())
+def test_two_pages_show_every_example() -> None:
+    text = PAGE.read_text() + (PAGE.parent / "detection.md").read_text()
+    shown = re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE)
+    assert sorted(ROOT / path for path in shown) == sorted(path for path in EXAMPLES.rglob("*") if path.is_file())
 
 
 @pytest.mark.slow
