@@ -12,6 +12,7 @@ from harness.redundancy import differ_by_recipe, explain_repetition, find_repeat
 from harness.resolve import check_fields, error_in_row, list_applied_recipes, resolve_row
 from harness.rows import list_ablations, list_rows
 from harness.spec import ExperimentSpec, LinearSpec, MlpSpec, RowSpec, Spec, TrainingSpec
+from harness.tasks import TASKS
 from paradigms.facts import unknown_name
 
 FLOORS = ("Linear classifier", "One hidden layer")
@@ -202,7 +203,8 @@ def _explain_lacking(spec: ExperimentSpec, row: RowSpec) -> str | None:
     for recipe in list_applied_recipes(spec):
         if getattr(recipe.backbones, backbone) is None:
             return f"recipe {recipe.name!r} has no sizes for backbone {backbone!r}"
-    if framework is not None and getattr(spec.recipe.frameworks, framework) is None:
+    usable = TASKS[spec.recipe.data.task].frameworks  # any other is an error in the row
+    if framework in usable and getattr(spec.recipe.frameworks, framework) is None:
         return f"recipe {spec.recipe.name!r} has no sizes for framework {framework!r}"
     return None
 

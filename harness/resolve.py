@@ -109,7 +109,10 @@ def _get_framework(spec: ExperimentSpec, name: str, row: RowSpec, sizes: Backbon
     if framework not in possible:
         known = f"one of {', '.join(possible)}" if possible else "none"
         got = "none" if framework is None else repr(framework)
-        raise error_in_row(spec, name, f"framework must be {known} for task {task!r}, got {got}")
+        message = f"framework must be {known} for task {task!r}, got {got}"
+        if row.framework is None and framework is not None:
+            raise spec.error(message, "cell", "framework")
+        raise error_in_row(spec, name, message)
     if not sizes.has_pyramid:
         raise error_in_row(
             spec, name, f"framework {framework!r} needs maps of several scales, a {sizes.label} has none"

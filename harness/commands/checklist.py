@@ -150,7 +150,7 @@ def _describe_evaluation(results: Results) -> Iterator[str]:
     )
     num_val = spec.recipe.data.val_images
     yield (
-        f"Validation uses {num_val:,} images held out from the training set."
+        f"Validation uses {num_val:,} images that are not trained on."
         if num_val
         else "There are no separate validation images: curves show the test set."
     )

@@ -143,7 +143,8 @@ def _draw_curve(runs: Sequence[ShownRun], metric: str) -> str:
     scores = [_get_curve(run, metric) for run in runs]
     columns = dict(zip(_name_seeds(runs), scores, strict=True))
     if len(runs) == 1:
-        columns = {name: _get_curve(runs[0], name) for name in ("train/loss", "val/loss", metric)}
+        named = {name: _get_curve(runs[0], name) for name in ("train/loss", "val/loss", metric)}
+        columns = {name: curve for name, curve in named.items() if curve}
     epochs = sorted({epoch for column in columns.values() for epoch in column})
     step = max(1, math.ceil(len(epochs) / NUM_EPOCHS))
     shown = epochs[::-1][::step][::-1]

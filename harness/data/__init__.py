@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from harness.data.families import DATASETS
 from harness.data.family import Data, Description, Family
 from harness.data.label_maps import digest_label_maps
-from harness.errors import SpecError
+from harness.errors import DataError, SpecError
 from harness.spec import DataSpec, TrainingSpec
+from harness.tasks import TASKS
+from harness.tasks.task import LABELS
 from paradigms.facts import unknown_name
 
 if TYPE_CHECKING:
@@ -28,7 +30,11 @@ def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None)
         SpecError: there is no such dataset.
         DataError: they cannot; the message says why and names the field or the file.
     """
-    _get_family(spec.name).check_data(spec, training, data_dir=data_dir)
+    family = _get_family(spec.name)
+    has, needs = getattr(family, "truth", LABELS), TASKS[spec.task].truth
+    if has != needs:
+        raise DataError(f"data.task: {spec.task} needs {needs}, {spec.name} has {has}")
+    family.check_data(spec, training, data_dir=data_dir)
 
 
 def load_data(

@@ -90,7 +90,8 @@ Statistics = tuple[float, float] | None
 class Family(Protocol):
     """A dataset family: a module, or an object, with these functions.
 
-    It may state its `statistics`, so that `harness export` needs no image.
+    It may state its `statistics`, so that `harness export` needs no image, and its `truth`, where that is not one label
+    for each image (`harness.tasks.task`).
     """
 
     def check_data(self, spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:

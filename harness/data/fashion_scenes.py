@@ -21,7 +21,7 @@ from harness.data.scenes import COMPOSITION, Scenes, compose_scenes
 from harness.errors import DataError
 from harness.seeding import seed_for
 from harness.spec import AugmentationSpec, DataSpec, TrainingSpec
-from harness.spec.data import DEFAULT_TASK
+from harness.tasks.task import OBJECTS
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,7 @@ MEAN, STD = 0.180, 0.254
 """Of all pixels of training scenes of 128x128, in [0, 1]."""
 
 statistics = MEAN, STD
+truth = OBJECTS
 
 _UNSUPPORTED = tuple(name for name in AugmentationSpec.model_fields if name != "hflip")
 
@@ -42,8 +43,6 @@ TRAIN_PICTURES, VAL_PICTURES = slice(0, 50_000), slice(50_000, 60_000)
 def check_data(spec: DataSpec, training: TrainingSpec, *, data_dir: Path | None) -> None:
     """The files of Fashion-MNIST are there, and the recipe states what scenes it wants."""
     check_shape(spec, num_classes=fashion_mnist.NUM_CLASSES, channels=1)
-    if spec.task == DEFAULT_TASK:
-        raise DataError(f"data.task: a scene of {NAME} has several items and no class of its own, got {spec.task!r}")
     if spec.image_size < MIN_IMAGE_SIZE:
         raise DataError(f"data.image_size: scenes have at least {MIN_IMAGE_SIZE} pixels a side, got {spec.image_size}")
     for field in ("train_images", "val_images", "test_images"):

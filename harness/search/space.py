@@ -20,7 +20,7 @@ from paradigms.facts import unknown_name
 if TYPE_CHECKING:
     from optuna import Trial
 
-RECIPE_PARTS = ("training", "backbones")
+RECIPE_PARTS = ("training", "backbones", "frameworks")
 """The parts of a recipe that may be searched; data may not, since the objective is measured on them."""
 
 ZERO_SHARE = 0.1

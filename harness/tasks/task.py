@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from harness.ranks import Ranks
 
 
+LABELS = "one label for each image"
+OBJECTS = "objects in each image"
+"""What a dataset knows of its images, and a task needs to know."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of a model on a set of images.
@@ -56,6 +61,9 @@ class Task(ABC):
 
     backbone_arguments: ClassVar[Mapping[str, Any]] = {}
     """Further arguments of the backbone's constructor, by timm's names."""
+
+    truth: ClassVar[str] = LABELS
+    """What it needs to know of the images: `LABELS` or `OBJECTS`."""
 
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""

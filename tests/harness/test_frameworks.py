@@ -16,6 +16,7 @@ from harness.provenance import reached_modules
 from harness.spec import (
     BackbonesSpec,
     CascadeMaskRCNNSpec,
+    CellSpec,
     DataSpec,
     DeitSpec,
     DetectorSpec,
@@ -136,11 +137,15 @@ def test_what_a_task_cannot_use_is_an_error_in_its_row(
         plan_row(detecting, **row)
 
 
-def test_classification_has_no_framework(spec: ExperimentSpec) -> None:
-    frameworks = FrameworksSpec(mask_rcnn=MaskRCNNSpec(**SMALL))
-    changed = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"frameworks": frameworks})})
-    with pytest.raises(SpecError, match="framework must be none for task 'classification', got 'mask_rcnn'"):
-        plan_row(changed, framework="mask_rcnn")
+@pytest.mark.parametrize("sizes", [MaskRCNNSpec(**SMALL), None], ids=["sizes", "no sizes"])
+def test_classification_has_no_framework(spec: ExperimentSpec, sizes: MaskRCNNSpec | None) -> None:
+    recipe = spec.recipe.model_copy(update={"frameworks": FrameworksSpec(mask_rcnn=sizes)})
+    of_row = r"^rows\.A: framework must be none for task 'classification', got 'mask_rcnn'"
+    with pytest.raises(SpecError, match=of_row):
+        plan_row(spec.model_copy(update={"recipe": recipe}), framework="mask_rcnn")
+    inherited = spec.model_copy(update={"recipe": recipe, "cell": CellSpec(framework="mask_rcnn")})
+    with pytest.raises(SpecError, match=r"^cell\.framework: framework must be none"):
+        plan_row(inherited)
 
 
 def test_two_rows_draw_the_same_values_for_what_they_share(detecting: ExperimentSpec) -> None:

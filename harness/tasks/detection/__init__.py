@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.measure import Measure
 from harness.spec import CascadeMaskRCNNSpec, DataSpec, DetectorSpec, FrameworkSpec, MaskRCNNSpec, TrainingSpec
-from harness.tasks.task import Evaluation, Task
+from harness.tasks.task import OBJECTS, Evaluation, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,7 @@ class Detection(Task):
     )
     frameworks = (MaskRCNNSpec.family, CascadeMaskRCNNSpec.family)
     backbone_arguments: ClassVar[Mapping[str, Any]] = {"strict_img_size": False, "always_partition": True}
+    truth = OBJECTS
     packages = ("faster_coco_eval",)
     extra = "dense"
     quality = "average precision"

@@ -38,7 +38,7 @@ def test_significance_says_what_varies_and_how_it_was_tested(small_plan: Plan, r
         "family-wise error rate is 5 %",
         "within ±0.2 points of top-1",
         "fashion_mnist is measured once per run, with the weights after the last epoch.",
-        "Validation uses 50 images held out",
+        "Validation uses 50 images that are not trained on",
         "All 15 runs gave a measurement; none diverged or failed.",
     ):
         assert fact in text

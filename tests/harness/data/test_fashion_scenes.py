@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.batch import Objects
-from harness.data import fashion_mnist, fashion_scenes, scenes
+from harness.data import check_data, fashion_mnist, fashion_scenes, scenes
 from harness.data.part import take_part
 from harness.data.scene_data import SceneData
 from harness.data.scenes import MAX_ITEMS, THRESHOLD, Scenes, compose_scenes, resize_picture
@@ -317,13 +317,31 @@ def test_a_rehearsal_visits_some_scenes_and_digests_their_objects(data: SceneDat
         ({"image_size": 63}, r"data\.image_size: scenes have at least 64 pixels a side, got 63"),
         ({"num_classes": 11}, r"data\.num_classes: fashion_scenes has 10"),
         ({"channels": 3}, r"data\.channels: fashion_scenes has 1"),
-        ({"task": "classification"}, r"data\.task: .* got 'classification'"),
     ],
     ids=str,
 )
 def test_what_scenes_cannot_give_is_one_clear_message(values: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fashion_scenes.check_data(_spec(**values), _training(), data_dir=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"task": "classification"},
+            "classification needs one label for each image, fashion_scenes has objects in each image",
+        ),
+        (
+            {"name": "fashion_mnist", "image_size": 28},
+            "detection needs objects in each image, fashion_mnist has one label for each image",
+        ),
+    ],
+    ids=["scenes to classify", "objects in pictures"],
+)
+def test_a_task_gets_the_truth_that_it_needs(values: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=rf"^data\.task: {message}$"):
+        check_data(_spec(**values), _training(), data_dir=None)
 
 
 OTHERS = {
